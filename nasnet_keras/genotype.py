@@ -1,0 +1,331 @@
+"""An architecture as a value: two cells, each a short list of blocks.
+
+Nothing here knows a framework. The controller writes genotypes, the network is
+built from them, the plotter draws them and the zoo stores them as JSON files in
+`genotypes/`. The notation is that of Zoph et al. 2018 (arXiv 1707.07012),
+section 3.1: a block picks two hidden states, an operation for each and a way to
+combine the results; the new state joins the candidates of later blocks.
+
+States are numbered from the older to the newer: 0 is h_{i-1} (the output of the
+cell before the previous one), 1 is h_i (the output of the previous cell), 2 is
+the first block's result, and so on.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FORMAT = "nasnet-genotype/1"
+OPERATIONS = (
+    "identity",
+    "conv_1x3_3x1",
+    "conv_1x7_7x1",
+    "dil_conv_3x3",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "max_pool_5x5",
+    "max_pool_7x7",
+    "conv_1x1",
+    "conv_3x3",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+)
+COMBINATIONS = ("add", "concat", "add_layer_norm", "add_instance_norm")
+MAX_BLOCKS = 12
+MAX_FILE_BYTES = 1 << 20
+STORED = Path(__file__).parent / "genotypes"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Two hidden states, an operation on each, and how the results are combined.
+
+    Args:
+        inputs: the two states read, by number; they may be the same.
+        operations: the operation applied to each input, names from `OPERATIONS`.
+        combine: a name from `COMBINATIONS`.
+
+    Raises:
+        ValueError: an unknown name or a wrong type.
+    """
+
+    inputs: tuple[int, int]
+    operations: tuple[str, str]
+    combine: str = "add"
+
+    def __post_init__(self):
+        object.__setattr__(self, "inputs", _states("inputs", self.inputs, length=2))
+        operations = _sequence("operations", self.operations, length=2)
+        for operation in operations:
+            _choice("operations", operation, OPERATIONS)
+        object.__setattr__(self, "operations", operations)
+        _choice("combine", self.combine, COMBINATIONS)
+
+    def to_dict(self):
+        """The block as JSON-able data."""
+        return {"inputs": list(self.inputs), "operations": list(self.operations), "combine": self.combine}
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """One cell: its blocks, and which states leave it.
+
+    Args:
+        blocks: 1 to 12 `Block`s, each reading only states numbered below its own.
+        concat: the states whose concatenation along the channels, in this order, is
+            the cell's output. With `inputs` above 2 they are passed on one by one instead.
+        inputs: how many states the cell receives. 2 means the outputs of the two
+            previous cells; more means that the previous cell passes on that many states
+            without concatenation, as NASNet-B and -C do (appendix A.4).
+
+    Raises:
+        ValueError: naming the block at fault.
+    """
+
+    blocks: tuple[Block, ...]
+    concat: tuple[int, ...]
+    inputs: int = 2
+
+    def __post_init__(self):
+        blocks = _sequence("blocks", self.blocks)
+        object.__setattr__(self, "blocks", blocks)
+        if not 1 <= len(blocks) <= MAX_BLOCKS:
+            raise ValueError(f"`blocks` must hold 1 to {MAX_BLOCKS} blocks. Received: {len(blocks)}")
+        if type(self.inputs) is not int or not 2 <= self.inputs <= MAX_BLOCKS:
+            raise ValueError(f"`inputs` must be an integer from 2 to {MAX_BLOCKS}. Received: {self.inputs!r}")
+        for index, block in enumerate(blocks):
+            if not isinstance(block, Block):
+                raise ValueError(f"block {index}: must be a Block. Received: {block!r}")
+            limit = self.inputs + index
+            for state in block.inputs:
+                if state >= limit:
+                    raise ValueError(
+                        f"block {index}: `inputs` must be states that exist before it, 0 to {limit - 1}. "
+                        f"Received: {state}"
+                    )
+        concat = _states("concat", self.concat)
+        object.__setattr__(self, "concat", concat)
+        if not concat or len(set(concat)) != len(concat) or max(concat) >= self.states:
+            raise ValueError(
+                f"`concat` must list different states from 0 to {self.states - 1}, at least one. "
+                f"Received: {list(concat)}"
+            )
+        if self.inputs > 2 and len(concat) != self.inputs:
+            raise ValueError(
+                f"`concat` must list as many states as the next cell's `inputs`, {self.inputs}. "
+                f"Received: {list(concat)}"
+            )
+
+    @property
+    def states(self):
+        """Number of hidden states: the inputs and one for each block."""
+        return self.inputs + len(self.blocks)
+
+    def live_states(self):
+        """The states that reach the output, as a sorted tuple.
+
+        A state outside it is never computed and gets no weights.
+        """
+        live = set(self.concat)
+        for index in reversed(range(len(self.blocks))):
+            if self.inputs + index in live:
+                live.update(self.blocks[index].inputs)
+        return tuple(sorted(live))
+
+    def to_dict(self):
+        """The cell as JSON-able data; `inputs` appears only where it is not 2."""
+        extra = {} if self.inputs == 2 else {"inputs": self.inputs}
+        return {**extra, "blocks": [block.to_dict() for block in self.blocks], "concat": list(self.concat)}
+
+    @classmethod
+    def from_dict(cls, data):
+        """The inverse of `to_dict`; raises `ValueError` naming the block at fault."""
+        _keys("a cell", data, required=("blocks", "concat"), optional=("inputs",))
+        blocks = []
+        for index, block in enumerate(_sequence("blocks", data["blocks"])):
+            try:
+                _keys("a block", block, required=("inputs", "operations", "combine"))
+                blocks.append(Block(**block))
+            except ValueError as error:
+                raise ValueError(f"block {index}: {error}") from None
+        return cls(tuple(blocks), data["concat"], data.get("inputs", 2))
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """A Normal and a Reduction cell. Name and source are labels: they take no part in equality.
+
+    Args:
+        normal: the cell that keeps height and width.
+        reduction: the cell that halves them.
+        name: a short name, as in file names.
+        source: where the cells come from.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    normal: CellGenotype
+    reduction: CellGenotype
+    name: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        for label in ("normal", "reduction"):
+            if not isinstance(getattr(self, label), CellGenotype):
+                raise ValueError(f"`{label}` must be a CellGenotype. Received: {getattr(self, label)!r}")
+        for label in ("name", "source"):
+            if not isinstance(getattr(self, label), str):
+                raise ValueError(f"`{label}` must be a string. Received: {getattr(self, label)!r}")
+        if self.normal.inputs != self.reduction.inputs:
+            raise ValueError(
+                "reduction cell: `inputs` must be the normal cell's, since cells feed each other. "
+                f"Received: {self.reduction.inputs}, not {self.normal.inputs}"
+            )
+
+    @property
+    def digest(self):
+        """16 hexadecimal digits that depend on the two cells alone."""
+        text = json.dumps([self.normal.to_dict(), self.reduction.to_dict()], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self):
+        """The genotype as JSON-able data."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "source": self.source,
+            "normal": self.normal.to_dict(),
+            "reduction": self.reduction.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data):
+        """The inverse of `to_dict`; raises `ValueError` naming the cell and the block at fault."""
+        _keys("a genotype", data, required=("format", "normal", "reduction"), optional=("name", "source"))
+        if data["format"] != FORMAT:
+            raise ValueError(f"`format` must be {FORMAT!r}. Received: {data['format']!r}")
+        cells = {}
+        for label in ("normal", "reduction"):
+            try:
+                cells[label] = CellGenotype.from_dict(data[label])
+            except ValueError as error:
+                raise ValueError(f"{label} cell: {error}") from None
+        return cls(**cells, name=data.get("name", ""), source=data.get("source", ""))
+
+    def to_json(self):
+        """The genotype as JSON text in the format `nasnet-genotype/1`, one block a line."""
+        head = {key: value for key, value in self.to_dict().items() if key not in ("normal", "reduction")}
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+        for label in ("normal", "reduction"):
+            cell = getattr(self, label).to_dict()
+            blocks = ",\n".join("      " + json.dumps(block) for block in cell.pop("blocks"))
+            rest = "".join(f",\n    {json.dumps(key)}: {json.dumps(value)}" for key, value in cell.items())
+            lines.append(f'  "{label}": {{\n    "blocks": [\n{blocks}\n    ]{rest}\n  }}')
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """Read JSON text. Raises `ValueError` that says what is wrong and where."""
+        try:
+            data = json.loads(text, object_pairs_hook=_without_duplicates)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"a genotype must be JSON text: {error}") from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def load(cls, path):
+        """Read a JSON file of at most 1 MiB. Raises `ValueError` that names the file."""
+        path = Path(path)
+        try:
+            with path.open("rb") as stream:
+                content = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise ValueError(f"cannot read the genotype file {path}: {error.strerror}") from None
+        if len(content) > MAX_FILE_BYTES:
+            raise ValueError(f"{path}: a genotype file must have at most {MAX_FILE_BYTES} bytes")
+        try:
+            return cls.from_json(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def save(self, path):
+        """Write the JSON file in one step: readers see the old file or the whole new one."""
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(self.to_json())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def _repr_svg_(self):
+        """Both cells as a picture, for notebooks."""
+        from nasnet_keras.plot import genotype_svg
+
+        return genotype_svg(self)
+
+
+def list_genotypes():
+    """Names of the stored genotypes, sorted."""
+    return sorted(path.stem for path in STORED.glob("*.json"))
+
+
+def load_genotype(name_or_path):
+    """A `Genotype`, given as one already, as a stored name, or as the path of a JSON file.
+
+    Raises:
+        ValueError: naming the stored genotypes, or what is wrong with the file.
+    """
+    if isinstance(name_or_path, Genotype):
+        return name_or_path
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(f"`genotype` must be a Genotype, a stored name or a file. Received: {name_or_path!r}")
+    text = os.fspath(name_or_path)
+    if text in list_genotypes():
+        return Genotype.load(STORED / f"{text}.json")
+    if Path(text).is_file():
+        return Genotype.load(text)
+    raise ValueError(f"`genotype` must be one of {', '.join(list_genotypes())} or a JSON file. Received: {text!r}")
+
+
+def _choice(label, value, allowed):
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"`{label}` must be one of {', '.join(allowed)}. Received: {value!r}")
+
+
+def _sequence(label, value, length=None):
+    if not isinstance(value, list | tuple) or length not in (None, len(value)):
+        raise ValueError(f"`{label}` must be a list{f' of {length}' if length else ''}. Received: {value!r}")
+    return tuple(value)
+
+
+def _states(label, value, length=None):
+    states = _sequence(label, value, length)
+    if any(type(state) is not int or state < 0 for state in states):
+        raise ValueError(f"`{label}` must be numbers of states, integers from 0. Received: {value!r}")
+    return states
+
+
+def _keys(what, data, required, optional=()):
+    if not isinstance(data, dict):
+        raise ValueError(f"{what} must be a JSON object. Received: {data!r}")
+    missing = [key for key in required if key not in data]
+    unknown = [key for key in data if key not in (*required, *optional)]
+    if missing or unknown:
+        fault = f"lacks {', '.join(missing)}" if missing else f"has unknown keys {', '.join(map(repr, unknown))}"
+        raise ValueError(f"{what} {fault}; its keys are {', '.join((*required, *optional))}")
+
+
+def _without_duplicates(pairs):
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        raise ValueError(f"a JSON object has a key twice: {', '.join(key for key, _ in pairs)}")
+    return data

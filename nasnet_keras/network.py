@@ -1,0 +1,323 @@
+"""NASNet: a stem, stacks of Normal cells with Reduction cells between them, and heads.
+
+Zoph et al. 2018 (arXiv 1707.07012), section 3.1, figure 2 and appendix A.4, wired as the released
+code wires it.
+"""
+
+import keras
+
+from nasnet_keras import weights as weight_files
+from nasnet_keras.cell import Cell
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.heads import AuxiliaryHead, classifier
+from nasnet_keras.layers import DropPathSchedule
+from nasnet_keras.operations import Operation
+from nasnet_keras.parts import Options, Parts, layer_multiply_adds
+
+# What a stem implies: the default image side, and batch norm's momentum and epsilon.
+STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class NASNet(keras.Model):
+    """A network of any size from a genotype. Images [batch, height, width, 3] in [-1, 1] go in.
+
+    With `include_top` the output is [batch, classes]; without, it is the last cell's output after ReLU,
+    [batch, h, w, channels], or [batch, channels] with `pooling`. With `auxiliary_head` it is
+    `{"predictions": …, "auxiliary": …}`. With `feature_pyramid` it is `{"P1": …, …}`: level k has stride 2^k
+    and is the untouched output of the last cell at that stride; no other head is built then.
+    Intermediate results are layers named `stem`, `stem_cell_0`, `stem_cell_1`, `cell_<i>`,
+    `reduction_cell_<k>`, `global_pool`, `logits`, `predictions` and `auxiliary`.
+
+    Args:
+        genotype: a `Genotype`, a stored name, or the path of a JSON file.
+        repeats: Normal cells in each of three stacks, or a tuple with one number for each stack.
+        filters: F of the first stack; it doubles from stack to stack.
+        penultimate_filters: may be given instead of `filters`: P = F · 2^(stacks - 1) · len(normal concat).
+        stem: `"imagenet"`, a strided 3×3 convolution and two Reduction cells (stride 8 in all), or
+            `"cifar"`, a 3×3 convolution.
+        stem_filters: channels of the stem's convolution; by default 32 (imagenet) or 3F (cifar).
+        skip_reduction: whether the cell after a Reduction cell takes as its h_{i-1} what the Reduction
+            cell took (NASNet-A Large), and not the Reduction cell's own input.
+        input_shape: (height, width, channels), None for any height or width. By default the stem's, 224 or 32.
+        input_tensor: a Keras tensor to use as the image input.
+        include_top: whether to end in a classifier.
+        classes: number of classes.
+        classifier_activation: `"softmax"`, None for logits, or another activation.
+        pooling: without top: None, `"avg"` or `"max"`.
+        dropout: dropout rate before the classifier (1 - the paper's keep probability).
+        drop_path: drop-path rate of the last cell (1 - the paper's keep probability); earlier cells have less,
+            in proportion to their depth. See `training.ScheduledDropPath`.
+        auxiliary_head: whether to add a classifier after the last cell before the last Reduction cell.
+        feature_pyramid: whether to return the levels that detectors and segmenters use.
+        include_preprocessing: whether the network takes images in 0–255 and scales them itself.
+        batch_norm_momentum: by default the stem's: 0.9997 (imagenet), 0.9 (cifar).
+        batch_norm_epsilon: by default the stem's: 1e-3 (imagenet), 1e-5 (cifar).
+        weight_decay: L2 factor as TF-slim states it; the value of Keras' `L2` is half of it.
+        bounded_activations: keep activations within ±6, for quantised inference.
+        pooling_compatibility: None, or `"keras"` to pool at borders as keras.applications does.
+        weights: None, a file, or a name from the weight index (a saved model has its own).
+        dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
+        name: name of the model.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(
+        self,
+        genotype="nasnet_a",
+        *,
+        repeats,
+        filters=None,
+        penultimate_filters=None,
+        stem="imagenet",
+        stem_filters=None,
+        skip_reduction=False,
+        input_shape=None,
+        input_tensor=None,
+        include_top=True,
+        classes=1000,
+        classifier_activation="softmax",
+        pooling=None,
+        dropout=0.0,
+        drop_path=0.0,
+        auxiliary_head=False,
+        feature_pyramid=False,
+        include_preprocessing=False,
+        batch_norm_momentum=None,
+        batch_norm_epsilon=None,
+        weight_decay=0.0,
+        bounded_activations=False,
+        pooling_compatibility=None,
+        weights=None,
+        dtype=None,
+        name="nasnet",
+    ):
+        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        _check(config)
+        genotype = load_genotype(genotype)
+        stacks = (repeats,) * 3 if isinstance(repeats, int) else tuple(repeats)
+        filters = _first_filters(filters, penultimate_filters, len(stacks), genotype, stem)
+        size, momentum, epsilon = STEMS[stem]
+        shape = (size, size, 3) if input_shape is None else tuple(input_shape)
+        image = keras.Input(shape, name="image") if input_tensor is None else input_tensor
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        options = Options(
+            batch_norm_momentum=momentum if batch_norm_momentum is None else batch_norm_momentum,
+            batch_norm_epsilon=epsilon if batch_norm_epsilon is None else batch_norm_epsilon,
+            weight_decay=weight_decay,
+            bounded_activations=bounded_activations,
+            pooling_compatibility=pooling_compatibility,
+        )
+
+        x = image
+        if include_preprocessing:
+            x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
+        body = _Body(genotype, stacks, skip_reduction, drop_path, options, policy, image)
+        body.stem(x, stem, stem_filters or (32 if stem == "imagenet" else 3 * filters), filters)
+        for stack, count in enumerate(stacks):
+            if stack:
+                body.reduce(filters * 2**stack)
+            for _ in range(count):
+                body.normal(filters * 2**stack)
+
+        if feature_pyramid:
+            outputs = {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
+        else:
+            features = _joined(body.current, "states", policy)
+            features = Parts(options, policy).relu("activation")(features)
+            if include_top:
+                maker = Parts(options, policy)
+                outputs = classifier(features, maker, classes, classifier_activation, dropout)
+            elif pooling:
+                pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
+                outputs = pool(name="global_pool", dtype="float32")(features)
+            else:
+                outputs = features
+        if auxiliary_head:
+            head = AuxiliaryHead(
+                classes, classifier_activation, options=options.to_dict(), name="auxiliary", dtype=policy
+            )
+            outputs = {
+                "predictions": outputs,
+                "auxiliary": head(_joined(body.before_last_reduction, "auxiliary_states", policy)),
+            }
+
+        inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        self.genotype = genotype
+        # Weights have files of their own, and a tensor is nothing that a file could hold.
+        kept = {"genotype": genotype.to_dict(), "input_shape": tuple(image.shape[1:]), "dtype": policy.name}
+        self._arguments = {**config, **kept, "input_tensor": None, "weights": None}
+        self._stands_alone = input_tensor is None or image in keras.tree.flatten(inputs)
+        if weights is not None:
+            weight_files.load(self, weights)
+
+    @classmethod
+    def from_notation(cls, notation, genotype="nasnet_a", **kwargs):
+        """A network named as in the paper: `"6@768"` has 6 Normal cells a stack and 768 penultimate filters.
+
+        Args:
+            notation: N@P.
+            genotype: as for the class.
+            **kwargs: the class's other arguments.
+
+        Raises:
+            ValueError: another notation, or a P that no F gives.
+        """
+        repeats, at, penultimate = str(notation).partition("@")
+        if not (at and repeats.isdigit() and penultimate.isdigit()):
+            raise ValueError(f"`notation` must be N@P, for example '6@768'. Received: {notation!r}")
+        return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+
+    def get_config(self):
+        """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
+        if not self._stands_alone:
+            return keras.Model(self.inputs, self.outputs, name=self.name).get_config()
+        return dict(self._arguments)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        if "layers" in config:
+            return keras.Model.from_config(config, custom_objects)
+        return cls(**{**config, "genotype": Genotype.from_dict(config["genotype"])})
+
+
+class _Body:
+    """Puts cells one after another and keeps what later ones read."""
+
+    def __init__(self, genotype, stacks, skip_reduction, drop_path, options, dtype, image):
+        self.genotype, self.stacks, self.skip_reduction = genotype, stacks, skip_reduction
+        self.drop_path, self.options, self.dtype = drop_path, options.to_dict(), dtype
+        self.progress = [DropPathSchedule(name="drop_path", dtype="float32")(image)] if drop_path else []
+        self.total = sum(stacks) + len(stacks) - 1
+        self.done = self.normal_cells = self.reduction_cells = 0
+
+    def stem(self, image, kind, stem_filters, filters):
+        """The first convolution, and on ImageNet the two reduction cells after it."""
+        layer = Operation(
+            f"stem_{kind}", stem_filters, 2 if kind == "imagenet" else 1, options=self.options, name="stem", dtype=self.dtype
+        )
+        self.current = [layer(image)] * self.genotype.normal.inputs
+        self.previous = None
+        self.current_level = self.previous_level = 1 if kind == "imagenet" else 0
+        self.levels = {self.current_level: self.current[:1]}
+        if kind == "imagenet":
+            self.total += 2
+            for index, divisor in enumerate((4, 2)):
+                self._append(self.genotype.reduction, filters // divisor, 2, f"stem_cell_{index}")
+
+    def normal(self, filters):
+        """A Normal cell."""
+        self._append(self.genotype.normal, filters, 1, f"cell_{self.normal_cells}")
+        self.normal_cells += 1
+
+    def reduce(self, filters):
+        """A Reduction cell."""
+        self.before_last_reduction = self.current
+        self._append(self.genotype.reduction, filters, 2, f"reduction_cell_{self.reduction_cells}", self.skip_reduction)
+        self.reduction_cells += 1
+
+    def _append(self, cell, filters, strides, name, keep_previous=False):
+        states, adjust = self.current, ("project",) * cell.inputs
+        if cell.inputs == 2:
+            # h_{i-1} is a size larger where a reduction lies between it and h_i: the history of
+            # strides tells, never the sizes, so that images of unknown size give the same layers.
+            way = "match" if self.previous_level == self.current_level else "reduce"
+            states, adjust = [self.previous, *self.current], (way, "project")
+            if self.previous is None:
+                states, adjust = [*self.current, *self.current], ("raw", "project")
+        self.done += 1
+        layer = Cell(
+            cell.to_dict(),
+            filters,
+            strides,
+            adjust,
+            drop_path=self.drop_path * self.done / self.total,
+            options=self.options,
+            name=name,
+            dtype=self.dtype,
+        )
+        result = layer([states[state] for state in layer.reads], *self.progress)
+        if not keep_previous:
+            self.previous, self.previous_level = self.current[-1], self.current_level
+        self.current = list(result) if isinstance(result, list | tuple) else [result]
+        self.current_level += strides - 1
+        self.levels[self.current_level] = self.current
+
+
+def _joined(states, name, dtype):
+    """One tensor from the states that a cell passes on: normally there is just one."""
+    return states[0] if len(states) == 1 else keras.layers.Concatenate(name=name, dtype=dtype)(states)
+
+
+def _first_filters(filters, penultimate_filters, stacks, genotype, stem):
+    if penultimate_filters is not None:
+        last = len(genotype.normal.concat) * 2 ** (stacks - 1)
+        if penultimate_filters % last:
+            raise ValueError(
+                f"`penultimate_filters` must be a multiple of {last}, 2^(stacks - 1) times the {last // 2 ** (stacks - 1)} "
+                f"states that the normal cell concatenates. Received: {penultimate_filters}"
+            )
+        filters = penultimate_filters // last
+    least = 4 if stem == "imagenet" else 1
+    if type(filters) is not int or filters < least:
+        raise ValueError(f"`filters` must be an integer from {least} with the {stem} stem. Received: {filters!r}")
+    return filters
+
+
+def _check(config):
+    """Raise a `ValueError` for the first argument that makes no sense."""
+
+    def require(name, rule, fine):
+        if not fine:
+            raise ValueError(f"`{name}` must be {rule}. Received: {config[name]!r}")
+
+    def whole(value, least):
+        return type(value) is int and value >= least
+
+    repeats, shape = config["repeats"], config["input_shape"]
+    many = isinstance(repeats, list | tuple) and len(repeats) and all(whole(count, 1) for count in repeats)
+    require("repeats", "an integer above 0, or a tuple of them, one for each stack", whole(repeats, 1) or many)
+    if (config["filters"] is None) == (config["penultimate_filters"] is None):
+        raise ValueError("either `filters` or `penultimate_filters` must be given. Received: both or none")
+    for name in ("penultimate_filters", "stem_filters"):
+        require(name, "an integer above 0", config[name] is None or whole(config[name], 1))
+    require("stem", f"one of {', '.join(STEMS)}", config["stem"] in STEMS)
+    least = 32 if config["stem"] == "imagenet" else 1
+    if shape is not None:
+        sizes = isinstance(shape, list | tuple) and len(shape) == 3 and whole(shape[2], 1)
+        sizes = sizes and all(length is None or whole(length, least) for length in shape[:2])
+        require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
+    require("classes", "an integer above 0", whole(config["classes"], 1))
+    require("pooling", "None, 'avg' or 'max'", config["pooling"] in (None, "avg", "max"))
+    for name in ("dropout", "drop_path"):
+        require(name, "a rate in [0, 1)", isinstance(config[name], int | float) and 0 <= config[name] < 1)
+    fits = config["include_top"] and not config["feature_pyramid"] and not (many and len(repeats) == 1)
+    rule = "False without `include_top`, with `feature_pyramid`, and with a single stack"
+    require("auxiliary_head", rule, fits or not config["auxiliary_head"])
+
+
+def multiply_adds(model):
+    """Multiply-adds of convolutions and dense layers for one image, an int.
+
+    Args:
+        model: a built functional Keras model whose image size is known.
+
+    Raises:
+        ValueError: a model for images of any size.
+    """
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if isinstance(layer, keras.Model):
+            total += multiply_adds(layer)
+            continue
+        shapes = [tensor.shape for tensor in keras.tree.flatten(layer.input) if len(tensor.shape)]
+        if any(None in shape[1:] for shape in shapes):
+            raise ValueError("`model` must have a known image size: build it with an `input_shape` without None")
+        total += layer_multiply_adds(layer, shapes if isinstance(layer, Cell) else shapes[0])
+    return total
