@@ -86,8 +86,55 @@ class BlockLayer(Composite):
         }
 
 
+class Wiring:
+    """Which operations a cell needs and what they read, without saying what they are made of.
+
+    `Cell` makes Keras layers of it; a child of a search can be put together from it without any.
+
+    Attributes:
+        live: the states that reach the output, in the order in which they are computed.
+        reads: those of them that the cell receives.
+    """
+
+    def wire(self, genotype, filters, strides, adjust):
+        """Check and keep the description; see `Cell`."""
+        cell = genotype if isinstance(genotype, genotypes.CellGenotype) else genotypes.CellGenotype.from_dict(genotype)
+        adjust = tuple(adjust)
+        if len(adjust) != cell.inputs or not set(adjust) <= set(ADJUSTMENTS):
+            raise ValueError(
+                f"`adjust` must have {cell.inputs} names from {', '.join(ADJUSTMENTS)}. Received: {adjust!r}"
+            )
+        self.genotype = cell
+        self.filters = filters
+        self.strides = strides
+        self.adjust = adjust
+        self.live = cell.live_states()
+        self.reads = tuple(state for state in self.live if state < cell.inputs)
+
+    def entry(self, state, channels):
+        """(kind, strides) of the operation that an input state passes before the blocks read it, or None."""
+        way = self.adjust[state]
+        if way == "raw" or (way == "match" and channels == self.filters):
+            return None
+        return ADJUSTMENTS[way], 2 if way == "reduce" else 1
+
+    def live_blocks(self):
+        """(state, index, block, strides of both operations) of every block that reaches the output."""
+        inputs = self.genotype.inputs
+        for state in self.live[len(self.reads) :]:
+            block = self.genotype.blocks[state - inputs]
+            yield state, state - inputs, block, tuple(self.strides if read < inputs else 1 for read in block.inputs)
+
+    def exit(self, state, channels):
+        """(kind, strides) of the operation that a state passes before it joins the output, or None."""
+        strides = self.strides if state < self.genotype.inputs else 1
+        if strides == 1 and channels == self.filters:
+            return None
+        return "output_reduction" if strides > 1 else "output_projection", strides
+
+
 @keras.saving.register_keras_serializable(package="nasnet_keras")
-class Cell(Composite):
+class Cell(Wiring, Composite):
     """A Normal (strides 1) or Reduction (strides 2) cell.
 
     The call takes a list with the input states that the genotype reads, in ascending order
@@ -110,19 +157,8 @@ class Cell(Composite):
 
     def __init__(self, genotype, filters, strides=1, adjust=("match", "project"), drop_path=0.0, **kwargs):
         super().__init__(**kwargs)
-        cell = genotype if isinstance(genotype, genotypes.CellGenotype) else genotypes.CellGenotype.from_dict(genotype)
-        adjust = tuple(adjust)
-        if len(adjust) != cell.inputs or not set(adjust) <= set(ADJUSTMENTS):
-            raise ValueError(
-                f"`adjust` must have {cell.inputs} names from {', '.join(ADJUSTMENTS)}. Received: {adjust!r}"
-            )
-        self.genotype = cell
-        self.filters = filters
-        self.strides = strides
-        self.adjust = adjust
+        self.wire(genotype, filters, strides, adjust)
         self.drop_path = drop_path
-        self.live = cell.live_states()
-        self.reads = tuple(state for state in self.live if state < cell.inputs)
 
     def build(self, inputs_shape, progress_shape=None):
         """Make the adjustments, the blocks that reach the output, and what the output needs."""
@@ -132,29 +168,26 @@ class Cell(Composite):
         names = {0: "previous", 1: "current"} if cell.inputs == 2 else {}
         self.adjustments = {}
         for state in self.reads:
-            way = self.adjust[state]
-            if way == "raw" or (way == "match" and shapes[state][-1] == filters):
+            way = self.entry(state, shapes[state][-1])
+            if way is None:
                 continue
-            strides = 2 if way == "reduce" else 1
+            kind, strides = way
             name = names.get(state, f"input_{state}")
-            layer = Operation(ADJUSTMENTS[way], filters, strides, name=name, **shared)
+            layer = Operation(kind, filters, strides, name=name, **shared)
             layer.build(shapes[state])
             shapes[state] = layer.compute_output_shape(shapes[state])
             self.adjustments[str(state)] = layer
         self.blocks = {}
-        for state in self.live[len(self.reads) :]:
-            index = state - cell.inputs
-            block = cell.blocks[index]
-            strides = tuple(self.strides if read < cell.inputs else 1 for read in block.inputs)
+        for state, index, block, strides in self.live_blocks():
             layer = BlockLayer(block, filters, strides, self.drop_path, name=f"block_{index}", **shared)
             layer.build([shapes[read] for read in block.inputs])
             shapes[state] = layer.compute_output_shape([shapes[read] for read in block.inputs])
             self.blocks[str(state)] = layer
         self.outputs = {}
         for state in cell.concat:
-            strides = self.strides if state < cell.inputs else 1
-            if strides > 1 or shapes[state][-1] != filters:
-                kind = "output_reduction" if strides > 1 else "output_projection"
+            way = self.exit(state, shapes[state][-1])
+            if way is not None:
+                kind, strides = way
                 layer = Operation(kind, filters, strides, name=f"output_{state}", **shared)
                 layer.build(shapes[state])
                 self.outputs[str(state)] = layer
@@ -166,7 +199,9 @@ class Cell(Composite):
             states[int(state)] = layer(states[int(state)])
         for state, layer in self.blocks.items():
             states[int(state)] = layer([states[read] for read in layer.block.inputs], progress)
-        results = [self.outputs[str(s)](states[s]) if str(s) in self.outputs else states[s] for s in self.genotype.concat]
+        results = [
+            self.outputs[str(s)](states[s]) if str(s) in self.outputs else states[s] for s in self.genotype.concat
+        ]
         return keras.ops.concatenate(results, axis=-1) if self.genotype.inputs == 2 else results
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):

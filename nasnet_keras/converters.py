@@ -6,6 +6,8 @@ tensor must be used and every weight filled, or a `ValueError` names the first t
 """
 
 import re
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -19,7 +21,12 @@ def slim_variables(model):
 
     States keep TF-slim's numbering inside names (0 is the newer input, 1 the older). A network whose
     two cells are the same (PNASNet) counts strided cells along with the others, as its code does.
+
+    Raises:
+        ValueError: another kind of model.
     """
+    if not hasattr(model, "genotype"):
+        raise ValueError(f"`model` must be a NASNet. Received: {model!r}")
     names = {}
     same_cell = model.genotype.normal == model.genotype.reduction
     count = 0
@@ -126,21 +133,35 @@ def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):
 
     Args:
         model: a `NASNet`.
-        mapping_or_checkpoint: `{variable name: array}`, or a checkpoint's path (needs TensorFlow).
+        mapping_or_checkpoint: `{variable name: array}`, the path of a `.npz` file with such names, or a
+            checkpoint's path (needs TensorFlow).
         moving_average: whether to take the moving-average copy of a variable where there is one.
 
     Raises:
-        ValueError: a tensor without a weight, a weight without a tensor, or another shape.
+        ValueError: a file that cannot be read, a tensor without a weight, a weight without a tensor, or
+            another shape. The network is left as it was.
     """
     tensors = mapping_or_checkpoint
     if not hasattr(tensors, "items"):
-        tensors = _read_checkpoint(mapping_or_checkpoint)
+        read = read_npz if str(mapping_or_checkpoint).endswith(".npz") else _read_checkpoint
+        tensors = read(mapping_or_checkpoint)
     plain = {name: value for name, value in tensors.items() if not name.endswith(AVERAGE)}
     averages = {name.removesuffix(AVERAGE): value for name, value in tensors.items() if name.endswith(AVERAGE)}
     if moving_average:
         plain.update(averages)
     plain = {re.sub(r"^aux_\d+/", "aux/", name): value for name, value in plain.items() if not BOOKKEEPING.search(name)}
     fill(model, plain)
+
+
+def read_npz(path):
+    """`{name: array}` of a `.npz` file. Raises `ValueError` that names the file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except FileNotFoundError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"cannot read {path}: not a .npz file of plain arrays, or damaged") from None
 
 
 def _read_checkpoint(path):
@@ -153,28 +174,39 @@ def _read_checkpoint(path):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def fill(model, tensors):
-    """Set every weight of a `NASNet` from `{TF-slim name: array}`, or raise `ValueError` and set none."""
+def fill(model, tensors, background=True):
+    """Set every weight of a `NASNet`, or raise `ValueError` and set none.
+
+    Args:
+        model: a `NASNet`.
+        tensors: `{TF-slim name: array}`; shapes are looked at before numbers, so that an array may still
+            lie on a disk. Tensors of a head that the model lacks are left out.
+        background: whether a classifier with one class more than the model's loses its first.
+
+    Raises:
+        ValueError: naming the first ten that do not fit.
+    """
     variables = slim_variables(model)
     heads = {"final_layer/": "logits", "aux/": "auxiliary"}
     present = {layer.name for layer in model.layers}
     absent = tuple(scope for scope, layer in heads.items() if layer not in present)
-    tensors = {name: np.asarray(value) for name, value in tensors.items() if not (absent and name.startswith(absent))}
-    for scope in heads:
-        variable = next((value for name, value in variables.items() if name.startswith(scope) and "FC/biases" in name), None)
-        classes = None if variable is None else variable.shape[0]
-        for name in [name for name in tensors if name.startswith(scope) and "/FC/" in name]:
-            if tensors[name].shape[-1] == (classes or 0) + 1:
-                tensors[name] = tensors[name][..., 1:]
+    tensors = {name: value for name, value in tensors.items() if not (absent and name.startswith(absent))}
+    if "logits" in present and not any(name.startswith("final_layer/") for name in tensors):
+        raise ValueError("the weights have no classifier: build the network with `include_top=False` to load them")
+    for name, variable in variables.items() if background else ():
+        stored = np.shape(tensors.get(name, ()))
+        if "/FC/" in name and stored == (*variable.shape[:-1], variable.shape[-1] + 1):
+            tensors[name] = np.asarray(tensors[name])[..., 1:]
     faults = [f"{name}: no such weight in the network" for name in tensors if name not in variables]
     faults += [f"{name}: not in the file" for name in variables if name not in tensors]
     faults += [
-        f"{name}: shape {tensors[name].shape}, not {tuple(variable.shape)}"
+        f"{name}: shape {np.shape(tensors[name])}, not {tuple(variable.shape)}"
         for name, variable in variables.items()
-        if name in tensors and tensors[name].shape != tuple(variable.shape)
+        if name in tensors and np.shape(tensors[name]) != tuple(variable.shape)
     ]
     if faults:
         more = f" … and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise ValueError(f"the weights do not fit the network: {'; '.join(faults[:10])}{more}")
-    for name, variable in variables.items():
-        variable.assign(tensors[name])
+    values = [np.asarray(tensors[name]) for name in variables]
+    for variable, value in zip(variables.values(), values, strict=True):
+        variable.assign(value)

@@ -86,4 +86,3 @@ def classifier(features, maker, classes, activation, dropout):
         pooled = keras.layers.Dropout(dropout, name="dropout", dtype="float32")(pooled)
     logits = maker.dense(classes, "logits")(pooled)
     return keras.layers.Activation(activation, name="predictions", dtype="float32")(logits)
-

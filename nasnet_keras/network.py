@@ -57,6 +57,7 @@ class NASNet(keras.Model):
         bounded_activations: keep activations within ±6, for quantised inference.
         pooling_compatibility: None, or `"keras"` to pool at borders as keras.applications does.
         weights: None, a file, or a name from the weight index (a saved model has its own).
+        class_names: a name for each class, kept and saved with the model.
         dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
         name: name of the model.
 
@@ -91,6 +92,7 @@ class NASNet(keras.Model):
         bounded_activations=False,
         pooling_compatibility=None,
         weights=None,
+        class_names=None,
         dtype=None,
         name="nasnet",
     ):
@@ -115,12 +117,7 @@ class NASNet(keras.Model):
         if include_preprocessing:
             x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
         body = _Body(genotype, stacks, skip_reduction, drop_path, options, policy, image)
-        body.stem(x, stem, stem_filters or (32 if stem == "imagenet" else 3 * filters), filters)
-        for stack, count in enumerate(stacks):
-            if stack:
-                body.reduce(filters * 2**stack)
-            for _ in range(count):
-                body.normal(filters * 2**stack)
+        body.assemble(x, stem, stem_filters, filters)
 
         if feature_pyramid:
             outputs = {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
@@ -147,6 +144,7 @@ class NASNet(keras.Model):
         inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.genotype = genotype
+        self.class_names = None if class_names is None else tuple(class_names)
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         kept = {"genotype": genotype.to_dict(), "input_shape": tuple(image.shape[1:]), "dtype": policy.name}
         self._arguments = {**config, **kept, "input_tensor": None, "weights": None}
@@ -186,19 +184,40 @@ class NASNet(keras.Model):
 
 
 class _Body:
-    """Puts cells one after another and keeps what later ones read."""
+    """Puts cells one after another and keeps what later ones read.
 
-    def __init__(self, genotype, stacks, skip_reduction, drop_path, options, dtype, image):
+    `operation` and `cell` make what is put together: Keras layers, or what stands in for them where a
+    network is only planned.
+    """
+
+    def __init__(
+        self, genotype, stacks, skip_reduction, drop_path, options, dtype, image, operation=Operation, cell=Cell
+    ):
+        self.make_operation, self.make_cell = operation, cell
         self.genotype, self.stacks, self.skip_reduction = genotype, stacks, skip_reduction
         self.drop_path, self.options, self.dtype = drop_path, options.to_dict(), dtype
         self.progress = [DropPathSchedule(name="drop_path", dtype="float32")(image)] if drop_path else []
         self.total = sum(stacks) + len(stacks) - 1
         self.done = self.normal_cells = self.reduction_cells = 0
 
+    def assemble(self, image, stem, stem_filters, filters):
+        """The whole body, from the image to the last cell."""
+        self.stem(image, stem, stem_filters or (32 if stem == "imagenet" else 3 * filters), filters)
+        for stack, count in enumerate(self.stacks):
+            if stack:
+                self.reduce(filters * 2**stack)
+            for _ in range(count):
+                self.normal(filters * 2**stack)
+
     def stem(self, image, kind, stem_filters, filters):
         """The first convolution, and on ImageNet the two reduction cells after it."""
-        layer = Operation(
-            f"stem_{kind}", stem_filters, 2 if kind == "imagenet" else 1, options=self.options, name="stem", dtype=self.dtype
+        layer = self.make_operation(
+            f"stem_{kind}",
+            stem_filters,
+            2 if kind == "imagenet" else 1,
+            options=self.options,
+            name="stem",
+            dtype=self.dtype,
         )
         self.current = [layer(image)] * self.genotype.normal.inputs
         self.previous = None
@@ -230,7 +249,7 @@ class _Body:
             if self.previous is None:
                 states, adjust = [*self.current, *self.current], ("raw", "project")
         self.done += 1
-        layer = Cell(
+        layer = self.make_cell(
             cell.to_dict(),
             filters,
             strides,
@@ -292,6 +311,8 @@ def _check(config):
         sizes = sizes and all(length is None or whole(length, least) for length in shape[:2])
         require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
     require("classes", "an integer above 0", whole(config["classes"], 1))
+    names = config["class_names"]
+    require("class_names", f"None or {config['classes']} names", names is None or len(names) == config["classes"])
     require("pooling", "None, 'avg' or 'max'", config["pooling"] in (None, "avg", "max"))
     for name in ("dropout", "drop_path"):
         require(name, "a rate in [0, 1)", isinstance(config[name], int | float) and 0 <= config[name] < 1)

@@ -1,0 +1,117 @@
+"""Recipes that vary training images: random crops, flips, shifts, colours, cutout.
+
+A step is a function of one uint8 image [height, width, 3] and a NumPy generator that
+returns an image of the same shape; a recipe is a tuple of steps. Working image by image
+is as fast as working on whole batches, because Pillow's resampling does the work.
+"""
+
+import numpy as np
+from PIL import Image
+
+
+def upsampled_crop(image, rng):
+    """Enlarge the image by a quarter and cut a window of its own size at random.
+
+    32x32 images are enlarged to 40x40: Zoph et al. 2018 (arXiv 1707.07012), appendix A.1.
+    """
+    height, width = image.shape[:2]
+    top, left = rng.integers(round(height * 0.25) + 1), rng.integers(round(width * 0.25) + 1)
+    return _resized_crop(image, top * 0.8, left * 0.8, height * 0.8, width * 0.8)
+
+
+def random_resized_crop(image, rng):
+    """Cut 40% to 100% of the area, with sides in a ratio of 3:4 to 4:3 as seen in the image, and enlarge it.
+
+    The milder form, for fine-tuning, of the crops of Szegedy et al. 2015 (arXiv 1409.4842), section 6.
+    """
+    height, width = image.shape[:2]
+    area, ratio = rng.uniform(0.4, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
+    part_height, part_width = height * min(1, np.sqrt(area / ratio)), width * min(1, np.sqrt(area * ratio))
+    top, left = rng.uniform(0, height - part_height), rng.uniform(0, width - part_width)
+    return _resized_crop(image, top, left, part_height, part_width)
+
+
+def flip(image, rng):
+    """Mirror left and right, in half of the cases."""
+    return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def shift(image, rng):
+    """Move by up to an eighth of each side; the pixels at the edge fill what comes into view."""
+    for axis in (0, 1):
+        side = image.shape[axis]
+        most = max(1, side // 8)
+        moved = np.arange(side) + rng.integers(-most, most + 1)
+        image = image.take(moved, axis, mode="clip")
+    return image
+
+
+def colour_jitter(image, rng):
+    """Change brightness, contrast and saturation by up to a fifth each."""
+    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    grey = np.tile(np.float64([0.299, 0.587, 0.114]), (3, 1))  # ITU-R 601 luma
+    colours = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+    offset = np.full((3, 1), brightness * (1 - contrast) * 127.5)
+    matrix = tuple(np.hstack([colours, offset]).ravel())
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("RGB", matrix))
+
+
+def cut_out(image, rng, size):
+    """Paint a square of `size` pixels grey (zero once the images are in [-1, 1]).
+
+    Its centre may be any pixel, so that it may stick out: DeVries & Taylor 2017 (arXiv 1708.04552).
+    """
+    height, width = image.shape[:2]
+    top, left = rng.integers(height) - size // 2, rng.integers(width) - size // 2
+    image = image.copy()
+    image[max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 128
+    return image
+
+
+AUGMENTATIONS = {
+    "none": (),
+    "cifar": (upsampled_crop, flip),
+    "digits": (shift,),
+    "photo": (random_resized_crop, flip, colour_jitter),
+}
+
+
+def augment(images, recipe, rng, cutout=0):
+    """Vary a batch of images.
+
+    Args:
+        images: uint8 [n, height, width, 3]; not changed.
+        recipe: a name from `AUGMENTATIONS`: `"none"`, `"cifar"` (crop of the image enlarged by a
+            quarter, flip), `"digits"` (small shifts, for scans) or `"photo"` (crop, flip, colours).
+        rng: the `numpy.random.Generator` that all choices come from.
+        cutout: the side of a grey square painted into every image, in pixels; 0 for none.
+            The paper's "+ cutout" results use 16 on 32x32 images.
+
+    Returns:
+        uint8 [n, height, width, 3].
+
+    Raises:
+        ValueError: an unknown recipe or a wrong `cutout`.
+    """
+    check_augmentation(recipe, cutout)
+    varied = np.empty_like(images)
+    for index, image in enumerate(images):
+        for step in AUGMENTATIONS[recipe]:
+            image = step(image, rng)
+        varied[index] = cut_out(image, rng, cutout) if cutout else image
+    return varied
+
+
+def check_augmentation(recipe, cutout):
+    """Raise `ValueError` where `augment` would."""
+    if not isinstance(recipe, str) or recipe not in AUGMENTATIONS:
+        raise ValueError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {recipe!r}")
+    if type(cutout) is not int or cutout < 0:
+        raise ValueError(f"`cutout` must be a number of pixels, 0 for none. Received: {cutout!r}")
+
+
+def _resized_crop(image, top, left, height, width):
+    # The corners may lie between pixels: Pillow interpolates as if it had enlarged the whole image.
+    whole = image.shape[1::-1]
+    box = (left, top, min(left + width, whole[0]), min(top + height, whole[1]))
+    return np.asarray(Image.fromarray(image).resize(whole, Image.Resampling.BILINEAR, box))

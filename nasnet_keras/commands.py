@@ -1,0 +1,181 @@
+"""What the commands of the command line do. Each takes the parsed options and prints its result."""
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nasnet_keras import training
+from nasnet_keras.applications import FACTORIES, decode_predictions, load_model
+from nasnet_keras.data import load_data, normalize, read_image
+from nasnet_keras.genotype import list_genotypes, load_genotype
+from nasnet_keras.network import NASNet
+from nasnet_keras.plot import genotype_svg
+from nasnet_keras.progress import EpochProgress, SearchProgress, decoding
+
+
+def run_search(options):
+    """Search, then train the best cell longer beside NASNet-A's and a random one."""
+    from nasnet_keras.search.final import compare
+    from nasnet_keras.search.space import SearchSpace
+    from nasnet_keras.search.tuner import ChildSettings, search
+
+    child = ChildSettings(
+        repeats=options.repeats,
+        filters=options.filters,
+        epochs=options.epochs,
+        recipe=options.recipe,
+        batch_size=options.batch_size,
+        stem=options.stem,
+    )
+    space = SearchSpace(blocks=options.blocks)
+    data = _load(options)
+    with SearchProgress(options.max_trials) as progress:
+        result = search(
+            data,
+            options.max_trials,
+            options.directory,
+            options.controller,
+            options.seed,
+            space=space,
+            child=child,
+            settings=_settings(options),
+            on_trial=progress.update,
+        )
+    failed = sum(trial["reward"] is None for trial in result.trials)
+    best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
+    figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
+    print(f"{len(result.trials)} trials, {failed} failed; best validation accuracy {_percent(best)}")
+    if result.best and not options.no_final:
+        rows = compare(result, data, child, space, options.final_epochs, options.seed, EpochProgress)
+        figures["final"] = rows
+        table = Table(
+            "network", "parameters", "multiply-adds", "test accuracy", title=f"After {options.final_epochs} epochs"
+        )
+        for row in rows:
+            table.add_row(
+                row["network"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", _percent(row["accuracy"])
+            )
+        Console().print(table)
+    print(f"Found cell: {result.directory / 'best_genotype.json'}; report: {result.directory / 'report.html'}")
+    _finish(options, figures)
+
+
+def run_train(options):
+    """Train a network of a genotype and leave it as a model directory."""
+    genotype = load_genotype(options.genotype)
+    recipe = training.recipe(options.recipe, batch_size=options.batch_size, learning_rate=options.learning_rate)
+    data = _load(options)
+    directory = Path(options.directory)
+    training.seed_everything(options.seed)
+    model = NASNet(
+        genotype,
+        repeats=options.repeats,
+        filters=options.filters,
+        stem=options.stem,
+        input_shape=data.image_shape,
+        classes=len(data.class_names),
+        class_names=data.class_names,
+        drop_path=options.drop_path,
+        dropout=options.dropout,
+        weight_decay=options.weight_decay,
+        auxiliary_head=options.auxiliary_head,
+        dtype=options.dtype,
+    )
+    with EpochProgress(f"train {genotype.name or options.genotype}", options.epochs) as progress:
+        training.fit(
+            model, data, recipe, epochs=options.epochs, seed=options.seed, directory=directory, callbacks=[progress]
+        )
+    training.save_model(model, directory)
+    figures = {"directory": str(directory), "parameters": model.count_params(), **training.evaluate(model, data.test)}
+    print(f"test accuracy {_percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
+    _finish(options, figures)
+
+
+def run_evaluate(options):
+    """Print a model's accuracy and loss on a split of the data."""
+    model = load_model(options.model)
+    data = _load(options, model)
+    split = training.match_classes(model, data, getattr(data, options.split))
+    figures = {"model": options.model, "data": data.name, "split": options.split, **training.evaluate(model, split)}
+    print(f"accuracy {_percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
+    _finish(options, figures)
+
+
+def run_predict(options):
+    """Print the best classes of each image."""
+    model = load_model(options.model)
+    height, width = (side or 224 for side in model.input_shape[1:3])
+    results = []
+    for name in options.images:
+        image = read_image(name, (height, width))
+        scores = training.predict(model, normalize(image)[None])
+        classes = decode_predictions(scores, options.top, model.class_names)[0]
+        results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
+        best = "   ".join(f"{label} {_percent(score)}" for _, label, score in classes)
+        print(f"{name}: {best}")
+    _finish(options, {"model": options.model, "predictions": results})
+
+
+def run_plot(options):
+    """Write both cells of a genotype as one SVG."""
+    genotype = load_genotype(options.genotype)
+    output = Path(options.output or f"{genotype.name or Path(options.genotype).stem}.svg")
+    output.write_text(genotype_svg(genotype), encoding="utf-8")
+    print(output)
+    _finish(options, {"output": str(output), "digest": genotype.digest})
+
+
+def run_report(options):
+    """Write the report of a search as it stands."""
+    from nasnet_keras.report import read_trials
+    from nasnet_keras.search.tuner import write_report
+
+    directory = Path(options.directory).absolute()
+    if not (directory / "trials.jsonl").is_file():
+        raise ValueError(f"`DIR` must be the directory of a search, with a trials.jsonl. Received: {options.directory}")
+    trials = read_trials(directory / "trials.jsonl")
+    write_report(directory, trials)
+    print(directory / "report.html")
+    _finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})
+
+
+def run_list(options):
+    """Print the stored genotypes and the factories."""
+    genotypes = {name: load_genotype(name) for name in list_genotypes()}
+    table = Table("genotype", "blocks", "digest", "source", title="Genotypes")
+    for name, genotype in genotypes.items():
+        blocks = f"{len(genotype.normal.blocks)} + {len(genotype.reduction.blocks)}"
+        table.add_row(name, blocks, genotype.digest, genotype.source)
+    Console().print(table)
+    print("Models: " + ", ".join(FACTORIES))
+    _finish(options, {"genotypes": sorted(genotypes), "models": sorted(FACTORIES)})
+
+
+def _load(options, model=None):
+    size = options.image_size
+    if size is None and model is not None and None not in model.input_shape[1:3]:
+        size = tuple(model.input_shape[1:3])
+    with decoding() as progress:
+        return load_data(options.data, image_size=size, seed=options.seed, limit=options.limit, progress=progress)
+
+
+def _settings(options):
+    from nasnet_keras.search.controller import ControllerSettings
+
+    if options.controller != "rl":
+        return None
+    given = {"batch_size": options.controller_batch, "learning_rate": options.controller_rate}
+    return ControllerSettings(**{key: value for key, value in given.items() if value is not None})
+
+
+def _percent(value):
+    return "—" if value is None else f"{100 * value:.2f}%"
+
+
+def _finish(options, figures):
+    sys.stdout.flush()
+    if options.json:
+        print(json.dumps(figures))

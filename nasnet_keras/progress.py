@@ -1,0 +1,97 @@
+"""Progress bars on stderr for whatever lasts; silent where stderr is no terminal."""
+
+import sys
+from contextlib import contextmanager
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def _bar():
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+class SearchProgress:
+    """One bar for a search: the current trial, the best reward, the mean of the last 20, time left.
+
+    Args:
+        max_trials: trials in all.
+    """
+
+    def __init__(self, max_trials):
+        self.bar = _bar()
+        self.task = self.bar.add_task("search", total=max_trials, note="")
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    def update(self, trials):
+        """Show how things stand after these finished trials."""
+        rewards = [trial["reward"] for trial in trials if trial["reward"] is not None]
+        note = f"trial {len(trials)}"
+        if rewards:
+            last = rewards[-20:]
+            note += f"  best {max(rewards):.4f}  mean of last {len(last)} {sum(last) / len(last):.4f}"
+        self.bar.update(self.task, completed=len(trials), note=note)
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """One bar for a training, a step for each batch.
+
+    Args:
+        title: what is trained.
+        epochs: epochs in all.
+    """
+
+    def __init__(self, title, epochs):
+        super().__init__()
+        self.bar, self.epochs = _bar(), epochs
+        self.task = self.bar.add_task(title, total=None, note="")
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    def on_train_begin(self, logs=None):
+        """Learn how many steps there are."""
+        self.bar.update(self.task, total=self.params["steps"] * self.epochs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Stand where the epoch begins, also after a resumption."""
+        self.bar.update(self.task, completed=epoch * self.params["steps"])
+
+    def on_train_batch_end(self, batch, logs=None):
+        """One step more."""
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Show the epoch's figures."""
+        figures = "  ".join(f"{key} {value:.3f}" for key, value in (logs or {}).items() if "accuracy" in key)
+        self.bar.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {figures}")
+
+
+@contextmanager
+def decoding():
+    """A bar for decoding image files: gives a function of (decoded, all)."""
+    with _bar() as bar:
+        task = bar.add_task("read images", total=None, visible=False, note="")
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 2000)

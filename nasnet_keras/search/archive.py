@@ -1,0 +1,152 @@
+"""What a search keeps on disk, and how a strategy is brought back from it.
+
+    search.json                  what search this is: strategy, space, seed, settings, objective
+    controller/proposals.jsonl   a line per started trial, written before the trial runs
+    trials.jsonl                 a line per finished trial, written before anything is learnt from it
+    controller/state.npz         a snapshot of the strategy, replaced now and then
+
+The two logs are the truth and only grow; the snapshot only saves time. Whatever instant
+a process is killed at, the next one restores the snapshot and tells the strategy the
+rewards that came after it. What was started and not finished is known from the logs.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+from nasnet_keras.search.journal import Journal, write_atomically
+from nasnet_keras.search.proposal import Proposal
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "nasnet-search/1"
+SNAPSHOT_EVERY = 20  # finished trials; so many rewards at most are told again after a restart
+
+
+class Archive:
+    """The files of one search. Made once per process, it reads and repairs the logs.
+
+    Args:
+        folder: the search's directory; `controller/` is made in it.
+
+    Attributes:
+        header: what `claim` wrote, or None in a new folder.
+        started: {number: `Proposal`} of all trials that were ever started.
+        next_number: the number of the next new trial.
+        finished: {number: record} of those that ended, in the order of their ends. A record is a
+            line of `trials.jsonl`, of which only `number`, `reward` and `genotype` matter here.
+
+    Raises:
+        ValueError: the files are not those of a search.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        state = self.folder / "controller"
+        state.mkdir(parents=True, exist_ok=True)
+        self._header_file = self.folder / "search.json"
+        self._snapshot_file = state / "state.npz"
+        self._proposals = Journal(state / "proposals.jsonl")
+        self._trials = Journal(self.folder / "trials.jsonl")
+        self.header = self._read_header()
+        try:
+            self.started = {line["number"]: Proposal.from_dict(line) for line in self._proposals.read()}
+            self.finished = {}
+            for line in self._trials.read():
+                self.finished.setdefault(line["number"], line)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{self.folder}: the logs are not those of a search ({error})") from None
+        self.next_number = max(self.started, default=-1) + 1
+        if self.header is None and (self.started or self.finished):
+            raise ValueError(f"{self.folder}: holds the trials of a search, but no readable {self._header_file.name}")
+
+    def claim(self, identity):
+        """Make this the folder of a search, or check that it is.
+
+        Args:
+            identity: JSON-able dict.
+
+        Raises:
+            ValueError: the folder belongs to another search; the message names the first difference.
+        """
+        header = json.loads(json.dumps({"format": FORMAT, **identity}))
+        if self.header is None:
+            write_atomically(self._header_file, json.dumps(header, indent=2).encode() + b"\n")
+            self.header = header
+        old, new = _flat(self.header), _flat(header)
+        for key in (key for key in {**old, **new} if old.get(key) != new.get(key)):
+            raise ValueError(
+                f"`{key}` must be {old.get(key)!r}, as in the search that {self.folder} belongs to "
+                f"(or use another directory, or overwrite it). Received: {new.get(key)!r}"
+            )
+
+    def replay(self, strategies, reward):
+        """A strategy that has learnt from all finished trials, exactly as the original did.
+
+        Args:
+            strategies: function without arguments that gives a fresh strategy.
+            reward: function that turns a record into what `Strategy.feedback` wants.
+        """
+        lost = self.finished.keys() - self.started.keys()
+        strategy = strategies() if lost else self._from_snapshot(strategies)
+        for number, record in list(self.finished.items())[strategy.feedbacks :]:
+            if number in lost:
+                # Only damage to the file can do this. The strategy stands where it stood then,
+                # so it makes the same proposal, unless results arrived out of order.
+                proposal = strategy.propose(number)
+                if strategy.space.decode(proposal.decisions).to_dict() != record["genotype"]:
+                    raise ValueError(f"{self._proposals.path}: lacks the proposal of the finished trial {number}")
+                self.start(proposal)
+            strategy.feedback(self.started[number], reward(record))
+        return strategy
+
+    def start(self, proposal):
+        """Log a proposal; call it before its trial runs. Raises `OSError`, and nothing has changed."""
+        self._proposals.append(proposal.to_dict())
+        self.started[proposal.number] = proposal
+        self.next_number = max(self.next_number, proposal.number + 1)
+
+    def finish(self, record):
+        """Log a finished trial; call it before the strategy learns. Raises `OSError`, and nothing has changed."""
+        self._trials.append(record)
+        self.finished[record["number"]] = record
+
+    def snapshot(self, strategy):
+        """Save the strategy if that is due. If the disk is full the search goes on without."""
+        if strategy.feedbacks % SNAPSHOT_EVERY == 0:
+            try:
+                strategy.save(self._snapshot_file)
+            except OSError as error:
+                logger.warning("%s could not be written (%s); a restart will take longer", self._snapshot_file, error)
+
+    def _from_snapshot(self, strategies):
+        strategy = strategies()
+        if self._snapshot_file.exists():
+            try:
+                strategy.restore(self._snapshot_file)
+            except ValueError as error:
+                logger.warning("%s; the strategy learns all trials again", error)
+                return strategies()
+            if strategy.feedbacks > len(self.finished):
+                logger.warning("%s is ahead of the log; the strategy learns all trials again", self._snapshot_file)
+                return strategies()
+        return strategy
+
+    def _read_header(self):
+        try:
+            header = json.loads(self._header_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{self._header_file}: cannot be read ({error})") from None
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError(f"{self._header_file}: `format` must be {FORMAT!r}. Received: {header!r:.100}")
+        return header
+
+
+def _flat(data, prefix=""):
+    """Nested dicts as one, with dotted keys."""
+    flat = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat

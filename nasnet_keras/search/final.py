@@ -1,0 +1,59 @@
+"""After the search: the found cell trained longer, beside NASNet-A's and a random one under the same budget."""
+
+import json
+
+import numpy as np
+
+from nasnet_keras import training
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.network import multiply_adds
+from nasnet_keras.search.journal import write_atomically
+from nasnet_keras.search.tuner import write_report
+
+
+def compare(result, data, child, space, epochs, seed, progress):
+    """Train three networks alike and measure them on the test images, which the search never saw.
+
+    Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again.
+
+    Args:
+        result: a `SearchResult`.
+        data: the search's `Data`.
+        child: the search's `ChildSettings`: the networks have the same size.
+        space: the `SearchSpace` that the random cell is drawn from.
+        epochs: epochs for each.
+        seed: seed of the random cell and of the trainings.
+        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+
+    Returns:
+        One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
+        `epochs`.
+    """
+    random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
+    rows = []
+    for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
+        directory = result.directory / "final" / name
+        record = directory / "result.json"
+        row = json.loads(record.read_text()) if record.exists() else None
+        if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs:
+            row = _train(name, genotype, data, child, epochs, seed, directory, progress)
+            write_atomically(record, json.dumps(row).encode())
+        rows.append(row)
+    write_report(result.directory, result.trials)
+    return rows
+
+
+def _train(name, genotype, data, child, epochs, seed, directory, progress):
+    state = directory / f"{genotype.digest}-{epochs}"
+    model = child.build(genotype, data, seed)
+    with progress(f"final {name}", epochs) as bar:
+        training.fit(model, data, child.training_recipe(), epochs=epochs, seed=seed, directory=state, callbacks=[bar])
+    training.save_model(model, directory)
+    return {
+        "network": name,
+        "digest": genotype.digest,
+        "epochs": epochs,
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model),
+        "accuracy": training.evaluate(model, data.test)["accuracy"],
+    }

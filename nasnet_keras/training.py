@@ -1,0 +1,378 @@
+"""Training: recipes, learning-rate and drop-path schedules, fitting that goes on where it stopped, the reward.
+
+Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from nasnet_keras.data import Batches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: everything but the network and the data.
+
+    Args:
+        optimizer: `"sgd"` (with momentum) or `"rmsprop"` (decay 0.9, with momentum).
+        learning_rate: peak learning rate.
+        momentum: momentum of either optimiser.
+        epsilon: RMSProp's epsilon.
+        schedule: `"cosine"` to zero over all steps, or `"exponential"`: × 0.97 every 2.4 epochs.
+        warmup_epochs: epochs over which the rate rises linearly from 0.
+        clip_norm: limit on the global norm of the gradient, None for none.
+        batch_size: images a step.
+        label_smoothing: share of the target spread over all classes.
+        auxiliary_weight: weight of the auxiliary head's loss, where the network has one.
+        augmentation: a name from `augmentation.AUGMENTATIONS`.
+        cutout: side of the square cut out of training images, 0 for none.
+        moving_average: decay of the averaged weights used for evaluation, None for none.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float = 0.025
+    momentum: float = 0.9
+    epsilon: float = 1.0
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    clip_norm: float | None = 5.0
+    batch_size: int = 32
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.4
+    augmentation: str = "none"
+    cutout: int = 0
+    moving_average: float | None = None
+
+
+# `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
+# grey images such as the embedded digits; `micro` is for children that see a few dozen batches.
+RECIPES = {
+    "micro": Recipe(learning_rate=0.05),
+    "scans": Recipe(learning_rate=0.05, augmentation="digits"),
+    "cifar": Recipe(augmentation="cifar", cutout=16),
+    "imagenet": Recipe(
+        optimizer="rmsprop",
+        learning_rate=0.04,
+        schedule="exponential",
+        clip_norm=10.0,
+        label_smoothing=0.1,
+        augmentation="photo",
+        moving_average=0.9999,
+    ),
+}
+
+
+def recipe(name, **changes):
+    """A `Recipe` by name, with some of its fields changed; a change to None is no change.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {name!r}")
+    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+
+
+class ScheduledDropPath(keras.callbacks.Callback):
+    """Lets drop path grow from nothing to its full rate over a number of steps.
+
+    The network counts its own training steps (`layers.DropPathSchedule`), saves them and
+    goes on from them; this callback only tells it where the schedule ends.
+
+    Args:
+        total_steps: steps after which the rate is full.
+    """
+
+    def __init__(self, total_steps):
+        super().__init__()
+        self.total_steps = total_steps
+
+    def on_train_begin(self, logs=None):
+        """Set the end of the schedule in the network's counter."""
+        for layer in self.model.layers:
+            if layer.name == "drop_path":
+                layer.total_steps.assign(float(self.total_steps))
+
+
+class _Checkpoint(keras.callbacks.Callback):
+    """Writes weights, optimiser and epoch after each epoch; makes every epoch start from its own seeds."""
+
+    def __init__(self, directory, seed, history):
+        super().__init__()
+        self.directory, self.seed, self.history = directory, seed, history
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Drop path and dropout draw from (seed, epoch), so that a resumed epoch repeats the lost one.
+        for index, generator in enumerate(seed_generators(self.model)):
+            state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
+            generator.state.assign(state.astype(generator.state.dtype))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append({"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}})
+        if self.directory:
+            _save_state(self.model, self.directory, self.history)
+
+
+class _StopOnNaN(keras.callbacks.Callback):
+    """Ends a run whose loss is no number: nothing can be learnt after that."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {batch + 1}: a lower learning rate may help")
+
+
+class _ForEveryHead(keras.utils.PyDataset):
+    """Batches whose labels go to each of a network's outputs by name."""
+
+    def __init__(self, batches, heads):
+        super().__init__()
+        self.batches, self.heads = batches, heads
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, labels = self.batches[index]
+        return images, dict.fromkeys(self.heads, labels)
+
+    def on_epoch_begin(self):
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
+
+
+def _for_heads(model, batches):
+    return _ForEveryHead(batches, list(model.output)) if isinstance(model.output, dict) else batches
+
+
+def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), validate=True):
+    """Train a model, or go on with a training that was interrupted in `directory`.
+
+    Args:
+        model: a Keras model that returns class probabilities, or `{"predictions", "auxiliary"}`.
+        data: a `data.Data`; its train split is learnt from, its validation split watched.
+        recipe: a `Recipe`.
+        epochs: epochs in all, those before an interruption included.
+        seed: seed of the order of images, of augmentation, drop path and dropout.
+        directory: where to keep the state after each epoch, None for nowhere.
+        callbacks: further Keras callbacks.
+        validate: whether to measure the validation split after each epoch.
+
+    Returns:
+        The history: one dict an epoch.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        ValueError: a state in `directory` that belongs to another network.
+    """
+    batches = Batches(
+        data.train, recipe.batch_size, training=True, augmentation=recipe.augmentation, cutout=recipe.cutout, seed=seed
+    )
+    steps = len(batches)
+    compile_model(model, recipe, steps, epochs)
+    history = []
+    if directory is not None:
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        history = _restore_state(model, directory)
+    if len(history) < epochs:
+        batches.epoch = len(history)
+        model.fit(
+            _for_heads(model, batches),
+            epochs=epochs,
+            initial_epoch=len(history),
+            validation_data=_for_heads(model, Batches(data.validation, 256)) if validate else None,
+            callbacks=[
+                ScheduledDropPath(steps * epochs),
+                _Checkpoint(directory, seed, history),
+                _StopOnNaN(),
+                *callbacks,
+            ],
+            shuffle=False,
+            verbose=0,
+        )
+    return history
+
+
+def compile_model(model, recipe, steps, epochs):
+    """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, losses, accuracy.
+
+    XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
+    """
+    rate = _schedule(recipe, steps, epochs)
+    shared = {"global_clipnorm": recipe.clip_norm}
+    if recipe.moving_average:
+        shared.update(use_ema=True, ema_momentum=recipe.moving_average)
+    if recipe.optimizer == "rmsprop":
+        optimizer = keras.optimizers.RMSprop(rate, rho=0.9, momentum=recipe.momentum, epsilon=recipe.epsilon, **shared)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=recipe.momentum, **shared)
+    loss = SmoothedCrossentropy(recipe.label_smoothing)
+    if isinstance(model.output, dict):
+        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing)}
+        weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
+        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": ["accuracy"]}}
+    else:
+        arguments = {"loss": loss, "metrics": ["accuracy"]}
+    model.compile(optimizer, jit_compile=_on_accelerator(), **arguments)
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of integer labels against probabilities, with label smoothing.
+
+    Args:
+        smoothing: share of the target spread evenly over all classes.
+    """
+
+    def __init__(self, smoothing=0.0, name="crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true, y_pred):
+        """Labels [batch] and probabilities [batch, classes] to losses [batch]."""
+        loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        if not self.smoothing:
+            return loss
+        log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
+        return (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"smoothing": self.smoothing, "name": self.name, "reduction": self.reduction}
+
+
+def evaluate(model, split, batch_size=256):
+    """Share of a split's images that the model classifies right, and their mean cross-entropy.
+
+    Args:
+        model: a model that returns probabilities [batch, classes], or a dict with `predictions`.
+        split: a `data.Split`.
+        batch_size: images at a time.
+
+    Returns:
+        `{"accuracy": float, "loss": float, "images": int}`.
+    """
+    probabilities = predict(model, Batches(split, batch_size))
+    right = probabilities[np.arange(len(split)), split.labels]
+    return {
+        "accuracy": float(np.mean(probabilities.argmax(-1) == split.labels)),
+        "loss": float(np.mean(-np.log(np.maximum(right, keras.config.epsilon())))),
+        "images": len(split),
+    }
+
+
+def match_classes(model, data, split):
+    """A split whose labels count as the model counts its classes, by name.
+
+    Raises:
+        ValueError: the model has other classes than the data.
+    """
+    names = getattr(model, "class_names", None)
+    if names is None or names == data.class_names:
+        return split
+    if sorted(names) != sorted(data.class_names):
+        missing = sorted(set(data.class_names) ^ set(names))
+        raise ValueError(
+            f"`data` must have the model's {len(names)} classes. They differ in: {', '.join(missing[:10])}"
+        )
+    order = np.array([names.index(name) for name in data.class_names], dtype="int32")
+    return replace(split, labels=order[split.labels])
+
+
+def save_model(model, directory):
+    """Leave the trained network in `directory/model.keras`, in one step.
+
+    What only training needs stays behind: the optimiser, the loss, the auxiliary head.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    bare = type(model).from_config({**model.get_config(), "auxiliary_head": False})
+    for layer in bare.layers:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
+    temporary = directory / ".model.keras"
+    bare.save(temporary)
+    os.replace(temporary, directory / "model.keras")
+
+
+def seed_everything(seed):
+    """Seed Python, NumPy and Keras: weights drawn after it depend on the seed alone."""
+    keras.utils.set_random_seed(seed)
+
+
+def predict(model, batches):
+    """Class probabilities [n, classes] as a NumPy array, in evaluation mode."""
+    outputs = model.predict(batches, verbose=0)
+    return outputs["predictions"] if isinstance(outputs, dict) else outputs
+
+
+def reward(accuracy):
+    """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
+
+    Args:
+        accuracy: the validation accuracy after training.
+
+    Raises:
+        FloatingPointError: a figure that is not finite.
+    """
+    if not math.isfinite(accuracy):
+        raise FloatingPointError(f"the validation accuracy is {accuracy}")
+    return float(accuracy)
+
+
+def seed_generators(layer):
+    """All random generators inside a layer or model, in the order of its layers."""
+    own = list(getattr(layer, "_seed_generators", []))
+    return own + [generator for part in layer._layers for generator in seed_generators(part)]
+
+
+def _schedule(recipe, steps, epochs):
+    warmup = round(recipe.warmup_epochs * steps)
+    if recipe.schedule == "exponential":
+        return keras.optimizers.schedules.ExponentialDecay(recipe.learning_rate, 2.4 * steps, 0.97, staircase=True)
+    total = max(1, steps * epochs - warmup)
+    if warmup:
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, total, warmup_target=recipe.learning_rate, warmup_steps=warmup
+        )
+    return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total)
+
+
+def _on_accelerator():
+    return any(device.split(":")[0].lower() != "cpu" for device in keras.distribution.list_devices())
+
+
+def _save_state(model, directory, history):
+    """The old state or the new one, never half of each: the history names the weights that belong to it."""
+    name = f"state-{len(history)}.weights.h5"
+    model.save_weights(directory / name)
+    temporary = directory / "history.json.tmp"
+    temporary.write_text(json.dumps({"weights": name, "epochs": history}, indent=1))
+    os.replace(temporary, directory / "history.json")
+    for old in directory.glob("state-*.weights.h5"):
+        if old.name != name:
+            old.unlink()
+
+
+def _restore_state(model, directory):
+    path = directory / "history.json"
+    if not path.exists():
+        return []
+    try:
+        state = json.loads(path.read_text())
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(directory / state["weights"])
+        return list(state["epochs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{directory} holds the state of another training: {reason}. Choose another directory"
+        ) from None

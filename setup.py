@@ -1,0 +1,67 @@
+"""How the package is built and what it needs; tools are configured in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nasnet_keras/__init__.py").read_text("utf-8"), re.M).group(1)
+
+REQUIRES = [
+    # The default backend, and what data pipelines and SavedModels are made of. For an NVIDIA GPU
+    # install `tensorflow[and-cuda]` beside it. 2.20 is the first release for Python 3.13.
+    "tensorflow>=2.20",
+    "keras>=3.13",
+    "keras-tuner>=1.4.8",
+    # KerasTuner's search imports it in every trial on TensorFlow, which no longer brings it since 2.21.
+    "tensorboard",
+    "tensorflow-datasets>=4.9.9",
+    # TensorFlow Datasets imports it and declares it for Python 3.8 only.
+    "importlib_resources",
+    # The embedded data set: 1,797 scanned digits inside the wheel, so that a first search needs no network.
+    "scikit-learn",
+    "numpy",
+    "h5py",
+    "pillow",
+    "rich",
+]
+EXTRAS = {
+    # A local server that speaks TensorFlow Serving's REST.
+    "serve": ["fastapi", "uvicorn"],
+    # Export targets beside the SavedModel.
+    "onnx": ["tf2onnx", "onnx", "onnxruntime"],
+    "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
+    "litert": ["ai-edge-litert"],
+    # The second backend: KERAS_BACKEND=jax.
+    "jax": ["jax"],
+    # Reads timm's .pth files; its .safetensors need nothing.
+    "torch": ["torch"],
+    "notebooks": ["jupytext", "nbconvert", "ipykernel"],
+    "test": ["pytest>=8", "pytest-xdist", "hypothesis"],
+    # A minor release of ruff may format differently, so it moves by hand.
+    "lint": ["ruff>=0.17.6,<0.18"],
+}
+EXTRAS["dev"] = [requirement for extra in ("test", "lint", "jax") for requirement in EXTRAS[extra]]
+
+setup(
+    name="nasnet-keras",
+    version=VERSION,
+    description="NASNet for Keras 3: the search, the networks it found, their weights, and the way to a served model",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    # The weights live at the top of the repository, where people look for them, and inside the package once installed.
+    packages=[*find_packages(include=["nasnet_keras", "nasnet_keras.*"]), "nasnet_keras.weights_files"],
+    package_dir={"nasnet_keras.weights_files": "weights"},
+    package_data={"nasnet_keras": ["*.tsv", "genotypes/*.json"], "nasnet_keras.weights_files": ["*"]},
+    entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,288 @@
+"""The plan of the house: which module may import what, and the habits that all of them keep.
+
+A new module gets a row in `HOUSE`, at its place in the reading order; a new habit a row
+in `HABITS`. Nothing is executed: the modules are parsed, so a violation is found even
+where the import hides in a function. `test_house.py` holds the plan against the package.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 300
+MAX_WEIGHT_BYTES = 20_000_000
+
+# Modules in reading order: a reader who starts at the top never meets a name that was not explained.
+#
+#   outside   `standard library`: nothing else; `no framework`: other packages, but none of FRAMEWORKS;
+#             otherwise the frameworks it may import beside other packages
+#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not);
+#             `-name`: not this one; `nothing`; `anything`
+#
+# The two halves meet through a genotype and a float. Only the tuner, which turns the one into the
+# other, and the comparison after the search know both. Pictures are made of genotypes and numbers
+# alone, and a genotype imports the plotter when a notebook asks for its picture. TensorFlow is for
+# data, export and serving, for `turnaround`, the faster path that gives the same result, and for
+# reading TF-slim's checkpoints; PyTorch for reading timm's.
+HOUSE = """
+module                  | outside             | inside
+genotype                | standard library    | plot
+layers                  | keras               | above
+parts                   | keras               | above
+operations              | keras               | above
+cell                    | keras               | above
+heads                   | keras               | above
+converters              | tensorflow          | above
+foreign                 | torch               | above
+weights                 | keras               | above
+network                 | keras               | above
+program                 | keras               | above
+primitives              | tensorflow          | above
+turnaround              | tensorflow          | above
+applications            | keras               | above
+images                  | no framework        | nothing
+augmentation            | no framework        | nothing
+splits                  | no framework        | images
+sources                 | tensorflow_datasets | images, splits
+data                    | keras, tensorflow   | images, augmentation, splits, sources
+training                | keras               | above, -genotype
+transfer                | keras               | above
+export                  | keras, tensorflow   | above
+serve                   | keras, tensorflow   | above
+layering                | standard library    | genotype
+layout                  | standard library    | genotype, layering
+plot                    | standard library    | genotype, layout
+curve                   | standard library    | plot
+report                  | standard library    | genotype, plot, curve
+search.space            | standard library    | genotype
+search.journal          | standard library    | nothing
+search.proposal         | no framework        | genotype, above
+search.policy_gradient  | no framework        | genotype, above
+search.policy_network   | no framework        | genotype, above
+search.controller       | no framework        | genotype, above
+search.strategies       | no framework        | genotype, above
+search.trials           | keras_tuner         | genotype, above
+search.archive          | no framework        | genotype, above
+search.oracle           | keras_tuner         | genotype, above
+search.tuner            | keras, keras_tuner  | genotype, above, network, training, data, plot, report
+search.final            | keras               | genotype, above, network, training
+search.__init__         | no framework        | above
+progress                | keras               | nothing
+commands                | keras               | anything
+cli                     | standard library    | commands
+__init__                | standard library    | anything
+"""
+FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
+
+
+@dataclass(frozen=True)
+class Habit:
+    """Names that no module uses, with everything below them."""
+
+    never: tuple[str, ...]
+    instead: str
+    modules: tuple[str, ...] = ()  # where it is allowed all the same
+    names: tuple[str, ...] = ()  # what is allowed of it all the same
+
+
+SPEAKERS = ("cli", "commands", "progress")
+HABITS = (
+    Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
+    Habit(("os.environ", "os.getenv"), "an argument; only the command line reads the environment", modules=("cli",)),
+    Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
+    Habit(
+        ("numpy.random", "random"),
+        "a generator made from a passed seed",
+        names=("numpy.random.default_rng", "numpy.random.Generator", "numpy.random.SeedSequence", "random.Random"),
+    ),
+    Habit(("keras.layers.Lambda",), "a registered layer: Keras' safe mode does not load a Lambda"),
+)
+# Methods that Keras or KerasTuner calls and documents.
+OVERRIDES = {"build", "call", "compute_output_shape", "get_config", "from_config", "get_build_config"}
+
+
+def modules(package):
+    """(name, syntax tree, source) of every module; `search/space.py` is `search.space`."""
+    for path in sorted(package.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        yield ".".join(path.relative_to(package).with_suffix("").parts), ast.parse(source), source
+
+
+def house():
+    """{module: (outside, inside)} of the table, `above` and `anything` spelt out."""
+    rows = [[field.strip() for field in line.split("|")] for line in HOUSE.strip().splitlines()[1:]]
+    rooms, above = {}, {True: set(), False: set()}
+    for name, outside, inside in rows:
+        half = above[name.startswith("search.")]
+        items = {item.strip() for item in inside.split(",")}
+        allowed = {item for item in items if not item.startswith("-")} - {"above", "anything", "nothing"}
+        allowed |= half if "above" in items else set()
+        allowed |= {row[0] for row in rows} if "anything" in items else set()
+        rooms[name] = (outside, allowed - {item[1:] for item in items if item.startswith("-")})
+        half.add(name)
+    return rooms
+
+
+def imports(name, tree, known):
+    """(line, dotted name) of everything imported; of this package, the module that the name comes from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = ["nasnet_keras", *name.split(".")]
+                base = ".".join([*parts[: len(parts) - node.level], *filter(None, [node.module])])
+            targets = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            if target.split(".")[0] == "nasnet_keras":
+                inner = target.split(".")[1:]
+                while inner and ".".join(inner) not in known:
+                    if ".".join([*inner, "__init__"]) in known:
+                        inner.append("__init__")
+                    else:
+                        inner.pop()
+                target = "nasnet_keras." + (".".join(inner) or "__init__")
+            yield node.lineno, target
+
+
+def uses(tree):
+    """(line, full dotted name) of every name imported or used, aliases resolved: `np.add` is `numpy.add`."""
+    aliases = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                aliases[alias.asname or alias.name] = base + alias.name
+                yield node.lineno, base + alias.name
+    starts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and node not in starts:
+            head, _, rest = (whole := ast.unparse(node)).partition(".")
+            if whole.isidentifier() or (head in aliases and rest.replace(".", "_").isidentifier()):
+                yield node.lineno, f"{aliases.get(head, head)}.{rest}".rstrip(".")
+
+
+def below(name, roots):
+    """Whether a dotted name is one of `roots` or stands below one."""
+    return any(name == root or name.startswith(f"{root}.") for root in roots)
+
+
+def wrong_imports(package):
+    """What the modules import against the table."""
+    rooms = house()
+    known = {name for name, _, _ in modules(package)}
+    for name, tree, _ in modules(package):
+        if name not in rooms:
+            yield f"{name}: has no row in HOUSE; add it at its place in the reading order"
+            continue
+        outside, inside = rooms[name]
+        for line, target in sorted(set(imports(name, tree, known))):
+            root, _, inner = target.partition(".")
+            if root == "nasnet_keras":
+                if inner != name and inner not in inside:
+                    yield f"{name}:{line}: must not import {inner}"
+            elif root in sys.stdlib_module_names:
+                continue
+            elif outside == "standard library":
+                yield f"{name}:{line}: must not import {root}, only the standard library"
+            elif root in FRAMEWORKS and root not in outside.replace(" ", "").split(","):
+                yield f"{name}:{line}: must not import {root}"
+
+
+def wrong_habits(package):
+    """What the modules do against the habits."""
+    for name, tree, source in modules(package):
+        if (length := len(source.splitlines())) > MAX_LINES:
+            yield f"{name}: {length} lines; at most {MAX_LINES}, or it is two modules"
+        used = sorted(set(uses(tree)))
+        for habit in HABITS:
+            for line, full in used if name not in habit.modules else ():
+                leads_to_allowed = any(below(allowed, [full]) for allowed in habit.names)
+                if below(full, habit.never) and not below(full, habit.names) and not leads_to_allowed:
+                    yield f"{name}:{line}: {full}: {habit.instead}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                yield f"{name}:{node.lineno}: global: no state in a module"
+            if isinstance(node, ast.Assert):
+                yield f"{name}:{node.lineno}: assert: a user's error is a ValueError that says what is allowed"
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", 1):
+                yield f"{name}:{node.value.lineno}: allow_pickle: reading a file runs no code"
+        yield from (f"{name}:{line}: {what} has no docstring" for line, what in undocumented(tree))
+
+
+def undocumented(tree, inside=""):
+    """(line, name) of the public modules, classes, functions and methods without a docstring."""
+    if not inside and not ast.get_docstring(tree):
+        yield 1, "the module"
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        if not ast.get_docstring(node) and not (inside and node.name in OVERRIDES):
+            yield node.lineno, inside + node.name
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node, f"{inside}{node.name}.")
+
+
+def wrong_weights(folder):
+    """What in the folder of weights contradicts its index, or the table of keys in its README."""
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    if set(index) != {"format", "weights"} or index["format"] != "nasnet-weights/1":
+        yield "index.json: must hold `format`, nasnet-weights/1, and `weights`"
+    readme = (ROOT / "weights/README.md").read_text(encoding="utf-8")
+    required = set(re.findall(r"^\| `(\w+)` \|", readme, re.M)) - {"file", "url"}  # one of the two
+    entries = index["weights"]
+    for entry in entries:
+        if set(entry) not in (required | {"file"}, required | {"url"}):
+            yield f"{entry.get('name')}: must have the README's keys, one of `file` and `url` among them"
+    names = [entry.get("name") for entry in entries]
+    yield from (f"{name}: stands in the index twice" for name in set(names) if names.count(name) > 1)
+    present = {path.name for path in folder.iterdir()} - {"index.json", "README.md", "__init__.py", "__pycache__"}
+    listed = {entry["file"]: entry for entry in entries if "file" in entry}
+    yield from (f"{name}: is not in the index" for name in sorted(present - set(listed)))
+    yield from (f"{name}: is in the index but not in the folder" for name in sorted(set(listed) - present))
+    for name in sorted(present & set(listed)):
+        content = (folder / name).read_bytes()
+        if len(content) != listed[name].get("size") or len(content) > MAX_WEIGHT_BYTES:
+            yield f"{name}: `size` must be {len(content)}, and at most {MAX_WEIGHT_BYTES}"
+        if listed[name].get("hash") != f"sha256:{hashlib.sha256(content).hexdigest()}":
+            yield f"{name}: has another sha256 than its `hash`"
+
+
+def strings(path):
+    """Every string that stands in a Python file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def undeclared(package, setup):
+    """Imports that no requirement in setup.py brings: what works here and fails on a fresh machine."""
+    declared = {re.match(r"[\w.-]*", string).group().lower().replace("_", "-") for string in strings(setup)}
+    distributions = packages_distributions()
+    known = {name for name, _, _ in modules(package)}
+    for name, tree, _ in modules(package):
+        for line, target in sorted(set(imports(name, tree, known))):
+            root = target.split(".")[0]
+            if root in sys.stdlib_module_names or root == "nasnet_keras":
+                continue
+            providers = {provider.lower().replace("_", "-") for provider in distributions.get(root, [root])}
+            if not providers & declared and "tensorflow-cpu" not in providers:
+                yield f"{name}:{line}: {root} is not declared in setup.py"
+
+
+def unpackaged(package, setup):
+    """Data files that setup.py does not put into a wheel."""
+    patterns = strings(setup)
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.is_file() and path.suffix not in (".py", ".pyc") and not any(fnmatch(name, p) for p in patterns):
+            yield f"{name}: is not in setup.py's package_data"
