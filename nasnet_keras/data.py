@@ -152,6 +152,7 @@ class Batches(keras.utils.PyDataset):
 
     @epoch.setter
     def epoch(self, value):
+        """Go to an epoch; raises `ValueError` unless it is an integer from 0."""
         check_integer("epoch", value)
         self._epoch = value
 

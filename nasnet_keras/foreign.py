@@ -244,8 +244,10 @@ def _read_state_dict(path):
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         return dict(tensors.get("state_dict", tensors))
-    except Exception as error:  # PyTorch raises many kinds, some of them its own
-        raise ValueError(f"not a file of tensors only: {_line(error)}") from None
+    except OSError:
+        raise
+    except Exception:  # many kinds; what PyTorch says would advise to read the file unsafely
+        raise ValueError("not a state dict of tensors alone, or damaged") from None
 
 
 def _read_safetensors(path):

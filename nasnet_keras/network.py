@@ -141,14 +141,14 @@ class NASNet(keras.Model):
                 "auxiliary": head(_joined(body.before_last_reduction, "auxiliary_states", policy)),
             }
 
-        inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
         self.genotype = genotype
         self.class_names = None if class_names is None else tuple(class_names)
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         kept = {"genotype": genotype.to_dict(), "input_shape": tuple(image.shape[1:]), "dtype": policy.name}
         self._arguments = {**config, **kept, "input_tensor": None, "weights": None}
-        self._stands_alone = input_tensor is None or image in keras.tree.flatten(inputs)
+        self._stands_alone = any(source is image for source in sources)
         if weights is not None:
             weight_files.load(self, weights)
 

@@ -66,7 +66,7 @@ class Conv(_Primitive):
         shape = weights[0].shape
         self.pointwise = shape[:2] == (1, 1) and settings.strides == (1, 1)
         self.flat = [_constant([-1, channels]) for channels in shape[2:]]
-        self.shape = _constant(shape)
+        self.shape = _constant(shape[2:] if self.pointwise else shape)
         self.settings = {
             "strides": [1, *settings.strides, 1],
             "padding": settings.padding,
@@ -77,7 +77,7 @@ class Conv(_Primitive):
         """Save the input and the kernel."""
         x, kernel = inputs[0], weights[0]
         if self.pointwise:
-            kernel = raw.Reshape(tensor=kernel, shape=self.shape[2:])
+            kernel = raw.Reshape(tensor=kernel, shape=self.shape)
             return raw.BatchMatMulV2(x=x, y=kernel), (x, kernel)
         return raw.Conv2D(input=x, filter=kernel, **self.settings), (x, kernel)
 
@@ -129,6 +129,7 @@ class Norm(_Primitive):
 
     def __init__(self, settings, weights):
         self.settings = {"epsilon": settings.epsilon}
+        self.factor = 1.0  # an integer, as in the kernel's default, would send every call the slow way
         self.nothing = tf.zeros((0,))
         self.statistics = None
 
@@ -137,7 +138,14 @@ class Norm(_Primitive):
         scale, offset, *moving = weights
         mean, variance = (self.nothing, self.nothing) if training else moving
         result, *self.statistics, saved_1, saved_2, saved_3 = raw.FusedBatchNormV3(
-            x=inputs[0], scale=scale, offset=offset, mean=mean, variance=variance, is_training=training, **self.settings
+            x=inputs[0],
+            scale=scale,
+            offset=offset,
+            mean=mean,
+            variance=variance,
+            is_training=training,
+            exponential_avg_factor=self.factor,
+            **self.settings,
         )
         self.statistics = self.statistics if training else None
         return result, (inputs[0], scale, saved_1, saved_2, saved_3)
@@ -213,18 +221,16 @@ class MaxPool(AveragePool):
 class Zeros(_Primitive):
     """`layers.ZeroPadding`."""
 
-    def _paddings(self, x):
-        half = self.settings.size // 2
-        return [(0, 0), *((half - (1 - length % 2), half) for length in x.shape[1:3]), (0, 0)]
-
     def forward(self, inputs, weights, training):
-        """Save the input."""
-        return tf.pad(inputs[0], self._paddings(inputs[0])), inputs[0]
+        """Save the input and the padding before it."""
+        half = self.settings.size // 2
+        before = [0, *(half - (1 - length % 2) for length in inputs[0].shape[1:3]), 0]
+        return tf.pad(inputs[0], list(zip(before, [0, half, half, 0], strict=True))), (inputs[0], before)
 
     def backward(self, saved, gradient):
         """Cut the padding off."""
-        start = [before for before, _ in self._paddings(saved)]
-        return (tf.slice(gradient, start, raw.Shape(input=saved)),), ()
+        x, before = saved
+        return (tf.slice(gradient, before, raw.Shape(input=x)),), ()
 
 
 class Subsample(_Primitive):
@@ -281,14 +287,16 @@ class Concat(_Primitive):
 
     def __init__(self, settings, weights):
         self.axis = _constant(3)
+        self.channels = _constant(settings.channels)
+        self.count = len(settings.channels)
 
     def forward(self, inputs, weights, training):
-        """Save the numbers of channels."""
-        return raw.ConcatV2(values=inputs, axis=self.axis), [value.shape[3] for value in inputs]
+        """Nothing to save."""
+        return raw.ConcatV2(values=inputs, axis=self.axis), None
 
     def backward(self, saved, gradient):
         """The gradient cut into pieces."""
-        return raw.SplitV(value=gradient, size_splits=saved, axis=self.axis, num_split=len(saved)), ()
+        return raw.SplitV(value=gradient, size_splits=self.channels, axis=self.axis, num_split=self.count), ()
 
 
 class Mean(_Primitive):

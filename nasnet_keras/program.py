@@ -115,8 +115,7 @@ class Program:
 
     def add(self, what, *reads):
         """Append one primitive and return its result."""
-        channels = sum(value.channels for value in reads) if what.kind == "concat" else what.makes or reads[0].channels
-        result = Value(len(self.steps) + 1, channels)
+        result = Value(len(self.steps) + 1, what.makes or reads[0].channels)
         self.steps.append(Step(self.layer, what, reads, result, tuple(_weights(what, reads[0].channels))))
         return result
 
@@ -125,6 +124,13 @@ class Program:
         for part in RECIPES[kind](_Parts(self.options), value.channels, filters, strides):
             value = self._part(part, value)
         return value
+
+    def concat(self, values):
+        """Append the concatenation of values along the channels; a single one stays as it is."""
+        if len(values) == 1:
+            return values[0]
+        channels = tuple(value.channels for value in values)
+        return self.add(primitive("concat", makes=sum(channels), channels=channels), *values)
 
     def _part(self, part, value):
         if isinstance(part, list):
@@ -138,7 +144,7 @@ class Program:
             paths = [self.add(maker.conv(half, 1, 2), value)] if half else []
             shifted = self.add(primitive("shift"), value)
             paths.append(self.add(maker.conv(part.filters - half, 1, 2), shifted))
-            return self.add(primitive("concat"), *paths) if half else paths[0]
+            return self.concat(paths)
         return self.add(part, value)
 
     def without_dead_steps(self):
@@ -153,7 +159,7 @@ class Program:
     def combine(self, kind, filters, left, right):
         """Append a combination of two values of F channels; see `operations.Combination`."""
         if kind == "concat":
-            return self.operation("conv_1x1", filters, 1, self.add(primitive("concat"), left, right))
+            return self.operation("conv_1x1", filters, 1, self.concat([left, right]))
         value = self.add(primitive("add"), left, right)
         if kind != "add":
             whole = kind == "add_layer_norm"
@@ -219,9 +225,9 @@ def plan(
         load_genotype(genotype), stacks, skip_reduction, 0.0, options, None, program.image, operation=operation, cell=cell
     )
     body.assemble(program.image, stem, stem_filters, filters)
-    features = body.current[0] if len(body.current) == 1 else program.add(primitive("concat"), *body.current)
+    features = program.add(_Parts(options).relu(), program.concat(body.current))
     program.layer = "logits"
-    pooled = program.add(primitive("mean"), program.add(_Parts(options).relu(), features))
+    pooled = program.add(primitive("mean"), features)
     program.add(primitive("dense", makes=classes), pooled)
     return program.without_dead_steps()
 
@@ -251,9 +257,7 @@ class _Cell(Wiring):
         for state in self.genotype.concat:
             way = self.exit(state, states[state].channels)
             results.append(program.operation(way[0], filters, way[1], states[state]) if way else states[state])
-        if self.genotype.inputs > 2:
-            return results
-        return results[0] if len(results) == 1 else program.add(primitive("concat"), *results)
+        return results if self.genotype.inputs > 2 else program.concat(results)
 
 
 class _Parts:

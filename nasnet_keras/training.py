@@ -103,11 +103,12 @@ class ScheduledDropPath(keras.callbacks.Callback):
 class _Checkpoint(keras.callbacks.Callback):
     """Writes weights, optimiser and epoch after each epoch; makes every epoch start from its own seeds."""
 
-    def __init__(self, directory, seed, history):
+    def __init__(self, batches, directory, seed, history):
         super().__init__()
-        self.directory, self.seed, self.history = directory, seed, history
+        self.batches, self.directory, self.seed, self.history = batches, directory, seed, history
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
         # Drop path and dropout draw from (seed, epoch), so that a resumed epoch repeats the lost one.
         for index, generator in enumerate(seed_generators(self.model)):
             state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
@@ -184,7 +185,6 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
         directory.mkdir(parents=True, exist_ok=True)
         history = _restore_state(model, directory)
     if len(history) < epochs:
-        batches.epoch = len(history)
         model.fit(
             _for_heads(model, batches),
             epochs=epochs,
@@ -192,7 +192,7 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
             validation_data=_for_heads(model, Batches(data.validation, 256)) if validate else None,
             callbacks=[
                 ScheduledDropPath(steps * epochs),
-                _Checkpoint(directory, seed, history),
+                _Checkpoint(batches, directory, seed, history),
                 _StopOnNaN(),
                 *callbacks,
             ],

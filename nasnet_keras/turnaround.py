@@ -212,7 +212,7 @@ class Child:
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         logits, saved = self._forward(images, training=True)
         losses, gradient = raw.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
-        share = 1.0 / len(images)
+        share = 1.0 / images.shape[0]
         self._batch_shape = tuple(images.shape)
         if self._batch_shape not in self._corrections:
             self._corrections[self._batch_shape] = _variance_corrections(self._steps, saved)

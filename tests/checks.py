@@ -121,8 +121,8 @@ def _jax_gradients(layer, inputs, training):
     import jax
 
     def value(weights, inputs):
-        outputs, _ = layer.stateless_call(weights, layer.non_trainable_variables, inputs, training=training)
-        return _projection(outputs)
+        with keras.StatelessScope(state_mapping=list(zip(layer.trainable_weights, weights, strict=True))):
+            return _projection(layer(inputs, training=training))
 
     return jax.grad(value, argnums=(0, 1))([weight.value for weight in layer.trainable_weights], inputs)
 

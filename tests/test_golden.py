@@ -151,16 +151,25 @@ def test_every_weight_is_set(model, mapping):
     assert holds(model, mapping)
 
 
-@pytest.mark.parametrize("name", ["nasnet_a", "pnasnet_5"])
-def test_names_are_those_of_the_checkpoints(name):
-    body = NASNet(name, repeats=1, filters=4, input_shape=(32, 32, 3), include_top=False)
-    names = set(slim_variables(body))
-    assert {"conv0/weights", "conv0_bn/gamma", "cell_stem_0/1x1/weights", "cell_stem_0/beginning_bn/beta"} <= names
-    second = {"nasnet_a": "reduction_cell_0/path1_conv/weights", "pnasnet_5": "cell_4/prev_1x1/weights"}
-    assert second[name] in names
-    assert any(n.startswith("reduction_cell") for n in names) == (name == "nasnet_a")
-    separable = "cell_0/comb_iter_0/left/separable_5x5_1/depthwise_weights"
-    assert separable in names and "cell_0/comb_iter_0/left/bn_sep_5x5_1/moving_mean" in names
+def test_names_are_those_of_the_checkpoints():
+    body = {"repeats": (1, 1), "filters": 4, "input_shape": (32, 32, 3), "include_top": False}
+    names = set(slim_variables(NASNet("nasnet_a", **body)))
+    assert {
+        "conv0/weights",
+        "conv0_bn/gamma",
+        "cell_stem_0/1x1/weights",
+        "cell_stem_0/beginning_bn/beta",
+        "cell_0/comb_iter_0/left/separable_5x5_1/depthwise_weights",
+        "cell_0/comb_iter_0/left/bn_sep_5x5_1/moving_mean",
+        "cell_0/path1_conv/weights",
+        "cell_0/final_path_bn/gamma",
+        "reduction_cell_0/beginning_bn/gamma",
+        "cell_1/path2_conv/weights",
+    } <= names
+    # PNASNet has no cell type of its own for reductions, and counts them along.
+    names = set(slim_variables(NASNet("pnasnet_5", **body)))
+    assert {"cell_1/prev_1x1/weights", "cell_1/prev_bn/beta", "cell_2/path1_conv/weights"} <= names
+    assert not any(name.startswith("reduction_cell") for name in names)
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_set(model, mapping):

@@ -60,8 +60,8 @@ def test_the_three_ways_of_writing_agree(space, seed):
 
 def test_decode_concatenates_the_block_states_that_nothing_reads():
     space = SearchSpace(blocks=3, operations=("identity", "conv_3x3"), combinations=("add",))
-    normal = [1, 0, 0, 1, 0] + [2, 2, 1, 1, 0] + [2, 0, 0, 0, 0]  # b0 is read, b1 and b2 are not
-    reduction = [0, 0, 0, 0, 0] + [2, 0, 0, 0, 0] + [3, 3, 0, 0, 0]  # a chain
+    normal = [1, 0, 0, 1, 0, *[2, 2, 1, 1, 0], *[2, 0, 0, 0, 0]]  # b0 is read, b1 and b2 are not
+    reduction = [0, 0, 0, 0, 0, *[2, 0, 0, 0, 0], *[3, 3, 0, 0, 0]]  # a chain
     genotype = space.decode(normal + reduction)
     assert genotype.normal.blocks[1] == Block((2, 2), ("conv_3x3", "conv_3x3"), "add")
     assert genotype.normal.concat == (3, 4)

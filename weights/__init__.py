@@ -1,1 +1,1 @@
-"""The weight files and their index: package `nasnet_keras.weights_files` once installed, a plain folder in the repository."""
+"""Weight files and their index; installed, this folder is the package `nasnet_keras.weights_files`."""

@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 
 from nasnet_keras.search.journal import Journal, write_atomically
-from nasnet_keras.search.proposal import Proposal
+from nasnet_keras.search.proposal import Proposal, extend_history
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ class Archive:
 
     Attributes:
         header: what `claim` wrote, or None in a new folder.
-        started: {number: `Proposal`} of all trials that were ever started.
+        started: {number: `Proposal`} of the trials that were started; a finished one is dropped
+            when nobody can need it any more.
         next_number: the number of the next new trial.
         finished: {number: record} of those that ended, in the order of their ends. A record is a
             line of `trials.jsonl`, of which only `number`, `reward` and `genotype` matter here.
@@ -88,7 +89,7 @@ class Archive:
             reward: function that turns a record into what `Strategy.feedback` wants.
         """
         lost = self.finished.keys() - self.started.keys()
-        strategy = strategies() if lost else self._from_snapshot(strategies)
+        strategy = self._from_snapshot(strategies, reward) if not lost else strategies()
         for number, record in list(self.finished.items())[strategy.feedbacks :]:
             if number in lost:
                 # Only damage to the file can do this. The strategy stands where it stood then,
@@ -110,6 +111,7 @@ class Archive:
         """Log a finished trial; call it before the strategy learns. Raises `OSError`, and nothing has changed."""
         self._trials.append(record)
         self.finished[record["number"]] = record
+        del self.started[record["number"]]
 
     def snapshot(self, strategy):
         """Save the strategy if that is due. If the disk is full the search goes on without."""
@@ -119,17 +121,21 @@ class Archive:
             except OSError as error:
                 logger.warning("%s could not be written (%s); a restart will take longer", self._snapshot_file, error)
 
-    def _from_snapshot(self, strategies):
+    def _from_snapshot(self, strategies, reward):
         strategy = strategies()
-        if self._snapshot_file.exists():
-            try:
-                strategy.restore(self._snapshot_file)
-            except ValueError as error:
-                logger.warning("%s; the strategy learns all trials again", error)
-                return strategies()
-            if strategy.feedbacks > len(self.finished):
-                logger.warning("%s is ahead of the log; the strategy learns all trials again", self._snapshot_file)
-                return strategies()
+        if not self._snapshot_file.exists():
+            return strategy
+        try:
+            strategy.restore(self._snapshot_file)
+        except ValueError as error:
+            logger.warning("%s; the strategy learns all trials again", error)
+            return strategies()
+        history = 0
+        for number, record in list(self.finished.items())[: strategy.feedbacks]:
+            history = extend_history(history, number, reward(record))
+        if strategy.feedbacks > len(self.finished) or strategy.history != history:
+            logger.warning("%s does not fit the log; the strategy learns all trials again", self._snapshot_file)
+            return strategies()
         return strategy
 
     def _read_header(self):

@@ -239,10 +239,10 @@ class NASNetOracle(keras_tuner.Oracle):
         objective = {"name": self.objective.name, "direction": self.objective.direction}
         archive.claim({**self._new_strategy(self.seed).identity, "objective": objective})
         self.strategy = archive.replay(lambda: self._new_strategy(self.seed), self._trials.reward)
-        for _, proposal in sorted(archive.started.items()):
-            trial = self._add(proposal)
-            if proposal.number in archive.finished:
-                del self._open[trial.trial_id]
+        for number in sorted(archive.started):
+            trial = self._add(archive.started[number])
+            if number in archive.finished:
+                del archive.started[number], self._open[trial.trial_id]
             else:
                 self._retry_queue.append(trial.trial_id)
         for line in archive.finished.values():

@@ -9,6 +9,7 @@ strategy goes on exactly as the original would have.
 import io
 import json
 import math
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from nasnet_keras.search.journal import write_atomically
 
 FORMAT = "nasnet-strategy/1"
+COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ class Proposal:
             raise ValueError(f"a proposal must be an object with the keys {keys}. Received: {data!r}") from None
 
 
+def extend_history(history, number, reward):
+    """The checksum of a strategy's history after one more reward; it tells whether a snapshot fits a log.
+
+    Args:
+        history: the checksum so far, 0 at the beginning.
+        number: of the proposal.
+        reward: as it was told, a float or None.
+    """
+    return zlib.crc32(repr((number, reward)).encode(), history)
+
+
 class Strategy:
     """Base of the strategies. A subclass gives `_sample`, `_learn`, `_state` and `_set_state`.
 
@@ -69,6 +82,7 @@ class Strategy:
         feedbacks: number of calls of `feedback`, failures included.
         failures: how many of these reported a failed child.
         version: how many times the strategy has learnt, which is what a proposal carries.
+        history: checksum of everything it was told, in order: see `extend_history`.
         diagnostics: plain numbers about the last update; empty if there was none.
 
     Raises:
@@ -90,6 +104,7 @@ class Strategy:
         self.feedbacks = 0
         self.failures = 0
         self.version = 0
+        self.history = 0
         self.diagnostics = {}
         self._next = 0
 
@@ -136,6 +151,7 @@ class Strategy:
             self._learn(proposal, reward)
         self.feedbacks += 1
         self.failures += reward is None
+        self.history = extend_history(self.history, proposal.number, reward)
 
     def save(self, path):
         """Write what running has produced, not the arguments, to one `.npz` file in one step.
@@ -145,7 +161,7 @@ class Strategy:
         """
         state, arrays = self._state()
         head = {"format": FORMAT, **self.identity, "next": self._next}
-        head |= {name: getattr(self, name) for name in ("feedbacks", "failures", "version", "diagnostics")}
+        head |= {name: getattr(self, name) for name in COUNTERS}
         buffer = io.BytesIO()
         np.savez(buffer, head=np.array(json.dumps({**head, **state})), **arrays)
         write_atomically(path, buffer.getvalue())
@@ -159,7 +175,8 @@ class Strategy:
         """
         before = self.__dict__.copy()
         try:
-            with np.load(Path(path), allow_pickle=False) as file:
+            # Through memory: NumPy leaves a damaged file open.
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
             # Through JSON, as the file's own identity went: tuples become lists.
@@ -168,7 +185,7 @@ class Strategy:
                 raise ValueError(f"`{key}` must be that of this strategy, {expected[key]!r}. Received: {head[key]!r}")
             self._set_state(head, arrays)
             self._next = head["next"]
-            for name in ("feedbacks", "failures", "version", "diagnostics"):
+            for name in COUNTERS:
                 setattr(self, name, head[name])
         except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
             self.__dict__.update(before)
