@@ -15,8 +15,9 @@ __version__ = "0.1.0"
 _HOME = {
     "genotype": "Block CellGenotype Genotype list_genotypes load_genotype",
     "network": "NASNet multiply_adds",
-    "applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions list_models "
-    "load_model preprocess_input",
+    "applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions load_model "
+    "preprocess_input",
+    "zoo": "list_models",
     "converters": "load_slim_weights",
     "foreign": "load_keras_applications_weights load_timm_weights",
     "data": "Batches Data load_data read_image",
@@ -35,7 +36,8 @@ __all__ = sorted([*_HOMES, "search"])
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
 
 
 def __dir__():

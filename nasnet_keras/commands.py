@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras import training
-from nasnet_keras.applications import FACTORIES, decode_predictions, load_model
+from nasnet_keras.applications import decode_predictions, load_model
 from nasnet_keras.data import load_data, normalize, read_image
 from nasnet_keras.genotype import list_genotypes, load_genotype
 from nasnet_keras.network import NASNet
 from nasnet_keras.plot import genotype_svg
 from nasnet_keras.progress import EpochProgress, SearchProgress, decoding
+from nasnet_keras.zoo import list_models
 
 
 def run_search(options):
@@ -150,8 +151,13 @@ def run_list(options):
         blocks = f"{len(genotype.normal.blocks)} + {len(genotype.reduction.blocks)}"
         table.add_row(name, blocks, genotype.digest, genotype.source)
     Console().print(table)
-    print("Models: " + ", ".join(FACTORIES))
-    _finish(options, {"genotypes": sorted(genotypes), "models": sorted(FACTORIES)})
+    models = list_models()
+    table = Table("model", "N @ P", "image", "parameters", "multiply-adds", "weights", title="Models")
+    for row in models:
+        counts = (f"{row[key]:,}" for key in ("image", "parameters", "multiply_adds"))
+        table.add_row(row["model"], row["notation"], *counts, ", ".join(row["weights"]))
+    Console().print(table)
+    _finish(options, {"genotypes": sorted(genotypes), "models": models})
 
 
 def _load(options, model=None):

@@ -172,7 +172,7 @@ class NASNet(keras.Model):
     def get_config(self):
         """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
         if not self._stands_alone:
-            return keras.Model(self.inputs, self.outputs, name=self.name).get_config()
+            return keras.Model(self.input, self.output, name=self.name).get_config()
         return dict(self._arguments)
 
     @classmethod

@@ -1,23 +1,22 @@
-"""A network as a short list of primitive steps, planned in a millisecond and without any Keras layer.
+"""A network as a list of primitive steps: plain values, made in a few milliseconds, without any Keras layer.
 
-The plan asks the same recipes (`operations.RECIPES`), the same wiring (`cell.Wiring`) and the same
-body (`network.NASNet`'s) as the ordinary network, with something else in the place of the layers. So there
-is one description of what a genotype computes, and two ways to run it: Keras layers, and the
-primitives of `turnaround`.
+The operations are those of `operations.RECIPES`, with something else in the place of the layers: what
+an operation is made of is written down only once.
 """
 
 from dataclasses import dataclass, field
-from math import prod
+from itertools import groupby
+from math import ceil, prod
 
-from nasnet_keras.cell import Wiring
-from nasnet_keras.genotype import load_genotype
+import numpy as np
+
 from nasnet_keras.layers import BOUND, Subsample
-from nasnet_keras.network import STEMS, _Body
 from nasnet_keras.operations import RECIPES, FactorizedReduction
 from nasnet_keras.parts import Options
 
 # GroupNormalization's, which `Combination` leaves at Keras' default.
 GROUP_NORM_EPSILON = 1e-3
+TRUNCATION = 0.87962566103423978  # standard deviation of a standard normal cut off at ±2
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Program:
 
     def operation(self, kind, filters, strides, value):
         """Append one operation of `operations.RECIPES`."""
-        for part in RECIPES[kind](_Parts(self.options), value.channels, filters, strides):
+        for part in RECIPES[kind](PrimitiveParts(self.options), value.channels, filters, strides):
             value = self._part(part, value)
         return value
 
@@ -140,21 +139,21 @@ class Program:
         if isinstance(part, Subsample):
             return self.add(primitive("subsample", strides=part.strides), value)
         if isinstance(part, FactorizedReduction):
-            half, maker = part.filters // 2, _Parts(self.options)
+            half, maker = part.filters // 2, PrimitiveParts(self.options)
             paths = [self.add(maker.conv(half, 1, 2), value)] if half else []
             shifted = self.add(primitive("shift"), value)
             paths.append(self.add(maker.conv(part.filters - half, 1, 2), shifted))
             return self.concat(paths)
         return self.add(part, value)
 
-    def without_dead_steps(self):
-        """The program without what does not reach the last value: a cell that no later cell reads has no weights."""
+    def without_dead_layers(self):
+        """The program without the layers of which nothing reaches the last value: the network does not have them."""
         needed, kept = {self.steps[-1].result.number}, []
-        for step in reversed(self.steps):
-            if step.result.number in needed:
-                needed.update(value.number for value in step.reads)
-                kept.append(step)
-        return Program(self.channels, self.options, kept[::-1])
+        for _, group in reversed([(name, list(group)) for name, group in groupby(self.steps, lambda step: step.layer)]):
+            if any(step.result.number in needed for step in group):
+                needed.update(value.number for step in group for value in step.reads)
+                kept[:0] = group
+        return Program(self.channels, self.options, kept)
 
     def combine(self, kind, filters, left, right):
         """Append a combination of two values of F channels; see `operations.Combination`."""
@@ -164,103 +163,10 @@ class Program:
         if kind != "add":
             whole = kind == "add_layer_norm"
             return self.add(primitive("group_norm", whole=whole, epsilon=GROUP_NORM_EPSILON), value)
-        return self.add(_Parts(self.options).relu(), value) if self.options.bounded_activations else value
+        return self.add(PrimitiveParts(self.options).relu(), value) if self.options.bounded_activations else value
 
 
-def plan(
-    genotype,
-    *,
-    repeats,
-    filters,
-    stem="cifar",
-    stem_filters=None,
-    skip_reduction=False,
-    input_shape=None,
-    classes=10,
-    batch_norm_momentum=None,
-    batch_norm_epsilon=None,
-    bounded_activations=False,
-    pooling_compatibility=None,
-):
-    """The `Program` of a network: everything from the images to the logits.
-
-    Args:
-        genotype: a `Genotype`, a stored name, or a file.
-        repeats: as for `NASNet`, like all that follows.
-        filters: F of the first stack.
-        stem: `"cifar"` or `"imagenet"`.
-        stem_filters: channels of the stem.
-        skip_reduction: see `NASNet`.
-        input_shape: (height, width, channels); only the channels matter.
-        classes: number of classes.
-        batch_norm_momentum: by default the stem's.
-        batch_norm_epsilon: by default the stem's.
-        bounded_activations: see `NASNet`.
-        pooling_compatibility: see `NASNet`.
-
-    Raises:
-        ValueError: an unknown stem or genotype.
-    """
-    if stem not in STEMS:
-        raise ValueError(f"`stem` must be one of {', '.join(STEMS)}. Received: {stem!r}")
-    _, momentum, epsilon = STEMS[stem]
-    options = Options(
-        batch_norm_momentum=momentum if batch_norm_momentum is None else batch_norm_momentum,
-        batch_norm_epsilon=epsilon if batch_norm_epsilon is None else batch_norm_epsilon,
-        bounded_activations=bounded_activations,
-        pooling_compatibility=pooling_compatibility,
-    )
-    program = Program(3 if input_shape is None else input_shape[-1], options)
-    stacks = (repeats,) * 3 if isinstance(repeats, int) else tuple(repeats)
-
-    def operation(kind, filters, strides, name, **_):
-        program.layer = name
-        return lambda value: program.operation(kind, filters, strides, value)
-
-    def cell(description, filters, strides, adjust, name, **_):
-        program.layer = name
-        return _Cell(program, description, filters, strides, adjust)
-
-    body = _Body(
-        load_genotype(genotype), stacks, skip_reduction, 0.0, options, None, program.image, operation=operation, cell=cell
-    )
-    body.assemble(program.image, stem, stem_filters, filters)
-    features = program.add(_Parts(options).relu(), program.concat(body.current))
-    program.layer = "logits"
-    pooled = program.add(primitive("mean"), features)
-    program.add(primitive("dense", makes=classes), pooled)
-    return program.without_dead_steps()
-
-
-class _Cell(Wiring):
-    """A `Cell` that writes into a program when it is called."""
-
-    def __init__(self, program, genotype, filters, strides, adjust):
-        self.program = program
-        self.wire(genotype, filters, strides, adjust)
-
-    def __call__(self, inputs):
-        program, filters = self.program, self.filters
-        states = dict(zip(self.reads, inputs, strict=True))
-        for state in self.reads:
-            way = self.entry(state, states[state].channels)
-            if way:
-                states[state] = program.operation(way[0], filters, way[1], states[state])
-        for state, _, block, strides in self.live_blocks():
-            left, right = (
-                program.operation(kind, filters, stride, states[read])
-                for kind, stride, read in zip(block.operations, strides, block.inputs, strict=True)
-            )
-            states[state] = program.combine(block.combine, filters, left, right)
-        results = []
-        # The order of the weights is Keras': all of the cell's exits after its blocks, in order of `concat`.
-        for state in self.genotype.concat:
-            way = self.exit(state, states[state].channels)
-            results.append(program.operation(way[0], filters, way[1], states[state]) if way else states[state])
-        return results if self.genotype.inputs > 2 else program.concat(results)
-
-
-class _Parts:
+class PrimitiveParts:
     """Stands in for `parts.Parts` where a recipe asks for its parts: primitives come out."""
 
     dtype = "float32"
@@ -275,11 +181,11 @@ class _Parts:
         return primitive("norm", epsilon=self.options.batch_norm_epsilon, momentum=self.options.batch_norm_momentum)
 
     def conv(self, filters, kernel, strides=1, name=None, padding="same", dilation=1):
-        settings = {"kernel": _pair(kernel), "strides": _pair(strides), "dilation": dilation}
+        settings = {"kernel": pair(kernel), "strides": pair(strides), "dilation": dilation}
         return primitive("conv", makes=filters, padding=padding.upper(), **settings)
 
     def separable(self, filters, kernel, strides=1, name=None):
-        return [primitive("depthwise", kernel=_pair(kernel), strides=_pair(strides)), self.conv(filters, 1)]
+        return [primitive("depthwise", kernel=pair(kernel), strides=pair(strides)), self.conv(filters, 1)]
 
     def pool(self, kind, size, strides):
         padded = strides > 1 and self.options.pooling_compatibility == "keras"
@@ -290,7 +196,8 @@ class _Parts:
         return [primitive("clip")] if self.options.bounded_activations else []
 
 
-def _pair(value):
+def pair(value):
+    """(value, value), or a pair as it is."""
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
@@ -310,19 +217,53 @@ def _weights(what, channels):
         yield Weight((channels,), fill=1.0, trainable=False)
 
 
-def layer_parts(layer):
-    """The Keras layers inside a layer of the ordinary network that own weights, in the order of a program."""
-    if isinstance(layer, Wiring):
-        inner = [*layer.adjustments.values(), *layer.blocks.values(), *layer.outputs.values()]
-    else:
-        inner = getattr(layer, "parts", None)
-    if inner is None:
-        return [layer] if layer.weights else []
-    return [part for one in inner for part in layer_parts(one)]
+def initial_weights(weights, seed):
+    """Values for `Weight`s, alike for the same seed, distributed as the ordinary network's initialisers.
+
+    Args:
+        weights: the weights.
+        seed: an integer.
+    """
+    generator = np.random.default_rng(seed)
+    count = sum(weight.size for weight in weights if weight.fan_out)
+    normal = generator.standard_normal(count, dtype=np.float32)
+    while (outside := np.flatnonzero(np.abs(normal) > 2)).size:
+        normal[outside] = generator.standard_normal(outside.size, dtype=np.float32)
+    values, start = [], 0
+    for weight in weights:
+        if weight.fan_out:
+            deviation = (2.0 / weight.fan_out) ** 0.5 / TRUNCATION
+            values.append(normal[start : start + weight.size].reshape(weight.shape) * np.float32(deviation))
+            start += weight.size
+        else:
+            values.append(np.full(weight.shape, weight.fill, np.float32))
+    return values
 
 
-def model_variables(model, program):
-    """The ordinary network's variables in the order of `program.weights`."""
-    layers = dict.fromkeys(step.layer for step in program.steps if step.weights)
-    parts = [part for name in layers for part in layer_parts(model.get_layer(name))]
-    return [variable for part in parts for variable in part.weights]
+def multiply_adds(program, height, width):
+    """Multiply-adds of convolutions and the dense layer for one image, as `network.multiply_adds` counts them.
+
+    Args:
+        program: a `Program`.
+        height: of the image.
+        width: of the image.
+    """
+    sizes, total = {0: (height, width)}, 0
+    for step in program.steps:
+        sizes[step.result.number] = size = _size(step.primitive, sizes[step.reads[0].number])
+        if step.primitive.kind in ("conv", "depthwise", "dense"):
+            total += prod(size) * prod(step.weights[0].shape)
+    return total
+
+
+def _size(what, size):
+    settings = dict(what.settings)
+    if what.kind == "mean":
+        return (1, 1)
+    if what.kind == "zeros":
+        return tuple(length + what.size // 2 * 2 - (1 - length % 2) for length in size)
+    if settings.get("padding") == "VALID":
+        kernel = settings.get("kernel") or pair(what.size)
+        strides = pair(what.strides)
+        return tuple((length - k) // s + 1 for length, k, s in zip(size, kernel, strides, strict=True))
+    return tuple(ceil(length / s) for length, s in zip(size, pair(settings.get("strides", 1)), strict=True))

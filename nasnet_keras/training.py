@@ -3,6 +3,7 @@
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -124,9 +125,11 @@ class _StopOnNaN(keras.callbacks.Callback):
     """Ends a run whose loss is no number: nothing can be learnt after that."""
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {batch + 1}: a lower learning rate may help")
+        if "loss" in (logs or {}):
+            check_loss(logs["loss"], self.epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
 
 
 class _ForEveryHead(keras.utils.PyDataset):
@@ -174,9 +177,7 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
         FloatingPointError: the loss is not finite.
         ValueError: a state in `directory` that belongs to another network.
     """
-    batches = Batches(
-        data.train, recipe.batch_size, training=True, augmentation=recipe.augmentation, cutout=recipe.cutout, seed=seed
-    )
+    batches = training_batches(data, recipe, seed)
     steps = len(batches)
     compile_model(model, recipe, steps, epochs)
     history = []
@@ -200,6 +201,13 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
             verbose=0,
         )
     return history
+
+
+def training_batches(data, recipe, seed):
+    """The training split as `Batches` for a recipe."""
+    return Batches(
+        data.train, recipe.batch_size, training=True, augmentation=recipe.augmentation, cutout=recipe.cutout, seed=seed
+    )
 
 
 def compile_model(model, recipe, steps, epochs):
@@ -328,6 +336,12 @@ def reward(accuracy):
     return float(accuracy)
 
 
+def check_loss(loss, epoch):
+    """Raise `FloatingPointError` for a loss that is not finite: nothing can be learnt after it."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}: a lower learning rate may help")
+
+
 def seed_generators(layer):
     """All random generators inside a layer or model, in the order of its layers."""
     own = list(getattr(layer, "_seed_generators", []))
@@ -355,11 +369,17 @@ def _save_state(model, directory, history):
     name = f"state-{len(history)}.weights.h5"
     model.save_weights(directory / name)
     temporary = directory / "history.json.tmp"
-    temporary.write_text(json.dumps({"weights": name, "epochs": history}, indent=1))
+    temporary.write_text(json.dumps({"network": _shape_of(model), "weights": name, "epochs": history}, indent=1))
     os.replace(temporary, directory / "history.json")
     for old in directory.glob("state-*.weights.h5"):
         if old.name != name:
             old.unlink()
+
+
+def _shape_of(model):
+    """A digest of the names and shapes of all weights: what a saved state must fit."""
+    text = json.dumps([[weight.path, list(weight.shape)] for weight in model.weights])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _restore_state(model, directory):
@@ -368,11 +388,11 @@ def _restore_state(model, directory):
         return []
     try:
         state = json.loads(path.read_text())
+        if state["network"] != _shape_of(model):
+            raise ValueError("its network has other weights")
         model.optimizer.build(model.trainable_variables)
         model.load_weights(directory / state["weights"])
         return list(state["epochs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{directory} holds the state of another training: {reason}. Choose another directory"
-        ) from None
+        raise ValueError(f"`directory` {directory} holds the state of another training: {reason}") from None

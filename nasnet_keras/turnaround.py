@@ -1,64 +1,32 @@
-"""A child network that starts training at once: primitives run eagerly, nothing is traced or compiled.
+"""A child network that starts training at once.
 
 A fresh Keras model of a small child spends ten seconds on tracing and graph optimisation and then
 one on its training. A `Child` computes the same function from the same genotype (`program.plan`), with
 the same weights and the same optimiser, by calling each primitive directly. All weights lie in one
-flat vector, so that the optimiser is a handful of operations on it, and so are the moving statistics.
+flat vector, so that the optimiser is a handful of operations on it, and so do the moving statistics.
+
+Its first step runs eagerly, with nothing traced. If enough steps are to come, the same code is then
+traced once: a graph of primitives only, lean enough to do without TensorFlow's graph optimiser, which
+costs more here than it saves.
 
 It is made for searches: many small networks, few steps each. What is to be trained for long is
 better off as a `NASNet`; `Child.to_model` makes one with the same weights.
 """
 
-from dataclasses import dataclass
-from math import cos, pi
+from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.descent import Optimizer
 from nasnet_keras.genotype import load_genotype
+from nasnet_keras.network import NASNet
+from nasnet_keras.plan import model_variables, plan
 from nasnet_keras.primitives import PRIMITIVES
-from nasnet_keras.program import model_variables, plan
+from nasnet_keras.program import initial_weights
 
 raw = tf.raw_ops
-TRUNCATION = 0.87962566103423978  # standard deviation of a standard normal cut off at ±2
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """Stochastic gradient descent with momentum, global-norm clipping and one cosine period.
-
-    Args:
-        learning_rate: its value at the first step.
-        steps: steps after which the cosine has brought it to 0; None keeps it constant.
-        momentum: share of the last update kept.
-        nesterov: whether to look ahead along the momentum.
-        clip_norm: greatest norm of the whole gradient; None leaves it alone.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    learning_rate: float = 0.05
-    steps: int | None = None
-    momentum: float = 0.9
-    nesterov: bool = False
-    clip_norm: float | None = 5.0
-
-    def __post_init__(self):
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
-        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise ValueError(f"`steps` must be an integer above 0, or None. Received: {self.steps!r}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"`momentum` must be in [0, 1). Received: {self.momentum!r}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"`clip_norm` must be above 0, or None. Received: {self.clip_norm!r}")
-
-    def rate(self, step):
-        """The learning rate at a step, counted from 0."""
-        if self.steps is None:
-            return self.learning_rate
-        return self.learning_rate * 0.5 * (1.0 + cos(pi * min(step / self.steps, 1.0)))
 
 
 class Child:
@@ -68,6 +36,8 @@ class Child:
         genotype: a `Genotype`, a stored name, or a file.
         seed: seed of the initial weights.
         optimizer: an `Optimizer`.
+        compile_from: number of steps to come (`optimizer.steps`) from which the step is compiled after the first;
+            None never does, and 0 always, as does a `steps` of None.
         **network: `repeats`, `filters`, `stem`, `input_shape`, `classes` and the further arguments of
             `program.plan`, which are `NASNet`'s.
 
@@ -75,10 +45,12 @@ class Child:
         ValueError: naming the argument at fault.
     """
 
-    def __init__(self, genotype, *, seed=0, optimizer=None, **network):
+    def __init__(self, genotype, *, seed=0, optimizer=None, compile_from=15, **network):
         self.genotype = load_genotype(genotype)
         self.network = network
         self.optimizer = optimizer or Optimizer()
+        steps = self.optimizer.steps
+        self._worth_compiling = compile_from is not None and (steps is None or steps >= compile_from)
         self.program = plan(self.genotype, **network)
         self.step = 0
         self._prepare()
@@ -87,7 +59,8 @@ class Child:
     def _prepare(self):
         """Constants, and for every step of the program its primitive and the numbers of its weights."""
         self._trained, self._moving, self._order = [], [], []
-        self._steps = []
+        self._steps, shapes = [], []
+        constant = cache(lambda *values: tf.constant(values))
         for step in self.program.steps:
             numbers = ([], [])
             for weight in step.weights:
@@ -95,17 +68,18 @@ class Child:
                 numbers[not weight.trainable].append(len(pool))
                 self._order.append((weight.trainable, len(pool)))
                 pool.append(weight)
-            implementation = PRIMITIVES[step.primitive.kind](step.primitive, step.weights)
+            implementation = PRIMITIVES[step.primitive.kind](step.primitive, step.weights, constant)
+            shapes += implementation.shapes
             reads = [value.number for value in step.reads]
             self._steps.append((implementation, reads, step.result.number, *numbers))
-        self._norms = [one[0] for one in self._steps if one[4]]
         self._trained_sizes, self._moving_sizes = (
             tf.constant([weight.size for weight in pool]) for pool in (self._trained, self._moving)
         )
-        self._shapes = [None if len(weight.shape) == 1 else tf.constant(weight.shape) for weight in self._trained]
-        self._flat, self._axis = tf.constant([-1]), tf.constant(0)
+        self._shapes = [None if len(shape) == 1 else constant(*shape) for shape in shapes]
+        self._flat, self._axis = constant(-1), tf.constant(0)
         self._keep = tf.constant(self.program.options.batch_norm_momentum, tf.float32)
         self._corrections = {}
+        self._compiled = None  # batch shape, function
         self._readers = {}
         for _, reads, *_ in self._steps:
             for number in reads:
@@ -115,8 +89,9 @@ class Child:
 
     def get_weights(self):
         """All weights as NumPy arrays, in the order of `program.weights`."""
-        pools = {True: self._pieces(True), False: self._pieces(False)}
-        return [pools[trained][number].numpy() for trained, number in self._order]
+        pools = {True: self._tensors(self._weights), False: self._moving_tensors()}
+        values = (pools[trained][number].numpy() for trained, number in self._order)
+        return [value.reshape(weight.shape) for value, weight in zip(values, self.program.weights, strict=True)]
 
     def set_weights(self, weights):
         """Replace all weights and start the optimiser anew; see `get_weights`."""
@@ -138,8 +113,6 @@ class Child:
         Args:
             **further: other arguments of `NASNet`.
         """
-        from nasnet_keras.network import NASNet
-
         model = NASNet(self.genotype, **{**self.network, **further})
         for variable, value in zip(model_variables(model, self.program), self.get_weights(), strict=True):
             variable.assign(value)
@@ -149,28 +122,26 @@ class Child:
         """Take over the weights of the ordinary network of the same genotype."""
         self.set_weights([variable.numpy() for variable in model_variables(model, self.program)])
 
-    def _pieces(self, trained):
-        """The flat vector cut into tensors of the weights' shapes."""
-        if not trained:
-            return raw.SplitV(
-                value=self._statistics, size_splits=self._moving_sizes, axis=self._axis, num_split=len(self._moving)
-            )
-        pieces = raw.SplitV(
-            value=self._weights, size_splits=self._trained_sizes, axis=self._axis, num_split=len(self._trained)
-        )
+    def _tensors(self, flat):
+        """The flat vector of trained weights cut into tensors of the shapes that the primitives want."""
+        pieces = raw.SplitV(value=flat, size_splits=self._trained_sizes, axis=self._axis, num_split=len(self._trained))
         return [
             piece if shape is None else raw.Reshape(tensor=piece, shape=shape)
             for piece, shape in zip(pieces, self._shapes, strict=True)
         ]
 
+    def _moving_tensors(self):
+        """The flat vector of moving statistics cut into vectors."""
+        sizes, count = self._moving_sizes, len(self._moving)
+        return raw.SplitV(value=self._statistics, size_splits=sizes, axis=self._axis, num_split=count)
+
     # Computation
 
-    def _forward(self, images, training):
-        """Logits, and what each step saved."""
-        weights = self._pieces(True)
-        moving = None if training else self._pieces(False)
+    def _forward(self, images, weights, moving=None):
+        """Logits, and what each step saved; by the moving statistics, if they are given."""
+        training = moving is None
         values, saved = {0: images}, []
-        left = dict(self._readers)
+        readers = dict(self._readers)
         for implementation, reads, result, trained, untrained in self._steps:
             own = [weights[number] for number in trained]
             if not training:
@@ -179,10 +150,10 @@ class Child:
             values[result], kept = implementation.forward(inputs, own, training)
             if training:
                 saved.append(kept)
-            for number in reads:
-                left[number] -= 1
-                if not left[number]:
-                    values.pop(number, None)
+            for number in reads:  # what nobody reads any more goes
+                readers[number] -= 1
+                if not readers[number]:
+                    del values[number]
         return values[result], saved
 
     def _backward(self, saved, gradient):
@@ -192,7 +163,11 @@ class Child:
         for (implementation, reads, result, trained, _), kept in zip(
             reversed(self._steps), reversed(saved), strict=True
         ):
-            parts = gradients.pop(result)
+            parts = gradients.pop(result, None)
+            if parts is None:  # a state that a cell passes on, but the next one does not read
+                for number in trained:
+                    pieces[number] = tf.zeros((self._trained[number].size,))
+                continue
             whole = parts[0] if len(parts) == 1 else raw.AddN(inputs=parts)
             to_inputs, to_weights = implementation.backward(kept, whole)
             for number, piece in zip(trained, to_weights, strict=True):
@@ -202,48 +177,64 @@ class Child:
                     gradients.setdefault(number, []).append(piece)
         return raw.ConcatV2(values=pieces, axis=self._axis)
 
+    def _gradient(self, weights, images, labels):
+        """Mean loss, flat gradient and flat statistics of a batch."""
+        logits, saved = self._forward(images, self._tensors(weights))
+        losses, gradient = raw.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+        statistics = [one for step, kept in zip(self._steps, saved, strict=True) if step[4] for one in kept[-2:]]
+        shape = tuple(images.shape)
+        if shape not in self._corrections:
+            self._corrections[shape] = _variance_corrections(self._steps, saved)
+        statistics = raw.ConcatV2(values=statistics, axis=self._axis) * self._corrections[shape]
+        gradient = self._backward(saved, gradient * (1.0 / shape[0]))
+        return raw.Mean(input=losses, axis=self._axis), gradient, statistics
+
+    def _update(self, weights, velocity, statistics, rate, images, labels):
+        """One step as a pure function: the loss, and weights, velocity and moving statistics after it."""
+        loss, gradient, batch = self._gradient(weights, images, labels)
+        weights, velocity = self.optimizer.update(weights, velocity, gradient, rate)
+        return loss, weights, velocity, batch + self._keep * (statistics - batch)
+
     def loss_and_gradient(self, images, labels):
-        """Mean cross-entropy of a batch, and its gradient for the flat vector of trained weights.
+        """Mean cross-entropy of a batch, and its gradient: arrays in the order of the trained weights.
 
         Args:
             images: [batch, height, width, channels], float32, in [-1, 1].
             labels: [batch] integers.
         """
-        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        logits, saved = self._forward(images, training=True)
-        losses, gradient = raw.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
-        share = 1.0 / images.shape[0]
-        self._batch_shape = tuple(images.shape)
-        if self._batch_shape not in self._corrections:
-            self._corrections[self._batch_shape] = _variance_corrections(self._steps, saved)
-        return raw.Mean(input=losses, axis=self._axis), self._backward(saved, gradient * share)
+        loss, gradient, _ = self._gradient(self._weights, tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
+        pieces = np.split(gradient.numpy(), np.cumsum(self._trained_sizes)[:-1])
+        return float(loss), [piece.reshape(weight.shape) for piece, weight in zip(pieces, self._trained, strict=True)]
 
     def train_step(self, images, labels):
-        """One step of the optimiser on one batch; moving statistics too. Returns the loss before it, a float32 tensor.
+        """One step of the optimiser on one batch, moving statistics included.
 
         Args:
             images: [batch, height, width, channels], float32, in [-1, 1].
             labels: [batch] integers.
+
+        Returns:
+            The mean loss before the step, a scalar tensor: reading its value waits for the step.
         """
-        loss, gradient = self.loss_and_gradient(images, labels)
-        statistics = raw.ConcatV2(values=[one for norm in self._norms for one in norm.statistics], axis=self._axis)
-        statistics = statistics * self._corrections[self._batch_shape]
-        self._statistics = statistics + self._keep * (self._statistics - statistics)
-        options = self.optimizer
-        rate = options.rate(self.step)
-        if options.clip_norm is not None:
-            norm = tf.sqrt(2.0 * raw.L2Loss(t=gradient))
-            rate = rate * options.clip_norm / tf.maximum(norm, options.clip_norm)
-        update = gradient * rate
-        self._velocity = self._velocity * options.momentum - update
-        change = self._velocity * options.momentum - update if options.nesterov else self._velocity
-        self._weights = self._weights + change
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        rate = tf.constant(self.optimizer.rate(self.step), tf.float32)
+        arguments = (self._weights, self._velocity, self._statistics, rate, images, labels)
+        shape = tuple(images.shape)
+        if self._worth_compiling and self._compiled is None and self.step:
+            self._compiled = shape, tf.function(self._update, autograph=False)
+        if self._compiled and self._compiled[0] == shape and shape in self._corrections:
+            with _without_graph_optimizer():
+                results = self._compiled[1](*arguments)
+        else:
+            results = self._update(*arguments)
+        loss, self._weights, self._velocity, self._statistics = results
         self.step += 1
         return loss
 
     def logits(self, images):
         """Logits [batch, classes] at inference, with the moving statistics."""
-        return self._forward(tf.convert_to_tensor(images), training=False)[0]
+        images = tf.convert_to_tensor(images)
+        return self._forward(images, self._tensors(self._weights), self._moving_tensors())[0]
 
     def evaluate(self, images, labels, batch_size=500):
         """Accuracy in [0, 1] at inference.
@@ -260,27 +251,19 @@ class Child:
         return right / len(images)
 
 
-def initial_weights(weights, seed):
-    """Values for `Weight`s, alike for the same seed, distributed as the ordinary network's initialisers.
+@contextmanager
+def _without_graph_optimizer():
+    """TensorFlow's graph optimiser switched off for the functions called inside.
 
-    Args:
-        weights: the weights.
-        seed: an integer.
+    The option is part of each call's key, so it has to be set for every call of a function alike.
     """
-    generator = np.random.default_rng(seed)
-    count = sum(weight.size for weight in weights if weight.fan_out)
-    normal = generator.standard_normal(count, dtype=np.float32)
-    while (outside := np.flatnonzero(np.abs(normal) > 2)).size:
-        normal[outside] = generator.standard_normal(outside.size, dtype=np.float32)
-    values, start = [], 0
-    for weight in weights:
-        if weight.fan_out:
-            deviation = (2.0 / weight.fan_out) ** 0.5 / TRUNCATION
-            values.append(normal[start : start + weight.size].reshape(weight.shape) * np.float32(deviation))
-            start += weight.size
-        else:
-            values.append(np.full(weight.shape, weight.fill, np.float32))
-    return values
+    name = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def _variance_corrections(steps, saved):

@@ -31,26 +31,25 @@ def check(make, inputs, *, path=None, mixed_dtype="bfloat16", gradientless=()):
     layer = make(dtype="float32")
     layer(inputs)
     randomize(layer)
-    check_config(layer)
+    again = check_config(layer)
     check_shapes(layer, inputs)
-    check_names(layer, make, inputs)
+    check_names(layer, again, inputs)
     check_gradients(layer, inputs, gradientless)
     check_moving_statistics(layer, inputs)
     check_mixed_precision(layer, make, inputs, mixed_dtype)
     check_multiply_adds(layer, inputs)
     if path is not None:
-        check_saving(layer, make, inputs, path)
+        check_saving(layer, again, inputs, path)
     return layer
 
 
 def check_config(layer):
-    """The constructor's arguments are the whole description, and JSON can hold them."""
-    config = layer.get_config()
-    assert type(layer).from_config(config).get_config() == config
+    """The constructor's arguments are the whole description, and JSON can hold them. Returns what was rebuilt."""
     text = json.dumps(keras.saving.serialize_keras_object(layer))
     again = keras.saving.deserialize_keras_object(json.loads(text))
     assert type(again) is type(layer)
     assert json.dumps(keras.saving.serialize_keras_object(again)) == text
+    return again
 
 
 def check_shapes(layer, inputs):
@@ -69,9 +68,8 @@ def check_shapes(layer, inputs):
         assert [tuple(symbol.shape) for symbol in keras.tree.flatten(layer(symbols))] == unknown
 
 
-def check_names(layer, make, inputs):
+def check_names(layer, again, inputs):
     """No name is automatic: those would differ the second time. No two weights share a path."""
-    again = make(dtype="float32")
     again(inputs)
     assert layer_names(layer) == layer_names(again)
     paths = [weight.path for weight in layer.weights]
@@ -164,14 +162,13 @@ def check_moving_statistics(layer, inputs):
 def check_mixed_precision(layer, make, inputs, mixed_dtype):
     """With bfloat16 inside: the same function, weights in float32, and the promised dtype."""
     mixed = make(dtype="mixed_bfloat16")
-    outputs = keras.tree.flatten(mixed(inputs))
+    mixed(inputs)
     assert {weight.dtype for weight in mixed.weights} <= {"float32"}
     mixed.set_weights(layer.get_weights())
     for output, exact in zip(keras.tree.flatten(mixed(inputs)), keras.tree.flatten(layer(inputs)), strict=True):
         assert keras.backend.standardize_dtype(output.dtype) == mixed_dtype
         exact, output = array(exact), array(keras.ops.cast(output, "float32"))
         np.testing.assert_allclose(output, exact, rtol=0, atol=0.1 * np.abs(exact).max())
-    assert len(outputs) > 0
 
 
 def check_multiply_adds(layer, inputs):
@@ -209,17 +206,18 @@ def performed_multiply_adds(layer, inputs):
     return total
 
 
-def check_saving(layer, make, inputs, path):
+def check_saving(layer, again, inputs, path):
     """A model comes back from its file, and its weights fill another one of its kind."""
     expected = [array(output) for output in keras.tree.flatten(layer(inputs))]
     layer.save(path)
     layer.save_weights(path.with_suffix(".weights.h5"))
-    loaded, filled = keras.saving.load_model(path), make(dtype="float32")
-    filled.load_weights(path.with_suffix(".weights.h5"))
-    assert type(loaded) is type(layer) and loaded.get_config() == layer.get_config()
-    for model in (loaded, filled):
+    loaded = keras.saving.load_model(path)
+    assert type(loaded) is type(layer)
+    assert json.dumps(loaded.get_config()) == json.dumps(layer.get_config())
+    again.load_weights(path.with_suffix(".weights.h5"))
+    for model in (loaded, again):
         for output, wanted in zip(keras.tree.flatten(model(inputs)), expected, strict=True):
-            np.testing.assert_allclose(array(output), wanted, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(array(output), wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
 def randomize(layer, seed=1):

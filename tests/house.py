@@ -23,10 +23,10 @@ MAX_WEIGHT_BYTES = 20_000_000
 #
 #   outside   `standard library`: nothing else; `no framework`: other packages, but none of FRAMEWORKS;
 #             otherwise the frameworks it may import beside other packages
-#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not);
-#             `-name`: not this one; `nothing`; `anything`
+#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not), and
+#             the genotype, in which the halves meet; `-name`: not this one; `nothing`; `anything`
 #
-# The two halves meet through a genotype and a float. Only the tuner, which turns the one into the
+# The halves know of each other only a genotype and a float, the reward. Only the tuner, which turns the one into the
 # other, and the comparison after the search know both. Pictures are made of genotypes and numbers
 # alone, and a genotype imports the plotter when a notebook asks for its picture. TensorFlow is for
 # data, export and serving, for `turnaround`, the faster path that gives the same result, and for
@@ -44,9 +44,13 @@ foreign                 | torch               | above
 weights                 | keras               | above
 network                 | keras               | above
 program                 | keras               | above
+plan                    | keras               | above
+weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
+descent                 | keras               | nothing
 turnaround              | tensorflow          | above
 applications            | keras               | above
+zoo                     | keras               | above
 images                  | no framework        | nothing
 augmentation            | no framework        | nothing
 splits                  | no framework        | images
@@ -63,16 +67,16 @@ curve                   | standard library    | plot
 report                  | standard library    | genotype, plot, curve
 search.space            | standard library    | genotype
 search.journal          | standard library    | nothing
-search.proposal         | no framework        | genotype, above
-search.policy_gradient  | no framework        | genotype, above
-search.policy_network   | no framework        | genotype, above
-search.controller       | no framework        | genotype, above
-search.strategies       | no framework        | genotype, above
-search.trials           | keras_tuner         | genotype, above
-search.archive          | no framework        | genotype, above
-search.oracle           | keras_tuner         | genotype, above
-search.tuner            | keras, keras_tuner  | genotype, above, network, training, data, plot, report
-search.final            | keras               | genotype, above, network, training
+search.proposal         | no framework        | above
+search.policy_gradient  | no framework        | above
+search.policy_network   | no framework        | above
+search.controller       | no framework        | above
+search.strategies       | no framework        | above
+search.trials           | keras_tuner         | above
+search.archive          | no framework        | above
+search.oracle           | keras_tuner         | above
+search.tuner            | keras, keras_tuner  | above, network, training, data, program, turnaround, plot, report
+search.final            | keras               | above, network, training
 search.__init__         | no framework        | above
 progress                | keras               | nothing
 commands                | keras               | anything
@@ -123,7 +127,7 @@ def house():
         half = above[name.startswith("search.")]
         items = {item.strip() for item in inside.split(",")}
         allowed = {item for item in items if not item.startswith("-")} - {"above", "anything", "nothing"}
-        allowed |= half if "above" in items else set()
+        allowed |= half | {"genotype"} if "above" in items else set()
         allowed |= {row[0] for row in rows} if "anything" in items else set()
         rooms[name] = (outside, allowed - {item[1:] for item in items if item.startswith("-")})
         half.add(name)

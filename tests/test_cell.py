@@ -32,14 +32,11 @@ def test_block_passes_every_check(combine, states):
     check(make, states, gradientless=gradientless)
 
 
-@pytest.mark.parametrize("name", ["tiny", "nasnet_a"])
 @pytest.mark.parametrize("strides", [1, 2])
-def test_cell_passes_every_check(name, strides, states):
-    genotype = getattr(load_genotype(name), "normal" if strides == 1 else "reduction")
+def test_cell_passes_every_check(strides, states):
+    genotype = load_genotype("tiny").normal
     layer = check(lambda dtype: Cell(genotype, F, strides, name="cell_3", dtype=dtype), states)
-    assert {weight.path.split("/")[1] for weight in layer.weights} <= {
-        "current", "previous", *(f"block_{index}" for index in range(5)), *(f"output_{state}" for state in range(7))
-    }  # fmt: skip
+    assert {weight.path.split("/")[1] for weight in layer.weights} == {"current", "block_0", "block_1"}
 
 
 @pytest.mark.jax
@@ -105,7 +102,12 @@ def test_adjustments(adjust, channels, rng):
     result = layer([old.astype("float32"), rng.normal(0, 1, (2, 4, 4, F)).astype("float32")])
     assert result.shape == (2, 4, 4, F)
     kinds = {name: operation.kind for name, operation in layer.adjustments.items()}
-    wanted = {"raw": None, "match": None if channels == F else "conv_1x1", "project": "conv_1x1", "reduce": "factorized_reduction"}
+    wanted = {
+        "raw": None,
+        "match": None if channels == F else "conv_1x1",
+        "project": "conv_1x1",
+        "reduce": "factorized_reduction",
+    }
     assert kinds == {key: kind for key, kind in {"0": wanted[adjust], "1": "conv_1x1"}.items() if kind}
 
 
@@ -146,7 +148,7 @@ def test_a_cell_may_pass_an_input_through(states):
     assert layer.reads == (0,) and not layer.weights
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_cell_passes_every_check(seed, states):
     rng = np.random.default_rng(seed)
     genotype = random_cell(lambda low, high: int(rng.integers(low, high + 1)), max_blocks=4)

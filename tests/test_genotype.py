@@ -178,7 +178,13 @@ B0, B1 = ("normal", "blocks", 0), ("normal", "blocks", 1)
 IN_B0, IN_B1 = "normal cell: block 0: ", "normal cell: block 1: "
 BLOCK = {"inputs": [0, 1], "operations": ["identity", "identity"], "combine": "add"}
 BROKEN = {
-    "unknown operation": (changed(*B0, "operations", 0, to="conv_9x9"), IN_B0, "`operations`", "conv_3x3", "'conv_9x9'"),
+    "unknown operation": (
+        changed(*B0, "operations", 0, to="conv_9x9"),
+        IN_B0,
+        "`operations`",
+        "conv_3x3",
+        "'conv_9x9'",
+    ),
     "operation that only stems use": (changed(*B0, "operations", 0, to="stem_cifar"), IN_B0, "`operations`"),
     "operation is a number": (changed(*B1, "operations", 1, to=3), IN_B1, "`operations`", "Received: 3"),
     "operation is a list": (changed(*B1, "operations", 1, to=["identity"]), IN_B1, "`operations`"),
@@ -258,7 +264,9 @@ def test_broken_json_says_what_and_where(text, parts, tmp_path):
 @given(
     genotypes(inputs=st.just(2)),
     st.randoms(use_true_random=False),
-    st.recursive(st.none() | st.booleans() | st.floats() | st.text() | st.integers(), lambda s: st.lists(s, max_size=3)),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text() | st.integers(), lambda s: st.lists(s, max_size=3)
+    ),
 )
 def test_any_value_anywhere_is_read_or_refused(genotype, random, value):
     data = genotype.to_dict()

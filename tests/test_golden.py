@@ -108,13 +108,6 @@ def test_no_case_is_forgotten(golden):
     assert sorted(path.stem for path in golden.glob("*.npz")) == CASES
 
 
-def test_images_of_any_size_take_the_same_weights(golden):
-    case, config = read(golden / "mobile_n3_f8_64x64.npz")
-    model = network(config, input_shape=(None, None, 3))
-    load_slim_weights(model, variables(case))
-    compare(array(model(case["images"])), case["out/Logits"])
-
-
 # --- the converter, without reference data ---
 
 

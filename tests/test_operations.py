@@ -23,8 +23,7 @@ def windows(x, size, strides=(1, 1), fill=0.0):
     height, width = size
     counts = [ceil(n / s) for n, s in zip(x.shape[1:3], strides, strict=True)]
     totals = [
-        max((count - 1) * s + k - n, 0)
-        for count, s, k, n in zip(counts, strides, size, x.shape[1:3], strict=True)
+        max((count - 1) * s + k - n, 0) for count, s, k, n in zip(counts, strides, size, x.shape[1:3], strict=True)
     ]
     x = np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in totals), (0, 0)], constant_values=fill)
     rows = [
@@ -110,7 +109,7 @@ def close(result, wanted):
 
 # --- the operations ---
 
-SIZES = [(7, 5, 3), (6, 8, 3), (5, 6, F), (1, 2, F)]
+SIZES = [(7, 5, 3), (6, 8, F), (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +218,9 @@ def test_bounded_activations_stay_within_6(kind, strides, channels, rng):
     np.testing.assert_allclose(array(bounded(small)), array(free(small)), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("value", [{"kind": "conv_9x9"}, {"filters": 0}, {"filters": 4.0}, {"filters": True}, {"strides": 3}])
+@pytest.mark.parametrize(
+    "value", [{"kind": "conv_9x9"}, {"filters": 0}, {"filters": 4.0}, {"filters": True}, {"strides": 3}]
+)
 def test_bad_arguments_of_an_operation(value):
     with pytest.raises(ValueError, match=f"`{next(iter(value))}` must be .*Received: "):
         Operation(**{"kind": "identity", "filters": F, **value})

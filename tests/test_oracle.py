@@ -405,7 +405,8 @@ def test_the_chief_gets_a_copy_and_a_second_answer_is_ignored(tmp_path, caplog):
     oracle.update_trial("00000", {"reward": 0.9})
     assert "has ended before" in caplog.text
     assert len(lines(tmp_path)) == 1 and oracle.strategy.feedbacks == 1
-    assert oracle.get_best_trials()[0].score == 0.5
+    (best,) = oracle.get_best_trials()
+    assert best.score == best.metrics.get_best_value("reward") == 0.5
 
 
 def test_a_late_worker_answers_a_trial_that_a_restart_put_back_into_the_queue(tmp_path):

@@ -152,11 +152,12 @@ class NASNetOracle(keras_tuner.Oracle):
         """
         with self._lock:
             own = self.get_trial(trial.trial_id)
+            self.ongoing_trials = {key: value for key, value in self.ongoing_trials.items() if value is not own}
+            self._retry_queue = [waiting for waiting in self._retry_queue if waiting != own.trial_id]
             if own.trial_id not in self._open:
                 logger.warning("trial %s has ended before; the second answer is ignored", own.trial_id)
                 return
             own.message = trial.message
-            self._retry_queue = [waiting for waiting in self._retry_queue if waiting != own.trial_id]
             status, score, reason = self._trials.outcome(own, trial.status, self.score_trial)
             self._run_times[own.trial_id] += 1
             is_final = status != TrialStatus.INVALID or self._run_times[own.trial_id] > self.max_retries_per_trial
@@ -168,8 +169,6 @@ class NASNetOracle(keras_tuner.Oracle):
                 logger.info("trial %s is given out again: %s", own.trial_id, reason)
             if own.trial_id in self._display.trial_start:
                 self._display.on_trial_end(own)
-            for tuner_id in [key for key, value in self.ongoing_trials.items() if value is own]:
-                del self.ongoing_trials[tuner_id]
             failures = self._failures_in_a_row
         limit = self.max_consecutive_failed_trials
         if is_final and limit and failures and failures % limit == 0:

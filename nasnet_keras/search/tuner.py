@@ -15,8 +15,8 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine import base_tuner
 
-from nasnet_keras import training
-from nasnet_keras.data import Data, load_data
+from nasnet_keras import program, training
+from nasnet_keras.data import Data, load_data, normalize
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plot import cell_svg
@@ -24,6 +24,9 @@ from nasnet_keras.report import search_report
 from nasnet_keras.search.journal import write_atomically
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
+
+# Tracing and compiling a network costs as much as some hundreds of interpreted steps of a small one.
+INTERPRETED_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,70 @@ class ChildSettings:
             dtype="float32",
         )
 
+    def evaluate(self, genotype, data, seed):
+        """Train a child and judge it.
+
+        Few steps are interpreted by a `turnaround.Child`, which starts at once; many pay for a compiled network.
+        Both compute the same function.
+
+        Args:
+            genotype: a `Genotype`.
+            data: a `Data`; `train` is learnt from and `validation` gives the reward.
+            seed: seed of the weights and of the order of the images.
+
+        Returns:
+            `{"reward": float, "parameters": int, "multiply_adds": int}`.
+
+        Raises:
+            FloatingPointError: the loss or the reward is not finite.
+        """
+        recipe = self.training_recipe()
+        steps = self.epochs * max(1, len(data.train) // recipe.batch_size)
+        if keras.backend.backend() == "tensorflow" and steps <= INTERPRETED_STEPS:
+            return self._interpreted(genotype, data, seed, recipe, steps)
+        return self._compiled(genotype, data, seed, recipe)
+
+    def _interpreted(self, genotype, data, seed, recipe, steps):
+        from nasnet_keras.turnaround import Child, Optimizer
+
+        child = Child(
+            genotype,
+            seed=seed,
+            optimizer=Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm),
+            repeats=self.repeats,
+            filters=self.filters,
+            stem=self.stem,
+            input_shape=data.image_shape,
+            classes=len(data.class_names),
+        )
+        batches = training.training_batches(data, recipe, seed)
+        for epoch in range(self.epochs):
+            batches.epoch = epoch
+            for index in range(len(batches)):
+                loss = child.train_step(*batches[index])
+            training.check_loss(float(loss), epoch)
+        accuracy = child.evaluate(normalize(data.validation.images[:]), data.validation.labels)
+        return {
+            "reward": training.reward(accuracy),
+            "parameters": sum(weight.size for weight in child.program.weights),
+            "multiply_adds": program.multiply_adds(child.program, *data.image_shape[:2]),
+        }
+
+    def _compiled(self, genotype, data, seed, recipe):
+        try:
+            model = self.build(genotype, data, seed)
+            training.fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False)
+            accuracy = training.evaluate(model, data.validation)["accuracy"]
+            return {
+                "reward": training.reward(accuracy),
+                "parameters": model.count_params(),
+                "multiply_adds": multiply_adds(model),
+            }
+        finally:
+            model = None
+            keras.utils.clear_session()
+            gc.collect()
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -115,30 +182,12 @@ class NASNetTuner(base_tuner.BaseTuner):
         genotype = self.oracle.space.decode_values(trial.hyperparameters.values)
         seed = child_seed(self.oracle.seed, trial.trial_id)
         try:
-            model = self.child.build(genotype, data, seed)
-            training.fit(
-                model,
-                data,
-                self.child.training_recipe(),
-                epochs=self.child.epochs,
-                seed=seed,
-                validate=False,
-            )
-            accuracy = training.evaluate(model, data.validation)["accuracy"]
-            metrics = {
-                "reward": training.reward(accuracy),
-                "parameters": model.count_params(),
-                "multiply_adds": multiply_adds(model),
-            }
-        except (keras_tuner.errors.FatalError, ValueError):
-            raise
+            metrics = self.child.evaluate(genotype, data, seed)
         except Exception as error:
-            reason = str(error).strip().splitlines() or [""]
-            raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason[0]}") from error
-        finally:
-            model = None
-            keras.utils.clear_session()
-            gc.collect()
+            if isinstance(error, keras_tuner.errors.FatalError):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason}") from error
         return {**metrics, "seconds": time.perf_counter() - start}
 
     def on_trial_begin(self, trial):

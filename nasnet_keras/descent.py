@@ -1,0 +1,60 @@
+"""Stochastic gradient descent on one flat vector of weights: the same numbers as `keras.optimizers.SGD`."""
+
+from dataclasses import dataclass
+from math import cos, pi
+
+from keras import ops
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Stochastic gradient descent with momentum, global-norm clipping and one cosine period.
+
+    Args:
+        learning_rate: its value at the first step.
+        steps: steps after which the cosine has brought it to 0; None keeps it constant.
+        momentum: share of the last update kept.
+        nesterov: whether to look ahead along the momentum.
+        clip_norm: greatest norm of the whole gradient; None leaves it alone.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    learning_rate: float = 0.05
+    steps: int | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    clip_norm: float | None = 5.0
+
+    def __post_init__(self):
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
+        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
+            raise ValueError(f"`steps` must be an integer above 0, or None. Received: {self.steps!r}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: {self.momentum!r}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"`clip_norm` must be above 0, or None. Received: {self.clip_norm!r}")
+
+    def rate(self, step):
+        """The learning rate at a step, counted from 0."""
+        if self.steps is None:
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1.0 + cos(pi * min(step / self.steps, 1.0)))
+
+    def update(self, weights, velocity, gradient, rate):
+        """One step on flat vectors: the weights and the velocity after it.
+
+        Args:
+            weights: all trained weights.
+            velocity: the last update; zeros before the first.
+            gradient: the gradient of the mean loss.
+            rate: the learning rate, a scalar.
+        """
+        if self.clip_norm is not None:
+            norm = ops.sqrt(ops.sum(gradient * gradient))
+            rate = rate * (self.clip_norm / ops.maximum(norm, self.clip_norm))
+        change = gradient * rate
+        velocity = velocity * self.momentum - change
+        return weights + (velocity * self.momentum - change if self.nesterov else velocity), velocity

@@ -1,0 +1,96 @@
+"""The table of the released and the published networks: counted sizes beside the papers' figures.
+
+The counts are those of `network.multiply_adds` and of the trainable weights; a test builds every
+network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), tables 1 to 3; Liu et
+al. 2018 (arXiv 1712.00559), tables 5 and 6.
+"""
+
+from nasnet_keras.weights import entries
+
+COLUMNS = ("model", "notation", "image", "parameters", "multiply_adds")
+COLUMNS += ("paper_parameters", "paper_multiply_adds", "paper_accuracy", "note")
+UNLIKE = "the released wiring does not give the paper's size"
+ROWS = (
+    ("NASNetMobile()", "4 @ 1056", 224, 5_289_978, 563_638_816, "5.3M", "564M", "ImageNet 74.0 / 91.6", ""),
+    ("NASNetLarge()", "6 @ 4032", 331, 88_753_150, 23_783_414_658, "88.9M", "23.8B", "ImageNet 82.7 / 96.2", ""),
+    ("NASNetCIFAR()", "6 @ 768", 32, 3_346_538, 544_333_312, "3.3M", "", "CIFAR-10 97.35", ""),
+    ("PNASNetLarge()", "4 @ 4320", 331, 86_057_668, 24_937_395_792, "86.1M", "25.0B", "ImageNet 82.9 / 96.2", ""),
+    ("PNASNetMobile()", "3 @ 1080", 224, 5_064_487, 587_293_200, "5.1M", "588M", "ImageNet 74.2 / 91.9", ""),
+    (
+        "NASNetCIFAR(weights=None, repeats=7, filters=96)",
+        "7 @ 2304",
+        32,
+        32_590_954,
+        5_151_250_944,
+        "27.6M",
+        "",
+        "CIFAR-10 97.60",
+        UNLIKE,
+    ),
+    (
+        "NASNetLarge(weights=None, input_shape=(299, 299, 3), repeats=7, filters=80, skip_reduction=False)",
+        "7 @ 1920",
+        299,
+        24_613_292,
+        5_373_739_132,
+        "22.6M",
+        "4.93B",
+        "ImageNet 80.8 / 95.3",
+        UNLIKE,
+    ),
+    (
+        "NASNetLarge(weights=None, input_shape=(299, 299, 3), repeats=5, filters=64, skip_reduction=False)",
+        "5 @ 1538",
+        299,
+        12_263_416,
+        2_686_417_584,
+        "10.9M",
+        "2.35B",
+        "ImageNet 78.6 / 94.2",
+        f"{UNLIKE}, and no F gives P = 1538: counted with 1536",
+    ),
+)
+
+
+class Table(list):
+    """A list of dicts that prints as a table, in a terminal and in a notebook."""
+
+    def _cells(self):
+        return [list(self[0]), *([_text(value) for value in row.values()] for row in self)]
+
+    def __str__(self):
+        """Aligned columns."""
+        cells = self._cells()
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells)
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        head, *rows = self._cells()
+        body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in rows)
+        return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
+
+
+def list_models():
+    """The networks of the zoo as a `Table`: a list of dicts with sizes, known weights and the papers' figures.
+
+    Keys: `model` (how to build it), `notation` (N @ P), `image` (side in pixels), `parameters` (trainable) and
+    `multiply_adds` as counted here, `paper_parameters`, `paper_multiply_adds`, `paper_accuracy` (percent; for
+    ImageNet top-1 / top-5), `note`, and `weights` (names that `weights=` takes).
+    """
+    known = {}
+    for entry in entries():
+        known.setdefault(entry.model, set()).add(entry.weights)
+    table = Table()
+    for row in ROWS:
+        name = row[0].removesuffix("()")
+        table.append({**dict(zip(COLUMNS, row, strict=True)), "weights": tuple(sorted(known.get(name, ())))})
+    return table
+
+
+def _text(value):
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,150 @@
+"""The factories' keras.applications manners, preprocessing and decoding, the zoo's table, the weight index."""
+
+import hashlib
+import json
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+
+import nasnet_keras
+from nasnet_keras import applications, weights, zoo
+from nasnet_keras.applications import FACTORIES, decode_predictions, preprocess_input
+from nasnet_keras.network import multiply_adds
+
+SMALL = {"weights": None, "repeats": 1, "filters": 4, "input_shape": (32, 32, 3), "classes": 5}
+
+
+@pytest.mark.parametrize("name", sorted(FACTORIES))
+def test_arguments_are_those_of_keras_applications(name):
+    factory = FACTORIES[name]
+    model = factory(**SMALL, name="mine")
+    assert model.name == "mine" and model.output_shape == (None, 5)
+    body = factory(**SMALL, include_top=False)
+    assert len(body.output_shape) == 4
+    for pooling in ("avg", "max"):
+        assert len(factory(**SMALL, include_top=False, pooling=pooling).output_shape) == 2
+    anywhere = factory(**{**SMALL, "input_shape": (None, None, 3)}, include_top=False)
+    assert anywhere.input_shape == (None, None, None, 3)
+    image = keras.Input((32, 32, 3))
+    assert factory(**{**SMALL, "input_shape": None}, input_tensor=image).input is image
+    logits = factory(**SMALL, classifier_activation=None)
+    assert not np.allclose(np.sum(keras.ops.convert_to_numpy(logits(np.ones((1, 32, 32, 3), "float32")))), 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"pooling": "bad", "include_top": False}, "pooling"),
+        ({"classes": 0}, "classes"),
+        ({"input_shape": (16, 16, 3)}, "input_shape"),
+        ({"input_shape": (32, 32)}, "input_shape"),
+        ({"weights": "imagnet"}, "weights"),
+        ({"weights": "no/such.h5"}, "weights"),
+        ({"weights": "imagenet", "classes": 7}, "classes"),
+        ({"weights": "imagenet", "classes": 1000, "classifier_activation": "relu"}, "classifier_activation"),
+        ({"repeats": 0}, "repeats"),
+    ],
+)
+def test_nonsense_is_refused_by_name(arguments, named):
+    with pytest.raises(ValueError, match=f"`{named}`"):
+        nasnet_keras.NASNetMobile(**{**SMALL, **arguments})
+
+
+def test_without_a_network_one_line_says_where_the_file_goes(monkeypatch, tmp_path):
+    def refused(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refused)
+    monkeypatch.setattr(weights, "keras_home", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match="no network") as error:
+        nasnet_keras.NASNetMobile()
+    assert str(tmp_path / "models" / "NASNet-mobile.h5") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_with_another_hash_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "keras_home", lambda: str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "NASNet-mobile.h5").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=f"md5 is {hashlib.md5(b'something else').hexdigest()}"):
+        nasnet_keras.NASNetMobile()
+
+
+def test_weights_round_trip_through_a_file(tmp_path):
+    model = nasnet_keras.NASNetCIFAR(**SMALL)
+    path = tmp_path / "mine.weights.h5"
+    model.save_weights(path)
+    again = nasnet_keras.NASNetCIFAR(**{**SMALL, "weights": str(path)})
+    for one, other in zip(model.weights, again.weights, strict=True):
+        assert np.array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+    with pytest.raises(ValueError, match="does not fit"):
+        nasnet_keras.NASNetCIFAR(**{**SMALL, "weights": str(path), "filters": 6})
+
+
+def test_an_entry_loads_by_name(tmp_path, monkeypatch):
+    model = nasnet_keras.NASNetCIFAR(**SMALL)
+    model.save_weights(tmp_path / "five.weights.h5")
+    entry = {
+        **json.loads((weights.folder() / "index.json").read_text())["weights"][0],
+        "name": "five",
+        "weights": "five",
+        "model": "NASNetCIFAR",
+        "options": {"repeats": 1, "filters": 4},
+        "layout": "keras",
+        "outputs": 5,
+        "file": "five.weights.h5",
+        "url": None,
+        "hash": "sha256:" + hashlib.sha256((tmp_path / "five.weights.h5").read_bytes()).hexdigest(),
+    }
+    (tmp_path / "index.json").write_text(json.dumps({"format": weights.FORMAT, "weights": [entry]}))
+    monkeypatch.setattr(weights, "folder", lambda: tmp_path)
+    again = nasnet_keras.NASNetCIFAR(weights="five", classes=5, input_shape=(32, 32, 3))
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(net(image)) for net in (model, again)), atol=1e-6)
+    (tmp_path / "five.weights.h5").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="sha256"):
+        nasnet_keras.NASNetCIFAR(weights="five", classes=5, input_shape=(32, 32, 3))
+
+
+def test_preprocessing_leaves_its_argument_alone():
+    for dtype in ("uint8", "float32", "float64", "int64"):
+        images = np.array([[0, 127.5, 255]]).astype(dtype)
+        kept = images.copy()
+        result = preprocess_input(images)
+        assert np.array_equal(images, kept) and images.dtype == kept.dtype
+        np.testing.assert_allclose(result, images / 127.5 - 1, atol=1e-6)
+        assert result.dtype == (dtype if dtype.startswith("float") else "float32")
+    tensor = preprocess_input(keras.ops.convert_to_tensor([0.0, 255.0]))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(tensor), [-1, 1])
+
+
+def test_decoding_needs_no_network_and_takes_names():
+    scores = np.zeros((2, 1000))
+    scores[0, 1], scores[0, 0], scores[1, 999] = 0.7, 0.3, 1.0
+    rows = decode_predictions(scores, top=2)
+    assert rows[0] == [("n01443537", "goldfish", 0.7), ("n01440764", "tench", 0.3)]
+    assert rows[1][0] == ("n15075141", "toilet tissue", 1.0)
+    assert decode_predictions([[0.1, 0.9]], class_names=["cat", "dog"]) == [[(1, "dog", 0.9), (0, "cat", 0.1)]]
+    for wrong in ({"preds": np.zeros(3)}, {"preds": np.zeros((1, 3))}, {"preds": np.zeros((1, 1000)), "top": 0}):
+        with pytest.raises(ValueError, match="`"):
+            decode_predictions(**wrong)
+    names = applications.IMAGENET_CLASSES.read_text().splitlines()
+    assert len(names) == 1000 and names == sorted(names)
+
+
+def test_the_table_counts_what_is_built():
+    for row in zoo.list_models():
+        name, arguments = row["model"].split("(", 1)
+        arguments = eval(f"dict({arguments}")
+        model = FACTORIES[name](**{**arguments, "weights": None})
+        trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+        assert (trainable, multiply_adds(model)) == (row["parameters"], row["multiply_adds"]), row["model"]
+        assert row["image"] == model.input_shape[1]
+
+
+def test_the_table_prints():
+    table = zoo.list_models()
+    assert "NASNetMobile()" in str(table) and "5,289,978" in str(table)
+    assert table._repr_html_().count("<tr>") == len(table) + 1
+    assert {row["model"]: row["weights"] for row in table}["NASNetLarge()"] == ("imagenet",)

@@ -1,0 +1,172 @@
+"""The command line as a user meets it: results, files, exit codes, one line for bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_keras.cli import main
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.network import NASNet
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photographs of two colours in two sizes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name, colour in (("red", 0), ("blue", 2)):
+        (root / name).mkdir()
+        for index in range(12):
+            pixels = rng.integers(0, 80, (9 + index % 2, 11, 3), dtype="uint8")
+            pixels[..., colour] += 150
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "net"
+    size = ["--repeats", "1", "--filters", "4", "--image-size", "8", "--batch-size", "4"]
+    code = main(
+        ["train", "--genotype", "tiny", "--data", str(folder), *size, "--epochs", "6", "--directory", str(directory)]
+    )
+    assert code == 0
+    return directory
+
+
+def call(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_train_evaluate_predict(trained, folder, capsys):
+    code, out, _ = call(capsys, "evaluate", "--model", trained, "--data", folder, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["accuracy"] >= 0.75 and figures["images"] == 4
+    code, out, _ = call(
+        capsys, "predict", "--model", trained, folder / "red" / "0.png", folder / "blue" / "1.png", "--json"
+    )
+    answers = json.loads(out.splitlines()[-1])["predictions"]
+    assert code == 0
+    assert [len(answer["classes"]) for answer in answers] == [2, 2]
+    assert all(abs(sum(one["score"] for one in answer["classes"]) - 1) < 1e-5 for answer in answers)
+    assert {answer["classes"][0]["name"] for answer in answers} <= {"red", "blue"}
+
+
+def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
+    size = ["--blocks", "1", "--filters", "4", "--limit", "120", "--final-epochs", "1", "--directory", tmp_path / "s"]
+    code, out, err = call(capsys, "search", "--max-trials", "1", "--no-final", *size)
+    assert code == 0 and "1 trials, 0 failed" in out and err == ""
+    code, out, _ = call(capsys, "search", "--max-trials", "2", *size, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["trials"] == 2
+    assert [row["network"] for row in figures["final"]] == ["found", "nasnet_a", "random"]
+    code, out, _ = call(capsys, "report", tmp_path / "s")
+    assert code == 0 and (tmp_path / "s" / "report.html").exists()
+    # The found cell builds a network elsewhere and predicts.
+    genotype = load_genotype(tmp_path / "s" / "best_genotype.json")
+    net = NASNet(genotype, repeats=1, filters=4, stem="cifar", input_shape=(16, 16, 3), classes=2)
+    assert np.asarray(net(np.zeros((1, 16, 16, 3), "float32"))).shape == (1, 2)
+
+
+def test_plot_and_list(tmp_path, capsys):
+    code, out, _ = call(capsys, "plot", "nasnet_a", "--output", tmp_path / "a.svg")
+    assert code == 0 and (tmp_path / "a.svg").read_text().startswith("<svg")
+    code, out, _ = call(capsys, "list", "--json")
+    assert code == 0 and "nasnet_a" in json.loads(out.splitlines()[-1])["genotypes"]
+
+
+def spoilt(folder, root, what):
+    """A copy of the photographs with one thing wrong."""
+    import shutil
+
+    copy = root / what
+    shutil.copytree(folder, copy)
+    if what == "empty":
+        (copy / "green").mkdir()
+    elif what == "text":
+        (copy / "red" / "notes.jpg").write_text("no image")
+    elif what == "single":
+        shutil.rmtree(copy / "blue")
+    return copy
+
+
+BAD = [
+    (["search", "--data", "{root}/missing"], "missing"),
+    (["search", "--data", "{empty}"], "green"),
+    (["search", "--data", "{text}"], "notes.jpg"),
+    (["search", "--data", "{single}"], "class"),
+    (["search", "--max-trials", "0"], "max_trials"),
+    (["search", "--directory", "/proc/nowhere"], "directory"),
+    (["search", "--data", "tfds:no_such_set"], "no_such_set"),
+    (["search", "--blocks", "0"], "blocks"),
+    (["search", "--recipe", "best"], "recipe"),
+    (["search", "--filters", "0"], "filters"),
+    (["search", "--epochs", "0"], "epochs"),
+    (["train", "--genotype", "{root}/broken.json", "--directory", "{root}/t"], "broken.json"),
+    (["train", "--genotype", "{root}/unknown.json", "--directory", "{root}/t"], "conv_9x9"),
+    (["train", "--genotype", "nasnet_z", "--directory", "{root}/t"], "nasnet_z"),
+    (["evaluate", "--model", "{root}/missing"], "model"),
+    (["predict", "--model", "{root}/missing", "a.png"], "model"),
+    (["plot", "{root}/broken.json"], "broken.json"),
+    (["report", "{root}"], "trials.jsonl"),
+    (["search", "--controller", "luck"], "luck"),
+    (["dance"], "dance"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD, ids=[" ".join(row[0]) for row in BAD])
+def test_bad_input_is_one_line_and_code_2(arguments, named, folder, tmp_path, capsys):
+    (tmp_path / "broken.json").write_text('{"format": "nasnet-genotype/1", "normal":')
+    tiny = load_genotype("tiny").to_json()
+    (tmp_path / "unknown.json").write_text(tiny.replace("conv_3x3", "conv_9x9", 1))
+    places = {"root": tmp_path}
+    places |= {
+        what: spoilt(folder, tmp_path, what) for what in ("empty", "text", "single") if f"{{{what}}}" in str(arguments)
+    }
+    arguments = [argument.format(**places) for argument in arguments]
+    if arguments[0] == "search" and "--directory" not in arguments:
+        arguments += ["--directory", str(tmp_path / "s")]
+    try:
+        code = main(arguments)
+    except SystemExit as error:
+        code = error.code
+    out, err = capsys.readouterr()
+    assert code == 2 and out == ""
+    assert named in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
+
+
+def test_unreadable_images_to_predict(trained, tmp_path, capsys):
+    (tmp_path / "a.png").write_text("no image")
+    code, _, err = call(capsys, "predict", "--model", trained, tmp_path / "a.png")
+    assert code == 2 and "a.png" in err and len(err.splitlines()) == 1
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    from nasnet_keras.search import tuner
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner, "search", interrupted)
+    code, _, err = call(capsys, "search", "--max-trials", "3", "--directory", tmp_path / "s")
+    assert code == 130
+    assert f"nasnet-keras search --max-trials 3 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1
+
+
+def test_help_and_bad_words_come_without_a_framework():
+    code = (
+        "import sys, contextlib, nasnet_keras.cli as cli\n"
+        "for words in (['--help'], ['search', '--help'], ['dance']):\n"
+        "    with contextlib.suppress(SystemExit): cli.main(words)\n"
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert "example: nasnet-keras search" in done.stdout
