@@ -34,6 +34,8 @@ __all__ = sorted([*_HOMES, "search"])
 
 
 def __getattr__(name):
+    if name == "search":
+        return importlib.import_module(f"{__name__}.search")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

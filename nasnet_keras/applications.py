@@ -210,8 +210,7 @@ def preprocess_input(x):
     """
     if isinstance(x, np.ndarray | list | tuple):
         x = np.asarray(x)
-        dtype = x.dtype if np.issubdtype(x.dtype, np.floating) else np.float32
-        return (x / dtype(127.5) - dtype(1.0)) if isinstance(dtype, type) else (x / 127.5 - 1.0).astype(dtype)
+        return x.astype(x.dtype if np.issubdtype(x.dtype, np.floating) else np.float32) / 127.5 - 1.0
     dtype = keras.backend.standardize_dtype(x.dtype)
     return keras.ops.cast(x, dtype if "float" in dtype else "float32") / 127.5 - 1.0
 

@@ -173,8 +173,7 @@ def _settings(options):
 
     if options.controller != "rl":
         return None
-    given = {"batch_size": options.controller_batch, "learning_rate": options.controller_rate}
-    return ControllerSettings(**{key: value for key, value in given.items() if value is not None})
+    return ControllerSettings(batch_size=options.controller_batch, learning_rate=options.controller_rate)
 
 
 def _percent(value):

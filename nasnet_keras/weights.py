@@ -7,6 +7,7 @@ command; its README explains the keys.
 import hashlib
 import json
 import urllib.request
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,8 +143,10 @@ def _load_file(model, path, layout=None):
         )
     if layout == "keras":
         try:
-            model.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
+                model.load_weights(path)
+        except (ValueError, OSError, KeyError, UserWarning) as error:
             raise ValueError(f"{path} does not fit the network: {str(error).strip().splitlines()[0]}") from None
     elif layout == "keras_applications":
         load_keras_applications_weights(model, path)

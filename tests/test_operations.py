@@ -153,9 +153,11 @@ def test_weights_only_where_the_shape_changes():
 def test_names_say_what_and_where():
     layer = Operation("sep_conv_3x3", F, name="left")
     layer.build((None, 8, 8, 3))
-    norm_names = ["gamma", "beta", "moving_mean", "moving_variance"]
-    names = [f"left/{part}_{k}/{name}" for k in (1, 2) for part, leaves in (
-        ("separable", ["depthwise_kernel", "pointwise_kernel"]), ("batch_norm", norm_names)) for name in leaves]  # fmt: skip
+    leaves = {
+        "separable": ["depthwise_kernel", "pointwise_kernel"],
+        "batch_norm": ["gamma", "beta", "moving_mean", "moving_variance"],
+    }
+    names = [f"left/{part}_{time}/{leaf}" for part in leaves for leaf in leaves[part] for time in (1, 2)]
     assert sorted(weight.path for weight in layer.weights) == sorted(names)
 
 

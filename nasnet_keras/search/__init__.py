@@ -1,5 +1,18 @@
-"""The searching half: what may be chosen, who chooses, and the KerasTuner oracle and tuner that carry it out.
+"""The searching half. The package is also its main function: `nasnet_keras.search(data, …)` runs a search.
 
-It knows networks only in `tuner` and what stands above it; everything else works on a
-`Genotype` and a number, its reward.
+A folder and a function of one name would hide each other; a module that can be called is both.
 """
+
+import sys
+import types
+
+
+class _Search(types.ModuleType):
+    def __call__(self, *args, **kwargs):
+        """Run a search; see `nasnet_keras.search.tuner.search`."""
+        from nasnet_keras.search.tuner import search
+
+        return search(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Search
