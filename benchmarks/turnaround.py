@@ -18,9 +18,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras.body import STEMS, Body
 from nasnet_keras.cell import Wiring
 from nasnet_keras.genotype import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
-from nasnet_keras.network import STEMS, _Body
 from nasnet_keras.operations import RECIPES
 from nasnet_keras.parts import Options, Parts
 from nasnet_keras.turnaround import Child, Optimizer
@@ -83,7 +83,7 @@ def plain_model(genotype, size):
 
     image = keras.Input((size, size, 3))
     stem = lambda kind, filters, strides, **_: lambda value: operation(kind, filters, strides, value)  # noqa: E731
-    body = _Body(genotype, (1, 1, 1), False, 0.0, options, None, image, operation=stem, cell=PlainCell)
+    body = Body(genotype, (1, 1, 1), False, 0.0, options, None, image, operation=stem, cell=PlainCell)
     body.assemble(image, "cifar", None, FILTERS)
     features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(body.current[0]))
     return keras.Model(image, keras.layers.Dense(CLASSES, activation="softmax")(features))

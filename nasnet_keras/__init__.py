@@ -21,13 +21,15 @@ _HOME = {
     "converters": "load_slim_weights",
     "foreign": "load_keras_applications_weights load_timm_weights",
     "data": "Batches Data load_data read_image",
-    "training": "RECIPES Recipe ScheduledDropPath",
+    "recipes": "RECIPES Recipe",
+    "training": "ScheduledDropPath",
     "plot": "cell_svg genotype_svg",
     "report": "search_report",
     "search.space": "SearchSpace",
     "search.controller": "Controller ControllerSettings",
     "search.oracle": "NASNetOracle",
-    "search.tuner": "ChildSettings NASNetTuner SearchResult",
+    "search.children": "ChildSettings",
+    "search.tuner": "NASNetTuner SearchResult",
 }
 _HOMES = {name: module for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted([*_HOMES, "search"])

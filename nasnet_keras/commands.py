@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras import training
+from nasnet_keras import recipes, training
 from nasnet_keras.applications import decode_predictions, load_model
 from nasnet_keras.data import load_data, normalize, read_image
 from nasnet_keras.genotype import list_genotypes, load_genotype
@@ -19,9 +19,10 @@ from nasnet_keras.zoo import list_models
 
 def run_search(options):
     """Search, then train the best cell longer beside NASNet-A's and a random one."""
+    from nasnet_keras.search.children import ChildSettings
     from nasnet_keras.search.final import compare
     from nasnet_keras.search.space import SearchSpace
-    from nasnet_keras.search.tuner import ChildSettings, search
+    from nasnet_keras.search.tuner import search
 
     child = ChildSettings(
         repeats=options.repeats,
@@ -67,7 +68,7 @@ def run_search(options):
 def run_train(options):
     """Train a network of a genotype and leave it as a model directory."""
     genotype = load_genotype(options.genotype)
-    recipe = training.recipe(options.recipe, batch_size=options.batch_size, learning_rate=options.learning_rate)
+    recipe = recipes.recipe(options.recipe, batch_size=options.batch_size, learning_rate=options.learning_rate)
     data = _load(options)
     directory = Path(options.directory)
     training.seed_everything(options.seed)

@@ -1,39 +1,26 @@
 """An architecture as a value: two cells, each a short list of blocks.
 
-Nothing here knows a framework. The controller writes genotypes, the network is
-built from them, the plotter draws them and the zoo stores them as JSON files in
-`genotypes/`. The notation is that of Zoph et al. 2018 (arXiv 1707.07012),
-section 3.1: a block picks two hidden states, an operation for each and a way to
-combine the results; the new state joins the candidates of later blocks.
+Nothing here knows a framework. The controller writes genotypes, the network is built from them, the
+plotter draws them and the zoo stores them in `genotypes/`. The notation is that of Zoph et al. 2018
+(arXiv 1707.07012), section 3.1: a block picks two hidden states, an operation for each and a
+way to combine the results; the new state joins the candidates of later blocks.
 
-States are numbered from the older to the newer: 0 is h_{i-1} (the output of the
-cell before the previous one), 1 is h_i (the output of the previous cell), 2 is
-the first block's result, and so on.
+States are numbered from the older to the newer: 0 is h_{i-1} (the output of the cell before the
+previous one), 1 is h_i (the output of the previous cell), 2 is the first block's result, and so on.
 """
 
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasnet_keras.files import write_atomically
+
 FORMAT = "nasnet-genotype/1"
-OPERATIONS = (
-    "identity",
-    "conv_1x3_3x1",
-    "conv_1x7_7x1",
-    "dil_conv_3x3",
-    "avg_pool_3x3",
-    "max_pool_3x3",
-    "max_pool_5x5",
-    "max_pool_7x7",
-    "conv_1x1",
-    "conv_3x3",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "sep_conv_7x7",
-)
+OPERATIONS = ("identity", "conv_1x3_3x1", "conv_1x7_7x1", "dil_conv_3x3")
+OPERATIONS += ("avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3")
+OPERATIONS += ("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7")
 COMBINATIONS = ("add", "concat", "add_layer_norm", "add_instance_norm")
 MAX_BLOCKS = 12
 MAX_FILE_BYTES = 1 << 20
@@ -49,8 +36,7 @@ class Block:
         operations: the operation applied to each input, names from `OPERATIONS`.
         combine: a name from `COMBINATIONS`.
 
-    Raises:
-        ValueError: an unknown name or a wrong type.
+    Raises `ValueError` for an unknown name or a wrong type.
     """
 
     inputs: tuple[int, int]
@@ -82,8 +68,7 @@ class CellGenotype:
             previous cells; more means that the previous cell passes on that many states
             without concatenation, as NASNet-B and -C do (appendix A.4).
 
-    Raises:
-        ValueError: naming the block at fault.
+    Raises `ValueError` naming the block at fault.
     """
 
     blocks: tuple[Block, ...]
@@ -126,10 +111,7 @@ class CellGenotype:
         return self.inputs + len(self.blocks)
 
     def live_states(self):
-        """The states that reach the output, as a sorted tuple.
-
-        A state outside it is never computed and gets no weights.
-        """
+        """The states that reach the output, as a sorted tuple; others are never computed and get no weights."""
         live = set(self.concat)
         for index in reversed(range(len(self.blocks))):
             if self.inputs + index in live:
@@ -165,8 +147,7 @@ class Genotype:
         name: a short name, as in file names.
         source: where the cells come from.
 
-    Raises:
-        ValueError: naming the argument at fault.
+    Raises `ValueError` naming the argument at fault.
     """
 
     normal: CellGenotype
@@ -195,13 +176,8 @@ class Genotype:
 
     def to_dict(self):
         """The genotype as JSON-able data."""
-        return {
-            "format": FORMAT,
-            "name": self.name,
-            "source": self.source,
-            "normal": self.normal.to_dict(),
-            "reduction": self.reduction.to_dict(),
-        }
+        labels = {"format": FORMAT, "name": self.name, "source": self.source}
+        return {**labels, "normal": self.normal.to_dict(), "reduction": self.reduction.to_dict()}
 
     @classmethod
     def from_dict(cls, data):
@@ -255,16 +231,7 @@ class Genotype:
 
     def save(self, path):
         """Write the JSON file in one step: readers see the old file or the whole new one."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(self.to_json())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, self.to_json().encode())
 
     def _repr_svg_(self):
         """Both cells as a picture, for notebooks."""
@@ -281,8 +248,7 @@ def list_genotypes():
 def load_genotype(name_or_path):
     """A `Genotype`, given as one already, as a stored name, or as the path of a JSON file.
 
-    Raises:
-        ValueError: naming the stored genotypes, or what is wrong with the file.
+    Raises `ValueError` naming the stored genotypes, or what is wrong with the file.
     """
     if isinstance(name_or_path, Genotype):
         return name_or_path

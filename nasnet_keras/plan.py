@@ -4,9 +4,9 @@ The plan asks the same wiring (`cell.Wiring`) and the same body as `network.NASN
 description of what a genotype computes and two ways to run it: Keras layers, and primitives.
 """
 
+from nasnet_keras.body import STEMS, Body
 from nasnet_keras.cell import Wiring
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.network import STEMS, _Body
 from nasnet_keras.parts import Options
 from nasnet_keras.program import PrimitiveParts, Program, primitive
 
@@ -65,7 +65,7 @@ def plan(
         program.layer = name
         return _Cell(program, description, filters, strides, adjust)
 
-    body = _Body(
+    body = Body(
         load_genotype(genotype),
         stacks,
         skip_reduction,

@@ -175,24 +175,30 @@ class PrimitiveParts:
         self.options = options
 
     def relu(self, name=None):
+        """ReLU, or ReLU6."""
         return primitive("relu", bound=BOUND if self.options.bounded_activations else None)
 
     def norm(self, name=None):
+        """Batch normalisation."""
         return primitive("norm", epsilon=self.options.batch_norm_epsilon, momentum=self.options.batch_norm_momentum)
 
     def conv(self, filters, kernel, strides=1, name=None, padding="same", dilation=1):
+        """A convolution without bias."""
         settings = {"kernel": pair(kernel), "strides": pair(strides), "dilation": dilation}
         return primitive("conv", makes=filters, padding=padding.upper(), **settings)
 
     def separable(self, filters, kernel, strides=1, name=None):
+        """Depthwise, then pointwise."""
         return [primitive("depthwise", kernel=pair(kernel), strides=pair(strides)), self.conv(filters, 1)]
 
     def pool(self, kind, size, strides):
+        """A pool, with zeros around it first where the compatibility asks."""
         padded = strides > 1 and self.options.pooling_compatibility == "keras"
         pool = primitive(f"{kind}_pool", size=size, strides=strides, padding="VALID" if padded else "SAME")
         return [primitive("zeros", size=size), pool] if padded else [pool]
 
     def bounded(self):
+        """The clip that ends an operation, or nothing."""
         return [primitive("clip")] if self.options.bounded_activations else []
 
 

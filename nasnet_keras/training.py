@@ -1,4 +1,4 @@
-"""Training: recipes, learning-rate and drop-path schedules, fitting that goes on where it stopped, the reward.
+"""Training: fitting that goes on where it stopped, the drop-path schedule, evaluation, the reward.
 
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
@@ -7,77 +7,15 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from nasnet_keras.data import Batches
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: everything but the network and the data.
-
-    Args:
-        optimizer: `"sgd"` (with momentum) or `"rmsprop"` (decay 0.9, with momentum).
-        learning_rate: peak learning rate.
-        momentum: momentum of either optimiser.
-        epsilon: RMSProp's epsilon.
-        schedule: `"cosine"` to zero over all steps, or `"exponential"`: × 0.97 every 2.4 epochs.
-        warmup_epochs: epochs over which the rate rises linearly from 0.
-        clip_norm: limit on the global norm of the gradient, None for none.
-        batch_size: images a step.
-        label_smoothing: share of the target spread over all classes.
-        auxiliary_weight: weight of the auxiliary head's loss, where the network has one.
-        augmentation: a name from `augmentation.AUGMENTATIONS`.
-        cutout: side of the square cut out of training images, 0 for none.
-        moving_average: decay of the averaged weights used for evaluation, None for none.
-    """
-
-    optimizer: str = "sgd"
-    learning_rate: float = 0.025
-    momentum: float = 0.9
-    epsilon: float = 1.0
-    schedule: str = "cosine"
-    warmup_epochs: float = 0.0
-    clip_norm: float | None = 5.0
-    batch_size: int = 32
-    label_smoothing: float = 0.0
-    auxiliary_weight: float = 0.4
-    augmentation: str = "none"
-    cutout: int = 0
-    moving_average: float | None = None
-
-
-# `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
-# grey images such as the embedded digits; `micro` is for children that see a few dozen batches.
-RECIPES = {
-    "micro": Recipe(learning_rate=0.05),
-    "scans": Recipe(learning_rate=0.05, augmentation="digits"),
-    "cifar": Recipe(augmentation="cifar", cutout=16),
-    "imagenet": Recipe(
-        optimizer="rmsprop",
-        learning_rate=0.04,
-        schedule="exponential",
-        clip_norm=10.0,
-        label_smoothing=0.1,
-        augmentation="photo",
-        moving_average=0.9999,
-    ),
-}
-
-
-def recipe(name, **changes):
-    """A `Recipe` by name, with some of its fields changed; a change to None is no change.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {name!r}")
-    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+from nasnet_keras.files import write_atomically
+from nasnet_keras.recipes import compile_model
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -210,54 +148,6 @@ def training_batches(data, recipe, seed):
     )
 
 
-def compile_model(model, recipe, steps, epochs):
-    """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, losses, accuracy.
-
-    XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
-    """
-    rate = _schedule(recipe, steps, epochs)
-    shared = {"global_clipnorm": recipe.clip_norm}
-    if recipe.moving_average:
-        shared.update(use_ema=True, ema_momentum=recipe.moving_average)
-    if recipe.optimizer == "rmsprop":
-        optimizer = keras.optimizers.RMSprop(rate, rho=0.9, momentum=recipe.momentum, epsilon=recipe.epsilon, **shared)
-    else:
-        optimizer = keras.optimizers.SGD(rate, momentum=recipe.momentum, **shared)
-    loss = SmoothedCrossentropy(recipe.label_smoothing)
-    if isinstance(model.output, dict):
-        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing)}
-        weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
-        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": ["accuracy"]}}
-    else:
-        arguments = {"loss": loss, "metrics": ["accuracy"]}
-    model.compile(optimizer, jit_compile=_on_accelerator(), **arguments)
-
-
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels against probabilities, with label smoothing.
-
-    Args:
-        smoothing: share of the target spread evenly over all classes.
-    """
-
-    def __init__(self, smoothing=0.0, name="crossentropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.smoothing = smoothing
-
-    def call(self, y_true, y_pred):
-        """Labels [batch] and probabilities [batch, classes] to losses [batch]."""
-        loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
-        if not self.smoothing:
-            return loss
-        log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
-        return (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {"smoothing": self.smoothing, "name": self.name, "reduction": self.reduction}
-
-
 def evaluate(model, split, batch_size=256):
     """Share of a split's images that the model classifies right, and their mean cross-entropy.
 
@@ -348,29 +238,12 @@ def seed_generators(layer):
     return own + [generator for part in layer._layers for generator in seed_generators(part)]
 
 
-def _schedule(recipe, steps, epochs):
-    warmup = round(recipe.warmup_epochs * steps)
-    if recipe.schedule == "exponential":
-        return keras.optimizers.schedules.ExponentialDecay(recipe.learning_rate, 2.4 * steps, 0.97, staircase=True)
-    total = max(1, steps * epochs - warmup)
-    if warmup:
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, total, warmup_target=recipe.learning_rate, warmup_steps=warmup
-        )
-    return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total)
-
-
-def _on_accelerator():
-    return any(device.split(":")[0].lower() != "cpu" for device in keras.distribution.list_devices())
-
-
 def _save_state(model, directory, history):
     """The old state or the new one, never half of each: the history names the weights that belong to it."""
     name = f"state-{len(history)}.weights.h5"
     model.save_weights(directory / name)
-    temporary = directory / "history.json.tmp"
-    temporary.write_text(json.dumps({"network": _shape_of(model), "weights": name, "epochs": history}, indent=1))
-    os.replace(temporary, directory / "history.json")
+    state = {"network": _shape_of(model), "weights": name, "epochs": history}
+    write_atomically(directory / "history.json", json.dumps(state, indent=1).encode())
     for old in directory.glob("state-*.weights.h5"):
         if old.name != name:
             old.unlink()

@@ -26,14 +26,15 @@ MAX_WEIGHT_BYTES = 20_000_000
 #   inside    modules of this package; `above`: all above it in its own half (`search.…` or not), and
 #             the genotype, in which the halves meet; `-name`: not this one; `nothing`; `anything`
 #
-# The halves know of each other only a genotype and a float, the reward. Only the tuner, which turns the one into the
+# The halves know of each other only a genotype and a float, the reward. Only `children`, which turns the one into the
 # other, and the comparison after the search know both. Pictures are made of genotypes and numbers
 # alone, and a genotype imports the plotter when a notebook asks for its picture. TensorFlow is for
 # data, export and serving, for `turnaround`, the faster path that gives the same result, and for
 # reading TF-slim's checkpoints; PyTorch for reading timm's.
 HOUSE = """
 module                  | outside             | inside
-genotype                | standard library    | plot
+files                   | standard library    | nothing
+genotype                | standard library    | files, plot
 layers                  | keras               | above
 parts                   | keras               | above
 operations              | keras               | above
@@ -42,6 +43,7 @@ heads                   | keras               | above
 converters              | tensorflow          | above
 foreign                 | torch               | above
 weights                 | keras               | above
+body                    | keras               | above
 network                 | keras               | above
 program                 | keras               | above
 plan                    | keras               | above
@@ -56,6 +58,7 @@ augmentation            | no framework        | nothing
 splits                  | no framework        | images
 sources                 | tensorflow_datasets | images, splits
 data                    | keras, tensorflow   | images, augmentation, splits, sources
+recipes                 | keras               | nothing
 training                | keras               | above, -genotype
 transfer                | keras               | above
 export                  | keras, tensorflow   | above
@@ -66,17 +69,18 @@ plot                    | standard library    | genotype, layout
 curve                   | standard library    | plot
 report                  | standard library    | genotype, plot, curve
 search.space            | standard library    | genotype
-search.journal          | standard library    | nothing
-search.proposal         | no framework        | above
+search.journal          | standard library    | files
+search.proposal         | no framework        | above, files
 search.policy_gradient  | no framework        | above
 search.policy_network   | no framework        | above
 search.controller       | no framework        | above
 search.strategies       | no framework        | above
 search.trials           | keras_tuner         | above
-search.archive          | no framework        | above
+search.archive          | no framework        | above, files
 search.oracle           | keras_tuner         | above
-search.tuner            | keras, keras_tuner  | above, network, training, data, program, turnaround, plot, report
-search.final            | keras               | above, network, training
+search.children         | keras               | above, network, training, recipes, data, program, turnaround
+search.tuner            | keras_tuner         | above, data, files, plot, report
+search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing
 commands                | keras               | anything

@@ -252,8 +252,8 @@ def test_labels_tooltips_and_colours():
     blocks = tuple(Block((0, 1), (next(operations), next(operations)), COMBINATIONS[i % 4]) for i in range(7))
     picture = Picture(cell_svg(CellGenotype(blocks, (2, 3, 4, 5, 6, 7, 8))))
     words = {" ".join(line[0] for line in lines) for lines in picture.labels.values()}
-    names = "identity|1×3 3×1|1×7 7×1|dilated 3×3|avg 3×3|max 3×3|max 5×5|max 7×7|conv 1×1|conv 3×3"  # noqa: RUF001
-    names += "|sep 3×3|sep 5×5|sep 7×7|add|concat|add + layer norm|add + instance norm|hi+1|hi"  # noqa: RUF001
+    names = "identity|1×3 3×1|1×7 7×1|dilated 3×3|avg 3×3|max 3×3|max 5×5|max 7×7|conv 1×1|conv 3×3"
+    names += "|sep 3×3|sep 5×5|sep 7×7|add|concat|add + layer norm|add + instance norm|hi+1|hi"
     assert words == {*names.split("|"), "hi\u22121"}
     fills = {}
     for group in picture.root.iter(f"{SVG}g"):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from nasnet_keras import training
+from nasnet_keras import recipes, training
 from nasnet_keras.data import Data, Split
 from nasnet_keras.network import NASNet
 
@@ -32,7 +32,7 @@ def network(data, **options):
     return NASNet("tiny", **{**arguments, "class_names": data.class_names, **options})
 
 
-RECIPE = training.recipe("micro", batch_size=16)
+RECIPE = recipes.recipe("micro", batch_size=16)
 
 
 @pytest.mark.jax
@@ -80,7 +80,7 @@ def test_training_learns_and_the_auxiliary_head_takes_part(data, tmp_path):
     )
     model = network(wide, input_shape=(16, 16, 3), auxiliary_head=True)
     before = [np.array(value) for value in model.get_layer("auxiliary").get_weights()]
-    training.fit(model, wide, training.recipe("micro", batch_size=8), epochs=4)
+    training.fit(model, wide, recipes.recipe("micro", batch_size=8), epochs=4)
     after = model.get_layer("auxiliary").get_weights()
     assert any(np.abs(one - other).max() > 0 for one, other in zip(before, after, strict=True))
     assert training.evaluate(model, wide.test)["accuracy"] > 0.6
@@ -108,20 +108,20 @@ def test_evaluate_agrees_with_counting(data):
 
 @pytest.mark.jax
 def test_label_smoothing_by_hand():
-    loss = training.SmoothedCrossentropy(0.1)
+    loss = recipes.SmoothedCrossentropy(0.1)
     value = loss(np.array([1]), np.array([[0.2, 0.5, 0.3]], dtype="float32"))
     target = np.array([0.1 / 3, 0.9 + 0.1 / 3, 0.1 / 3])
     assert float(value) == pytest.approx(-(target * np.log([0.2, 0.5, 0.3])).sum(), rel=1e-5)
 
 
 def test_schedules():
-    cosine = training._schedule(training.recipe("cifar"), 10, 4)
+    cosine = recipes._schedule(recipes.recipe("cifar"), 10, 4)
     assert float(cosine(0)) == pytest.approx(0.025)
     assert float(cosine(20)) == pytest.approx(0.0125)
     assert float(cosine(40)) == pytest.approx(0, abs=1e-9)
-    warm = training._schedule(replace(training.recipe("cifar"), warmup_epochs=1), 10, 4)
+    warm = recipes._schedule(replace(recipes.recipe("cifar"), warmup_epochs=1), 10, 4)
     assert float(warm(5)) == pytest.approx(0.0125)
-    steps = training._schedule(training.recipe("imagenet"), 10, 4)
+    steps = recipes._schedule(recipes.recipe("imagenet"), 10, 4)
     assert float(steps(23)) == pytest.approx(0.04)
     assert float(steps(25)) == pytest.approx(0.04 * 0.97)
 
@@ -149,7 +149,7 @@ def test_a_diverging_training_stops(data):
 
 def test_unknown_recipe():
     with pytest.raises(ValueError, match="`recipe` must be one of"):
-        training.recipe("best")
+        recipes.recipe("best")
 
 
 def test_history_is_json_and_one_state_is_kept(data, tmp_path):

@@ -14,7 +14,8 @@ import json
 import logging
 from pathlib import Path
 
-from nasnet_keras.search.journal import Journal, write_atomically
+from nasnet_keras.files import write_atomically
+from nasnet_keras.search.journal import Journal
 from nasnet_keras.search.proposal import Proposal, extend_history
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from nasnet_keras import training
+from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.network import multiply_adds
-from nasnet_keras.search.journal import write_atomically
 from nasnet_keras.search.tuner import write_report
 
 

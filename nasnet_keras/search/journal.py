@@ -1,37 +1,13 @@
-"""Files that survive a killed process: a file replaced in one step, and a log that only grows."""
+"""A log that only grows and survives a killed process."""
 
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
 
+from nasnet_keras.files import sync_folder, write_atomically
+
 logger = logging.getLogger(__name__)
-
-
-def write_atomically(path, content):
-    """Replace a file in one step: whoever reads it, also after a crash, sees the old bytes or all the new ones.
-
-    Args:
-        path: the file; its folder must exist.
-        content: bytes.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; the old file stays.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
 
 
 class Journal:
@@ -97,7 +73,7 @@ class Journal:
                 os.ftruncate(stream.fileno(), size)
                 raise
         if is_new:
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
 
 def _parse(line):
@@ -106,12 +82,3 @@ def _parse(line):
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _sync_folder(path):
-    """Make a new name in a folder last through a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.search.journal import write_atomically
+from nasnet_keras.files import write_atomically
 
 FORMAT = "nasnet-strategy/1"
 COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")

@@ -1,146 +1,25 @@
-"""Genotype to child network to reward, trial after trial: the whole loop.
+"""Trial after trial: the whole loop.
 
 `NASNetTuner` is a KerasTuner tuner for those who drive KerasTuner themselves; `search` is the
 loop with everything around it: a directory that survives anything, the found cells, the report.
 """
 
-import gc
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
 import keras_tuner
-import numpy as np
 from keras_tuner.engine import base_tuner
 
-from nasnet_keras import program, training
-from nasnet_keras.data import Data, load_data, normalize
+from nasnet_keras.data import Data, load_data
+from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plot import cell_svg
 from nasnet_keras.report import search_report
-from nasnet_keras.search.journal import write_atomically
+from nasnet_keras.search.children import ChildSettings, child_seed
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
-
-# Tracing and compiling a network costs as much as some hundreds of interpreted steps of a small one.
-INTERPRETED_STEPS = 300
-
-
-@dataclass(frozen=True)
-class ChildSettings:
-    """How a child is built and trained: the same for every child of a search.
-
-    Args:
-        repeats: Normal cells a stack, or a tuple with one number for each stack.
-        filters: F of the first stack.
-        epochs: epochs that a child trains for.
-        recipe: a name from `training.RECIPES`.
-        batch_size: images a step, None for the recipe's.
-        stem: `"cifar"` or `"imagenet"`.
-
-    Raises:
-        ValueError: naming the argument at fault.
-    """
-
-    repeats: int | tuple[int, ...] = 1
-    filters: int = 8
-    epochs: int = 1
-    recipe: str = "micro"
-    batch_size: int | None = None
-    stem: str = "cifar"
-
-    def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"`{name}` must be an integer above 0. Received: {value!r}")
-        if self.recipe not in training.RECIPES:
-            raise ValueError(f"`recipe` must be one of {', '.join(training.RECIPES)}. Received: {self.recipe!r}")
-
-    def training_recipe(self):
-        """The `training.Recipe` with this batch size."""
-        return training.recipe(self.recipe, batch_size=self.batch_size)
-
-    def build(self, genotype, data, seed):
-        """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""
-        keras.utils.set_random_seed(seed)
-        return NASNet(
-            genotype,
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-            class_names=data.class_names,
-            dtype="float32",
-        )
-
-    def evaluate(self, genotype, data, seed):
-        """Train a child and judge it.
-
-        Few steps are interpreted by a `turnaround.Child`, which starts at once; many pay for a compiled network.
-        Both compute the same function.
-
-        Args:
-            genotype: a `Genotype`.
-            data: a `Data`; `train` is learnt from and `validation` gives the reward.
-            seed: seed of the weights and of the order of the images.
-
-        Returns:
-            `{"reward": float, "parameters": int, "multiply_adds": int}`.
-
-        Raises:
-            FloatingPointError: the loss or the reward is not finite.
-        """
-        recipe = self.training_recipe()
-        steps = self.epochs * max(1, len(data.train) // recipe.batch_size)
-        if keras.backend.backend() == "tensorflow" and steps <= INTERPRETED_STEPS:
-            return self._interpreted(genotype, data, seed, recipe, steps)
-        return self._compiled(genotype, data, seed, recipe)
-
-    def _interpreted(self, genotype, data, seed, recipe, steps):
-        from nasnet_keras.turnaround import Child, Optimizer
-
-        child = Child(
-            genotype,
-            seed=seed,
-            optimizer=Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm),
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-        )
-        batches = training.training_batches(data, recipe, seed)
-        for epoch in range(self.epochs):
-            batches.epoch = epoch
-            for index in range(len(batches)):
-                loss = child.train_step(*batches[index])
-            training.check_loss(float(loss), epoch)
-        accuracy = child.evaluate(normalize(data.validation.images[:]), data.validation.labels)
-        return {
-            "reward": training.reward(accuracy),
-            "parameters": sum(weight.size for weight in child.program.weights),
-            "multiply_adds": program.multiply_adds(child.program, *data.image_shape[:2]),
-        }
-
-    def _compiled(self, genotype, data, seed, recipe):
-        try:
-            model = self.build(genotype, data, seed)
-            training.fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False)
-            accuracy = training.evaluate(model, data.validation)["accuracy"]
-            return {
-                "reward": training.reward(accuracy),
-                "parameters": model.count_params(),
-                "multiply_adds": multiply_adds(model),
-            }
-        finally:
-            model = None
-            keras.utils.clear_session()
-            gc.collect()
 
 
 @dataclass(frozen=True)
@@ -208,12 +87,6 @@ class NASNetTuner(base_tuner.BaseTuner):
             "the weights of children are not kept. Take the genotype, "
             "`oracle.space.decode_values(trial.hyperparameters.values)`, and train a network of it"
         )
-
-
-def child_seed(seed, trial_id):
-    """The seed of a trial's child, from the search's seed and the trial's id."""
-    text = f"{seed}/{trial_id}".encode()
-    return int(np.random.SeedSequence(list(text)).generate_state(1)[0] >> 1)
 
 
 def search(
