@@ -55,7 +55,7 @@ class AveragePool(BasePrimitive):
 
     def __init__(self, settings, weights, constant):
         super().__init__(settings, weights, constant)
-        window, strides = ([1, value, value, 1] for value in (settings.size, settings.strides))
+        window, strides = ([1, *value, 1] for value in (settings.size, settings.strides))
         self.settings = {"ksize": window, "strides": strides, "padding": settings.padding}
 
     def forward(self, inputs, weights, training):

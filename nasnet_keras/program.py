@@ -192,10 +192,18 @@ class PrimitiveParts:
         return [primitive("depthwise", kernel=pair(kernel), strides=pair(strides)), self.conv(filters, 1)]
 
     def pool(self, kind, size, strides):
-        """A pool, with zeros around it first where the compatibility asks."""
+        """A pool, after zeros where keras.applications counts them. A maximum is taken along the rows first.
+
+        The two narrow pools of a maximum give the same gradient as the square one, equal maxima included, and
+        their cost grows with the window's side, not with its area.
+        """
         padded = strides > 1 and self.options.pooling_compatibility == "keras"
-        pool = primitive(f"{kind}_pool", size=size, strides=strides, padding="VALID" if padded else "SAME")
-        return [primitive("zeros", size=size), pool] if padded else [pool]
+        padding = "VALID" if padded else "SAME"
+        windows = [((1, size), (1, strides)), ((size, 1), (strides, 1))]
+        if kind == "avg":
+            windows = [(pair(size), pair(strides))]
+        pools = [primitive(f"{kind}_pool", size=window, strides=steps, padding=padding) for window, steps in windows]
+        return [primitive("zeros", size=size), *pools] if padded else pools
 
     def bounded(self):
         """The clip that ends an operation, or nothing."""

@@ -38,9 +38,14 @@ class ChildSettings:
     stem: str = "cifar"
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
+        stacks = self.repeats if isinstance(self.repeats, tuple) else (self.repeats,)
+        numbers = {
+            "filters": self.filters,
+            "epochs": self.epochs,
+            "batch_size": 1 if self.batch_size is None else self.batch_size,
+        }
+        for name, value in (*numbers.items(), *(("repeats", count) for count in stacks)):
+            if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` must be an integer above 0. Received: {value!r}")
         if self.recipe not in recipes.RECIPES:
             raise ValueError(f"`recipe` must be one of {', '.join(recipes.RECIPES)}. Received: {self.recipe!r}")
