@@ -5,6 +5,7 @@ input (one line says what to do), 130 interrupted (the state is saved, and the l
 """
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _without_greetings():
         from nasnet_keras import commands
 

@@ -192,15 +192,15 @@ class PrimitiveParts:
         return [primitive("depthwise", kernel=pair(kernel), strides=pair(strides)), self.conv(filters, 1)]
 
     def pool(self, kind, size, strides):
-        """A pool, after zeros where keras.applications counts them. A maximum is taken along the rows first.
+        """A pool, after zeros where keras.applications counts them. A wide maximum is taken along the rows first.
 
         The two narrow pools of a maximum give the same gradient as the square one, equal maxima included, and
-        their cost grows with the window's side, not with its area.
+        their cost grows with the window's side, not with its area: it pays from 5 on.
         """
         padded = strides > 1 and self.options.pooling_compatibility == "keras"
         padding = "VALID" if padded else "SAME"
         windows = [((1, size), (1, strides)), ((size, 1), (strides, 1))]
-        if kind == "avg":
+        if kind == "avg" or size < 5:
             windows = [(pair(size), pair(strides))]
         pools = [primitive(f"{kind}_pool", size=window, strides=steps, padding=padding) for window, steps in windows]
         return [primitive("zeros", size=size), *pools] if padded else pools

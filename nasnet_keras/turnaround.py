@@ -220,9 +220,10 @@ class Child:
         rate = tf.constant(self.optimizer.rate(self.step), tf.float32)
         arguments = (self._weights, self._velocity, self._statistics, rate, images, labels)
         shape = tuple(images.shape)
-        if self._worth_compiling and self._compiled is None and self.step:
-            self._compiled = shape, tf.function(self._update, autograph=False)
-        if self._compiled and self._compiled[0] == shape and shape in self._corrections:
+        # A shape that was seen before: its variance corrections are known, and no graph has to hold them.
+        if self._worth_compiling and self._compiled is None and shape in self._corrections:
+            self._compiled = shape, tf.function(self._update, autograph=False).get_concrete_function(*arguments)
+        if self._compiled and self._compiled[0] == shape:
             with _without_graph_optimizer():
                 results = self._compiled[1](*arguments)
         else:
