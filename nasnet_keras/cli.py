@@ -85,13 +85,13 @@ def parser():
         "search --data digits --max-trials 60 --directory found",
     )
     _data(search, "digits")
-    search.add_argument("--max-trials", type=int, default=40, help="children in all, earlier runs included")
+    search.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     search.add_argument("--directory", default="search", help="where the search lives; run again to go on")
     search.add_argument("--controller", choices=("rl", "random", "evolution"), default="rl", help="who proposes")
     # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
-    search.add_argument("--controller-batch", type=int, default=5, help="rewards per policy update (the paper: 20)")
+    search.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
     search.add_argument(
-        "--controller-rate", type=float, default=0.003, help="the policy's learning rate (the paper: 0.00035)"
+        "--controller-rate", type=float, default=0.006, help="the policy's learning rate (the paper: 0.00035)"
     )
     search.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
     _network(search, repeats=1, filters=8)

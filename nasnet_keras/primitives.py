@@ -17,7 +17,7 @@ Each primitive is a class with
 import tensorflow as tf
 
 from nasnet_keras.layers import BOUND
-from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, GroupNorm, Norm
+from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, DilatedConv, GroupNorm, Norm
 
 raw = tf.raw_ops
 
@@ -183,6 +183,7 @@ PRIMITIVES = {
     "relu": Relu,
     "clip": Clip,
     "conv": Conv,
+    "dilated_conv": DilatedConv,
     "depthwise": Depthwise,
     "norm": Norm,
     "group_norm": GroupNorm,

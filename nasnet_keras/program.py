@@ -184,8 +184,10 @@ class PrimitiveParts:
 
     def conv(self, filters, kernel, strides=1, name=None, padding="same", dilation=1):
         """A convolution without bias."""
-        settings = {"kernel": pair(kernel), "strides": pair(strides), "dilation": dilation}
-        return primitive("conv", makes=filters, padding=padding.upper(), **settings)
+        settings = {"makes": filters, "kernel": pair(kernel), "strides": pair(strides), "padding": padding.upper()}
+        return (
+            primitive("conv", **settings) if dilation == 1 else primitive("dilated_conv", dilation=dilation, **settings)
+        )
 
     def separable(self, filters, kernel, strides=1, name=None):
         """Depthwise, then pointwise."""
@@ -216,7 +218,7 @@ def pair(value):
 
 
 def _weights(what, channels):
-    if what.kind == "conv":
+    if what.kind in ("conv", "dilated_conv"):
         yield Weight((*what.kernel, channels, what.makes), fan_out=prod(what.kernel) * what.makes)
     elif what.kind == "depthwise":
         yield Weight((*what.kernel, channels, 1), fan_out=prod(what.kernel))
@@ -265,7 +267,7 @@ def multiply_adds(program, height, width):
     sizes, total = {0: (height, width)}, 0
     for step in program.steps:
         sizes[step.result.number] = size = _size(step.primitive, sizes[step.reads[0].number])
-        if step.primitive.kind in ("conv", "depthwise", "dense"):
+        if step.primitive.kind in ("conv", "dilated_conv", "depthwise", "dense"):
             total += prod(size) * prod(step.weights[0].shape)
     return total
 

@@ -9,10 +9,10 @@ Its first step runs eagerly, with nothing traced. If enough steps are to come, t
 traced once: a graph of primitives only, lean enough to do without TensorFlow's graph optimiser, which
 costs more here than it saves.
 
-It is made for searches: many small networks, few steps each. What is to be trained for long is
-better off as a `NASNet`; `Child.to_model` makes one with the same weights.
+What is to be trained for long is better off as a `NASNet`; `Child.to_model` makes one with the same weights.
 """
 
+from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 
@@ -72,24 +72,19 @@ class Child:
             shapes += implementation.shapes
             reads = [value.number for value in step.reads]
             self._steps.append((implementation, reads, step.result.number, *numbers))
-        self._trained_sizes, self._moving_sizes = (
-            tf.constant([weight.size for weight in pool]) for pool in (self._trained, self._moving)
-        )
+        self._trained_layout, self._moving_layout = _Layout(self._trained), _Layout(self._moving)
         self._shapes = [None if len(shape) == 1 else constant(*shape) for shape in shapes]
         self._flat, self._axis = constant(-1), tf.constant(0)
         self._keep = tf.constant(self.program.options.batch_norm_momentum, tf.float32)
         self._corrections = {}
         self._compiled = None  # batch shape, function
-        self._readers = {}
-        for _, reads, *_ in self._steps:
-            for number in reads:
-                self._readers[number] = self._readers.get(number, 0) + 1
+        self._readers = Counter(number for _, reads, *_ in self._steps for number in reads)
 
     # Weights
 
     def get_weights(self):
         """All weights as NumPy arrays, in the order of `program.weights`."""
-        pools = {True: self._tensors(self._weights), False: self._moving_tensors()}
+        pools = {True: self._tensors(self._weights), False: self._moving_layout.cut(self._statistics)}
         values = (pools[trained][number].numpy() for trained, number in self._order)
         return [value.reshape(weight.shape) for value, weight in zip(values, self.program.weights, strict=True)]
 
@@ -124,16 +119,11 @@ class Child:
 
     def _tensors(self, flat):
         """The flat vector of trained weights cut into tensors of the shapes that the primitives want."""
-        pieces = raw.SplitV(value=flat, size_splits=self._trained_sizes, axis=self._axis, num_split=len(self._trained))
+        pieces = self._trained_layout.cut(flat)
         return [
             piece if shape is None else raw.Reshape(tensor=piece, shape=shape)
             for piece, shape in zip(pieces, self._shapes, strict=True)
         ]
-
-    def _moving_tensors(self):
-        """The flat vector of moving statistics cut into vectors."""
-        sizes, count = self._moving_sizes, len(self._moving)
-        return raw.SplitV(value=self._statistics, size_splits=sizes, axis=self._axis, num_split=count)
 
     # Computation
 
@@ -175,7 +165,7 @@ class Child:
             for number, piece in zip(reads, to_inputs, strict=True):
                 if number:
                     gradients.setdefault(number, []).append(piece)
-        return raw.ConcatV2(values=pieces, axis=self._axis)
+        return self._trained_layout.join(pieces)
 
     def _gradient(self, weights, images, labels):
         """Mean loss, flat gradient and flat statistics of a batch."""
@@ -185,7 +175,7 @@ class Child:
         shape = tuple(images.shape)
         if shape not in self._corrections:
             self._corrections[shape] = _variance_corrections(self._steps, saved)
-        statistics = raw.ConcatV2(values=statistics, axis=self._axis) * self._corrections[shape]
+        statistics = self._moving_layout.join(statistics) * self._corrections[shape]
         gradient = self._backward(saved, gradient * (1.0 / shape[0]))
         return raw.Mean(input=losses, axis=self._axis), gradient, statistics
 
@@ -203,8 +193,9 @@ class Child:
             labels: [batch] integers.
         """
         loss, gradient, _ = self._gradient(self._weights, tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
-        pieces = np.split(gradient.numpy(), np.cumsum(self._trained_sizes)[:-1])
-        return float(loss), [piece.reshape(weight.shape) for piece, weight in zip(pieces, self._trained, strict=True)]
+        pieces = self._trained_layout.cut(gradient)
+        shaped = zip(pieces, self._trained, strict=True)
+        return float(loss), [piece.numpy().reshape(weight.shape) for piece, weight in shaped]
 
     def train_step(self, images, labels):
         """One step of the optimiser on one batch, moving statistics included.
@@ -235,7 +226,7 @@ class Child:
     def logits(self, images):
         """Logits [batch, classes] at inference, with the moving statistics."""
         images = tf.convert_to_tensor(images)
-        return self._forward(images, self._tensors(self._weights), self._moving_tensors())[0]
+        return self._forward(images, self._tensors(self._weights), self._moving_layout.cut(self._statistics))[0]
 
     def evaluate(self, images, labels, batch_size=500):
         """Accuracy in [0, 1] at inference.
@@ -250,6 +241,37 @@ class Child:
             guesses = np.argmax(self.logits(images[start : start + batch_size]), axis=-1)
             right += int(np.sum(guesses == np.asarray(labels[start : start + batch_size])))
         return right / len(images)
+
+
+class _Layout:
+    """Cuts a flat vector into the pieces of some weights, and joins such pieces.
+
+    It does so in groups of `GROUP`: TensorFlow keeps a kernel for every number of pieces that it ever met.
+    """
+
+    GROUP = 32
+
+    def __init__(self, weights):
+        sizes = [weight.size for weight in weights]
+        groups = [sizes[start : start + self.GROUP] for start in range(0, len(sizes), self.GROUP)]
+        self.axis = tf.constant(0)
+        self.whole = tf.constant([sum(group) for group in groups], tf.int32)
+        self.groups = [tf.constant(group) for group in groups]
+
+    def cut(self, flat):
+        """The pieces, vectors."""
+        parts = raw.SplitV(value=flat, size_splits=self.whole, axis=self.axis, num_split=len(self.groups))
+        pieces = []
+        for part, sizes in zip(parts, self.groups, strict=True):
+            pieces += raw.SplitV(value=part, size_splits=sizes, axis=self.axis, num_split=len(sizes))
+        return pieces
+
+    def join(self, pieces):
+        """The flat vector."""
+        while len(pieces) > 1:
+            groups = (pieces[start : start + self.GROUP] for start in range(0, len(pieces), self.GROUP))
+            pieces = [raw.ConcatV2(values=one, axis=self.axis) if len(one) > 1 else one[0] for one in groups]
+        return pieces[0]
 
 
 @contextmanager

@@ -30,18 +30,17 @@ class Conv(BasePrimitive):
         self.shape = constant(*shape)
         if self.pointwise:
             self.shapes = [shape[2:]]
-        self.settings = {
-            "strides": [1, *settings.strides, 1],
-            "padding": settings.padding,
-            "dilations": [1, settings.dilation, settings.dilation, 1],
-        }
+        self.settings = {"strides": [1, *settings.strides, 1], "padding": settings.padding}
 
     def forward(self, inputs, weights, training):
         """Save the input and the kernel."""
         x, kernel = inputs[0], weights[0]
-        if self.pointwise:
-            return raw.BatchMatMulV2(x=x, y=kernel), (x, kernel)
-        return raw.Conv2D(input=x, filter=kernel, **self.settings), (x, kernel)
+        result = raw.BatchMatMulV2(x=x, y=kernel) if self.pointwise else self.convolve(x, kernel)
+        return result, (x, kernel)
+
+    def convolve(self, x, kernel):
+        """The convolution proper."""
+        return raw.Conv2D(input=x, filter=kernel, **self.settings)
 
     def backward(self, saved, gradient):
         """The two convolutions, or products, that a convolution's gradient is."""
@@ -59,6 +58,40 @@ class Conv(BasePrimitive):
             (raw.Conv2DBackpropInput(input_sizes=raw.Shape(input=x), filter=kernel, **backward),),
             (raw.Conv2DBackpropFilter(input=x, filter_sizes=self.shape, **backward),),
         )
+
+
+class DilatedConv(Conv):
+    """A convolution with gaps: a dense one of the pixels sorted by their place modulo the dilation.
+
+    Not every build of TensorFlow has the gradient of a dilated convolution; this needs none.
+    """
+
+    def __init__(self, settings, weights, constant):
+        super().__init__(settings, weights, constant)
+        self.dilation = settings.dilation
+        self.reach = [(length - 1) * settings.dilation for length in settings.kernel]
+        self.block = constant(settings.dilation, settings.dilation)
+        self.settings["padding"] = "VALID"
+
+    def forward(self, inputs, weights, training):
+        """Save the sorted input and how it was padded."""
+        ends = [
+            -(length + reach) % self.dilation for length, reach in zip(inputs[0].shape[1:3], self.reach, strict=True)
+        ]
+        crops = tf.constant([[0, end] for end in ends])
+        padding = tf.constant(
+            [[reach // 2, reach - reach // 2 + end] for reach, end in zip(self.reach, ends, strict=True)]
+        )
+        x = raw.SpaceToBatchND(input=inputs[0], block_shape=self.block, paddings=padding)
+        result = raw.BatchToSpaceND(input=self.convolve(x, weights[0]), block_shape=self.block, crops=crops)
+        return result, (x, weights[0], padding, crops)
+
+    def backward(self, saved, gradient):
+        """The gradient of the dense convolution, sorted there and back."""
+        *saved, padding, crops = saved
+        gradient = raw.SpaceToBatchND(input=gradient, block_shape=self.block, paddings=crops)
+        (dx,), weights = super().backward(saved, gradient)
+        return (raw.BatchToSpaceND(input=dx, block_shape=self.block, crops=padding),), weights
 
 
 class Depthwise(BasePrimitive):

@@ -47,7 +47,16 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress):
     state = directory / f"{genotype.digest}-{epochs}"
     model = child.build(genotype, data, seed)
     with progress(f"final {name}", epochs) as bar:
-        training.fit(model, data, child.training_recipe(), epochs=epochs, seed=seed, directory=state, callbacks=[bar])
+        training.fit(
+            model,
+            data,
+            child.training_recipe(),
+            epochs=epochs,
+            seed=seed,
+            directory=state,
+            callbacks=[bar],
+            validate=False,
+        )
     training.save_model(model, directory)
     return {
         "network": name,

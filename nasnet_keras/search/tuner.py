@@ -134,26 +134,31 @@ def search(
         directory=str(directory.parent),
         project_name=directory.name,
     )
+    finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
     _same_children(directory, child, data)
     if on_trial:
-        on_trial(oracle.finished_trials())
+        on_trial(finished)
     tuner.search(data)
     trials = oracle.finished_trials()
     write_report(directory, trials)
     return SearchResult(best_genotype(trials), trials, directory)
 
 
+def best_trial(trials):
+    """The trial with the highest reward, the first of equals, or None."""
+    return max(
+        (trial for trial in trials if trial["reward"] is not None), key=lambda trial: trial["reward"], default=None
+    )
+
+
 def best_genotype(trials):
-    """The `Genotype` with the highest reward (the first of equals), or None."""
-    done = [trial for trial in trials if trial["reward"] is not None]
-    if not done:
-        return None
-    best = max(done, key=lambda trial: trial["reward"])
-    return Genotype.from_dict(best["genotype"])
+    """The `Genotype` of the best trial, or None."""
+    best = best_trial(trials)
+    return None if best is None else Genotype.from_dict(best["genotype"])
 
 
 def write_report(directory, trials):
-    """Write `report.html` and the pictures of the best cells; figures of a final comparison are shown with them.
+    """Write the best genotype, its pictures and `report.html`, with the figures of a final comparison if there are any.
 
     Args:
         directory: the search's directory.
@@ -163,6 +168,7 @@ def write_report(directory, trials):
     page = search_report(trials, title=f"Search {directory.name}", best=best, summary=_final_figures(directory))
     write_atomically(directory / "report.html", page.encode())
     if best:
+        best.save(directory / "best_genotype.json")
         for label, cell in (("normal", best.normal), ("reduction", best.reduction)):
             picture = cell_svg(cell, title=f"{label.capitalize()} cell")
             write_atomically(directory / f"best_{label}.svg", picture.encode())
@@ -182,9 +188,8 @@ def _final_figures(directory):
 
 
 def _publish(directory, trials, on_trial):
-    last, best = trials[-1], best_genotype(trials)
-    if best and last["reward"] is not None and last["reward"] >= max(t["reward"] or 0 for t in trials):
-        best.save(directory / "best_genotype.json")
+    if best_trial(trials) is trials[-1]:
+        best_genotype(trials).save(directory / "best_genotype.json")
     if on_trial:
         on_trial(trials)
 
