@@ -10,8 +10,9 @@ from nasnet_keras import program, recipes, training
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 
-# Tracing and compiling a network costs as much as some hundreds of interpreted steps of a small one.
-INTERPRETED_STEPS = 300
+# A child's steps take about as long as the compiled network's, which begins ten or twenty seconds later. Beyond
+# this many, what the ordinary training brings (states to go on from, all recipes) is worth these seconds.
+INTERPRETED_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,6 @@ class ChildSettings:
     def evaluate(self, genotype, data, seed):
         """Train a child and judge it.
 
-        Few steps are interpreted by a `turnaround.Child`, which starts at once; many pay for a compiled network.
-        Both compute the same function.
-
         Args:
             genotype: a `Genotype`.
             data: a `Data`; `train` is learnt from and `validation` gives the reward.
@@ -85,15 +83,33 @@ class ChildSettings:
         Raises:
             FloatingPointError: the loss or the reward is not finite.
         """
-        recipe = self.training_recipe()
-        steps = self.epochs * max(1, len(data.train) // recipe.batch_size)
-        if keras.backend.backend() == "tensorflow" and steps <= INTERPRETED_STEPS:
-            return self._interpreted(genotype, data, seed, recipe, steps)
-        return self._compiled(genotype, data, seed, recipe)
+        if not self.is_interpreted(data, self.epochs):
+            return self._compiled(genotype, data, seed)
+        child = self.train_interpreted(genotype, data, seed, self.epochs)
+        return {"reward": training.reward(accuracy(child, data.validation)), **sizes(child, data)}
 
-    def _interpreted(self, genotype, data, seed, recipe, steps):
+    def is_interpreted(self, data, epochs):
+        """Whether a training of this length is better off with a `turnaround.Child`, which starts at once.
+
+        Few steps do not pay for a compiled network. Both compute the same function.
+        """
+        steps = epochs * max(1, len(data.train) // self.training_recipe().batch_size)
+        return keras.backend.backend() == "tensorflow" and steps <= INTERPRETED_STEPS
+
+    def train_interpreted(self, genotype, data, seed, epochs, callback=None):
+        """Train a `turnaround.Child`; `callback` is a Keras callback whose hooks are called.
+
+        Returns:
+            The trained `Child`.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
         from nasnet_keras.turnaround import Child, Optimizer
 
+        recipe, callback = self.training_recipe(), callback or keras.callbacks.Callback()
+        batches = training.training_batches(data, recipe, seed)
+        steps = len(batches) * epochs
         child = Child(
             genotype,
             seed=seed,
@@ -104,26 +120,25 @@ class ChildSettings:
             input_shape=data.image_shape,
             classes=len(data.class_names),
         )
-        batches = training.training_batches(data, recipe, seed)
-        for epoch in range(self.epochs):
+        callback.set_params({"steps": len(batches), "epochs": epochs})
+        callback.on_train_begin()
+        for epoch in range(epochs):
             batches.epoch = epoch
+            callback.on_epoch_begin(epoch)
             for index in range(len(batches)):
                 loss = child.train_step(*batches[index])
+                callback.on_train_batch_end(index)
             training.check_loss(float(loss), epoch)
-        accuracy = child.evaluate(normalize(data.validation.images[:]), data.validation.labels)
-        return {
-            "reward": training.reward(accuracy),
-            "parameters": sum(weight.size for weight in child.program.weights),
-            "multiply_adds": program.multiply_adds(child.program, *data.image_shape[:2]),
-        }
+            callback.on_epoch_end(epoch)
+        return child
 
-    def _compiled(self, genotype, data, seed, recipe):
+    def _compiled(self, genotype, data, seed):
+        recipe = self.training_recipe()
         try:
             model = self.build(genotype, data, seed)
             training.fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False)
-            accuracy = training.evaluate(model, data.validation)["accuracy"]
             return {
-                "reward": training.reward(accuracy),
+                "reward": training.reward(training.evaluate(model, data.validation)["accuracy"]),
                 "parameters": model.count_params(),
                 "multiply_adds": multiply_adds(model),
             }
@@ -131,6 +146,19 @@ class ChildSettings:
             model = None
             keras.utils.clear_session()
             gc.collect()
+
+
+def accuracy(child, split):
+    """Share of a split's images that a trained `turnaround.Child` classifies right."""
+    return child.evaluate(normalize(split.images[:]), split.labels)
+
+
+def sizes(child, data):
+    """`parameters` and `multiply_adds` of a `turnaround.Child`."""
+    return {
+        "parameters": sum(weight.size for weight in child.program.weights),
+        "multiply_adds": program.multiply_adds(child.program, *data.image_shape[:2]),
+    }
 
 
 def child_seed(seed, trial_id):

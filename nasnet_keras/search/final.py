@@ -8,6 +8,7 @@ from nasnet_keras import training
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.network import multiply_adds
+from nasnet_keras.search.children import accuracy, sizes
 from nasnet_keras.search.tuner import write_report
 
 
@@ -44,25 +45,15 @@ def compare(result, data, child, space, epochs, seed, progress):
 
 
 def _train(name, genotype, data, child, epochs, seed, directory, progress):
-    state = directory / f"{genotype.digest}-{epochs}"
-    model = child.build(genotype, data, seed)
+    figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
     with progress(f"final {name}", epochs) as bar:
-        training.fit(
-            model,
-            data,
-            child.training_recipe(),
-            epochs=epochs,
-            seed=seed,
-            directory=state,
-            callbacks=[bar],
-            validate=False,
-        )
+        if child.is_interpreted(data, epochs):
+            trained = child.train_interpreted(genotype, data, seed, epochs, bar)
+            training.save_model(trained.to_model(class_names=data.class_names), directory)
+            return {**figures, **sizes(trained, data), "accuracy": accuracy(trained, data.test)}
+        model, recipe = child.build(genotype, data, seed), child.training_recipe()
+        state = directory / f"{genotype.digest}-{epochs}"
+        training.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
     training.save_model(model, directory)
-    return {
-        "network": name,
-        "digest": genotype.digest,
-        "epochs": epochs,
-        "parameters": model.count_params(),
-        "multiply_adds": multiply_adds(model),
-        "accuracy": training.evaluate(model, data.test)["accuracy"],
-    }
+    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
+    return {**figures, **counts, "accuracy": training.evaluate(model, data.test)["accuracy"]}
