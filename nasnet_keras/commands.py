@@ -33,6 +33,8 @@ def run_search(options):
         stem=options.stem,
     )
     space = SearchSpace(blocks=options.blocks)
+    if options.final_epochs < 1:
+        raise ValueError(f"`final_epochs` must be an integer above 0. Received: {options.final_epochs}")
     data = _load(options)
     with SearchProgress(options.max_trials) as progress:
         result = search(

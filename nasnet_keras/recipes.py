@@ -23,6 +23,9 @@ class Recipe:
         augmentation: a name from `augmentation.AUGMENTATIONS`.
         cutout: side of the square cut out of training images, 0 for none.
         moving_average: decay of the averaged weights used for evaluation, None for none.
+
+    Raises:
+        ValueError: naming the argument at fault.
     """
 
     optimizer: str = "sgd"
@@ -38,6 +41,17 @@ class Recipe:
     augmentation: str = "none"
     cutout: int = 0
     moving_average: float | None = None
+
+    def __post_init__(self):
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            raise ValueError(f"`batch_size` must be an integer above 0. Received: {self.batch_size!r}")
+        if self.optimizer not in ("sgd", "rmsprop") or self.schedule not in ("cosine", "exponential"):
+            raise ValueError(
+                "`optimizer` must be 'sgd' or 'rmsprop' and `schedule` 'cosine' or 'exponential'. "
+                f"Received: {self.optimizer!r}, {self.schedule!r}"
+            )
 
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small

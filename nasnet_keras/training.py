@@ -113,8 +113,10 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: a state in `directory` that belongs to another network.
+        ValueError: no epochs, or a state in `directory` that belongs to another network.
     """
+    if type(epochs) is not int or epochs < 1:
+        raise ValueError(f"`epochs` must be an integer above 0. Received: {epochs!r}")
     batches = training_batches(data, recipe, seed)
     steps = len(batches)
     compile_model(model, recipe, steps, epochs)
