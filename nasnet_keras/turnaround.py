@@ -14,7 +14,7 @@ What is to be trained for long is better off as a `NASNet`; `Child.to_model` mak
 
 from collections import Counter
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import tensorflow as tf
@@ -158,7 +158,8 @@ class Child:
                 for number in trained:
                     pieces[number] = tf.zeros((self._trained[number].size,))
                 continue
-            whole = parts[0] if len(parts) == 1 else raw.AddN(inputs=parts)
+            # Not AddN, which adds in the order in which buffers come free: the sum would not be the same each time.
+            whole = reduce(lambda one, other: raw.AddV2(x=one, y=other), parts)
             to_inputs, to_weights = implementation.backward(kept, whole)
             for number, piece in zip(trained, to_weights, strict=True):
                 pieces[number] = piece if self._shapes[number] is None else raw.Reshape(tensor=piece, shape=self._flat)

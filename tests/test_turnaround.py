@@ -252,3 +252,18 @@ def test_wrong_weights_and_stems_are_refused():
         child.set_weights(child.get_weights()[1:])
     with pytest.raises(ValueError, match="`stem`"):
         Child("tiny", **{**TINY, "stem": "mnist"})
+
+
+def test_a_compiled_step_gives_the_same_numbers_every_time(rng):
+    """Many blocks read one state, so its gradient is a sum of many: the order of that sum must be fixed."""
+    cell = CellGenotype(tuple(Block((0, 1), ("conv_3x3", "sep_conv_3x3")) for _ in range(4)), (2, 3, 4, 5))
+    child = Child(Genotype(cell, cell), seed=4, compile_from=0, **TINY)
+    images, labels = batch(rng)
+    child.train_step(images, labels)
+    kept = child._weights, child._velocity, child._statistics
+    results = set()
+    for _ in range(20):
+        child._weights, child._velocity, child._statistics = kept
+        child.train_step(images, labels)
+        results.add(child._weights.numpy().tobytes())
+    assert child._compiled is not None and len(results) == 1
