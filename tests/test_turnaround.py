@@ -254,16 +254,12 @@ def test_wrong_weights_and_stems_are_refused():
         Child("tiny", **{**TINY, "stem": "mnist"})
 
 
-def test_a_compiled_step_gives_the_same_numbers_every_time(rng):
-    """Many blocks read one state, so its gradient is a sum of many: the order of that sum must be fixed."""
-    cell = CellGenotype(tuple(Block((0, 1), ("conv_3x3", "sep_conv_3x3")) for _ in range(4)), (2, 3, 4, 5))
-    child = Child(Genotype(cell, cell), seed=4, compile_from=0, **TINY)
-    images, labels = batch(rng)
-    child.train_step(images, labels)
-    kept = child._weights, child._velocity, child._statistics
-    results = set()
-    for _ in range(20):
-        child._weights, child._velocity, child._statistics = kept
-        child.train_step(images, labels)
-        results.add(child._weights.numpy().tobytes())
-    assert child._compiled is not None and len(results) == 1
+def test_gradients_are_summed_in_a_fixed_order(rng):
+    """AddN adds in the order in which buffers come free: on a busy machine the same step gives other numbers."""
+    reads = [(1, 0), (0, 1), (2, 1), (2, 0), (2, 3)]
+    cell = CellGenotype(tuple(Block(pair, ("conv_3x3", "sep_conv_3x3")) for pair in reads), (4, 5, 6))
+    child = Child(Genotype(cell, cell), compile_from=0, **TINY)
+    for _ in range(2):
+        child.train_step(*batch(rng))
+    kinds = {operation.type for operation in child._compiled[1].graph.get_operations()}
+    assert "AddV2" in kinds and "AddN" not in kinds
