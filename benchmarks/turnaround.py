@@ -12,17 +12,13 @@ import argparse
 import random
 import resource
 import time
-from itertools import count
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from nasnet_keras.body import STEMS, Body
-from nasnet_keras.cell import Wiring
 from nasnet_keras.genotype import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
-from nasnet_keras.operations import RECIPES
-from nasnet_keras.parts import Options, Parts
+from nasnet_keras.plan import plan
 from nasnet_keras.turnaround import Child, Optimizer
 
 STEPS, BATCH, HELD_OUT, FILTERS, CLASSES = 20, 32, 360, 8, 10
@@ -48,45 +44,34 @@ def random_genotype(generator, blocks=5):
 
 def plain_model(genotype, size):
     """The same network as a functional model in which every elementary layer is a layer of its own."""
-    options = Options(batch_norm_momentum=STEMS["cifar"][1], batch_norm_epsilon=STEMS["cifar"][2])
-    numbers = count()
-
-    def operation(kind, filters, strides, value):
-        for part in RECIPES[kind](Parts(options, "float32"), value.shape[-1], filters, strides):
-            part.name = f"{part.name}_{next(numbers)}"  # a functional model wants every name only once
-            value = part(value)
-        return value
-
-    class PlainCell(Wiring):
-        def __init__(self, genotype, filters, strides, adjust, **_):
-            self.wire(genotype, filters, strides, adjust)
-
-        def __call__(self, inputs):
-            states = dict(zip(self.reads, inputs, strict=True))
-            for state in self.reads:
-                if way := self.entry(state, states[state].shape[-1]):
-                    states[state] = operation(way[0], self.filters, way[1], states[state])
-            for state, _, block, strides in self.live_blocks():
-                sides = [
-                    operation(kind, self.filters, stride, states[read])
-                    for kind, stride, read in zip(block.operations, strides, block.inputs, strict=True)
-                ]
-                if block.combine == "add":
-                    states[state] = keras.layers.Add()(sides)
-                else:
-                    states[state] = operation("conv_1x1", self.filters, 1, keras.layers.Concatenate()(sides))
-            results = []
-            for state in self.genotype.concat:
-                way = self.exit(state, states[state].shape[-1])
-                results.append(operation(way[0], self.filters, way[1], states[state]) if way else states[state])
-            return results[0] if len(results) == 1 else keras.layers.Concatenate()(results)
-
     image = keras.Input((size, size, 3))
-    stem = lambda kind, filters, strides, **_: lambda value: operation(kind, filters, strides, value)  # noqa: E731
-    body = Body(genotype, (1, 1, 1), False, 0.0, options, None, image, operation=stem, cell=PlainCell)
-    body.assemble(image, "cifar", None, FILTERS)
-    features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(body.current[0]))
-    return keras.Model(image, keras.layers.Dense(CLASSES, activation="softmax")(features))
+    program = plan(genotype, repeats=1, filters=FILTERS, stem="cifar", input_shape=(size, size, 3), classes=CLASSES)
+    values = {0: image}
+    for step in program.steps:
+        values[step.result.number] = plain(step.primitive, [values[value.number] for value in step.reads])
+    return keras.Model(image, keras.layers.Softmax()(values[program.steps[-1].result.number]))
+
+
+def plain(what, inputs):
+    """One primitive as a plain Keras layer."""
+    layers, (x, *_) = keras.layers, inputs
+    if what.kind in ("conv", "dilated_conv"):
+        settings = {"strides": what.strides, "padding": what.padding.lower(), "dilation_rate": what.dilation}
+        return layers.Conv2D(what.makes, what.kernel, use_bias=False, **settings)(x)
+    if what.kind in ("avg_pool", "max_pool"):
+        kind = layers.AveragePooling2D if what.kind == "avg_pool" else layers.MaxPooling2D
+        return kind(what.size, what.strides, what.padding.lower())(x)
+    return {
+        "relu": lambda: layers.ReLU()(x),
+        "depthwise": lambda: layers.DepthwiseConv2D(what.kernel, what.strides, "same", use_bias=False)(x),
+        "norm": lambda: layers.BatchNormalization(momentum=what.momentum, epsilon=what.epsilon)(x),
+        "subsample": lambda: x[:, :: what.strides, :: what.strides],
+        "shift": lambda: layers.Cropping2D(((1, 0), (1, 0)))(layers.ZeroPadding2D(((0, 1), (0, 1)))(x)),
+        "add": lambda: layers.Add()(inputs),
+        "concat": lambda: layers.Concatenate()(inputs),
+        "mean": lambda: layers.GlobalAveragePooling2D()(x),
+        "dense": lambda: layers.Dense(what.makes)(x),
+    }[what.kind]()
 
 
 def train_child(genotype, size, data, seed):

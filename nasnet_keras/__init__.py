@@ -50,7 +50,7 @@ def __dir__():
 
 def _register():
     """Import the classes that saved models are made of, unless that is going on already."""
-    chain = ("layers", "parts", "operations", "cell", "heads", "converters", "foreign", "weights", "network")
+    chain = ("functions", "layers", "drop_path", "heads", "converters", "foreign", "weights", "body", "network")
     if not any(f"{__name__}.{module}" in sys.modules for module in chain):
         importlib.import_module(f"{__name__}.network")
 

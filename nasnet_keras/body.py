@@ -3,9 +3,8 @@
 Zoph et al. 2018 (arXiv 1707.07012), figure 2 and appendix A.4, wired as the released code wires it.
 """
 
-from nasnet_keras.cell import Cell
-from nasnet_keras.layers import DropPathSchedule
-from nasnet_keras.operations import Operation
+from nasnet_keras.drop_path import DropPathSchedule
+from nasnet_keras.layers import Cell, Operation
 
 # What a stem implies: the default image side, and batch norm's momentum and epsilon.
 STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}

@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from nasnet_keras.layers import named_weights
+
 AVERAGE = "/ExponentialMovingAverage"
 # What a training checkpoint holds besides the network.
 BOOKKEEPING = re.compile(r"(^|/)(global_step|RMSProp(_\d+)?|Momentum|Adam(_\d+)?|beta\d_power)$")
@@ -27,101 +29,89 @@ def slim_variables(model):
     """
     if not hasattr(model, "genotype"):
         raise ValueError(f"`model` must be a NASNet. Received: {model!r}")
-    names = {}
+    names, layers = {}, {layer.name: layer for layer in model.layers}
     same_cell = model.genotype.normal == model.genotype.reduction
-    count = 0
-    for layer in model.layers:
-        if layer.name == "stem":
-            kinds = {"stem_cifar": ("l1_stem_3x3", "l1_stem_bn"), "stem_imagenet": ("conv0", "conv0_bn")}
-            names.update(_convolution(layer, *kinds[layer.kind]))
-        elif re.fullmatch(r"(stem_cell|cell|reduction_cell)_\d+", layer.name):
-            in_stem = layer.name.startswith("stem_cell")
-            scope = layer.name.replace("stem_cell", "cell_stem")
-            if same_cell and not in_stem:
-                scope = f"cell_{count}"
-            count += 0 if in_stem else 1
-            names.update({f"{scope}/{name}": variable for name, variable in _cell(layer).items()})
-        elif layer.name == "logits":
-            names.update(_dense(layer, "final_layer/FC"))
-        elif layer.name == "auxiliary":
-            names.update(_auxiliary(layer))
-    return names
-
-
-def _norm(layer, name):
-    return {f"{name}/{weight.name}": weight for weight in layer.weights}
-
-
-def _dense(layer, name):
-    return {f"{name}/weights": layer.kernel, f"{name}/biases": layer.bias}
-
-
-def _convolution(operation, conv_name, norm_name):
-    """A chain with one convolution and one batch norm."""
-    parts = {part.name: part for part in operation.parts}
-    return {f"{conv_name}/weights": parts["conv"].kernel, **_norm(parts["batch_norm"], norm_name)}
-
-
-def _reduction(operation):
-    parts = {part.name: part for part in operation.parts}
-    paths = {f"path{path.name[-1]}_conv/weights": path.kernel for path in parts["reduce"].parts}
-    return {**paths, **_norm(parts["batch_norm"], "final_path_bn")}
-
-
-def _cell(cell):
-    names = {}
-    for layer in cell.adjustments.values():
-        if layer.kind == "factorized_reduction":
-            names.update(_reduction(layer))
+    scopes = {}
+    for name in layers:
+        if re.fullmatch(r"(stem_cell|cell|reduction_cell)_\d+", name):
+            in_stem = name.startswith("stem_cell")
+            count = sum(not scope.startswith("cell_stem") for scope in scopes.values())
+            scopes[name] = f"cell_{count}" if same_cell and not in_stem else name.replace("stem_cell", "cell_stem")
+    for place, variable in named_weights(model).items():
+        layer, _, inside = place.partition("/")
+        if layer == "stem":
+            inside = STEM_NAMES[layers[layer].kind][inside.partition("/")[0]] + _leaf(inside)
+        elif layer in scopes:
+            inside = f"{scopes[layer]}/{_in_cell(inside, layers[layer])}"
+        elif layer == "logits":
+            inside = "final_layer/FC" + _leaf(inside)
+        elif layer == "auxiliary":
+            inside = f"aux/aux_logits/{AUXILIARY_NAMES[inside.partition('/')[0]]}{_leaf(inside)}"
         else:
-            scope = {"current": ("1x1", "beginning_bn"), "previous": ("prev_1x1", "prev_bn")}
-            names.update(_convolution(layer, *scope.get(layer.name, (layer.name, f"{layer.name}_bn"))))
-    for block in cell.blocks.values():
-        index = block.name.removeprefix("block_")
-        for side in (block.left, block.right):
-            scope = f"comb_iter_{index}/{side.name}"
-            names.update({f"{scope}/{name}": variable for name, variable in _operation(side).items()})
-        for part in block.combine.parts:
-            scope = f"comb_iter_{index}/combine"
-            names.update({f"{scope}/{variable.path.split('/combine/')[1]}": variable for variable in part.weights})
-    for state, layer in cell.outputs.items():
-        index = {"0": "1", "1": "0"}.get(state, state) if cell.genotype.inputs == 2 else state
-        scope = f"cell_output/reduction_{index}"
-        part = _reduction(layer) if layer.kind == "output_reduction" else _convolution(layer, "path_conv", "path_bn")
-        names.update({f"{scope}/{name}": variable for name, variable in part.items()})
+            continue
+        names[inside] = variable
     return names
 
 
-def _operation(operation):
+STEM_NAMES = {
+    "stem_cifar": {"conv": "l1_stem_3x3", "batch_norm": "l1_stem_bn"},
+    "stem_imagenet": {"conv": "conv0", "batch_norm": "conv0_bn"},
+}
+AUXILIARY_NAMES = {
+    "project": "proj",
+    "batch_norm_1": "aux_bn0",
+    "conv": "Conv",
+    "batch_norm_2": "aux_bn1",
+    "logits": "FC",
+}
+ADJUSTMENT_NAMES = {"current": ("1x1", "beginning_bn"), "previous": ("prev_1x1", "prev_bn")}
+
+
+def _leaf(place):
+    """`/weights` for the last name of a place, and so on."""
+    name = place.rpartition("/")[2]
+    return "/" + {"kernel": "weights", "bias": "biases"}.get(name, name)
+
+
+def _in_cell(place, cell):
+    first, _, rest = place.partition("/")
+    leaf = _leaf(place)
+    path = re.match(r"reduce/path_(\d)", rest)
+    if first.startswith("block_"):
+        return f"comb_iter_{first.removeprefix('block_')}/{_in_block(rest, cell.plan.genotype, int(first[6:]))}"
+    reduced = f"{first}/reduce/path_2/kernel" in cell.named_weights()
+    if first.startswith("output_"):
+        state, conv, norm = first.removeprefix("output_"), "path_conv", "path_bn"
+        scope = f"cell_output/reduction_{_older_last(state, cell)}/"
+    else:
+        scope, (conv, norm) = "", ADJUSTMENT_NAMES.get(first, (first, f"{first}_bn"))
+    if path:
+        return f"{scope}path{path[1]}_conv{leaf}"
+    if rest.startswith("batch_norm"):
+        return f"{scope}{'final_path_bn' if reduced else norm}{leaf}"
+    return f"{scope}{conv}{leaf}"
+
+
+def _older_last(state, cell):
+    """TF-slim counts from the newer input to the older."""
+    return {"0": "1", "1": "0"}.get(state, state) if cell.plan.genotype.inputs == 2 else state
+
+
+def _in_block(place, genotype, index):
     """TF-slim has names for separable convolutions, and for the 1×1 of pools and identities."""
-    names = {}
-    kernel = operation.kind.removeprefix("sep_conv_")
-    for part in operation.parts:
-        number = part.name[-1]
-        if part.name.startswith("separable"):
-            scope = f"separable_{kernel}_{number}"
-            names[f"{scope}/depthwise_weights"] = part.depthwise_kernel
-            names[f"{scope}/pointwise_weights"] = part.pointwise_kernel
-        elif operation.kind.startswith("sep_conv") and part.weights:
-            names.update(_norm(part, f"bn_sep_{kernel}_{number}"))
-        elif operation.kind == "identity" or "pool" in operation.kind:
-            names.update(_norm(part, "bn_1") if part.name == "batch_norm" else {})
-            names.update({"1x1/weights": part.kernel} if part.name == "conv" else {})
-        else:
-            names.update({f"{part.name}/{weight.name}": weight for weight in part.weights})
-    return names
-
-
-def _auxiliary(layer):
-    parts = {part.name: part for part in layer.parts}
-    scope = "aux/aux_logits"
-    return {
-        f"{scope}/proj/weights": parts["project"].kernel,
-        **_norm(parts["batch_norm_1"], f"{scope}/aux_bn0"),
-        f"{scope}/Conv/weights": parts["conv"].kernel,
-        **_norm(parts["batch_norm_2"], f"{scope}/aux_bn1"),
-        **_dense(parts["logits"], f"{scope}/FC"),
-    }
+    side, _, inside = place.partition("/")
+    if side == "combine":
+        return place
+    part, _, weight = inside.partition("/")
+    kind = genotype.blocks[index].operations[side == "right"]
+    if kind.startswith("sep_conv"):
+        kernel, number = kind.removeprefix("sep_conv_"), part[-1]
+        if part.startswith("separable"):
+            return f"{side}/separable_{kernel}_{number}/{weight.replace('kernel', 'weights')}"
+        return f"{side}/bn_sep_{kernel}_{number}/{weight}"
+    if kind == "identity" or "pool" in kind:
+        return f"{side}/1x1/weights" if part == "conv" else f"{side}/bn_1/{weight}"
+    return place
 
 
 def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):

@@ -104,6 +104,9 @@ class CellGenotype:
                 f"`concat` must list as many states as the next cell's `inputs`, {self.inputs}. "
                 f"Received: {list(concat)}"
             )
+        # The cell before would compute what is not read for nothing, and its weights would never learn.
+        if self.inputs > 2 and (unread := set(range(self.inputs)) - set(self.live_states())):
+            raise ValueError(f"a cell of more than two inputs must use each of them. Received: none uses {min(unread)}")
 
     @property
     def states(self):

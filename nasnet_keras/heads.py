@@ -2,11 +2,11 @@
 
 import keras
 
-from nasnet_keras.parts import Composite, layer_multiply_adds
+from nasnet_keras.layers import ProgramLayer
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
-class AuxiliaryHead(Composite):
+class AuxiliaryHead(ProgramLayer):
     """The second classifier, for training only; its loss is added with weight 0.4.
 
     ReLU, average pool 5×5 with stride 3, 1×1 convolution to 128 channels, a convolution over all that is
@@ -28,55 +28,44 @@ class AuxiliaryHead(Composite):
         self.activation = activation
 
     def build(self, input_shape):
-        """Make the chain for maps of this size."""
+        """Check the size of the maps, then create the weights."""
+        self.rest = self._rest(input_shape)
+        super().build(input_shape)
+
+    def _rest(self, input_shape):
         if None in input_shape[1:3] or min(input_shape[1:3]) < 5:
             raise ValueError(
                 "`auxiliary_head=True` needs an `input_shape` of known size, large enough for a 5x5 pool. "
                 f"Received: {tuple(input_shape[1:3])} at the auxiliary head"
             )
-        maker = self.maker()
-        rest = tuple((length - 5) // 3 + 1 for length in input_shape[1:3])
-        self.parts = [
-            maker.relu("relu_1"),
-            keras.layers.AveragePooling2D(5, 3, padding="valid", name="pool", dtype=self.dtype_policy),
-            maker.conv(128, 1, name="project"),
-            maker.norm("batch_norm_1"),
-            maker.relu("relu_2"),
-            maker.conv(768, rest, padding="valid", name="conv"),
-            maker.norm("batch_norm_2"),
-            maker.relu("relu_3"),
-            keras.layers.Flatten(name="flatten", dtype=self.dtype_policy),
-            maker.dense(self.classes, "logits"),
-            keras.layers.Activation(self.activation, name="predictions", dtype="float32"),
-        ]
-        for part in self.parts:
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
+        return tuple((length - 5) // 3 + 1 for length in input_shape[1:3])
 
-    def call(self, inputs):
-        """Run the chain."""
-        for part in self.parts:
-            inputs = part(inputs)
-        return inputs
+    def write(self, program, inputs):
+        """Append the chain up to the logits."""
+        value = program.pool(program.relu(*inputs), "avg", 5, 3, padding="VALID")
+        value = program.norm(program.conv(value, 128, 1, name="project"), "batch_norm_1")
+        value = program.conv(program.relu(value), 768, self.rest, name="conv", padding="VALID")
+        value = program.relu(program.norm(value, "batch_norm_2"))
+        return [program.dense(program.mean(value), self.classes, "logits")]
 
-    def compute_output_spec(self, inputs):
+    def call(self, inputs, training=None):
+        """Run the chain and the activation."""
+        return keras.activations.get(self.activation)(super().call(inputs, training=training))
+
+    def compute_output_shape(self, input_shape):
+        """[batch, classes]."""
+        return (input_shape[0], self.classes)
+
+    def compute_output_spec(self, inputs, training=None):
         """[batch, classes] in float32."""
         return keras.KerasTensor((inputs.shape[0], self.classes), dtype="float32")
-
-    def multiply_adds(self, input_shape):
-        """Multiply-adds of the convolutions and the dense layer, for one image."""
-        total = 0
-        for part in self.parts:
-            total += layer_multiply_adds(part, input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-        return total
 
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "classes": self.classes, "activation": self.activation}
 
 
-def classifier(features, maker, classes, activation, dropout):
+def classifier(features, classes, activation, dropout, weight_decay):
     """ReLU'd features [batch, height, width, channels] to [batch, classes] in float32, as layers of the model.
 
     Global average pool (`global_pool`), dropout, dense (`logits`), activation (`predictions`).
@@ -84,5 +73,8 @@ def classifier(features, maker, classes, activation, dropout):
     pooled = keras.layers.GlobalAveragePooling2D(name="global_pool", dtype="float32")(features)
     if dropout:
         pooled = keras.layers.Dropout(dropout, name="dropout", dtype="float32")(pooled)
-    logits = maker.dense(classes, "logits")(pooled)
+    initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+    regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+    kinds = {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "dtype": "float32"}
+    logits = keras.layers.Dense(classes, name="logits", **kinds)(pooled)
     return keras.layers.Activation(activation, name="predictions", dtype="float32")(logits)

@@ -1,161 +1,233 @@
-"""Small layers without kernels: thinning, padding, clipping, and scheduled drop path."""
+"""The package's Keras layers: each holds a `program.Program` and its weights, and runs it.
 
-from math import ceil
+A cell is one layer, not the three hundred that its primitives would be: a Keras layer costs half a
+millisecond to make and as much to call, which is most of what a small network's first step takes.
+"""
+
+from contextlib import ExitStack
 
 import keras
-from keras import ops
+import numpy as np
 
-BOUND = 6.0
-
-
-def halved(length, strides=2):
-    """Height or width after a stride, rounded up; None stays None."""
-    return None if length is None else ceil(length / strides)
-
-
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class Subsample(keras.layers.Layer):
-    """Every `strides`-th pixel in both directions, beginning with the first."""
-
-    def __init__(self, strides, **kwargs):
-        super().__init__(**kwargs)
-        self.strides = strides
-
-    def call(self, inputs):
-        """Thin the image out."""
-        return inputs[:, :: self.strides, :: self.strides, :]
-
-    def compute_output_shape(self, input_shape):
-        """[batch, ceil(height / strides), ceil(width / strides), channels]."""
-        batch, height, width, channels = input_shape
-        return (batch, halved(height, self.strides), halved(width, self.strides), channels)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "strides": self.strides}
+from nasnet_keras import genotype as genotypes
+from nasnet_keras.cell import CellPlan
+from nasnet_keras.functions import Run, compute
+from nasnet_keras.operations import RECIPES, write_combination, write_operation
+from nasnet_keras.options import Options
+from nasnet_keras.program import Program
 
 
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class ZeroPadding(keras.layers.Layer):
-    """The zeros that keras.applications puts around an image before a pool of stride 2."""
+class ProgramLayer(keras.layers.Layer):
+    """A layer whose computation is a program, written by `write`.
 
-    def __init__(self, size, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-
-    def _amounts(self, shape):
-        if None in shape[1:3]:
-            raise ValueError("`pooling_compatibility='keras'` needs an `input_shape` with a known height and width")
-        half = self.size // 2
-        return [(half - (1 - length % 2), half) for length in shape[1:3]]
-
-    def call(self, inputs):
-        """Pad height and width."""
-        return ops.pad(inputs, [(0, 0), *self._amounts(inputs.shape), (0, 0)])
-
-    def compute_output_shape(self, input_shape):
-        """The padded shape."""
-        height, width = (
-            length + sum(amount) for length, amount in zip(input_shape[1:3], self._amounts(input_shape), strict=True)
-        )
-        return (input_shape[0], height, width, input_shape[3])
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "size": self.size}
-
-
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class Clip(keras.layers.Layer):
-    """Values limited to ±6."""
-
-    def call(self, inputs):
-        """Clip elementwise."""
-        return ops.clip(inputs, -BOUND, BOUND)
-
-    def compute_output_shape(self, input_shape):
-        """Unchanged."""
-        return input_shape
-
-
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class DropPathSchedule(keras.layers.Layer):
-    """Counts a network's training steps and says how far its drop path has come, from 0 to 1.
-
-    Every cell reads the one scalar that this layer returns, min(1, step / total_steps). While
-    `total_steps` is 0 the result is 1: drop path at its full rate from the first step. The
-    `training.ScheduledDropPath` callback sets `total_steps` before training. (Zoph et al. 2018,
-    appendix A.4: "ScheduledDropPath".)
-
-    Both numbers are saved and restored with the model, but they are state and no weights: `weights`,
-    `count_params()` and `get_weights()` are the same with and without drop path.
-    """
-
-    def build(self, input_shape):
-        """Create the two counters."""
-        for name in ("step", "total_steps"):
-            weight = self.add_weight(shape=(), initializer="zeros", trainable=False, name=name, dtype="float32")
-            setattr(self, name, weight)
-
-    def call(self, inputs, training=None):
-        """The progress at this step; a training step counts one more."""
-        progress = ops.where(
-            self.total_steps > 0, ops.minimum(1.0, self.step / ops.maximum(self.total_steps, 1.0)), 1.0
-        )
-        if training:
-            self.step.assign(self.step + 1.0)
-        return progress
-
-    def compute_output_spec(self, inputs, training=None):
-        """A float32 scalar."""
-        return keras.KerasTensor((), dtype="float32")
-
-    @property
-    def weights(self):
-        """None: the counters are state."""
-        return []
-
-    def load_own_variables(self, store):
-        """Restore the counters; a file of a network without drop path leaves them alone."""
-        if len(store.keys()) > 0:
-            super().load_own_variables(store)
-
-
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class DropPath(keras.layers.Layer):
-    """Drops a whole path for some images of a batch while training, and scales up the others.
+    Batch norms learn from the batch while training, unless `trainable` is False: then they stay as
+    they are, as Keras' own do.
 
     Args:
-        rate: share of images that lose the path once the schedule has reached its end, in [0, 1).
-        seed: seed of the mask.
-
-    Raises:
-        ValueError: a rate out of range.
+        options: an `Options`, or a dict of some of its fields.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    many = False  # whether a list of results comes out
+    seed_generator = None  # of dropped paths
+
+    def __init__(self, *, options=None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"`rate` must be in [0, 1). Received: {rate!r}")
-        self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.options = options
+
+    def write(self, program, inputs):
+        """Append the computation of this layer to `program` and return the list of its results."""
+        raise NotImplementedError
+
+    def _program(self, inputs_shape):
+        """The program for inputs with these channels, and its results."""
+        if self.built:
+            return self.program, self.results
+        program = Program(tuple(shape[-1] for shape in _shapes(inputs_shape)), Options.of(self.options))
+        return program, tuple(self.write(program, program.inputs))
 
     def build(self, inputs_shape, progress_shape=None):
-        """Nothing to make."""
+        """Write the program for inputs with these channels and create its weights."""
+        self.program, self.results = self._program(inputs_shape)
+        self.compute_output_shape(inputs_shape)  # raises where a size must be known
+        decay = self.program.options.weight_decay
+        # Keras' L2 multiplies the plain sum of squares, hence the half.
+        regularizer = keras.regularizers.L2(decay / 2) if decay else None
+        # A default seed of Keras', which `keras.utils.set_random_seed` decides on.
+        generator = np.random.Generator(np.random.SFC64(keras.initializers.RandomNormal().seed))
+        self.own = [self._variable(weight, generator, regularizer) for weight in self.program.weights]
+
+    def _variable(self, weight, generator, regularizer):
+        *scopes, name = weight.name.split("/")
+        with ExitStack() as stack:
+            for scope in scopes:
+                stack.enter_context(keras.name_scope(scope))
+            variable = keras.Variable(
+                lambda shape, dtype: weight.initial_value(generator),
+                shape=weight.shape,
+                dtype=self.variable_dtype,
+                trainable=weight.trainable,
+                autocast=False,
+                name=name,
+            )
+        if weight.fan_out:
+            variable.regularizer = regularizer
+        return variable
+
+    def named_weights(self):
+        """{place inside this layer, for example `"block_0/left/conv/kernel"`: variable}, in the program's order."""
+        return {weight.name: variable for weight, variable in zip(self.program.weights, self.own, strict=True)}
 
     def call(self, inputs, progress=None, training=None):
-        """Multiply by 0 or by 1 / keep, one draw for each image; `progress` scales the rate."""
-        if not training or not self.rate:
-            return inputs
-        keep = 1.0 - self.rate * (1.0 if progress is None else ops.cast(progress, "float32"))
-        draws = keras.random.uniform((ops.shape(inputs)[0], 1, 1, 1), dtype="float32", seed=self.seed_generator)
-        return inputs * ops.cast(ops.floor(keep + draws) / keep, inputs.dtype)
+        """Run the program; `progress` scales the rate of dropped paths."""
+        tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
+        run = Run(bool(training), bool(training and self.trainable), progress, self.seed_generator)
+        values = compute(self.program, tensors, self.own, run)
+        results = [values[value.number] for value in self.results]
+        return results if self.many else results[0]
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
-        """Unchanged."""
-        return inputs_shape
+        """The result's shape, known without running anything."""
+        program, results = self._program(inputs_shape)
+        shapes = _shapes(inputs_shape)
+        sizes = program.sizes(*(shape[1:3] for shape in shapes))
+        shapes = [(shapes[0][0], *sizes[value.number], value.channels) for value in results]
+        return shapes if self.many else shapes[0]
+
+    def compute_output_spec(self, inputs, progress=None, training=None):
+        """Keras tensors of the output's shape: no tracing while a model is put together."""
+        shapes = self.compute_output_shape(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
+        return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape, self.compute_dtype), shapes)
+
+    def multiply_adds(self, inputs_shape):
+        """Multiply-adds of the convolutions inside, for one image."""
+        program, _ = self._program(inputs_shape)
+        return program.multiply_adds(*(shape[1:3] for shape in _shapes(inputs_shape)))
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        options = self.options
+        return {**super().get_config(), "options": options.to_dict() if isinstance(options, Options) else options}
+
+
+def named_weights(model):
+    """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} for every weight of a `NASNet`.
+
+    The places are those of the weights of its program.
+    """
+    named = {}
+    for layer in model.layers:
+        inside = layer.named_weights() if isinstance(layer, ProgramLayer) else {w.name: w for w in layer.weights}
+        named.update({f"{layer.name}/{place}": variable for place, variable in inside.items()})
+    return named
+
+
+def _shapes(inputs_shape):
+    """One shape, or a list of them, as a list of tuples."""
+    many = isinstance(inputs_shape[0], list | tuple)
+    return [tuple(shape) for shape in (inputs_shape if many else [inputs_shape])]
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class Operation(ProgramLayer):
+    """One operation on one state, [batch, height, width, channels] to [..., filters].
+
+    Args:
+        kind: a name from `operations.RECIPES`; the search space's are `genotype.OPERATIONS`.
+        filters: channels of the result.
+        strides: 1, or 2 to halve height and width, rounded up.
+        options: an `Options`, or a dict of some of its fields.
+
+    Raises:
+        ValueError: an unknown kind, filters below 1, or another stride.
+    """
+
+    def __init__(self, kind, filters, strides=1, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in RECIPES:
+            raise ValueError(f"`kind` must be one of {', '.join(genotypes.OPERATIONS)}. Received: {kind!r}")
+        if type(filters) is not int or filters < 1:
+            raise ValueError(f"`filters` must be an integer above 0. Received: {filters!r}")
+        if strides not in (1, 2):
+            raise ValueError(f"`strides` must be 1 or 2. Received: {strides!r}")
+        self.kind = kind
+        self.filters = filters
+        self.strides = strides
+
+    def write(self, program, inputs):
+        """Append the chain of `operations.RECIPES`."""
+        return [write_operation(program, self.kind, *inputs, self.filters, self.strides)]
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "kind": self.kind, "filters": self.filters, "strides": self.strides}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class Combination(ProgramLayer):
+    """Joins a block's two results of F channels, a list, into one state of F channels.
+
+    Args:
+        kind: a name from `genotype.COMBINATIONS`; see `operations.write_combination`.
+        options: an `Options`, or a dict of some of its fields.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+
+    def __init__(self, kind, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in genotypes.COMBINATIONS:
+            raise ValueError(f"`kind` must be one of {', '.join(genotypes.COMBINATIONS)}. Received: {kind!r}")
+        self.kind = kind
+
+    def write(self, program, inputs):
+        """Append the combination."""
+        return [write_combination(program, self.kind, *inputs)]
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "kind": self.kind}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class Cell(ProgramLayer):
+    """A Normal (strides 1) or Reduction (strides 2) cell.
+
+    The call takes a list with the input states that the genotype reads, in ascending order
+    (`reads`), each [batch, height, width, channels], and the drop path's progress;
+    it returns [batch, ceil(height / strides), ceil(width / strides), F · len(concat)]. A genotype with
+    more than two inputs returns the list of the states that it passes on, of F channels each.
+    States that do not reach the output are not computed and have no weights.
+
+    Args:
+        genotype: a `CellGenotype`, or its dict.
+        filters: F.
+        strides: 1, or 2 for operations that read the cell's inputs.
+        adjust: for each input state of the genotype a name from `cell.ADJUSTMENTS`.
+        drop_path: final drop-path rate in this cell.
+        options: an `Options`, or a dict of some of its fields.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(self, genotype, filters, strides=1, adjust=("match", "project"), drop_path=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(genotype, genotypes.CellGenotype):
+            genotype = genotypes.CellGenotype.from_dict(genotype)
+        self.plan = CellPlan(genotype, filters, strides, tuple(adjust), drop_path)
+        for name, value in vars(self.plan).items():
+            setattr(self, name, value)
+        self.reads = self.plan.reads
+        self.many = genotype.inputs > 2
+        self.seed_generator = keras.random.SeedGenerator() if drop_path else None
+
+    def write(self, program, inputs):
+        """Append the cell."""
+        return self.plan.write(program, inputs)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        plan = self.plan
+        description = {"genotype": plan.genotype.to_dict(), "filters": plan.filters, "strides": plan.strides}
+        return {**super().get_config(), **description, "adjust": plan.adjust, "drop_path": plan.drop_path}

@@ -4,14 +4,16 @@ Zoph et al. 2018 (arXiv 1707.07012), section 3.1, figure 2 and appendix A.4, wir
 code wires it.
 """
 
+from math import prod
+
 import keras
 
 from nasnet_keras import weights as weight_files
 from nasnet_keras.body import STEMS, Body
-from nasnet_keras.cell import Cell
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.heads import AuxiliaryHead, classifier
-from nasnet_keras.parts import Options, Parts, layer_multiply_adds
+from nasnet_keras.layers import ProgramLayer
+from nasnet_keras.options import BOUND, Options
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
@@ -119,10 +121,10 @@ class NASNet(keras.Model):
             outputs = {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
         else:
             features = _joined(body.current, "states", policy)
-            features = Parts(options, policy).relu("activation")(features)
+            bound = BOUND if bounded_activations else None
+            features = keras.layers.ReLU(max_value=bound, name="activation", dtype=policy)(features)
             if include_top:
-                maker = Parts(options, policy)
-                outputs = classifier(features, maker, classes, classifier_activation, dropout)
+                outputs = classifier(features, classes, classifier_activation, dropout, weight_decay)
             elif pooling:
                 pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
                 outputs = pool(name="global_pool", dtype="float32")(features)
@@ -249,8 +251,12 @@ def multiply_adds(model):
         if isinstance(layer, keras.Model):
             total += multiply_adds(layer)
             continue
-        shapes = [tensor.shape for tensor in keras.tree.flatten(layer.input) if len(tensor.shape)]
+        shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(layer.input) if len(tensor.shape)]
         if any(None in shape[1:] for shape in shapes):
             raise ValueError("`model` must have a known image size: build it with an `input_shape` without None")
-        total += layer_multiply_adds(layer, shapes if isinstance(layer, Cell) else shapes[0])
+        if isinstance(layer, ProgramLayer):
+            total += layer.multiply_adds(shapes)
+            continue
+        kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
+        total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
     return total

@@ -1,14 +1,15 @@
 """From a genotype to the program of its network, and from there to the ordinary network's variables.
 
-The plan asks the same wiring (`cell.Wiring`) and the same body as `network.NASNet`, so there is one
-description of what a genotype computes and two ways to run it: Keras layers, and primitives.
+The plan has the same cells (`cell.CellPlan`) and the same body as `network.NASNet`, so there is one
+description of what a genotype computes and two ways to run it: Keras layers, and primitives alone.
 """
 
 from nasnet_keras.body import STEMS, Body
-from nasnet_keras.cell import Wiring
-from nasnet_keras.genotype import load_genotype
-from nasnet_keras.parts import Options
-from nasnet_keras.program import PrimitiveParts, Program, primitive
+from nasnet_keras.cell import CellPlan
+from nasnet_keras.genotype import CellGenotype, load_genotype
+from nasnet_keras.operations import write_operation
+from nasnet_keras.options import Options
+from nasnet_keras.program import Program
 
 
 def plan(
@@ -54,16 +55,16 @@ def plan(
         bounded_activations=bounded_activations,
         pooling_compatibility=pooling_compatibility,
     )
-    program = Program(3 if input_shape is None else input_shape[-1], options)
+    program = Program((3 if input_shape is None else input_shape[-1],), options)
+    (image,) = program.inputs
     stacks = (repeats,) * 3 if isinstance(repeats, int) else tuple(repeats)
 
     def operation(kind, filters, strides, name, **_):
-        program.layer = name
-        return lambda value: program.operation(kind, filters, strides, value)
+        def write(value):
+            with program.scope(name):
+                return write_operation(program, kind, value, filters, strides)
 
-    def cell(description, filters, strides, adjust, name, **_):
-        program.layer = name
-        return _Cell(program, description, filters, strides, adjust)
+        return write
 
     body = Body(
         load_genotype(genotype),
@@ -72,59 +73,24 @@ def plan(
         0.0,
         options,
         None,
-        program.image,
+        image,
         operation=operation,
-        cell=cell,
+        cell=lambda *description, **further: _PlannedCell(program, *description, **further),
     )
-    body.assemble(program.image, stem, stem_filters, filters)
-    features = program.add(PrimitiveParts(options).relu(), program.concat(body.current))
-    program.layer = "logits"
-    pooled = program.add(primitive("mean"), features)
-    program.add(primitive("dense", makes=classes), pooled)
+    body.assemble(image, stem, stem_filters, filters)
+    features = program.relu(program.concat(body.current))
+    program.dense(program.mean(features), classes, "logits")
     return program.without_dead_layers()
 
 
-class _Cell(Wiring):
-    """A `Cell` that writes into a program when it is called."""
+class _PlannedCell:
+    """Writes a cell into a program when it is called, where a `layers.Cell` would run it."""
 
-    def __init__(self, program, genotype, filters, strides, adjust):
-        self.program = program
-        self.wire(genotype, filters, strides, adjust)
+    def __init__(self, program, genotype, filters, strides, adjust, drop_path, name, **_):
+        self.program, self.name = program, name
+        self.plan = CellPlan(CellGenotype.from_dict(genotype), filters, strides, tuple(adjust), drop_path)
+        self.reads = self.plan.reads
 
     def __call__(self, inputs):
-        program, filters = self.program, self.filters
-        states = dict(zip(self.reads, inputs, strict=True))
-        for state in self.reads:
-            way = self.entry(state, states[state].channels)
-            if way:
-                states[state] = program.operation(way[0], filters, way[1], states[state])
-        for state, _, block, strides in self.live_blocks():
-            left, right = (
-                program.operation(kind, filters, stride, states[read])
-                for kind, stride, read in zip(block.operations, strides, block.inputs, strict=True)
-            )
-            states[state] = program.combine(block.combine, filters, left, right)
-        results = []
-        # The order of the weights is Keras': all of the cell's exits after its blocks, in order of `concat`.
-        for state in self.genotype.concat:
-            way = self.exit(state, states[state].channels)
-            results.append(program.operation(way[0], filters, way[1], states[state]) if way else states[state])
-        return results if self.genotype.inputs > 2 else program.concat(results)
-
-
-def layer_parts(layer):
-    """The Keras layers inside a layer of the ordinary network that own weights, in the order of a program."""
-    if isinstance(layer, Wiring):
-        inner = [*layer.adjustments.values(), *layer.blocks.values(), *layer.outputs.values()]
-    else:
-        inner = getattr(layer, "parts", None)
-    if inner is None:
-        return [layer] if layer.weights else []
-    return [part for one in inner for part in layer_parts(one)]
-
-
-def model_variables(model, program):
-    """The ordinary network's variables in the order of `program.weights`."""
-    layers = dict.fromkeys(step.layer for step in program.steps if step.weights)
-    parts = [part for name in layers for part in layer_parts(model.get_layer(name))]
-    return [variable for part in parts for variable in part.weights]
+        with self.program.scope(self.name):
+            return self.plan.write(self.program, inputs)

@@ -16,7 +16,8 @@ Each primitive is a class with
 
 import tensorflow as tf
 
-from nasnet_keras.layers import BOUND
+from nasnet_keras.options import BOUND
+from nasnet_keras.program import zeros_before
 from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, DilatedConv, GroupNorm, Norm
 
 raw = tf.raw_ops
@@ -82,12 +83,12 @@ class MaxPool(AveragePool):
 
 
 class Zeros(BasePrimitive):
-    """`layers.ZeroPadding`."""
+    """Zeros around the image, as keras.applications puts them before a pool of stride 2."""
 
     def forward(self, inputs, weights, training):
         """Save the input and the padding before it."""
         half = self.settings.size // 2
-        before = [0, *(half - (1 - length % 2) for length in inputs[0].shape[1:3]), 0]
+        before = [0, *(zeros_before(length, self.settings.size) for length in inputs[0].shape[1:3]), 0]
         return tf.pad(inputs[0], list(zip(before, [0, half, half, 0], strict=True))), (inputs[0], before)
 
     def backward(self, saved, gradient):

@@ -1,27 +1,26 @@
-"""A network as a list of primitive steps: plain values, made in a few milliseconds, without any Keras layer.
+"""A network, or a part of one, as a list of primitive steps: plain values, without any framework.
 
-The operations are those of `operations.RECIPES`, with something else in the place of the layers: what
-an operation is made of is written down only once.
+An operation, a cell and a whole network are written once, into a `Program` (`operations`, `cell`).
+Whoever runs one chooses the means: Keras operations inside a layer (`functions`, `layers`), or raw
+TensorFlow operations with a backward pass of their own (`turnaround`).
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import ceil, prod
 
 import numpy as np
 
-from nasnet_keras.layers import BOUND, Subsample
-from nasnet_keras.operations import RECIPES, FactorizedReduction
-from nasnet_keras.parts import Options
+from nasnet_keras.options import BOUND
 
-# GroupNormalization's, which `Combination` leaves at Keras' default.
-GROUP_NORM_EPSILON = 1e-3
+GROUP_NORM_EPSILON = 1e-3  # the default of Keras' GroupNormalization
 TRUNCATION = 0.87962566103423978  # standard deviation of a standard normal cut off at ±2
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """One elementary computation: its kind, a name of `turnaround`'s table, and its settings.
+    """One elementary computation: its kind, a name of the table of whoever runs it, and its settings.
 
     Args:
         kind: for example `"conv"`.
@@ -40,22 +39,19 @@ class Primitive:
         raise AttributeError(name)
 
 
-def primitive(kind, makes=None, **settings):
-    """A `Primitive` from keyword settings."""
-    return Primitive(kind, tuple(sorted(settings.items())), makes)
-
-
 @dataclass(frozen=True)
 class Weight:
-    """One weight tensor, in the order in which Keras lists a layer's.
+    """One weight tensor.
 
     Args:
+        name: its place in the program, for example `"block_0/left/conv/kernel"`.
         shape: its shape.
         fan_out: for a kernel, what its variance 2 / fan-out is made of; None for the others.
         fill: initial value of the others.
         trainable: whether it is trained; moving statistics are not.
     """
 
+    name: str
     shape: tuple[int, ...]
     fan_out: int | None = None
     fill: float = 0.0
@@ -65,6 +61,16 @@ class Weight:
     def size(self):
         """Number of values."""
         return prod(self.shape)
+
+    def initial_value(self, generator):
+        """An array from a NumPy generator: for kernels the released code's, variance 2 / fan-out, truncated normal."""
+        if not self.fan_out:
+            return np.full(self.shape, self.fill, np.float32)
+        values = generator.standard_normal(self.size, dtype=np.float32)
+        while (outside := np.flatnonzero((values > 2) | (values < -2))).size:
+            values[outside] = generator.standard_normal(outside.size, dtype=np.float32)
+        values *= np.float32((2.0 / self.fan_out) ** 0.5 / TRUNCATION)
+        return values.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -77,74 +83,154 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One primitive on some values; `weights` is empty for most kinds, `layer` is the network's layer it belongs to."""
+    """One primitive on some values, at a place of the network; `weights` is empty for most kinds."""
 
-    layer: str
+    name: str
     primitive: Primitive
     reads: tuple[Value, ...]
     result: Value
     weights: tuple[Weight, ...]
 
+    @property
+    def layer(self):
+        """The outermost place: in a whole network, the layer's name."""
+        return self.name.split("/")[0]
+
 
 @dataclass
 class Program:
-    """The steps from the image, value 0, to the logits, the last value.
+    """The steps from the inputs, values 0, 1, …, to the last value.
+
+    Every method that takes a `Value` appends a step and returns the step's result. Shapes are
+    [batch, height, width, channels].
 
     Args:
-        channels: channels of the image.
+        channels: channels of each input.
         options: the network's `Options`.
         steps: the steps so far, in an order in which they can be computed.
-        layer: the network's layer that the next steps belong to.
     """
 
-    channels: int
-    options: Options
+    channels: tuple[int, ...]
+    options: object
     steps: list = field(default_factory=list)
-    layer: str = ""
+    _scope: str = ""
 
     @property
-    def image(self):
-        """The value that stands for the images."""
-        return Value(0, self.channels)
+    def inputs(self):
+        """The values that are given."""
+        return [Value(number, channels) for number, channels in enumerate(self.channels)]
 
     @property
     def weights(self):
-        """All weights, in the order of `layer_parts`."""
+        """All weights, in the order of the steps."""
         return [weight for step in self.steps for weight in step.weights]
 
-    def add(self, what, *reads):
-        """Append one primitive and return its result."""
-        result = Value(len(self.steps) + 1, what.makes or reads[0].channels)
-        self.steps.append(Step(self.layer, what, reads, result, tuple(_weights(what, reads[0].channels))))
+    @contextmanager
+    def scope(self, name):
+        """Names written inside begin with `name/`."""
+        before, self._scope = self._scope, f"{self._scope}{name}/"
+        yield
+        self._scope = before
+
+    def add_step(self, what, reads, name="", weights=()):
+        """Append a primitive; `weights` are those that `name` has, without their place."""
+        result = Value(len(self.channels) + len(self.steps), what.makes or reads[0].channels)
+        place = f"{self._scope}{name}"
+        placed = tuple(Weight(f"{place}/{weight}", *rest) for weight, *rest in weights)
+        self.steps.append(Step(place, what, tuple(reads), result, placed))
         return result
 
-    def operation(self, kind, filters, strides, value):
-        """Append one operation of `operations.RECIPES`."""
-        for part in RECIPES[kind](PrimitiveParts(self.options), value.channels, filters, strides):
-            value = self._part(part, value)
+    # Without weights
+
+    def relu(self, value):
+        """ReLU, or ReLU6 with bounded activations."""
+        return self.add_step(_primitive("relu", bound=BOUND if self.options.bounded_activations else None), [value])
+
+    def bounded(self, value):
+        """The clip that ends an operation with bounded activations, or nothing."""
+        return self.add_step(_primitive("clip"), [value]) if self.options.bounded_activations else value
+
+    def pool(self, value, kind, size, strides, padding="SAME"):
+        """`"avg"` or `"max"`, after zeros where keras.applications counts them; wide maxima are taken along rows first.
+
+        The two narrow pools of a maximum give the same gradient as the square one, equal maxima included, and
+        their cost grows with the window's side, not with its area: it pays from 5 on.
+        """
+        if padding == "SAME" and strides > 1 and self.options.pooling_compatibility == "keras":
+            value, padding = self.add_step(_primitive("zeros", size=size), [value]), "VALID"
+        windows = [((1, size), (1, strides)), ((size, 1), (strides, 1))]
+        if kind == "avg" or size < 5:
+            windows = [(_pair(size), _pair(strides))]
+        for window, steps in windows:
+            value = self.add_step(_primitive(f"{kind}_pool", size=window, strides=steps, padding=padding), [value])
         return value
 
+    def subsample(self, value, strides):
+        """Every `strides`-th pixel in both directions, beginning with the first."""
+        return self.add_step(_primitive("subsample", strides=strides), [value])
+
+    def shift(self, value):
+        """The image moved by a pixel up and left, zeros behind it."""
+        return self.add_step(_primitive("shift"), [value])
+
+    def drop_path(self, value, rate):
+        """The value lost for some images while training, at this rate once the schedule has reached its end."""
+        return self.add_step(_primitive("drop_path", rate=rate), [value])
+
+    def add(self, left, right):
+        """The sum of two values."""
+        return self.add_step(_primitive("add"), [left, right])
+
     def concat(self, values):
-        """Append the concatenation of values along the channels; a single one stays as it is."""
+        """Values one after another along the channels; a single one stays as it is."""
         if len(values) == 1:
             return values[0]
         channels = tuple(value.channels for value in values)
-        return self.add(primitive("concat", makes=sum(channels), channels=channels), *values)
+        return self.add_step(_primitive("concat", makes=sum(channels), channels=channels), values)
 
-    def _part(self, part, value):
-        if isinstance(part, list):
-            for piece in part:
-                value = self._part(piece, value)
-            return value
-        if isinstance(part, Subsample):
-            return self.add(primitive("subsample", strides=part.strides), value)
-        if isinstance(part, FactorizedReduction):
-            half, maker = part.filters // 2, PrimitiveParts(self.options)
-            paths = [self.add(maker.conv(half, 1, 2), value)] if half else []
-            shifted = self.add(primitive("shift"), value)
-            paths.append(self.add(maker.conv(part.filters - half, 1, 2), shifted))
-            return self.concat(paths)
-        return self.add(part, value)
+    def mean(self, value):
+        """The mean over height and width, [batch, channels]."""
+        return self.add_step(_primitive("mean"), [value])
+
+    # With weights
+
+    def norm(self, value, name="batch_norm"):
+        """Batch normalisation over the channels."""
+        options = self.options
+        what = _primitive("norm", epsilon=options.batch_norm_epsilon, momentum=options.batch_norm_momentum)
+        moving = (
+            ("moving_mean", (value.channels,), None, 0.0, False),
+            ("moving_variance", (value.channels,), None, 1.0, False),
+        )
+        return self.add_step(what, [value], name, (*_scale_and_offset(value), *moving))
+
+    def group_norm(self, value, name, whole):
+        """Normalisation of each image over height and width, and over the channels if `whole`."""
+        what = _primitive("group_norm", whole=whole, epsilon=GROUP_NORM_EPSILON)
+        return self.add_step(what, [value], name, _scale_and_offset(value))
+
+    def conv(self, value, filters, kernel, strides=1, name="conv", padding="SAME", dilation=1, weight="kernel"):
+        """A convolution without bias."""
+        kernel, kind = _pair(kernel), "conv" if dilation == 1 else "dilated_conv"
+        settings = {"kernel": kernel, "strides": _pair(strides), "padding": padding, "dilation": dilation}
+        shape = (*kernel, value.channels, filters)
+        weights = [(weight, shape, prod(kernel) * filters)]
+        return self.add_step(_primitive(kind, makes=filters, **settings), [value], name, weights)
+
+    def separable(self, value, filters, kernel, strides=1, name="separable"):
+        """A convolution of each channel by itself, then a 1×1 convolution, without bias and with nothing between."""
+        kernel = _pair(kernel)
+        what = _primitive("depthwise", kernel=kernel, strides=_pair(strides))
+        weights = [("depthwise_kernel", (*kernel, value.channels, 1), prod(kernel))]
+        value = self.add_step(what, [value], name, weights)
+        return self.conv(value, filters, 1, name=name, weight="pointwise_kernel")
+
+    def dense(self, value, units, name):
+        """A matrix product and a bias, [batch, channels] to [batch, units], in float32."""
+        weights = [("kernel", (value.channels, units), units), ("bias", (units,))]
+        return self.add_step(_primitive("dense", makes=units), [value], name, weights)
+
+    # The whole
 
     def without_dead_layers(self):
         """The program without the layers of which nothing reaches the last value: the network does not have them."""
@@ -155,131 +241,53 @@ class Program:
                 kept[:0] = group
         return Program(self.channels, self.options, kept)
 
-    def combine(self, kind, filters, left, right):
-        """Append a combination of two values of F channels; see `operations.Combination`."""
-        if kind == "concat":
-            return self.operation("conv_1x1", filters, 1, self.concat([left, right]))
-        value = self.add(primitive("add"), left, right)
-        if kind != "add":
-            whole = kind == "add_layer_norm"
-            return self.add(primitive("group_norm", whole=whole, epsilon=GROUP_NORM_EPSILON), value)
-        return self.add(PrimitiveParts(self.options).relu(), value) if self.options.bounded_activations else value
+    def sizes(self, *inputs):
+        """{value's number: (height, width)} from each input's (height, width); None stands for any length.
 
-
-class PrimitiveParts:
-    """Stands in for `parts.Parts` where a recipe asks for its parts: primitives come out."""
-
-    dtype = "float32"
-
-    def __init__(self, options):
-        self.options = options
-
-    def relu(self, name=None):
-        """ReLU, or ReLU6."""
-        return primitive("relu", bound=BOUND if self.options.bounded_activations else None)
-
-    def norm(self, name=None):
-        """Batch normalisation."""
-        return primitive("norm", epsilon=self.options.batch_norm_epsilon, momentum=self.options.batch_norm_momentum)
-
-    def conv(self, filters, kernel, strides=1, name=None, padding="same", dilation=1):
-        """A convolution without bias."""
-        settings = {"makes": filters, "kernel": pair(kernel), "strides": pair(strides), "padding": padding.upper()}
-        return (
-            primitive("conv", **settings) if dilation == 1 else primitive("dilated_conv", dilation=dilation, **settings)
-        )
-
-    def separable(self, filters, kernel, strides=1, name=None):
-        """Depthwise, then pointwise."""
-        return [primitive("depthwise", kernel=pair(kernel), strides=pair(strides)), self.conv(filters, 1)]
-
-    def pool(self, kind, size, strides):
-        """A pool, after zeros where keras.applications counts them. A wide maximum is taken along the rows first.
-
-        The two narrow pools of a maximum give the same gradient as the square one, equal maxima included, and
-        their cost grows with the window's side, not with its area: it pays from 5 on.
+        Raises:
+            ValueError: a step that needs to know the size.
         """
-        padded = strides > 1 and self.options.pooling_compatibility == "keras"
-        padding = "VALID" if padded else "SAME"
-        windows = [((1, size), (1, strides)), ((size, 1), (strides, 1))]
-        if kind == "avg" or size < 5:
-            windows = [(pair(size), pair(strides))]
-        pools = [primitive(f"{kind}_pool", size=window, strides=steps, padding=padding) for window, steps in windows]
-        return [primitive("zeros", size=size), *pools] if padded else pools
+        sizes = dict(enumerate(inputs))
+        for step in self.steps:
+            sizes[step.result.number] = _size(step.primitive, sizes[step.reads[0].number])
+        return sizes
 
-    def bounded(self):
-        """The clip that ends an operation, or nothing."""
-        return [primitive("clip")] if self.options.bounded_activations else []
+    def multiply_adds(self, *inputs):
+        """Multiply-adds of convolutions and dense layers for one image, from each input's (height, width)."""
+        sizes = self.sizes(*inputs)
+        kernels = [(step, step.weights[0]) for step in self.steps if step.weights and step.weights[0].fan_out]
+        return sum(prod(sizes[step.result.number]) * kernel.size for step, kernel in kernels)
 
 
-def pair(value):
-    """(value, value), or a pair as it is."""
+def zeros_before(length, size):
+    """Zeros that keras.applications puts before a row of this length; behind it stand `size // 2`."""
+    return size // 2 - (1 - length % 2)
+
+
+def _primitive(kind, makes=None, **settings):
+    return Primitive(kind, tuple(settings.items()), makes)
+
+
+def _pair(value):
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
-def _weights(what, channels):
-    if what.kind in ("conv", "dilated_conv"):
-        yield Weight((*what.kernel, channels, what.makes), fan_out=prod(what.kernel) * what.makes)
-    elif what.kind == "depthwise":
-        yield Weight((*what.kernel, channels, 1), fan_out=prod(what.kernel))
-    elif what.kind == "dense":
-        yield Weight((channels, what.makes), fan_out=what.makes)
-        yield Weight((what.makes,))
-    elif what.kind in ("norm", "group_norm"):
-        yield Weight((channels,), fill=1.0)
-        yield Weight((channels,))
-    if what.kind == "norm":
-        yield Weight((channels,), trainable=False)
-        yield Weight((channels,), fill=1.0, trainable=False)
-
-
-def initial_weights(weights, seed):
-    """Values for `Weight`s, alike for the same seed, distributed as the ordinary network's initialisers.
-
-    Args:
-        weights: the weights.
-        seed: an integer.
-    """
-    generator = np.random.default_rng(seed)
-    count = sum(weight.size for weight in weights if weight.fan_out)
-    normal = generator.standard_normal(count, dtype=np.float32)
-    while (outside := np.flatnonzero(np.abs(normal) > 2)).size:
-        normal[outside] = generator.standard_normal(outside.size, dtype=np.float32)
-    values, start = [], 0
-    for weight in weights:
-        if weight.fan_out:
-            deviation = (2.0 / weight.fan_out) ** 0.5 / TRUNCATION
-            values.append(normal[start : start + weight.size].reshape(weight.shape) * np.float32(deviation))
-            start += weight.size
-        else:
-            values.append(np.full(weight.shape, weight.fill, np.float32))
-    return values
-
-
-def multiply_adds(program, height, width):
-    """Multiply-adds of convolutions and the dense layer for one image, as `network.multiply_adds` counts them.
-
-    Args:
-        program: a `Program`.
-        height: of the image.
-        width: of the image.
-    """
-    sizes, total = {0: (height, width)}, 0
-    for step in program.steps:
-        sizes[step.result.number] = size = _size(step.primitive, sizes[step.reads[0].number])
-        if step.primitive.kind in ("conv", "dilated_conv", "depthwise", "dense"):
-            total += prod(size) * prod(step.weights[0].shape)
-    return total
+def _scale_and_offset(value):
+    return ("gamma", (value.channels,), None, 1.0), ("beta", (value.channels,))
 
 
 def _size(what, size):
     settings = dict(what.settings)
-    if what.kind == "mean":
+    if what.kind in ("mean", "dense"):
         return (1, 1)
     if what.kind == "zeros":
-        return tuple(length + what.size // 2 * 2 - (1 - length % 2) for length in size)
-    if settings.get("padding") == "VALID":
-        kernel = settings.get("kernel") or pair(what.size)
-        strides = pair(what.strides)
-        return tuple((length - k) // s + 1 for length, k, s in zip(size, kernel, strides, strict=True))
-    return tuple(ceil(length / s) for length, s in zip(size, pair(settings.get("strides", 1)), strict=True))
+        if None in size:
+            raise ValueError("`pooling_compatibility='keras'` needs an `input_shape` with a known height and width")
+        return tuple(length + zeros_before(length, what.size) + what.size // 2 for length in size)
+    strides = _pair(settings.get("strides", 1))
+    if settings.get("padding") != "VALID":
+        return tuple(None if length is None else ceil(length / s) for length, s in zip(size, strides, strict=True))
+    kernel = settings.get("kernel") or settings["size"]
+    return tuple(
+        None if length is None else (length - k) // s + 1 for length, k, s in zip(size, kernel, strides, strict=True)
+    )

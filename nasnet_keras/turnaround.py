@@ -19,12 +19,12 @@ from functools import cache, reduce
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.descent import Optimizer
+from nasnet_keras.descent import Layout, Optimizer
 from nasnet_keras.genotype import load_genotype
+from nasnet_keras.layers import named_weights
 from nasnet_keras.network import NASNet
-from nasnet_keras.plan import model_variables, plan
+from nasnet_keras.plan import plan
 from nasnet_keras.primitives import PRIMITIVES
-from nasnet_keras.program import initial_weights
 
 raw = tf.raw_ops
 
@@ -54,7 +54,8 @@ class Child:
         self.program = plan(self.genotype, **network)
         self.step = 0
         self._prepare()
-        self.set_weights(initial_weights(self.program.weights, seed))
+        generator = np.random.default_rng(seed)
+        self.set_weights([weight.initial_value(generator) for weight in self.program.weights])
 
     def _prepare(self):
         """Constants, and for every step of the program its primitive and the numbers of its weights."""
@@ -72,7 +73,7 @@ class Child:
             shapes += implementation.shapes
             reads = [value.number for value in step.reads]
             self._steps.append((implementation, reads, step.result.number, *numbers))
-        self._trained_layout, self._moving_layout = _Layout(self._trained), _Layout(self._moving)
+        self._trained_layout, self._moving_layout = Layout(self._trained), Layout(self._moving)
         self._shapes = [None if len(shape) == 1 else constant(*shape) for shape in shapes]
         self._flat, self._axis = constant(-1), tf.constant(0)
         self._keep = tf.constant(self.program.options.batch_norm_momentum, tf.float32)
@@ -109,13 +110,18 @@ class Child:
             **further: other arguments of `NASNet`.
         """
         model = NASNet(self.genotype, **{**self.network, **further})
-        for variable, value in zip(model_variables(model, self.program), self.get_weights(), strict=True):
+        for variable, value in zip(self.variables(model), self.get_weights(), strict=True):
             variable.assign(value)
         return model
 
     def from_model(self, model):
         """Take over the weights of the ordinary network of the same genotype."""
-        self.set_weights([variable.numpy() for variable in model_variables(model, self.program)])
+        self.set_weights([variable.numpy() for variable in self.variables(model)])
+
+    def variables(self, model):
+        """The ordinary network's variables in the order of `program.weights`."""
+        named = named_weights(model)
+        return [named[weight.name] for weight in self.program.weights]
 
     def _tensors(self, flat):
         """The flat vector of trained weights cut into tensors of the shapes that the primitives want."""
@@ -242,37 +248,6 @@ class Child:
             guesses = np.argmax(self.logits(images[start : start + batch_size]), axis=-1)
             right += int(np.sum(guesses == np.asarray(labels[start : start + batch_size])))
         return right / len(images)
-
-
-class _Layout:
-    """Cuts a flat vector into the pieces of some weights, and joins such pieces.
-
-    It does so in groups of `GROUP`: TensorFlow keeps a kernel for every number of pieces that it ever met.
-    """
-
-    GROUP = 32
-
-    def __init__(self, weights):
-        sizes = [weight.size for weight in weights]
-        groups = [sizes[start : start + self.GROUP] for start in range(0, len(sizes), self.GROUP)]
-        self.axis = tf.constant(0)
-        self.whole = tf.constant([sum(group) for group in groups], tf.int32)
-        self.groups = [tf.constant(group) for group in groups]
-
-    def cut(self, flat):
-        """The pieces, vectors."""
-        parts = raw.SplitV(value=flat, size_splits=self.whole, axis=self.axis, num_split=len(self.groups))
-        pieces = []
-        for part, sizes in zip(parts, self.groups, strict=True):
-            pieces += raw.SplitV(value=part, size_splits=sizes, axis=self.axis, num_split=len(sizes))
-        return pieces
-
-    def join(self, pieces):
-        """The flat vector."""
-        while len(pieces) > 1:
-            groups = (pieces[start : start + self.GROUP] for start in range(0, len(pieces), self.GROUP))
-            pieces = [raw.ConcatV2(values=one, axis=self.axis) if len(one) > 1 else one[0] for one in groups]
-        return pieces[0]
 
 
 @contextmanager

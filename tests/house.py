@@ -35,21 +35,23 @@ HOUSE = """
 module                  | outside             | inside
 files                   | standard library    | nothing
 genotype                | standard library    | files, plot
+options                 | standard library    | nothing
+program                 | no framework        | above
+operations              | standard library    | above
+cell                    | standard library    | above
+functions               | keras, tensorflow   | above
 layers                  | keras               | above
-parts                   | keras               | above
-operations              | keras               | above
-cell                    | keras               | above
+drop_path               | keras               | above
 heads                   | keras               | above
 converters              | tensorflow          | above
 foreign                 | torch               | above
 weights                 | keras               | above
 body                    | keras               | above
 network                 | keras               | above
-program                 | keras               | above
 plan                    | keras               | above
 weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
-descent                 | keras               | nothing
+descent                 | keras, tensorflow   | nothing
 turnaround              | tensorflow          | above
 applications            | keras               | above
 zoo                     | keras               | above
@@ -108,7 +110,13 @@ HABITS = (
     Habit(
         ("numpy.random", "random"),
         "a generator made from a passed seed",
-        names=("numpy.random.default_rng", "numpy.random.Generator", "numpy.random.SeedSequence", "random.Random"),
+        names=(
+            "numpy.random.default_rng",
+            "numpy.random.Generator",
+            "numpy.random.SFC64",
+            "numpy.random.SeedSequence",
+            "random.Random",
+        ),
     ),
     Habit(("keras.layers.Lambda",), "a registered layer: Keras' safe mode does not load a Lambda"),
 )

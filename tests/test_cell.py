@@ -6,8 +6,9 @@ from checks import array, check
 from random_genotypes import random_cell
 from test_operations import pool
 
-from nasnet_keras.cell import ADJUSTMENTS, BlockLayer, Cell
+from nasnet_keras.cell import ADJUSTMENTS
 from nasnet_keras.genotype import COMBINATIONS, Block, CellGenotype, load_genotype
+from nasnet_keras.layers import Cell
 
 F = 4
 
@@ -15,6 +16,11 @@ F = 4
 def cell_of(*blocks, concat, inputs=2):
     """A `CellGenotype` from (inputs, operations) pairs."""
     return CellGenotype(tuple(Block(reads, operations) for reads, operations in blocks), concat, inputs)
+
+
+def places(layer):
+    """The outermost places inside a cell that have weights."""
+    return {weight.path.split("/")[1] for weight in layer.weights}
 
 
 @pytest.fixture
@@ -25,10 +31,10 @@ def states(rng):
 
 @pytest.mark.parametrize("combine", COMBINATIONS)
 def test_block_passes_every_check(combine, states):
-    block = Block((0, 1), ("conv_1x1", "sep_conv_3x3"), combine)
+    genotype = CellGenotype((Block((0, 1), ("conv_1x1", "sep_conv_3x3"), combine),), (2,))
     # A shift of a whole channel is just what instance norm takes out.
     gradientless = ("batch_norm/beta", "batch_norm_2/beta") if combine == "add_instance_norm" else ()
-    make = lambda dtype: BlockLayer(block, F, (2, 2), name="block_0", dtype=dtype)  # noqa: E731
+    make = lambda dtype: Cell(genotype, F, 2, ("raw", "raw"), name="cell_0", dtype=dtype)  # noqa: E731
     check(make, states, gradientless=gradientless)
 
 
@@ -36,7 +42,7 @@ def test_block_passes_every_check(combine, states):
 def test_cell_passes_every_check(strides, states):
     genotype = load_genotype("tiny").normal
     layer = check(lambda dtype: Cell(genotype, F, strides, name="cell_3", dtype=dtype), states)
-    assert {weight.path.split("/")[1] for weight in layer.weights} == {"current", "block_0", "block_1"}
+    assert places(layer) == {"current", "block_0", "block_1"}
 
 
 @pytest.mark.jax
@@ -46,7 +52,7 @@ def test_cell_with_every_adjustment_and_output_passes_every_check(rng):
     inputs = [rng.normal(0, 1, (2, 9, 8, 3)).astype("float32"), rng.normal(0, 1, (2, 5, 4, 6)).astype("float32")]
     layer = check(lambda dtype: Cell(genotype, F, 2, ("reduce", "project"), name="cell_0", dtype=dtype), inputs)
     assert layer.compute_output_shape([x.shape for x in inputs]) == (2, 3, 2, 2 * F)
-    assert sorted(layer.adjustments) == ["0", "1"] and sorted(layer.outputs) == ["0"]
+    assert places(layer) == {"previous", "current", "block_0", "output_0"}
 
 
 # --- wiring: operations without weights have a result that can be written down ---
@@ -101,14 +107,9 @@ def test_adjustments(adjust, channels, rng):
     layer = Cell(cell_of(((1, 0), ("identity", "conv_1x1")), concat=(2,)), F, adjust=(adjust, "project"), name="cell_1")
     result = layer([old.astype("float32"), rng.normal(0, 1, (2, 4, 4, F)).astype("float32")])
     assert result.shape == (2, 4, 4, F)
-    kinds = {name: operation.kind for name, operation in layer.adjustments.items()}
-    wanted = {
-        "raw": None,
-        "match": None if channels == F else "conv_1x1",
-        "project": "conv_1x1",
-        "reduce": "factorized_reduction",
-    }
-    assert kinds == {key: kind for key, kind in {"0": wanted[adjust], "1": "conv_1x1"}.items() if kind}
+    wanted = {"raw": 0, "match": 0 if channels == F else 5, "project": 5, "reduce": 6}
+    counts = [sum(f"/{place}/" in weight.path for weight in layer.weights) for place in ("previous", "current")]
+    assert counts == [wanted[adjust], 5]
 
 
 def test_a_raw_state_is_brought_to_size_where_it_is_used(rng):
@@ -118,12 +119,15 @@ def test_a_raw_state_is_brought_to_size_where_it_is_used(rng):
     layer = Cell(genotype, F, adjust=("raw", "project"), name="cell_0")
     assert layer([stem, stem]).shape == (2, 6, 6, 6 * F)
     shapes = {weight.path: tuple(weight.shape) for weight in layer.weights}
-    assert "previous" not in layer.adjustments and shapes["cell_0/current/conv/kernel"] == (1, 1, 3 * F, F)
+    assert "previous" not in places(layer) and shapes["cell_0/current/conv/kernel"] == (1, 1, 3 * F, F)
     assert shapes["cell_0/block_1/left/separable_1/depthwise_kernel"] == (5, 5, 3 * F, 1)
     for place in ("block_2/right", "block_3/left", "block_3/right", "output_0"):  # identity, two pools, the output
         assert shapes[f"cell_0/{place}/conv/kernel"] == (1, 1, 3 * F, F)
-    assert [part.name for part in layer.blocks["5"].left.parts] == ["pool", "conv", "batch_norm"]
-    assert [part.name for part in layer.outputs["0"].parts] == ["conv", "batch_norm"]
+    chains = {}
+    for step in layer.program.steps:
+        chains.setdefault(step.name.rpartition("/")[0] or step.name, []).append(step.primitive.kind)
+    assert chains["block_3/left"] == ["avg_pool", "conv", "norm"]
+    assert chains["output_0"] == ["conv", "norm"]
 
 
 # --- what nothing reads ---
@@ -139,7 +143,7 @@ def test_dead_states_have_no_weights(states):
     layer = Cell(genotype, F, name="cell_0", adjust=("project", "project"))
     assert layer.reads == (1,)
     assert layer(states[1:]).shape == (2, 7, 6, F)
-    assert {weight.path.split("/")[1] for weight in layer.weights} == {"current", "block_0", "block_2"}
+    assert places(layer) == {"current", "block_0", "block_2"}
 
 
 def test_a_cell_may_pass_an_input_through(states):

@@ -294,7 +294,14 @@ def test_any_value_anywhere_is_read_or_refused(genotype, random, value):
 def test_cells_that_feed_each_other_have_the_same_inputs():
     blocks = tuple(Block((0, 1), ("identity", "identity")) for _ in range(4))
     with pytest.raises(ValueError, match="reduction cell: `inputs`"):
-        Genotype(CellGenotype(blocks, (2, 3)), CellGenotype(blocks, (4, 5, 6), inputs=3))
+        Genotype(CellGenotype(blocks, (2, 3)), CellGenotype(blocks, (2, 5, 6), inputs=3))
+
+
+def test_a_cell_of_many_states_uses_each():
+    """What it left out, the cell before would compute for nothing."""
+    blocks = (Block((0, 1), ("identity", "identity")),)
+    with pytest.raises(ValueError, match="must use each of them. Received: none uses 2"):
+        CellGenotype(blocks, (0, 1, 3), inputs=3)
 
 
 def test_wrong_python_types_are_value_errors():

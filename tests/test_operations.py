@@ -2,13 +2,13 @@
 
 from math import ceil
 
-import keras
 import numpy as np
 import pytest
 from checks import array, check, randomize
 
 from nasnet_keras.genotype import COMBINATIONS, OPERATIONS
-from nasnet_keras.operations import RECIPES, Combination, FactorizedReduction, Operation
+from nasnet_keras.layers import Combination, Operation
+from nasnet_keras.operations import RECIPES
 
 EPSILON = 1e-3
 F = 4
@@ -91,15 +91,8 @@ def built(layer, inputs):
     """A layer called once, with random batch norms, its weights, and its result in float64."""
     layer(inputs)
     randomize(layer)
-    # Keras lists what is trained first; the reference wants the order of use.
-    order = {id(weight): index for index, weight in enumerate(w for p in layer.parts for w in by_use(p))}
-    weights = [array(w).astype("float64") for w in sorted(layer.weights, key=lambda w: order[id(w)])]
+    weights = [array(weight).astype("float64") for weight in layer.named_weights().values()]
     return layer, weights, array(layer(inputs)).astype("float64")
-
-
-def by_use(part):
-    names = ("kernel", "depthwise_kernel", "pointwise_kernel", "gamma", "beta", "moving_mean", "moving_variance")
-    return [getattr(part, name) for name in names if getattr(part, name, None) is not None]
 
 
 def close(result, wanted):
@@ -239,14 +232,14 @@ def test_every_choice_of_a_genotype_has_a_recipe():
 @pytest.mark.parametrize("size", [(6, 8), (7, 5), (6, 5)])
 def test_factorized_reduction_sees_all_pixels(filters, size, rng):
     x = rng.normal(0, 1, (2, *size, 3)).astype("float32")
-    layer = FactorizedReduction(filters)
-    result = array(layer(x))
+    layer, weights, result = built(Operation("output_reduction", filters, 2), x)
     down_right = np.zeros_like(x)
     down_right[:, :-1, :-1] = x[:, 1:, 1:]
-    kernels = {part.name: array(part.kernel)[0, 0] for part in layer.parts}
-    assert kernels["path_2"].shape == (3, filters - filters // 2)
-    parts = [x[:, ::2, ::2] @ kernels["path_1"]] if filters > 1 else []
-    close(result, np.concatenate([*parts, down_right[:, ::2, ::2] @ kernels["path_2"]], -1))
+    kernels = {name: array(kernel)[0, 0] for name, kernel in layer.named_weights().items() if name.endswith("kernel")}
+    assert kernels["reduce/path_2/kernel"].shape == (3, filters - filters // 2)
+    parts = [x[:, ::2, ::2] @ kernels["reduce/path_1/kernel"]] if filters > 1 else []
+    joined = np.concatenate([*parts, down_right[:, ::2, ::2] @ kernels["reduce/path_2/kernel"]], -1)
+    close(result, norm(joined, *weights[-4:]))
 
 
 @pytest.mark.parametrize("kind", ["factorized_reduction", "output_reduction", "output_projection", "stem_cifar"])
@@ -275,39 +268,34 @@ def test_stem_of_imagenet_is_not_padded():
 @pytest.mark.parametrize("kind", COMBINATIONS)
 def test_combination_gives_the_numbers_of_the_description(kind, rng):
     left, right = (rng.normal(-0.5, 1, (2, 4, 5, F)).astype("float32") for _ in "ab")
-    layer = Combination(kind, F, name="combine")
-    layer([left, right])
-    randomize(layer)
+    _, weights, result = built(Combination(kind, name="combine"), [left, right])
     total = (left + right).astype("float64")
     if kind == "concat":
-        (project,) = layer.parts
-        _, weights, _ = built(project, np.concatenate([left, right], -1))
         wanted = expected("conv_1x1", np.concatenate([left, right], -1).astype("float64"), weights, 1)
     elif kind == "add":
         wanted = total
     else:
         axes = {"add_layer_norm": (1, 2, 3), "add_instance_norm": (1, 2)}[kind]
-        gamma, beta = (array(weight) for weight in layer.weights)
-        wanted = norm(total, gamma, beta, total.mean(axes, keepdims=True), total.var(axes, keepdims=True))
-    close(array(layer([left, right])), wanted)
+        wanted = norm(total, *weights, total.mean(axes, keepdims=True), total.var(axes, keepdims=True))
+    close(result, wanted)
 
 
 @pytest.mark.parametrize("kind", COMBINATIONS)
 def test_combination_passes_every_check(kind, rng):
     inputs = [rng.normal(0, 1, (2, 4, 5, F)).astype("float32") for _ in "ab"]
-    check(lambda dtype: Combination(kind, F, name="combine", dtype=dtype), inputs)
+    check(lambda dtype: Combination(kind, name="combine", dtype=dtype), inputs)
 
 
 def test_bounded_addition():
     fives = np.full((1, 2, 2, F), 5, "float32")
-    bounded = Combination("add", F, options={"bounded_activations": True})
+    bounded = Combination("add", options={"bounded_activations": True})
     assert (array(bounded([fives, fives])) == 6).all() and (array(bounded([-fives, fives * 0])) == 0).all()
-    assert (array(Combination("add", F)([fives, fives])) == 10).all()
+    assert (array(Combination("add")([fives, fives])) == 10).all()
 
 
 def test_unknown_combination():
     with pytest.raises(ValueError, match="`kind` must be one of add, .*Received: 'multiply'"):
-        Combination("multiply", F)
+        Combination("multiply")
 
 
 # --- what all operations share ---
@@ -316,7 +304,7 @@ def test_unknown_combination():
 def test_kernels_start_with_the_variance_of_their_fan_out():
     layer = Operation("conv_3x3", 256)
     layer.build((None, 8, 8, 16))
-    kernel = array(layer.parts[1].kernel)
+    kernel = array(layer.named_weights()["conv/kernel"])
     assert abs(kernel.std() / np.sqrt(2 / (9 * 256)) - 1) < 0.03
     # Truncated at two standard deviations of the normal distribution that is cut.
     assert np.abs(kernel).max() <= 2 * np.sqrt(2 / (9 * 256)) / 0.8796 * 1.001
@@ -326,8 +314,8 @@ def test_options_reach_the_parts():
     options = {"batch_norm_momentum": 0.5, "batch_norm_epsilon": 0.25, "weight_decay": 0.1}
     layer = Operation("sep_conv_3x3", F, options=options)
     layer.build((None, 4, 4, F))
-    norms = [part for part in layer.parts if isinstance(part, keras.layers.BatchNormalization)]
-    assert [(part.momentum, part.epsilon) for part in norms] == [(0.5, 0.25)] * 2
+    norms = [step.primitive for step in layer.program.steps if step.primitive.kind == "norm"]
+    assert [(norm.momentum, norm.epsilon) for norm in norms] == [(0.5, 0.25)] * 2
     squares = sum((array(w) ** 2).sum() for w in layer.weights if w.name.endswith("kernel"))
     np.testing.assert_allclose(float(sum(layer.losses)), 0.05 * squares, rtol=1e-5)
 

@@ -41,8 +41,13 @@ def cells(draw):
         operations = st.tuples(st.sampled_from(OPERATIONS), st.sampled_from(OPERATIONS))
         blocks.append(Block(draw(st.tuples(state, state)), draw(operations), draw(st.sampled_from(COMBINATIONS))))
     states = draw(st.permutations(range(inputs + len(blocks))))
-    count = draw(st.integers(1, len(states))) if inputs == 2 else inputs
-    return CellGenotype(tuple(blocks), tuple(states[:count]), inputs)
+    if inputs == 2:
+        return CellGenotype(tuple(blocks), tuple(states[: draw(st.integers(1, len(states)))]), inputs)
+    # A cell of many states has to use each of them.
+    unused = [state for state in range(inputs) if state not in blocks[-1].inputs]
+    others = [state for state in states if state not in unused and state != inputs + len(blocks) - 1]
+    concat = [*unused, inputs + len(blocks) - 1, *others][:inputs]
+    return CellGenotype(tuple(blocks), tuple(concat), inputs)
 
 
 class Picture:
@@ -269,8 +274,8 @@ def test_labels_tooltips_and_colours():
 
 
 def test_states_passed_on_one_by_one():
-    blocks = tuple(Block((i, i), ("identity", "identity")) for i in (3, 2, 1, 0))
-    picture = Picture(cell_svg(CellGenotype(blocks, (7, 4, 0, 5), inputs=4)))
+    blocks = tuple(Block((i, i), ("identity", "identity")) for i in (3, 2, 5, 0))
+    picture = Picture(cell_svg(CellGenotype(blocks, (7, 4, 1, 6), inputs=4)))
     assert faults(picture) == []
     assert (0, "concat") not in picture.boxes
     lefts = [picture.boxes[0, f"output {place}"][0] for place in range(4)]

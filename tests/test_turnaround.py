@@ -13,9 +13,7 @@ from random_genotypes import random_genotype
 from nasnet_keras.descent import Optimizer
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.network import NASNet, multiply_adds
-from nasnet_keras.plan import model_variables, plan
-from nasnet_keras.program import initial_weights
-from nasnet_keras.program import multiply_adds as planned_multiply_adds
+from nasnet_keras.plan import plan
 from nasnet_keras.turnaround import Child
 
 SHAPE = (8, 8, 3)
@@ -52,7 +50,7 @@ def assert_same(genotype, rng, **network):
     """Logits, loss, gradients and moving statistics agree to 1e-4 of their size."""
     child, model = pair(genotype, rng, **network)
     images, labels = batch(rng, network.get("input_shape", SHAPE))
-    variables = model_variables(model, child.program)
+    variables = child.variables(model)
     np.testing.assert_allclose(child.logits(images), model(images, training=False), rtol=1e-4, atol=1e-4)
     with tf.GradientTape() as tape:
         losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True), from_logits=True)
@@ -192,9 +190,10 @@ def test_weights_go_to_the_ordinary_network_and_back():
     assert sum(weight.size for weight in child.program.weights) == model.count_params()
 
 
-def test_initial_weights_are_spread_as_the_initialisers_spread_them():
+def test_initial_weights_are_spread_as_the_initialisers_spread_them(rng):
     weights = plan("nasnet_a", repeats=1, filters=32, stem="cifar").weights
-    for value, weight in zip(initial_weights(weights, 0), weights, strict=True):
+    for weight in weights:
+        value = weight.initial_value(rng)
         if weight.fan_out is None:
             assert (value == weight.fill).all()
         elif weight.size > 5000:
@@ -207,9 +206,7 @@ def test_initial_weights_are_spread_as_the_initialisers_spread_them():
 def test_the_plan_knows_the_multiply_adds_of_the_network():
     for arguments in (TINY, {**TINY, "stem": "imagenet", "input_shape": (33, 35, 3)}):
         program = plan("nasnet_a", **arguments)
-        assert planned_multiply_adds(program, *arguments["input_shape"][:2]) == multiply_adds(
-            NASNet("nasnet_a", **arguments)
-        )
+        assert program.multiply_adds(arguments["input_shape"][:2]) == multiply_adds(NASNet("nasnet_a", **arguments))
 
 
 def test_memory_stays_flat(rng):

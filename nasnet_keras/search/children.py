@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nasnet_keras import program, recipes, training
+from nasnet_keras import recipes, training
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 
@@ -157,7 +157,7 @@ def sizes(child, data):
     """`parameters` and `multiply_adds` of a `turnaround.Child`."""
     return {
         "parameters": sum(weight.size for weight in child.program.weights),
-        "multiply_adds": program.multiply_adds(child.program, *data.image_shape[:2]),
+        "multiply_adds": child.program.multiply_adds(data.image_shape[:2]),
     }
 
 
