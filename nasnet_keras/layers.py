@@ -4,6 +4,7 @@ A cell is one layer, not the three hundred that its primitives would be: a Keras
 millisecond to make and as much to call, which is most of what a small network's first step takes.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import keras
@@ -53,16 +54,19 @@ class ProgramLayer(keras.layers.Layer):
         # Keras' L2 multiplies the plain sum of squares, hence the half.
         regularizer = keras.regularizers.L2(decay / 2) if decay else None
         # A default seed of Keras', which `keras.utils.set_random_seed` decides on.
-        generator = np.random.Generator(np.random.SFC64(keras.initializers.RandomNormal().seed))
-        self.own = [self._variable(weight, generator, regularizer) for weight in self.program.weights]
+        seeds = np.random.SeedSequence(keras.initializers.RandomNormal().seed).spawn(len(self.program.weights))
+        with ThreadPoolExecutor() as pool:  # numbers are drawn while variables are made
+            values = pool.map(_initial_value, self.program.weights, seeds)
+            pairs = zip(self.program.weights, values, strict=True)
+            self.own = [self._variable(weight, value, regularizer) for weight, value in pairs]
 
-    def _variable(self, weight, generator, regularizer):
+    def _variable(self, weight, value, regularizer):
         *scopes, name = weight.name.split("/")
         with ExitStack() as stack:
             for scope in scopes:
                 stack.enter_context(keras.name_scope(scope))
             variable = keras.Variable(
-                lambda shape, dtype: weight.initial_value(generator),
+                lambda shape, dtype: value,
                 shape=weight.shape,
                 dtype=self.variable_dtype,
                 trainable=weight.trainable,
@@ -107,6 +111,10 @@ class ProgramLayer(keras.layers.Layer):
         """The constructor's arguments."""
         options = self.options
         return {**super().get_config(), "options": options.to_dict() if isinstance(options, Options) else options}
+
+
+def _initial_value(weight, seed):
+    return weight.initial_value(np.random.Generator(np.random.SFC64(seed)))
 
 
 def named_weights(model):

@@ -43,7 +43,7 @@ def test_search_is_a_function_and_a_package():
         "import nasnet_keras, keras",
         "import keras, nasnet_keras",
         "from nasnet_keras import load_data; import keras",
-        "from nasnet_keras.layers import DropPath; import keras, nasnet_keras.network",
+        "from nasnet_keras.drop_path import DropPath; import keras, nasnet_keras.network",
     ],
 )
 def test_saved_models_load_whatever_is_imported_first(imports, tmp_path):
