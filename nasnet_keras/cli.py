@@ -112,6 +112,8 @@ def parser():
     train.add_argument("--recipe", default="scans", help="scans, cifar, imagenet or micro")
     train.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     train.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
+    train.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    train.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
     train.add_argument("--drop-path", type=float, default=0.0, help="rate of the last cell at the end of the schedule")
     train.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
     train.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")

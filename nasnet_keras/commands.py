@@ -70,7 +70,8 @@ def run_search(options):
 def run_train(options):
     """Train a network of a genotype and leave it as a model directory."""
     genotype = load_genotype(options.genotype)
-    recipe = recipes.recipe(options.recipe, batch_size=options.batch_size, learning_rate=options.learning_rate)
+    fields = ("batch_size", "learning_rate", "cutout", "moving_average")
+    recipe = recipes.recipe(options.recipe, **{field: getattr(options, field) for field in fields})
     data = _load(options)
     directory = Path(options.directory)
     training.seed_everything(options.seed)

@@ -47,6 +47,10 @@ class Recipe:
             raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer above 0. Received: {self.batch_size!r}")
+        if type(self.cutout) is not int or self.cutout < 0:
+            raise ValueError(f"`cutout` must be an integer from 0. Received: {self.cutout!r}")
+        if self.moving_average is not None and not 0 < self.moving_average < 1:
+            raise ValueError(f"`moving_average` must be above 0 and below 1. Received: {self.moving_average!r}")
         if self.optimizer not in ("sgd", "rmsprop") or self.schedule not in ("cosine", "exponential"):
             raise ValueError(
                 "`optimizer` must be 'sgd' or 'rmsprop' and `schedule` 'cosine' or 'exponential'. "
@@ -97,13 +101,16 @@ def compile_model(model, recipe, steps, epochs):
     else:
         optimizer = keras.optimizers.SGD(rate, momentum=recipe.momentum, **shared)
     loss = SmoothedCrossentropy(recipe.label_smoothing)
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if isinstance(model.output, dict):
         losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing)}
         weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
-        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": ["accuracy"]}}
+        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
     else:
-        arguments = {"loss": loss, "metrics": ["accuracy"]}
+        arguments = {"loss": loss, "metrics": [accuracy]}
     model.compile(optimizer, jit_compile=_on_accelerator(), **arguments)
+    # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
+    optimizer.build(model.trainable_variables)
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
