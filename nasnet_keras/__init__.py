@@ -23,6 +23,7 @@ _HOME = {
     "data": "Batches Data load_data read_image",
     "recipes": "RECIPES Recipe",
     "training": "ScheduledDropPath",
+    "export": "export_saved_model",
     "plot": "cell_svg genotype_svg",
     "report": "search_report",
     "search.space": "SearchSpace",

@@ -235,11 +235,13 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
     if type(top) is not int or top < 1:
         raise ValueError(f"`top` must be an integer above 0. Received: {top!r}")
-    if class_names is None:
-        classes = [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]
-    else:
-        classes = list(enumerate(class_names))
+    classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
     if len(classes) != preds.shape[1]:
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [[(*classes[index], float(row[index])) for index in order] for row, order in zip(preds, best, strict=True)]
+
+
+def imagenet_classes():
+    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
+    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]

@@ -124,6 +124,18 @@ def run_predict(options):
     _finish(options, {"model": options.model, "predictions": results})
 
 
+def run_export(options):
+    """Write a SavedModel with its class names and preprocessing inside."""
+    from nasnet_keras.export import export_saved_model
+
+    model = load_model(options.model)
+    settings = {"version": options.version, "top": options.top, "image_dtype": options.image_dtype}
+    path = export_saved_model(model, options.output, **settings)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print(f"{path}: {size / 1e6:.1f} MB, read back and compared with the network")
+    _finish(options, {"output": str(path), "bytes": size})
+
+
 def run_plot(options):
     """Write both cells of a genotype as one SVG."""
     genotype = load_genotype(options.genotype)

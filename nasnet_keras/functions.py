@@ -91,6 +91,10 @@ def _dense(what, inputs, weights, run):
     return ops.add(ops.matmul(ops.cast(inputs[0], "float32"), weights[0]), weights[1])
 
 
+def _bias(what, inputs, weights, run):
+    return ops.add(inputs[0], weights[0])
+
+
 def _conv(what, inputs, weights, run):
     x, kernel = inputs[0], ops.cast(weights[0], inputs[0].dtype)
     return ops.conv(x, kernel, what.strides, what.padding.lower(), "channels_last", what.dilation)
@@ -164,6 +168,7 @@ FUNCTIONS = {
     "concat": _concat,
     "mean": _mean,
     "dense": _dense,
+    "bias": _bias,
     "conv": _conv,
     "dilated_conv": _conv,
     "depthwise": _depthwise,

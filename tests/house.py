@@ -63,6 +63,8 @@ data                    | keras, tensorflow   | images, augmentation, splits, so
 recipes                 | keras               | nothing
 training                | keras               | above, -genotype
 transfer                | keras               | above
+folding                 | no framework        | above
+serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
 serve                   | keras, tensorflow   | above
 layering                | standard library    | genotype

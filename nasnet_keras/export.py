@@ -1,0 +1,195 @@
+"""A network as a SavedModel that TF Serving takes as it is: images in, names of classes out."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nasnet_keras.applications import imagenet_classes
+from nasnet_keras.body import STEMS
+from nasnet_keras.folding import inference_program
+from nasnet_keras.functions import Run, compute
+from nasnet_keras.serving_files import batching_params, models_config, write_warmup
+
+TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
+MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not
+
+
+def export_saved_model(model, path, version=None, *, class_names=None, top=5, image_dtype="float32", name=None):
+    """Write `path/<version>/`, a SavedModel with two signatures, and what TF Serving wants beside it.
+
+    `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
+    [batch], encoded JPEG, PNG, GIF or BMP files of any size, of which the largest centred part of the right
+    proportions is used. Both give `probabilities` [batch, classes], `top_classes` and `top_scores` [batch, k], the best
+    first. Preprocessing and class names are inside, batch norms are folded into the convolutions. The version
+    appears in one step, after it was read back and has given the network's own numbers for another batch.
+
+    Args:
+        model: a `NASNet` with its classifier.
+        path: the model's folder; its last name is the model's name for TF Serving.
+        version: an integer above 0; None for the next free one.
+        class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
+        top: k, or the number of classes if that is less.
+        image_dtype: `"float32"` or `"uint8"`, the type of `image`.
+        name: the model's name in `models.config` and in the warm-up requests; by default the folder's.
+
+    Returns:
+        The path of the version.
+
+    Raises:
+        ValueError: an argument out of range, a version that exists, a network that cannot be exported.
+        RuntimeError: what was written does not compute what the network computes; nothing is left behind.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`export_saved_model` needs Keras on TensorFlow: save the model and set KERAS_BACKEND=tensorflow. "
+            f"Received: {keras.backend.backend()!r}"
+        )
+    path = Path(path)
+    if image_dtype not in ("float32", "uint8"):
+        raise ValueError(f"`image_dtype` must be 'float32' or 'uint8'. Received: {image_dtype!r}")
+    if type(top) is not int or top < 1:
+        raise ValueError(f"`top` must be an integer above 0. Received: {top!r}")
+    version = _free_version(path, version)
+    served = Served(model, class_names, top, image_dtype)
+    path.mkdir(parents=True, exist_ok=True)
+    name = name or path.resolve().name
+    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path))
+    try:
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(served, str(temporary), signatures=served.signatures(), options=options)
+        extra = temporary / "assets.extra"
+        extra.mkdir()
+        write_warmup(extra / "tf_serving_warmup_requests", name, served.examples())
+        _verify(model, served, temporary)
+        temporary.chmod(0o755)
+        os.rename(temporary, path / str(version))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    (path / "batching_params.pbtxt").write_text(batching_params(), encoding="utf-8")
+    (path / "models.config").write_text(models_config(name, f"/models/{name}"), encoding="utf-8")
+    return path / str(version)
+
+
+class Served(tf.Module):
+    """What is exported: the folded network, its weights constants, behind the two signatures."""
+
+    def __init__(self, model, class_names, top, image_dtype):
+        super().__init__()
+        program, weights = inference_program(model)
+        *sides, self.channels = model.input.shape[1:]
+        config = model.get_config()
+        self.sides = tuple(sides)
+        self.size = tuple(side or STEMS[config["stem"]][0] for side in sides)  # that of decoded images
+        self.image_dtype = image_dtype
+        activation = keras.activations.get(config["classifier_activation"])
+        last = program.steps[-1].result.number
+
+        def logits(images):
+            values = compute(program, [images], [tf.constant(weight) for weight in weights], Run())
+            return values[last]
+
+        spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
+        self.logits = tf.function(logits, input_signature=[spec], autograph=False)
+        # A network that ends in logits serves probabilities all the same.
+        self.activation = tf.nn.softmax if config["classifier_activation"] is None else activation
+        names = _class_names(model, class_names, program.steps[-1].result.channels)
+        top = min(top, len(names))
+
+        def outputs(pixels):
+            scores = self.activation(self.logits(pixels / 127.5 - 1.0))
+            best, indices = tf.math.top_k(scores, top)
+            return {"probabilities": scores, "top_classes": tf.gather(tf.constant(names), indices), "top_scores": best}
+
+        self._outputs = outputs
+
+    def signatures(self):
+        """{name: concrete function} of the contract's two signatures."""
+        image = tf.TensorSpec((None, *self.sides, self.channels), self.image_dtype, name="image")
+        encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+
+        @tf.function(input_signature=[image], autograph=False)
+        def serving_default(image):
+            return self._outputs(tf.cast(image, tf.float32))
+
+        @tf.function(input_signature=[encoded], autograph=False)
+        def image_bytes(image_bytes):
+            shape = tf.TensorSpec((*self.size, self.channels), tf.float32)
+            return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=shape))
+
+        return {"serving_default": serving_default, "image_bytes": image_bytes}
+
+    def _decoded(self, content):
+        """One encoded image as pixels: the largest centred part of the wanted proportions, resized."""
+        image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
+        height, width = self.size
+        shape = tf.cast(tf.shape(image)[:2], tf.float32)
+        part = tf.cast(tf.round(tf.minimum(shape, tf.reverse(shape, [0]) * [height / width, width / height])), tf.int32)
+        part = tf.maximum(part, 1)
+        top, left = tf.unstack((tf.shape(image)[:2] - part) // 2)
+        image = tf.image.crop_to_bounding_box(image, top, left, part[0], part[1])
+        image = tf.image.resize(image, self.size, antialias=True)
+        return tf.ensure_shape(image, (height, width, self.channels))
+
+    def examples(self):
+        """(signature, inputs) pairs: a request for each signature, as warm-up and as a first test."""
+        pixels = np.random.default_rng(0).integers(0, 256, (1, *self.size, self.channels), dtype=np.uint8)
+        encoded = tf.io.encode_png(pixels[0]).numpy()
+        yield "serving_default", {"image": pixels.astype(self.image_dtype)}
+        yield "image_bytes", {"image_bytes": [encoded]}
+
+
+def _verify(model, served, folder):
+    """Read the SavedModel back and compare it with the network, on a batch of another size than the warm-up's."""
+    loaded = tf.saved_model.load(str(folder))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *served.size, served.channels), dtype=np.uint8)
+    scaled = pixels / np.float32(127.5) - np.float32(1)
+    raw = model.get_config()["include_preprocessing"]
+    logits = keras.Model(model.input, model.get_layer("logits").output)
+    logits = np.asarray(logits(pixels.astype("float32") if raw else scaled, training=False))
+    tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
+    # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
+    _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
+    encoded = [tf.io.encode_png(image).numpy() for image in pixels]
+    results = {
+        "serving_default": loaded.signatures["serving_default"](image=tf.constant(pixels.astype(served.image_dtype))),
+        "image_bytes": loaded.signatures["image_bytes"](image_bytes=tf.constant(encoded)),
+    }
+    expected = np.asarray(served.activation(tf.constant(logits)))
+    for signature, result in results.items():
+        _compare(f"`{signature}`", result["probabilities"], expected, 10 * tolerance)
+
+
+def _compare(what, result, expected, tolerance):
+    difference = np.abs(np.asarray(result) - expected).max()
+    if not difference <= tolerance:
+        raise RuntimeError(
+            f"the export's {what} differ from the network's by {difference:.2g}, and at most {tolerance:.2g} is "
+            "rounding, so nothing was written"
+        )
+
+
+def _class_names(model, class_names, count):
+    numbers = [str(index) for index in range(count)]
+    imagenet = [name for _, name in imagenet_classes()]
+    known = imagenet if count == len(imagenet) else numbers
+    names = class_names or model.class_names or known
+    if len(names) != count:
+        raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
+    return [str(name) for name in names]
+
+
+def _free_version(path, version):
+    taken = [int(child.name) for child in path.iterdir() if child.name.isdigit()] if path.is_dir() else []
+    if version is None:
+        return max(taken, default=0) + 1
+    if type(version) is not int or version < 1:
+        raise ValueError(f"`version` must be an integer above 0, or None. Received: {version!r}")
+    if version in taken:
+        raise ValueError(f"`version` {version} of {path} exists already. Leave it out to get the next free one")
+    return version

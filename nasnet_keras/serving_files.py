@@ -1,0 +1,73 @@
+"""The small files that TF Serving reads beside a SavedModel.
+
+The warm-up file is a TFRecord of `PredictionLog` messages (tensorflow_serving/apis/prediction_log.proto). The few
+fields of it are written here by hand: its Python package would bring a second TensorFlow.
+"""
+
+import tensorflow as tf
+
+BATCHING = """max_batch_size {{ value: {size} }}
+batch_timeout_micros {{ value: 0 }}
+max_enqueued_batches {{ value: 100 }}
+num_batch_threads {{ value: {threads} }}
+"""
+MODELS = """model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "{base_path}"
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+
+
+def write_warmup(path, name, requests):
+    """Write the requests that TF Serving sends to a model before it calls it ready.
+
+    Args:
+        path: `…/assets.extra/tf_serving_warmup_requests`.
+        name: the model's name.
+        requests: (signature, {input: array or list of bytes}) pairs.
+    """
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            writer.write(prediction_log(name, signature, inputs))
+
+
+def prediction_log(name, signature, inputs):
+    """One `PredictionLog` with a `PredictRequest`, as bytes.
+
+    Args:
+        name: the model's name.
+        signature: the signature's name.
+        inputs: `{input: array or list of bytes}`.
+    """
+    spec = _field(1, name.encode()) + _field(3, signature.encode())
+    request = _field(1, spec)
+    for key, value in inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        request += _field(2, _field(1, key.encode()) + _field(2, tensor))
+    return _field(6, _field(1, request))  # PredictionLog.predict_log, PredictLog.request
+
+
+def batching_params(size=32, threads=2):
+    """The text of `batching_params.pbtxt`: batches form while others run; a lone request never waits."""
+    return BATCHING.format(size=size, threads=threads)
+
+
+def models_config(name, base_path):
+    """The text of `models.config` for one model."""
+    return MODELS.format(name=name, base_path=base_path)
+
+
+def _field(number, content):
+    """A length-delimited field of the protocol-buffer wire format."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value):
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes(parts) + bytes([value])
