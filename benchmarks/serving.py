@@ -4,7 +4,7 @@
 
 Both networks have the same weights, random batch norms included, and are exported in this process; each SavedModel
 is then loaded in processes of its own, in turn, which time loading, the first answer, and the median of the
-following ones for batches of 1, 8 and 32. The last lines compare with the machine's single-precision peak, measured by a
+following ones for batches of 1, 8 and 32. The last lines compare with the machine's peak, that of a
 large matrix product.
 """
 
@@ -42,9 +42,8 @@ def export(name, directory):
                 variable.assign(generator.uniform(low, high, variable.shape))
     file = str(directory / "theirs.h5")
     theirs.save_weights(file.replace(".h5", ".weights.h5"))
-    from keras.src.legacy.saving import legacy_h5_format
-
     import h5py
+    from keras.src.legacy.saving import legacy_h5_format
 
     with h5py.File(file, "w") as opened:
         legacy_h5_format.save_weights_to_hdf5_group(opened, theirs)
