@@ -24,6 +24,7 @@ _HOME = {
     "recipes": "RECIPES Recipe",
     "training": "ScheduledDropPath",
     "export": "export_saved_model",
+    "targets": "export_target",
     "plot": "cell_svg genotype_svg",
     "report": "search_report",
     "search.space": "SearchSpace",

@@ -130,9 +130,15 @@ def parser():
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     predict.add_argument("--top", type=int, default=5, help="classes named for each image")
 
-    export = command("export", "write a SavedModel for TF Serving", "export --model net --output served/net")
+    export = command(
+        "export", "write a SavedModel for TF Serving, or another format", "export --model net --output served/net"
+    )
     export.add_argument("--model", required=True, help="a directory that `train` wrote, or a name of the zoo")
     export.add_argument("--output", required=True, metavar="DIR", help="the model's folder; versions go below it")
+    export.add_argument("--format", choices=("saved_model", "onnx", "litert", "openvino"), default="saved_model")
+    export.add_argument(
+        "--calibration", metavar="DATA", help="images that litert's int8 is measured on (default: float32)"
+    )
     export.add_argument("--version", type=int, help="an integer that is not there yet (default: the next free one)")
     export.add_argument("--top", type=int, default=5, help="classes named in an answer")
     export.add_argument("--image-dtype", choices=("float32", "uint8"), default="float32", help="type of raw pixels")

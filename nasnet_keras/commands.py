@@ -67,6 +67,9 @@ def run_search(options):
     _finish(options, figures)
 
 
+CALIBRATION = 200  # images
+
+
 def run_train(options):
     """Train a network of a genotype and leave it as a model directory."""
     genotype = load_genotype(options.genotype)
@@ -125,14 +128,23 @@ def run_predict(options):
 
 
 def run_export(options):
-    """Write a SavedModel with its class names and preprocessing inside."""
-    from nasnet_keras.export import export_saved_model
-
+    """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     model = load_model(options.model)
-    settings = {"version": options.version, "top": options.top, "image_dtype": options.image_dtype}
-    path = export_saved_model(model, options.output, **settings)
+    if options.format == "saved_model":
+        from nasnet_keras.export import export_saved_model
+
+        settings = {"version": options.version, "top": options.top, "image_dtype": options.image_dtype}
+        path = export_saved_model(model, options.output, **settings)
+    else:
+        from nasnet_keras.targets import export_target
+
+        images = None
+        if options.calibration:
+            size = tuple(model.input_shape[1:3])
+            images = load_data(options.calibration, image_size=size, limit=CALIBRATION).train.images[:]
+        path = export_target(model, options.output, options.format, calibration=images)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    print(f"{path}: {size / 1e6:.1f} MB, read back and compared with the network")
+    print(f"{path}: {size / 1e6:.1f} MB, run and compared with the network")
     _finish(options, {"output": str(path), "bytes": size})
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -56,21 +57,21 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
         raise ValueError(f"`top` must be an integer above 0. Received: {top!r}")
     version = _free_version(path, version)
     served = Served(model, class_names, top, image_dtype)
-    path.mkdir(parents=True, exist_ok=True)
     name = name or path.resolve().name
-    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path))
-    try:
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(served, str(temporary), signatures=served.signatures(), options=options)
-        extra = temporary / "assets.extra"
+    path.mkdir(parents=True, exist_ok=True)
+    with new_folder(path / str(version)) as folder:
+        tf.saved_model.save(served, str(folder), signatures=served.signatures())
+        extra = folder / "assets.extra"
         extra.mkdir()
         write_warmup(extra / "tf_serving_warmup_requests", name, served.examples())
-        _verify(model, served, temporary)
-        temporary.chmod(0o755)
-        os.rename(temporary, path / str(version))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        signatures = tf.saved_model.load(str(folder)).signatures
+        runs = {
+            "serving_default": lambda pixels: signatures["serving_default"](image=tf.constant(pixels, image_dtype)),
+            "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
+        }
+        check_export(
+            model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
+        )
     (path / "batching_params.pbtxt").write_text(batching_params(), encoding="utf-8")
     (path / "models.config").write_text(models_config(name, f"/models/{name}"), encoding="utf-8")
     return path / str(version)
@@ -98,13 +99,17 @@ class Served(tf.Module):
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
         self.activation = tf.nn.softmax if config["classifier_activation"] is None else activation
-        names = _class_names(model, class_names, program.steps[-1].result.channels)
-        top = min(top, len(names))
+        self.names = _class_names(model, class_names, program.steps[-1].result.channels)
+        top = min(top, len(self.names))
 
         def outputs(pixels):
             scores = self.activation(self.logits(pixels / 127.5 - 1.0))
             best, indices = tf.math.top_k(scores, top)
-            return {"probabilities": scores, "top_classes": tf.gather(tf.constant(names), indices), "top_scores": best}
+            return {
+                "probabilities": scores,
+                "top_classes": tf.gather(tf.constant(self.names), indices),
+                "top_scores": best,
+            }
 
         self._outputs = outputs
 
@@ -124,6 +129,16 @@ class Served(tf.Module):
 
         return {"serving_default": serving_default, "image_bytes": image_bytes}
 
+    def function(self):
+        """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
+        image = tf.TensorSpec((None, *self.sides, self.channels), tf.float32, name="image")
+
+        @tf.function(input_signature=[image], autograph=False)
+        def function(image):
+            return {"probabilities": self.activation(self.logits(image / 127.5 - 1.0))}
+
+        return function
+
     def _decoded(self, content):
         """One encoded image as pixels: the largest centred part of the wanted proportions, resized."""
         image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
@@ -139,30 +154,55 @@ class Served(tf.Module):
     def examples(self):
         """(signature, inputs) pairs: a request for each signature, as warm-up and as a first test."""
         pixels = np.random.default_rng(0).integers(0, 256, (1, *self.size, self.channels), dtype=np.uint8)
-        encoded = tf.io.encode_png(pixels[0]).numpy()
         yield "serving_default", {"image": pixels.astype(self.image_dtype)}
-        yield "image_bytes", {"image_bytes": [encoded]}
+        yield "image_bytes", {"image_bytes": _encoded(pixels)}
 
 
-def _verify(model, served, folder):
-    """Read the SavedModel back and compare it with the network, on a batch of another size than the warm-up's."""
-    loaded = tf.saved_model.load(str(folder))
-    pixels = np.random.default_rng(1).integers(0, 256, (3, *served.size, served.channels), dtype=np.uint8)
+@contextmanager
+def new_folder(path):
+    """A temporary folder that becomes `path` in one step, or vanishes when the block fails."""
+    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def check_export(model, served, runs, quantized=None):
+    """Compare what was written with the network, on a batch of another size than the warm-up's.
+
+    Args:
+        model: the network.
+        served: its `Served`.
+        runs: {name: function from pixels in 0–255, float32, to probabilities}.
+        quantized: greatest mean difference of a probability for an export in int8; None for one in float32.
+
+    Raises:
+        RuntimeError: they differ by more than rounding.
+    """
+    shape = (3, *served.size, served.channels)
+    pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
     scaled = pixels / np.float32(127.5) - np.float32(1)
-    raw = model.get_config()["include_preprocessing"]
-    logits = keras.Model(model.input, model.get_layer("logits").output)
-    logits = np.asarray(logits(pixels.astype("float32") if raw else scaled, training=False))
+    inside = model.get_config()["include_preprocessing"]
+    network = keras.Model(model.input, model.get_layer("logits").output)
+    logits = np.asarray(network(pixels if inside else scaled, training=False))
     tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
     # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
     _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
-    encoded = [tf.io.encode_png(image).numpy() for image in pixels]
-    results = {
-        "serving_default": loaded.signatures["serving_default"](image=tf.constant(pixels.astype(served.image_dtype))),
-        "image_bytes": loaded.signatures["image_bytes"](image_bytes=tf.constant(encoded)),
-    }
     expected = np.asarray(served.activation(tf.constant(logits)))
-    for signature, result in results.items():
-        _compare(f"`{signature}`", result["probabilities"], expected, 10 * tolerance)
+    for name, run in runs.items():
+        result = np.asarray(run(pixels))
+        if quantized is None:
+            _compare(f"`{name}`", result, expected, 10 * tolerance)
+        elif not np.abs(result - expected).mean() <= quantized:
+            raise RuntimeError(f"`{name}` in int8 is too far from the network: give more, and typical, images")
+
+
+def _encoded(pixels):
+    return [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in pixels]
 
 
 def _compare(what, result, expected, tolerance):

@@ -66,6 +66,7 @@ transfer                | keras               | above
 folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
+targets                 | tensorflow          | above
 serve                   | keras, tensorflow   | above
 layering                | standard library    | genotype
 layout                  | standard library    | genotype, layering

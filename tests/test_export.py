@@ -1,5 +1,6 @@
 """Folding and export: the same function, in the form that TF Serving takes, or nothing at all."""
 
+import importlib.util
 import random
 
 import keras
@@ -17,6 +18,7 @@ from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
 from nasnet_keras.network import NASNet
 from nasnet_keras.serving_files import prediction_log
+from nasnet_keras.targets import export_target
 
 NAMES = ("ant", "bee", "cat")
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}
@@ -183,3 +185,43 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
 
 def test_the_package_exports_it():
     assert nasnet_keras.export_saved_model is export_saved_model
+
+
+# --- other runtimes ---
+
+
+@pytest.mark.parametrize(
+    ("target", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")]
+)
+def test_other_runtimes_give_the_same_numbers(target, package, tmp_path):
+    """`export_target` itself runs what it wrote and raises where it differs."""
+    if importlib.util.find_spec(package) is None:
+        with pytest.raises(ValueError, match=rf"is not installed: pip install nasnet_keras\[{target}\]"):
+            export_target(trained(), tmp_path / "net", target)
+        assert list(tmp_path.iterdir()) == []
+        pytest.skip(f"{package} is not installed")
+    folder = export_target(trained("nasnet_a", input_shape=(9, 8, 3)), tmp_path / "net", target)
+    assert (folder / "classes.txt").read_text().split() == list(NAMES)
+    with pytest.raises(ValueError, match="`path` must not exist yet"):
+        export_target(trained(), folder, target)
+
+
+def test_litert_in_int8(tmp_path, rng):
+    pytest.importorskip("ai_edge_litert")
+    images = rng.integers(0, 256, (16, 8, 8, 3))
+    model = trained("nasnet_a", filters=8)
+    sizes = []
+    for name, calibration in (("float", None), ("int8", images)):
+        folder = export_target(model, tmp_path / name, "litert", calibration=calibration)
+        sizes.append((folder / "model.tflite").stat().st_size)
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_bad_arguments_of_another_runtime(tmp_path):
+    for arguments, name in (
+        ({"target": "caffe"}, "target"),
+        ({"target": "onnx", "calibration": np.zeros((1, 8, 8, 3))}, "calibration"),
+        ({"target": "litert", "calibration": np.zeros((1, 9, 8, 3))}, "calibration"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            export_target(trained(), tmp_path / "net", **arguments)
