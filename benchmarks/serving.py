@@ -23,7 +23,7 @@ SIZES = {"NASNetMobile": 224, "NASNetLarge": 331}
 
 
 def export(name, directory):
-    """{"ours": seconds, "theirs": seconds} of exporting the same network."""
+    """Our network, and {"ours": seconds, "theirs": seconds} of exporting the same network."""
     import keras
     import numpy as np
 
@@ -56,7 +56,7 @@ def export(name, directory):
     start = time.perf_counter()
     theirs.export(str(directory / "theirs"), verbose=False)
     seconds["theirs"] = time.perf_counter() - start
-    return seconds
+    return ours, seconds
 
 
 def serve(folder, size, runs):
@@ -87,6 +87,72 @@ def serve(folder, size, runs):
     print(json.dumps(results))
 
 
+def other_runtimes(model, folder, size, runs):
+    """One image through OpenVINO and LiteRT, ours and theirs in turn in this process; prints medians.
+
+    `model` is our network; theirs is converted from the SavedModel that it exported.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from nasnet_keras import export_target
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype("float32")
+    images = {"ours": pixels, "theirs": pixels / np.float32(127.5) - np.float32(1)}
+
+    def openvino():
+        import openvino
+
+        export_target(model, folder / "openvino", "openvino")
+        places = {"ours": folder / "openvino" / "model.xml", "theirs": folder / "theirs"}
+        hint = {"INFERENCE_PRECISION_HINT": "f32"}
+        return {
+            which: openvino.compile_model(
+                openvino.convert_model(str(place)) if place.is_dir() else str(place), "CPU", hint
+            )
+            for which, place in places.items()
+        }
+
+    def litert():
+        from ai_edge_litert.interpreter import Interpreter
+
+        export_target(model, folder / "litert", "litert")
+        contents = {
+            "ours": (folder / "litert" / "model.tflite").read_bytes(),
+            "theirs": tf.lite.TFLiteConverter.from_saved_model(str(folder / "theirs")).convert(),
+        }
+        calls = {}
+        for which, content in contents.items():
+            interpreter = Interpreter(model_content=content, num_threads=os.cpu_count())
+            place = interpreter.get_input_details()[0]["index"]
+            interpreter.resize_tensor_input(place, images[which].shape)
+            interpreter.allocate_tensors()
+
+            def call(data, interpreter=interpreter, place=place):
+                interpreter.set_tensor(place, data)
+                interpreter.invoke()
+
+            calls[which] = call
+        return calls
+
+    for name, prepare in (("OpenVINO", openvino), ("LiteRT", litert)):
+        try:
+            calls = prepare()
+        except (ImportError, ValueError) as error:
+            print(f"  {name}: {error}")
+            continue
+        times = {which: [] for which in calls}
+        for _ in range(runs + 3):
+            for which, call in calls.items():
+                start = time.perf_counter()
+                call(images[which])
+                times[which].append(time.perf_counter() - start)
+        one, other = (statistics.median(times[which][3:]) for which in ("ours", "theirs"))
+        print(
+            f"  {name}, one image: {one * 1e3:.1f} ms against {other * 1e3:.1f} ms, ratio {one / other:.2f}", flush=True
+        )
+
+
 def peak():
     """Single-precision multiply-adds a second of a large matrix product."""
     import tensorflow as tf
@@ -115,7 +181,7 @@ def main():
     for name in options.networks:
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
-            exported = export(name, folder)
+            model, exported = export(name, folder)
             rows = {"ours": [], "theirs": []}
             for _ in range(options.rounds):
                 for which, place in (("ours", folder / "ours" / "1"), ("theirs", folder / "theirs")):
@@ -130,22 +196,23 @@ def main():
                     ]
                     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                     rows[which].append(json.loads(output.splitlines()[-1]))
-        print(
-            f"{name}: export {exported['ours']:.1f} s against {exported['theirs']:.1f} s, "
-            f"ratio {exported['ours'] / exported['theirs']:.2f}"
-        )
-        for row in rows.values():
-            for one in row:
-                one["load and first"] = one["load"] + one["first"]
-        for key in ("load and first", "batch_1", "batch_8", "batch_32"):
-            one, other = (statistics.median(row[key] for row in rows[which]) for which in ("ours", "theirs"))
-            ratio = statistics.median(a[key] / b[key] for a, b in zip(*rows.values(), strict=True))
-            print(f"  {key}: {one * 1e3:.1f} ms against {other * 1e3:.1f} ms, ratio {ratio:.2f}", flush=True)
-        limit = counts[name] / peak()
-        median = statistics.median(row["batch_1"] for row in rows["ours"])
-        print(f"  arithmetic limit of one image {limit * 1e3:.1f} ms; ours takes {median / limit:.1f} times that")
-        pairs = zip(rows["ours"][0]["scores"], rows["theirs"][0]["scores"], strict=True)
-        print(f"  greatest difference of a probability: {max(abs(one - other) for one, other in pairs):.1e}")
+            print(
+                f"{name}: export {exported['ours']:.1f} s against {exported['theirs']:.1f} s, "
+                f"ratio {exported['ours'] / exported['theirs']:.2f}"
+            )
+            for row in rows.values():
+                for one in row:
+                    one["load and first"] = one["load"] + one["first"]
+            for key in ("load and first", "batch_1", "batch_8", "batch_32"):
+                one, other = (statistics.median(row[key] for row in rows[which]) for which in ("ours", "theirs"))
+                ratio = statistics.median(a[key] / b[key] for a, b in zip(*rows.values(), strict=True))
+                print(f"  {key}: {one * 1e3:.1f} ms against {other * 1e3:.1f} ms, ratio {ratio:.2f}", flush=True)
+            limit = counts[name] / peak()
+            median = statistics.median(row["batch_1"] for row in rows["ours"])
+            print(f"  arithmetic limit of one image {limit * 1e3:.1f} ms; ours takes {median / limit:.1f} times that")
+            pairs = zip(rows["ours"][0]["scores"], rows["theirs"][0]["scores"], strict=True)
+            print(f"  greatest difference of a probability: {max(abs(one - other) for one, other in pairs):.1e}")
+            other_runtimes(model, folder, SIZES[name], options.runs)
     return None
 
 
