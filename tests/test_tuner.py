@@ -13,6 +13,7 @@ import pytest
 from nasnet_keras import recipes, training
 from nasnet_keras.data import load_data
 from nasnet_keras.genotype import Genotype
+from nasnet_keras.recipes import RECIPES
 from nasnet_keras.search import children
 from nasnet_keras.search.children import ChildSettings, child_seed
 from nasnet_keras.search.controller import ControllerSettings
@@ -143,7 +144,7 @@ def test_a_child_that_really_diverges(digits, tmp_path, monkeypatch):
 def test_the_interpreted_child_and_the_compiled_one_agree(digits, monkeypatch):
     genotype = SPACE.decode(SPACE.random(np.random.default_rng(1)))
     one = CHILD.evaluate(genotype, digits, 1)
-    monkeypatch.setattr(children, "INTERPRETED_STEPS", 0)
+    monkeypatch.setattr(children.ChildSettings, "is_interpreted", lambda self: False)
     other = CHILD.evaluate(genotype, digits, 1)
     assert (one["parameters"], one["multiply_adds"]) == (other["parameters"], other["multiply_adds"])
     monkeypatch.undo()
@@ -205,3 +206,9 @@ def test_driving_kerastuner_oneself(digits, tmp_path):
 def test_children_have_sensible_settings(arguments, named):
     with pytest.raises(ValueError, match=f"`{named}`"):
         ChildSettings(**arguments)
+
+
+def test_a_recipe_beyond_plain_descent_trains_the_ordinary_network():
+    """A child that starts at once knows neither RMSProp nor smoothing: it would learn by another recipe."""
+    interpreted = {name: children.ChildSettings(recipe=name).is_interpreted() for name in RECIPES}
+    assert interpreted == {"micro": True, "scans": True, "cifar": True, "imagenet": False}

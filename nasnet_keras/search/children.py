@@ -10,10 +10,6 @@ from nasnet_keras import recipes, training
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 
-# A child's steps take about as long as the compiled network's, which begins ten or twenty seconds later. Beyond
-# this many, what the ordinary training brings (states to go on from, all recipes) is worth these seconds.
-INTERPRETED_STEPS = 2000
-
 
 @dataclass(frozen=True)
 class ChildSettings:
@@ -83,18 +79,24 @@ class ChildSettings:
         Raises:
             FloatingPointError: the loss or the reward is not finite.
         """
-        if not self.is_interpreted(data, self.epochs):
+        if not self.is_interpreted():
             return self._compiled(genotype, data, seed)
         child = self.train_interpreted(genotype, data, seed, self.epochs)
         return {"reward": training.reward(accuracy(child, data.validation)), **sizes(child, data)}
 
-    def is_interpreted(self, data, epochs):
-        """Whether a training of this length is better off with a `turnaround.Child`, which starts at once.
+    def is_interpreted(self):
+        """Whether these children train as a `turnaround.Child`: at once, and with the same result every time.
 
-        Few steps do not pay for a compiled network. Both compute the same function.
+        It knows plain gradient descent only; what a recipe wants beyond that needs the ordinary network.
         """
-        steps = epochs * max(1, len(data.train) // self.training_recipe().batch_size)
-        return keras.backend.backend() == "tensorflow" and steps <= INTERPRETED_STEPS
+        recipe = self.training_recipe()
+        plain = recipe.optimizer == "sgd" and recipe.schedule == "cosine"
+        plain = plain and not (recipe.warmup_epochs or recipe.label_smoothing or recipe.moving_average)
+        return plain and keras.backend.backend() == "tensorflow"
+
+    def steps(self, data, epochs):
+        """Steps of a training."""
+        return epochs * max(1, len(data.train) // self.training_recipe().batch_size)
 
     def train_interpreted(self, genotype, data, seed, epochs, callback=None):
         """Train a `turnaround.Child`; `callback` is a Keras callback whose hooks are called.

@@ -11,6 +11,9 @@ from nasnet_keras.network import multiply_adds
 from nasnet_keras.search.children import accuracy, sizes
 from nasnet_keras.search.tuner import write_report
 
+# A training of more steps than this keeps states to go on from, as only the ordinary network does.
+UNINTERRUPTED = 2000
+
 
 def compare(result, data, child, space, epochs, seed, progress):
     """Train three networks alike and measure them on the test images, which the search never saw.
@@ -47,7 +50,7 @@ def compare(result, data, child, space, epochs, seed, progress):
 def _train(name, genotype, data, child, epochs, seed, directory, progress):
     figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
     with progress(f"final {name}", epochs) as bar:
-        if child.is_interpreted(data, epochs):
+        if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
             trained = child.train_interpreted(genotype, data, seed, epochs, bar)
             training.save_model(trained.to_model(class_names=data.class_names), directory)
             return {**figures, **sizes(trained, data), "accuracy": accuracy(trained, data.test)}
