@@ -1,6 +1,6 @@
 """What a served NASNet costs: our SavedModel beside the one that keras.applications' `model.export()` writes.
 
-    python benchmarks/serving.py [--networks NASNetMobile NASNetLarge] [--runs 50] [--directory DIR]
+    python benchmarks/serving.py [--networks NASNetMobile NASNetLarge] [--runs 50] [--rounds 3]
 
 Both networks have the same weights, random batch norms included, and are exported in this process; each SavedModel
 is then loaded in processes of its own, in turn, which time loading, the first answer, and the median of the

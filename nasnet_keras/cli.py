@@ -140,8 +140,10 @@ def parser():
         "--calibration", metavar="DATA", help="images that litert's int8 is measured on (default: float32)"
     )
     export.add_argument("--version", type=int, help="an integer that is not there yet (default: the next free one)")
-    export.add_argument("--top", type=int, default=5, help="classes named in an answer")
-    export.add_argument("--image-dtype", choices=("float32", "uint8"), default="float32", help="type of raw pixels")
+    export.add_argument("--top", type=int, help="classes named in a SavedModel's answer (default: 5)")
+    export.add_argument(
+        "--image-dtype", choices=("float32", "uint8"), help="a SavedModel's raw pixels (default: float32)"
+    )
 
     plot = command("plot", "draw the cells of a genotype as SVG", "plot nasnet_a --output cells.svg")
     plot.add_argument("genotype", metavar="GENOTYPE", help="a stored name (see `list`) or a JSON file")

@@ -129,20 +129,27 @@ def run_predict(options):
 
 def run_export(options):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
+    saved_model = options.format == "saved_model"
+    settings = {name: getattr(options, name) for name in ("version", "top", "image_dtype")}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    for name in [*([] if saved_model else settings), *(["calibration"] if options.calibration and saved_model else [])]:
+        raise ValueError(f"`{name}` means nothing for the format {options.format}: leave it out")
     model = load_model(options.model)
-    if options.format == "saved_model":
-        from nasnet_keras.export import export_saved_model
+    try:
+        if saved_model:
+            from nasnet_keras.export import export_saved_model
 
-        settings = {"version": options.version, "top": options.top, "image_dtype": options.image_dtype}
-        path = export_saved_model(model, options.output, **settings)
-    else:
-        from nasnet_keras.targets import export_target
+            path = export_saved_model(model, options.output, **settings)
+        else:
+            from nasnet_keras.targets import export_target
 
-        images = None
-        if options.calibration:
-            size = tuple(model.input_shape[1:3])
-            images = load_data(options.calibration, image_size=size, limit=CALIBRATION).train.images[:]
-        path = export_target(model, options.output, options.format, calibration=images)
+            images = None
+            if options.calibration:
+                size = tuple(side or 224 for side in model.input_shape[1:3])
+                images = load_data(options.calibration, image_size=size, limit=CALIBRATION).train.images[:]
+            path = export_target(model, options.output, options.format, calibration=images)
+    except RuntimeError as error:  # the export is wrong, and nothing was written
+        raise ValueError(str(error)) from None
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{path}: {size / 1e6:.1f} MB, run and compared with the network")
     _finish(options, {"output": str(path), "bytes": size})

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from nasnet_keras.applications import imagenet_classes
 from nasnet_keras.body import STEMS
+from nasnet_keras.files import write_atomically
 from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
 from nasnet_keras.serving_files import batching_params, models_config, write_warmup
@@ -72,8 +73,10 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
         check_export(
             model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
         )
-    (path / "batching_params.pbtxt").write_text(batching_params(), encoding="utf-8")
-    (path / "models.config").write_text(models_config(name, f"/models/{name}"), encoding="utf-8")
+    texts = {"batching_params.pbtxt": batching_params(), "models.config": models_config(name, f"/models/{name}")}
+    for file, text in texts.items():
+        if not (path / file).exists():  # what somebody has tuned stays as it is
+            write_atomically(path / file, text.encode())
     return path / str(version)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nasnet_keras.layers import named_weights
 from nasnet_keras.network import NASNet
 from nasnet_keras.plan import plan
-from nasnet_keras.program import Primitive, Program, Step, Value, Weight
+from nasnet_keras.program import Primitive, Program, Weight
 
 PLANNED = ("repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes")
 PLANNED += ("batch_norm_momentum", "batch_norm_epsilon", "bounded_activations", "pooling_compatibility")
@@ -81,13 +81,12 @@ def fold(program, weights):
         if number in aliases:
             now[number] = now[aliases[number]]
             continue
-        now[number] = _append(
-            folded, step.name, step.primitive, [now[read.number] for read in step.reads], step.weights
-        )
+        reads = [now[value.number] for value in step.reads]
+        now[number] = folded.append(step.name, step.primitive, reads, step.weights)
         if number in biases:
             bias = Weight(step.weights[0].name.rpartition("/")[0] + "/bias", biases[number].shape)
             weights[bias.name] = biases[number]
-            now[number] = _append(folded, step.name, Primitive("bias"), [now[number]], (bias,))
+            now[number] = folded.append(step.name, Primitive("bias"), [now[number]], [bias])
     return folded, weights
 
 
@@ -111,13 +110,6 @@ def without_repetitions(program):
         reads = [now[value.number] for value in step.reads]
         key = (step.primitive, tuple(reads), step.weights)
         if key not in seen:
-            seen[key] = _append(lean, step.name, step.primitive, reads, step.weights)
+            seen[key] = lean.append(step.name, step.primitive, reads, step.weights)
         now[step.result.number] = seen[key]
     return lean
-
-
-def _append(program, name, primitive, reads, weights):
-    channels = primitive.makes or reads[0].channels
-    result = Value(len(program.channels) + len(program.steps), channels)
-    program.steps.append(Step(name, primitive, tuple(reads), result, tuple(weights)))
-    return result

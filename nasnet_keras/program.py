@@ -133,11 +133,14 @@ class Program:
         self._scope = before
 
     def add_step(self, what, reads, name="", weights=()):
-        """Append a primitive; `weights` are those that `name` has, without their place."""
-        result = Value(len(self.channels) + len(self.steps), what.makes or reads[0].channels)
+        """Append a primitive here; `weights` are those that `name` has, without their place."""
         place = f"{self._scope}{name}"
-        placed = tuple(Weight(f"{place}/{weight}", *rest) for weight, *rest in weights)
-        self.steps.append(Step(place, what, tuple(reads), result, placed))
+        return self.append(place, what, reads, [Weight(f"{place}/{weight}", *rest) for weight, *rest in weights])
+
+    def append(self, name, what, reads, weights=()):
+        """Append a primitive with its place and its `Weight`s as they are, and return its result."""
+        result = Value(len(self.channels) + len(self.steps), what.makes or reads[0].channels)
+        self.steps.append(Step(name, what, tuple(reads), result, tuple(weights)))
         return result
 
     # Without weights

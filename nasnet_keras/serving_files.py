@@ -4,6 +4,8 @@ The warm-up file is a TFRecord of `PredictionLog` messages (tensorflow_serving/a
 fields of it are written here by hand: its Python package would bring a second TensorFlow.
 """
 
+import json
+
 import tensorflow as tf
 
 BATCHING = """max_batch_size {{ value: {size} }}
@@ -13,8 +15,8 @@ num_batch_threads {{ value: {threads} }}
 """
 MODELS = """model_config_list {{
   config {{
-    name: "{name}"
-    base_path: "{base_path}"
+    name: {name}
+    base_path: {base_path}
     model_platform: "tensorflow"
   }}
 }}
@@ -57,7 +59,7 @@ def batching_params(size=32, threads=2):
 
 def models_config(name, base_path):
     """The text of `models.config` for one model."""
-    return MODELS.format(name=name, base_path=base_path)
+    return MODELS.format(name=json.dumps(name), base_path=json.dumps(base_path))
 
 
 def _field(number, content):

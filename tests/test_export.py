@@ -13,6 +13,7 @@ from random_genotypes import random_genotype
 import nasnet_keras
 from nasnet_keras import export
 from nasnet_keras.applications import FACTORIES
+from nasnet_keras.cli import main
 from nasnet_keras.export import export_saved_model
 from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
@@ -138,7 +139,9 @@ def test_versions_are_never_overwritten(tmp_path):
     assert export_saved_model(model, tmp_path, version=7).name == "7"
     with pytest.raises(ValueError, match="`version` 2 of .* exists already"):
         export_saved_model(model, tmp_path, version=2)
+    (tmp_path / "batching_params.pbtxt").write_text("tuned")
     assert export_saved_model(model, tmp_path).name == "8"
+    assert (tmp_path / "batching_params.pbtxt").read_text() == "tuned"
 
 
 def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -225,3 +228,19 @@ def test_bad_arguments_of_another_runtime(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             export_target(trained(), tmp_path / "net", **arguments)
+
+
+def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
+    keras.saving.save_model(trained(), tmp_path / "model.keras")
+    common = ["export", "--model", str(tmp_path), "--output", str(tmp_path / "out")]
+    for further, words in (
+        (["--calibration", "digits"], "`calibration` means nothing for the format saved_model"),
+        (["--format", "onnx", "--version", "3"], "`version` means nothing for the format onnx"),
+        (["--top", "0"], "`top` must be"),
+    ):
+        assert main([*common, *further]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    assert main(common) == 2
+    assert "nothing was written" in capsys.readouterr().err and list((tmp_path / "out").iterdir()) == []
