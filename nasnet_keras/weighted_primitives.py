@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from nasnet_keras.kernels import depthwise_filter_gradient
+
 raw = tf.raw_ops
 
 
@@ -99,7 +101,7 @@ class Depthwise(BasePrimitive):
 
     def __init__(self, settings, weights, constant):
         super().__init__(settings, weights, constant)
-        self.shape = constant(*weights[0].shape)
+        self.shape, self.strides = weights[0].shape, settings.strides
         self.settings = {"strides": [1, *settings.strides, 1], "padding": "SAME"}
 
     def forward(self, inputs, weights, training):
@@ -113,7 +115,7 @@ class Depthwise(BasePrimitive):
         settings = {"out_backprop": gradient, **self.settings}
         return (
             (raw.DepthwiseConv2dNativeBackpropInput(input_sizes=raw.Shape(input=x), filter=kernel, **settings),),
-            (raw.DepthwiseConv2dNativeBackpropFilter(input=x, filter_sizes=self.shape, **settings),),
+            (depthwise_filter_gradient(x, self.shape, gradient, self.strides),),
         )
 
 

@@ -39,7 +39,7 @@ options                 | standard library    | nothing
 program                 | no framework        | above
 operations              | standard library    | above
 cell                    | standard library    | above
-functions               | keras, tensorflow   | above
+functions               | keras, tensorflow   | above, kernels
 layers                  | keras               | above
 drop_path               | keras               | above
 heads                   | keras               | above
@@ -49,7 +49,8 @@ weights                 | keras               | above
 body                    | keras               | above
 network                 | keras               | above
 plan                    | keras               | above
-weighted_primitives     | tensorflow          | nothing
+kernels                 | tensorflow          | nothing
+weighted_primitives     | tensorflow          | kernels
 primitives              | tensorflow          | above
 descent                 | keras, tensorflow   | nothing
 turnaround              | tensorflow          | above
