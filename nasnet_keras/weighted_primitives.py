@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from nasnet_keras.kernels import depthwise_filter_gradient
-
 raw = tf.raw_ops
 
 
@@ -101,7 +99,7 @@ class Depthwise(BasePrimitive):
 
     def __init__(self, settings, weights, constant):
         super().__init__(settings, weights, constant)
-        self.shape, self.strides = weights[0].shape, settings.strides
+        self.shape = constant(*weights[0].shape)
         self.settings = {"strides": [1, *settings.strides, 1], "padding": "SAME"}
 
     def forward(self, inputs, weights, training):
@@ -115,7 +113,7 @@ class Depthwise(BasePrimitive):
         settings = {"out_backprop": gradient, **self.settings}
         return (
             (raw.DepthwiseConv2dNativeBackpropInput(input_sizes=raw.Shape(input=x), filter=kernel, **settings),),
-            (depthwise_filter_gradient(x, self.shape, gradient, self.strides),),
+            (raw.DepthwiseConv2dNativeBackpropFilter(input=x, filter_sizes=self.shape, **settings),),
         )
 
 

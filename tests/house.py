@@ -50,7 +50,7 @@ body                    | keras               | above
 network                 | keras               | above
 plan                    | keras               | above
 kernels                 | tensorflow          | nothing
-weighted_primitives     | tensorflow          | kernels
+weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
 descent                 | keras, tensorflow   | nothing
 turnaround              | tensorflow          | above
@@ -61,7 +61,7 @@ augmentation            | no framework        | nothing
 splits                  | no framework        | images
 sources                 | tensorflow_datasets | images, splits
 data                    | keras, tensorflow   | images, augmentation, splits, sources
-recipes                 | keras               | nothing
+recipes                 | keras               | functions
 training                | keras               | above, -genotype
 transfer                | keras               | above
 folding                 | no framework        | above
