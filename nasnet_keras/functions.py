@@ -21,12 +21,24 @@ class Run:
         learning: whether batch norms use the batch's statistics and move their own.
         progress: how far the drop-path schedule has come, a scalar from 0 to 1, or None for its end.
         seed: a `keras.random.SeedGenerator` for dropped paths, or None where there are none.
+        kernels: whether to use the operations of `kernels`, whose derivatives are faster; see `use_kernels`.
     """
 
     training: bool = False
     learning: bool = False
     progress: object = None
     seed: object = None
+    kernels: bool = False
+
+
+def use_kernels(training):
+    """Whether `kernels` serves this call: it trains, on TensorFlow and on a CPU."""
+    return bool(training) and keras.backend.backend() == "tensorflow" and not on_accelerator()
+
+
+def on_accelerator():
+    """Whether Keras sees another device than the CPU."""
+    return any(device.split(":")[0].lower() != "cpu" for device in keras.distribution.list_devices())
 
 
 def compute(program, inputs, weights, run):
@@ -55,6 +67,10 @@ def _clip(what, inputs, weights, run):
 
 
 def _average_pool(what, inputs, weights, run):
+    if run.kernels:
+        from nasnet_keras import kernels
+
+        return kernels.average_pool(inputs[0], what.size, what.strides, what.padding)
     return ops.average_pool(inputs[0], what.size, what.strides, what.padding.lower(), "channels_last")
 
 
@@ -72,7 +88,10 @@ def _subsample(what, inputs, weights, run):
 
 
 def _shift(what, inputs, weights, run):
-    return ops.pad(inputs[0], [(0, 0), (0, 1), (0, 1), (0, 0)])[:, 1:, 1:, :]
+    batch, height, width, channels = ops.shape(inputs[0])
+    # `ops.slice`, because the gradient of an indexing with steps is slow in TensorFlow.
+    moved = ops.slice(inputs[0], (0, 1, 1, 0), (batch, height - 1, width - 1, channels))
+    return ops.pad(moved, [(0, 0), (0, 1), (0, 1), (0, 0)])
 
 
 def _add(what, inputs, weights, run):
@@ -102,6 +121,10 @@ def _conv(what, inputs, weights, run):
 
 def _depthwise(what, inputs, weights, run):
     kernel = ops.cast(weights[0], inputs[0].dtype)
+    if run.kernels:
+        from nasnet_keras import kernels
+
+        return kernels.depthwise(inputs[0], kernel, what.strides)
     return ops.depthwise_conv(inputs[0], kernel, what.strides, "same", "channels_last")
 
 

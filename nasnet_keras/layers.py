@@ -12,7 +12,7 @@ import numpy as np
 
 from nasnet_keras import genotype as genotypes
 from nasnet_keras.cell import CellPlan
-from nasnet_keras.functions import Run, compute
+from nasnet_keras.functions import Run, compute, use_kernels
 from nasnet_keras.operations import RECIPES, write_combination, write_operation
 from nasnet_keras.options import Options
 from nasnet_keras.program import Program
@@ -84,7 +84,9 @@ class ProgramLayer(keras.layers.Layer):
     def call(self, inputs, progress=None, training=None):
         """Run the program; `progress` scales the rate of dropped paths."""
         tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
-        run = Run(bool(training), bool(training and self.trainable), progress, self.seed_generator)
+        run = Run(
+            bool(training), bool(training and self.trainable), progress, self.seed_generator, use_kernels(training)
+        )
         values = compute(self.program, tensors, self.own, run)
         results = [values[value.number] for value in self.results]
         return results if self.many else results[0]

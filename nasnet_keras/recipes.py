@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import keras
 
+from nasnet_keras.functions import on_accelerator
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -108,7 +110,7 @@ def compile_model(model, recipe, steps, epochs):
         arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
     else:
         arguments = {"loss": loss, "metrics": [accuracy]}
-    model.compile(optimizer, jit_compile=_on_accelerator(), **arguments)
+    model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)
 
@@ -148,7 +150,3 @@ def _schedule(recipe, steps, epochs):
             0.0, total, warmup_target=recipe.learning_rate, warmup_steps=warmup
         )
     return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total)
-
-
-def _on_accelerator():
-    return any(device.split(":")[0].lower() != "cpu" for device in keras.distribution.list_devices())

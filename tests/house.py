@@ -39,7 +39,7 @@ options                 | standard library    | nothing
 program                 | no framework        | above
 operations              | standard library    | above
 cell                    | standard library    | above
-functions               | keras, tensorflow   | above
+functions               | keras, tensorflow   | above, kernels
 layers                  | keras               | above
 drop_path               | keras               | above
 heads                   | keras               | above
@@ -49,6 +49,7 @@ weights                 | keras               | above
 body                    | keras               | above
 network                 | keras               | above
 plan                    | keras               | above
+kernels                 | tensorflow          | nothing
 weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
 descent                 | keras, tensorflow   | nothing
@@ -60,7 +61,7 @@ augmentation            | no framework        | nothing
 splits                  | no framework        | images
 sources                 | tensorflow_datasets | images, splits
 data                    | keras, tensorflow   | images, augmentation, splits, sources
-recipes                 | keras               | nothing
+recipes                 | keras               | functions
 training                | keras               | above, -genotype
 transfer                | keras               | above
 folding                 | no framework        | above
