@@ -5,17 +5,18 @@ millisecond to make and as much to call, which is most of what a small network's
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import keras
 import numpy as np
 
 from nasnet_keras import genotype as genotypes
 from nasnet_keras.cell import CellPlan
-from nasnet_keras.functions import Run, compute, use_kernels
+from nasnet_keras.functions import Run, compute, short_variable_names, use_kernels
 from nasnet_keras.operations import RECIPES, write_combination, write_operation
 from nasnet_keras.options import Options
 from nasnet_keras.program import Program
+
+PART = 200_000  # initial values drawn by a thread at a time
 
 
 class ProgramLayer(keras.layers.Layer):
@@ -53,18 +54,12 @@ class ProgramLayer(keras.layers.Layer):
         decay = self.program.options.weight_decay
         # Keras' L2 multiplies the plain sum of squares, hence the half.
         regularizer = keras.regularizers.L2(decay / 2) if decay else None
-        # A default seed of Keras', which `keras.utils.set_random_seed` decides on.
-        seeds = np.random.SeedSequence(keras.initializers.RandomNormal().seed).spawn(len(self.program.weights))
-        with ThreadPoolExecutor() as pool:  # numbers are drawn while variables are made
-            values = pool.map(_initial_value, self.program.weights, seeds)
-            pairs = zip(self.program.weights, values, strict=True)
-            self.own = [self._variable(weight, value, regularizer) for weight, value in pairs]
+        values = _initial_values(self.program.weights)
+        self.own = [self._variable(*pair, regularizer) for pair in zip(self.program.weights, values, strict=True)]
 
     def _variable(self, weight, value, regularizer):
-        *scopes, name = weight.name.split("/")
-        with ExitStack() as stack:
-            for scope in scopes:
-                stack.enter_context(keras.name_scope(scope))
+        *places, name = f"{self.path}/{weight.name}".split("/")
+        with keras.name_scope(places.pop(), override_parent="/".join(places)), short_variable_names():
             variable = keras.Variable(
                 lambda shape, dtype: value,
                 shape=weight.shape,
@@ -115,8 +110,32 @@ class ProgramLayer(keras.layers.Layer):
         return {**super().get_config(), "options": options.to_dict() if isinstance(options, Options) else options}
 
 
-def _initial_value(weight, seed):
-    return weight.initial_value(np.random.Generator(np.random.SFC64(seed)))
+def _initial_values(weights):
+    """The initial value of each weight in turn; numbers are drawn in threads while variables are made of others."""
+    # A default seed of Keras', which `keras.utils.set_random_seed` decides on.
+    seed = np.random.SeedSequence(keras.initializers.RandomNormal().seed)
+    drawn = [weight for weight in weights if weight.fan_out]
+    with ThreadPoolExecutor() as pool:
+        parts = pool.map(_draw, _in_parts(drawn, seed.spawn(len(drawn))))
+        kernels = (value for part in parts for value in part)
+        for weight in weights:
+            yield next(kernels) if weight.fan_out else weight.initial_value(None)
+
+
+def _in_parts(weights, seeds):
+    """Kernels in groups that are worth a task of their own: a thread that is woken costs as much as some."""
+    parts, size = [], PART
+    for weight, seed in zip(weights, seeds, strict=True):
+        if size >= PART:
+            parts.append([])
+            size = 0
+        parts[-1].append((weight, seed))
+        size += weight.size
+    return parts
+
+
+def _draw(part):
+    return [weight.initial_value(np.random.Generator(np.random.SFC64(seed))) for weight, seed in part]
 
 
 def named_weights(model):
