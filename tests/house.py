@@ -67,7 +67,11 @@ folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
 targets                 | tensorflow          | above
-serve                   | keras, tensorflow   | above
+rest                    | no framework        | nothing
+batching                | no framework        | nothing
+servable                | tensorflow          | rest, serving_files
+service                 | no framework        | rest, batching
+serve                   | no framework        | service, servable
 layering                | standard library    | genotype
 layout                  | standard library    | genotype, layering
 plot                    | standard library    | genotype, layout
