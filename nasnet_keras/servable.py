@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import logging
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def use_cores(cores, runners):
-    """Divide the machine's cores among the batches that run at a time. Before TensorFlow has run anything.
+    """Divide the machine's cores among the batches that run at a time, unless TensorFlow runs already.
 
     An operation of one batch gets a share of them; its independent operations, and those of another batch, the rest.
-
-    Raises:
-        RuntimeError: TensorFlow runs already.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // runners))
-    tf.config.threading.set_inter_op_parallelism_threads(cores)
+    with suppress(RuntimeError):  # it runs already, as its owner wanted it
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // runners))
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
 
 
 class Servable:
@@ -67,11 +67,16 @@ class Servable:
             try:
                 outputs = {key: value.numpy() for key, value in function(**inputs).items()}
             except tf.errors.InvalidArgumentError as error:
-                # The first line says what is wrong; TensorFlow appends where in the graph.
-                raise Refusal(400, str(error.message).strip().split("\n")[0][:300]) from None
+                raise Refusal(400, _reason(error.message)) from None
             return [(outputs, index) for index in range(len(rows))]
 
         return run
+
+
+def _reason(message):
+    """What is wrong, out of TensorFlow's lines about where in the graph it went wrong."""
+    line = re.search(r"([^\n]+)\n\t \[\[\{\{", message)
+    return line[1][:300] if line else "the model cannot take these inputs"
 
 
 def _spec(name, spec):

@@ -1,10 +1,11 @@
 """A headless Chromium for tests, spoken to in the DevTools protocol over two pipes: no driver, no package."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
-import subprocess
+import signal
 import time
 
 import pytest
@@ -26,12 +27,14 @@ class Browser:
             pytest.skip(f"needs a browser, one of {', '.join(NAMES)}")
         theirs, self._to = os.pipe()
         self._from, answers = os.pipe()
-        # The browser reads commands from 3 and answers on 4.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{theirs} 4>&{answers}', name, *FLAGS.split()]
-        command += [f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(command, pass_fds=(theirs, answers), stderr=subprocess.DEVNULL)
-        os.close(theirs)
-        os.close(answers)
+        # The browser reads commands from 3 and answers on 4; copies far from these cannot be in each other's way.
+        copies = [fcntl.fcntl(place, fcntl.F_DUPFD, 10) for place in (theirs, answers)]
+        actions = [(os.POSIX_SPAWN_DUP2, place, number) for number, place in enumerate(copies, 3)]
+        actions += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+        arguments = [name, *FLAGS.split(), f"--user-data-dir={folder}", "about:blank"]
+        self._process = os.posix_spawn(name, arguments, os.environ, file_actions=actions)
+        for place in (theirs, answers, *copies):
+            os.close(place)
         self._count, self._buffer, self._session = 0, b"", None
         self.complaints = []
         target = next(one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page")["targetId"]
@@ -112,5 +115,5 @@ class Browser:
         """End the browser."""
         os.close(self._to)
         os.close(self._from)
-        self._process.terminate()
-        self._process.wait()
+        os.kill(self._process, signal.SIGTERM)
+        os.waitpid(self._process, 0)
