@@ -160,9 +160,9 @@ def run_export(options):
 def run_serve(options):
     """Serve an exported model until somebody stops it."""
     try:
+        from nasnet_keras.limits import Limits
         from nasnet_keras.servable import use_cores
         from nasnet_keras.serve import serve
-        from nasnet_keras.service import Limits
     except ImportError as error:
         raise ValueError(f"`{error.name}` is not installed: pip install nasnet_keras[serve]") from None
     limits = Limits(

@@ -141,9 +141,9 @@ def _numbers(values, name, spec):
         if size == 0 or set(map(len, values)) != {size}:
             raise Refusal(400, f"input {name}: a row must have the shape {_shape(spec)}. Differs at depth {depth}")
         shape.append(size)
+        if None in spec.shape and depth == 2 and shape[1] * size > MAX_RAW_PIXELS:
+            raise Refusal(400, f"input {name}: an image must have at most {MAX_RAW_PIXELS} pixels")
         values = list(chain.from_iterable(values))
-    if None in spec.shape and np.prod(shape[1:3]) > MAX_RAW_PIXELS:
-        raise Refusal(400, f"input {name}: an image must have at most {MAX_RAW_PIXELS} pixels")
     kinds = set(map(type, values))
     if not kinds <= ({int} if spec.kind == "uint8" else {int, float}):
         raise Refusal(400, f"input {name}: every value must be of type {spec.kind}")

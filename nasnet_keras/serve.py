@@ -11,8 +11,9 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nasnet_keras.limits import Limits
 from nasnet_keras.servable import Versions
-from nasnet_keras.service import Limits, Service
+from nasnet_keras.service import Service
 
 DRAIN = 30  # seconds that requests get to be answered after SIGTERM
 BACKLOG = 2048  # connections that may wait to be accepted
@@ -32,7 +33,7 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
         host: the address to listen on; any other than a loopback address can be reached from other machines.
         port: 0 for any that is free.
         name: the model's name in addresses; by default the folder's.
-        limits: a `service.Limits`.
+        limits: a `limits.Limits`.
         on_ready: called with the address and the version when predictions are given.
 
     Raises:
@@ -52,8 +53,8 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
         )
     failures = []
 
-    def failed(reason):
-        failures.append(reason)
+    def failed(error):
+        failures.append(error)
         server.should_exit = True
 
     service = Service(name, versions, limits, lambda version: on_ready(url, version), failed)
@@ -74,7 +75,7 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
     with listener:
         server.run(sockets=[listener])
     if failures:
-        raise ValueError(f"`model` must hold a version that can be served. Received: {path}: {failures[0]}")
+        raise failures[0]
 
 
 class _Server(uvicorn.Server):

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
+import math
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from importlib.resources import files
 
 import orjson
@@ -21,12 +21,12 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from nasnet_keras.batching import SIZES, Batcher, QueueFull
+from nasnet_keras.batching import Batcher, QueueFull
+from nasnet_keras.limits import Bodies
 from nasnet_keras.rest import Refusal, read_predict, write_predict
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-BODIES_HELD = 8  # as many bodies of the greatest size may be in memory at a time
-PARSED_AT_ONCE = 65_536  # bytes; a larger body is read in a thread, so that others go on meanwhile
+READ_AT_ONCE = 65_536  # bytes; a larger body is read in a thread, so that others go on meanwhile
 BATCH_PIXELS = 4_194_304  # of a model for images of any size: pixels of all images in a batch
 POLL = 1.0  # seconds between two looks for a newer version, as TF Serving has it
 PATH = re.compile(
@@ -48,40 +48,6 @@ PAGE_HEADERS = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one request, and all of them together, may take.
-
-    Args:
-        body: greatest size of a request's body in bytes.
-        pixels: greatest height × width of an encoded image.
-        queue: greatest number of rows that wait, and that one request has.
-        batch: greatest size of a batch.
-        runners: batches that run at a time.
-        seconds: how long a client may take to send a request.
-
-    Raises:
-        ValueError: a value that is not above 0.
-    """
-
-    body: int = 32 * 2**20
-    pixels: int = 25_000_000
-    queue: int = 256
-    batch: int = SIZES[-1]
-    runners: int = 2
-    seconds: float = 30.0
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"`{name}` must be above 0. Received: {value}")
-
-    @property
-    def sizes(self):
-        """The sizes of batches."""
-        return tuple(size for size in SIZES if size <= self.batch)
-
-
 class Service:
     """Answers requests for one model.
 
@@ -90,13 +56,13 @@ class Service:
         versions: its `Versions`.
         limits: a `Limits`.
         on_ready: called with the version once the first is warmed up.
-        on_failure: called with the reason when no version can be served.
+        on_failure: called with the exception when no version can be served.
     """
 
-    def __init__(self, name, versions, limits, on_ready=lambda version: None, on_failure=lambda reason: None):
+    def __init__(self, name, versions, limits, on_ready=lambda version: None, on_failure=lambda error: None):
         self.name, self.versions, self.limits = name, versions, limits
         self._on_ready, self._on_failure = on_ready, on_failure
-        self._held = 0  # bytes of bodies in memory
+        self._bodies = Bodies(limits)
         self._readers = ThreadPoolExecutor(2, "bodies")
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -136,18 +102,25 @@ class Service:
         self._readers.shutdown()
 
     async def _watch(self):
-        await self.versions.refresh()
-        if self.versions.current is None:
-            reasons = (f"version {version}: {reason}" for version, (_, reason) in self.versions.broken.items())
-            self._on_failure("; ".join(reasons))
-            return
-        self._on_ready(self._version())
-        while True:
-            await asyncio.sleep(POLL)
-            try:
-                await self.versions.refresh()
-            except OSError as error:  # a folder that changes under our eyes: look again
-                log.warning("cannot read %s: %s", self.versions.path, error)
+        """Load the model, then newer versions of it, for as long as the server runs."""
+        try:
+            await self.versions.refresh()
+            if self.versions.current is None:
+                broken = "; ".join(
+                    f"version {version}: {reason}" for version, (_, reason) in self.versions.broken.items()
+                )
+                raise ValueError(
+                    f"`model` must hold a version that can be served. Received: {self.versions.path}: {broken}"
+                )
+            self._on_ready(self._version())
+            while True:
+                await asyncio.sleep(POLL)
+                try:
+                    await self.versions.refresh()
+                except OSError as error:  # a folder that changes under our eyes: look again
+                    log.warning("cannot read %s: %s", self.versions.path, error)
+        except Exception as error:  # nobody else would hear of it
+            self._on_failure(error)
 
     # --- TF Serving's addresses ---
 
@@ -192,45 +165,19 @@ class Service:
         servable = self._servable(match)
         if verb != "predict":
             raise Refusal(400, f"Expected {verb} signature method_name. Was: tensorflow/serving/predict")
-        body = await self._body(request)
-        self._held += len(body)
-        try:
+        async with self._bodies.read(request) as body:
             arguments = body, servable.signatures, self.limits.pixels, self.limits.queue
-            if len(body) <= PARSED_AT_ONCE:
+            if len(body) <= READ_AT_ONCE:
                 name, rows, row_form = read_predict(*arguments)
             else:
                 loop = asyncio.get_running_loop()
                 name, rows, row_form = await loop.run_in_executor(self._readers, read_predict, *arguments)
-            kind = tuple(getattr(value, "shape", ()) for value in rows[0].values())
-            pixels = max((shape[0] * shape[1] for shape in kind if len(shape) == 3), default=1)
-            most = None if None not in _sides(servable.signatures[name]) else max(1, BATCH_PIXELS // pixels)
-            results = await self.batcher.run(servable.runs[name], rows, kind=kind, most=most)
-        except QueueFull:
-            raise Refusal(503, f"the queue is full: {len(self.batcher)} rows wait. Try again later") from None
-        finally:
-            self._held -= len(body)
+            specs = servable.signatures[name]
+            try:
+                results = await self.batcher.run(servable.runs[name], rows, **_together(specs, rows[0]))
+            except QueueFull:
+                raise Refusal(503, f"the queue is full: {len(self.batcher)} rows wait. Try again later") from None
         return write_predict(results, row_form)
-
-    async def _body(self, request):
-        """The body, unless it is too large, too slow, compressed, or one too many."""
-        too_large = Refusal(413, f"the body must have at most {self.limits.body} bytes")
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refusal(415, "the body must not be compressed")
-        length = request.headers.get("content-length", "0")
-        if int(length) > self.limits.body:
-            raise too_large
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self.limits.seconds):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > self.limits.body:
-                        raise too_large
-                    if self._held + len(body) > BODIES_HELD * self.limits.body:
-                        raise Refusal(503, "too many large requests at a time. Try again later")
-        except TimeoutError:
-            raise Refusal(408, f"the body did not arrive within {self.limits.seconds:g} seconds") from None
-        return bytes(body)
 
     def _status(self, match):
         versions, current = self.versions, self.versions.current
@@ -274,8 +221,12 @@ class Service:
         return _error(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
 
 
-def _sides(specs):
-    return [side for spec in specs.values() for side in spec.shape]
+def _together(specs, row):
+    """What rows must have in common to share a batch, and how many may: only raw images of any size differ."""
+    if not any(None in spec.shape for spec in specs.values()):
+        return {}
+    shapes = tuple(value.shape for value in row.values())
+    return {"kind": shapes, "most": max(1, BATCH_PIXELS // max(math.prod(shape[:2]) for shape in shapes))}
 
 
 def _json(code, body):

@@ -70,8 +70,9 @@ targets                 | tensorflow          | above
 rest                    | no framework        | nothing
 batching                | no framework        | nothing
 servable                | tensorflow          | rest, serving_files
-service                 | no framework        | rest, batching
-serve                   | no framework        | service, servable
+limits                  | no framework        | rest, batching
+service                 | no framework        | rest, batching, limits
+serve                   | no framework        | limits, service, servable
 layering                | standard library    | genotype
 layout                  | standard library    | genotype, layering
 plot                    | standard library    | genotype, layout

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from nasnet_keras.limits import Limits
 from nasnet_keras.rest import Refusal, Spec
-from nasnet_keras.service import Limits, Service
+from nasnet_keras.service import Service
 
 METADATA = {"serving_default": {"method_name": "tensorflow/serving/predict"}}
 
@@ -51,7 +52,7 @@ def serve(scenario, versions=None, ready=True, **limits):
     """Run `scenario(ask, service)` against an application; `ask` returns (code, JSON or text, headers)."""
     called = []
     service = Service(
-        "net", versions or Versions(), Limits(**limits), called.append, lambda reason: called.append(reason)
+        "net", versions or Versions(), Limits(**limits), called.append, lambda error: called.append(str(error))
     )
     app = service.application()
 
@@ -154,7 +155,9 @@ def test_a_model_that_cannot_be_loaded():
         state = (await ask("GET", "/v1/models/net"))[1]["model_version_status"][0]
         assert (state["version"], state["state"], state["status"]["error_message"]) == ("2", "END", "no good")
 
-    assert serve(scenario, Versions({2: ((), "no good")})) == ["version 2: no good"]
+    assert serve(scenario, Versions({2: ((), "no good")})) == [
+        "`model` must hold a version that can be served. Received: folder: version 2: no good"
+    ]
 
 
 def test_a_fault_in_the_model_shows_nothing_of_it(caplog):
@@ -181,13 +184,13 @@ def test_limits():
         assert (await ask("POST", PREDICT, small, pause=0.001, part=2))[0] == 200
         code, answer, _ = await ask("POST", PREDICT, body(*[[1, 2]] * 4))
         assert code == 400 and "between 1 and 3 rows" in answer["error"]
-        service._held = 8000
-        assert (await ask("POST", PREDICT, small))[0] == 503
-        service._held = 0
+        filling = [asyncio.create_task(ask("POST", PREDICT, b" " * 1000, pause=0.02, part=200)) for _ in range(12)]
+        codes = [(await one)[0] for one in filling]
+        assert codes.count(503) >= 1 and codes.count(400) >= 1 and len(codes) == 12
         service.batcher._limit = 0
         code, answer, headers = await ask("POST", PREDICT, small)
         assert code == 503 and "queue is full" in answer["error"] and headers["retry-after"]
-        assert service._held == 0
+        assert service._bodies._held == 0
 
     serve(scenario, body=1000, queue=3, seconds=0.3)
 
