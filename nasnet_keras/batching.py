@@ -12,7 +12,7 @@ from typing import Any
 
 # Sizes that batches have. A few, because the first batch of a size costs more: oneDNN prepares its kernels for
 # each shape. The rest of a queue waits for the next batch, so nothing is computed in vain.
-SIZES = (1, 2, 4, 8, 16, 32)
+SIZES = (1, 2, 4, 8, 16)
 
 
 class QueueFull(Exception):

@@ -152,7 +152,7 @@ def parser():
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
     serve.add_argument("--port", type=int, default=8501, help="0 takes any that is free")
     serve.add_argument("--name", help="the model's name in addresses (default: the folder's)")
-    serve.add_argument("--max-batch", type=int, default=32, help="images that are run together")
+    serve.add_argument("--max-batch", type=int, default=16, help="images that are run together")
     serve.add_argument("--max-queue", type=int, default=256, help="images that wait; more are refused with 503")
     serve.add_argument("--max-body", type=int, default=32, metavar="MIB", help="greatest size of a request")
     serve.add_argument(

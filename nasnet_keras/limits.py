@@ -40,8 +40,8 @@ class Limits:
 
     @property
     def sizes(self):
-        """The sizes of batches."""
-        return tuple(size for size in SIZES if size <= self.batch)
+        """The sizes of batches: powers of two, and `batch` itself."""
+        return tuple(sorted({2**power for power in range(self.batch.bit_length())} | {self.batch}))
 
 
 class Bodies:
