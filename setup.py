@@ -28,7 +28,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     # A local server that speaks TensorFlow Serving's REST.
-    "serve": ["fastapi", "uvicorn"],
+    "serve": ["fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client", "protobuf"],
     # Export targets beside the SavedModel.
     "onnx": ["tf2onnx", "onnx", "onnxruntime"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
@@ -42,6 +42,7 @@ EXTRAS = {
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
 }
+EXTRAS["test"] += EXTRAS["serve"]
 EXTRAS["dev"] = [requirement for extra in ("test", "lint", "jax") for requirement in EXTRAS[extra]]
 
 setup(
@@ -55,7 +56,7 @@ setup(
     # The weights live at the top of the repository, where people look for them, and inside the package once installed.
     packages=[*find_packages(include=["nasnet_keras", "nasnet_keras.*"]), "nasnet_keras.weights_files"],
     package_dir={"nasnet_keras.weights_files": "weights"},
-    package_data={"nasnet_keras": ["*.tsv", "genotypes/*.json"], "nasnet_keras.weights_files": ["*"]},
+    package_data={"nasnet_keras": ["*.tsv", "genotypes/*.json", "page/*"], "nasnet_keras.weights_files": ["*"]},
     entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",

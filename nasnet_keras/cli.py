@@ -145,6 +145,21 @@ def parser():
         "--image-dtype", choices=("float32", "uint8"), help="a SavedModel's raw pixels (default: float32)"
     )
 
+    serve = command(
+        "serve", "serve an exported model as TF Serving does, with a page to try it", "serve --model served/net"
+    )
+    serve.add_argument("--model", required=True, metavar="DIR", help="what `export` wrote: the folder of versions")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
+    serve.add_argument("--port", type=int, default=8501, help="0 takes any that is free")
+    serve.add_argument("--name", help="the model's name in addresses (default: the folder's)")
+    serve.add_argument("--max-batch", type=int, default=16, help="images that are run together")
+    serve.add_argument("--max-queue", type=int, default=256, help="images that wait; more are refused with 503")
+    serve.add_argument("--max-body", type=int, default=32, metavar="MIB", help="greatest size of a request")
+    serve.add_argument(
+        "--max-pixels", type=float, default=25, metavar="MEGAPIXELS", help="greatest size of an encoded image"
+    )
+    serve.add_argument("--timeout", type=float, default=30, help="seconds that a client may take to send a request")
+
     plot = command("plot", "draw the cells of a genotype as SVG", "plot nasnet_a --output cells.svg")
     plot.add_argument("genotype", metavar="GENOTYPE", help="a stored name (see `list`) or a JSON file")
     plot.add_argument("--output", help="the SVG file (default: <name>.svg)")

@@ -1,6 +1,8 @@
 """What the commands of the command line do. Each takes the parsed options and prints its result."""
 
 import json
+import logging
+import os
 import sys
 from pathlib import Path
 
@@ -153,6 +155,33 @@ def run_export(options):
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{path}: {size / 1e6:.1f} MB, run and compared with the network")
     _finish(options, {"output": str(path), "bytes": size})
+
+
+def run_serve(options):
+    """Serve an exported model until somebody stops it."""
+    try:
+        from nasnet_keras.limits import Limits
+        from nasnet_keras.servable import use_cores
+        from nasnet_keras.serve import serve
+    except ImportError as error:
+        raise ValueError(f"`{error.name}` is not installed: pip install nasnet_keras[serve]") from None
+    limits = Limits(
+        body=options.max_body * 2**20,
+        pixels=round(options.max_pixels * 1e6),
+        queue=options.max_queue,
+        batch=options.max_batch,
+        seconds=options.timeout,
+    )
+    use_cores(os.cpu_count(), limits.runners)
+    logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
+    logging.getLogger("nasnet_keras").setLevel(logging.INFO)
+
+    def ready(url, version):
+        print(f"version {version} is ready: {url} (Ctrl-C stops)", flush=True)
+        _finish(options, {"url": url, "version": version})
+        sys.stdout.flush()
+
+    serve(options.model, options.host, options.port, name=options.name, limits=limits, on_ready=ready)
 
 
 def run_plot(options):

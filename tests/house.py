@@ -68,7 +68,12 @@ folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
 targets                 | tensorflow          | above
-serve                   | keras, tensorflow   | above
+rest                    | no framework        | nothing
+batching                | no framework        | nothing
+servable                | tensorflow          | rest, serving_files
+limits                  | no framework        | rest, batching
+service                 | no framework        | rest, batching, limits
+serve                   | no framework        | limits, service, servable
 layering                | standard library    | genotype
 layout                  | standard library    | genotype, layering
 plot                    | standard library    | genotype, layout

@@ -1,0 +1,89 @@
+"""What requests may take, and the reading of their bodies under it."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from nasnet_keras.batching import SIZES
+from nasnet_keras.rest import Refusal
+
+BODIES = 8  # as many bodies of the greatest size may be in memory at a time
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may take.
+
+    Args:
+        body: greatest size of a request's body in bytes; all of them together may have eight times that.
+        pixels: greatest height × width of an encoded image.
+        queue: greatest number of rows that wait, and that one request has.
+        batch: greatest size of a batch.
+        runners: batches that run at a time.
+        seconds: how long a client may take to send a request.
+
+    Raises:
+        ValueError: a value that is not above 0.
+    """
+
+    body: int = 32 * 2**20
+    pixels: int = 25_000_000
+    queue: int = 256
+    batch: int = SIZES[-1]
+    runners: int = 2
+    seconds: float = 30.0
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {value}")
+
+    @property
+    def sizes(self):
+        """The sizes of batches: powers of two, and `batch` itself."""
+        return tuple(sorted({2**power for power in range(self.batch.bit_length())} | {self.batch}))
+
+
+class Bodies:
+    """Reads the bodies of requests.
+
+    Args:
+        limits: a `Limits`.
+    """
+
+    def __init__(self, limits):
+        self._limits = limits
+        self._held = 0  # bytes of all bodies, those that are still coming included
+
+    @asynccontextmanager
+    async def read(self, request):
+        """The body as bytes; it counts as held until the block is left.
+
+        Raises:
+            Refusal: it is too large, too slow, compressed, or one too many.
+        """
+        body = bytearray()
+        try:
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    await self._fill(body, request)
+            except TimeoutError:
+                raise Refusal(408, f"the body did not arrive within {self._limits.seconds:g} seconds") from None
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    async def _fill(self, body, request):
+        limits = self._limits
+        too_large = Refusal(413, f"the body must have at most {limits.body} bytes")
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(415, "the body must not be compressed")
+        if int(request.headers.get("content-length", "0")) > limits.body:
+            raise too_large
+        async for part in request.stream():
+            body += part
+            self._held += len(part)
+            if len(body) > limits.body:
+                raise too_large
+            if self._held > BODIES * limits.body:
+                raise Refusal(503, "too many large requests at a time. Try again later")

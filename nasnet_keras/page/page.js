@@ -1,0 +1,108 @@
+const get = (id) => document.getElementById(id);
+const AS_IT_IS = ["image/jpeg", "image/png", "image/gif", "image/bmp"];
+const LARGEST = 4_000_000; // bytes; a larger file is made smaller here, since the model looks at few pixels anyway
+const SIDE = 1600; // pixels of the longer side then
+let address = "";
+let latest = 0;
+
+/** Ask which model is served, again and again until it is ready. */
+async function meet() {
+  try {
+    const answer = await fetch("healthz");
+    const { status, model, version } = await answer.json();
+    address = `v1/models/${model}:predict`;
+    get("model").textContent = answer.ok ? `Model ${model}, version ${version}` : `Model ${model} is ${status}…`;
+    get("curl").textContent =
+      `{ printf '{"signature_name": "image_bytes", "instances": [{"image_bytes": {"b64": "'\n` +
+      `  base64 < photo.jpg | tr -d '\\n'; printf '"}}]}'; } |\n` +
+      `  curl -s ${new URL(address, location.href)} -d @-`;
+    if (answer.ok) return;
+  } catch {
+    get("model").textContent = "The server does not answer.";
+  }
+  setTimeout(meet, 1000);
+}
+
+/** The file as base64, in a format and a size that the server takes. */
+async function encoded(file) {
+  if (!AS_IT_IS.includes(file.type) || file.size > LARGEST) {
+    const image = await createImageBitmap(file);
+    const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
+    const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    file = await canvas.convertToBlob({ type: "image/png" });
+  }
+  const reader = new FileReader();
+  await new Promise((resolve, reject) => {
+    reader.onload = resolve;
+    reader.onerror = reject;
+    reader.readAsDataURL(file);
+  });
+  return reader.result.split(",")[1];
+}
+
+async function classify(file) {
+  const number = ++latest; // an answer that comes after a newer question is not shown
+  const preview = get("preview");
+  URL.revokeObjectURL(preview.src);
+  preview.src = URL.createObjectURL(file);
+  preview.alt = `The chosen image, ${file.name || "pasted"}`;
+  preview.hidden = false;
+  show("Looking…", []);
+  try {
+    const image = await encoded(file).catch(() => { throw new Error("This file is not an image that can be read."); });
+    const body = { signature_name: "image_bytes", instances: [{ image_bytes: { b64: image } }] };
+    const start = performance.now();
+    const answer = await fetch(address, { method: "POST", body: JSON.stringify(body) });
+    const result = await answer.json();
+    if (number !== latest) return;
+    if (!answer.ok) throw new Error(result.error);
+    const [{ top_classes: names, top_scores: scores }] = result.predictions;
+    show("", names.map((name, index) => [name, scores[index]]), performance.now() - start);
+    meet();
+  } catch (error) {
+    if (number === latest) show(error instanceof TypeError ? "The server does not answer." : error.message, [], 0, true);
+  }
+}
+
+function show(status, classes, milliseconds, wrong = false) {
+  get("status").textContent = status;
+  get("status").classList.toggle("wrong", wrong);
+  get("time").textContent = milliseconds ? `Answered in ${milliseconds.toFixed(0)} ms.` : "";
+  get("classes").replaceChildren(...classes.map(([name, score]) => {
+    const item = document.createElement("li");
+    const row = item.appendChild(document.createElement("div"));
+    row.className = "row";
+    const label = row.appendChild(document.createElement("span"));
+    label.className = "name";
+    label.textContent = name;
+    const percent = row.appendChild(document.createElement("span"));
+    percent.className = "score";
+    percent.textContent = `${(100 * score).toFixed(1)}%`;
+    const track = item.appendChild(document.createElement("div"));
+    track.className = "track";
+    track.setAttribute("aria-hidden", "true"); // the number says it
+    const bar = track.appendChild(document.createElement("div"));
+    bar.className = "bar";
+    bar.style.width = `${100 * score}%`;
+    return item;
+  }));
+}
+
+get("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // so that the same file can be chosen again
+  if (file) classify(file);
+});
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault(); // a browser would leave the page for the file
+    get("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files.length) classify(event.dataTransfer.files[0]);
+  });
+}
+get("preview").addEventListener("error", (event) => { event.target.hidden = true; });
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) classify(event.clipboardData.files[0]);
+});
+meet();

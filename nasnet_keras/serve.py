@@ -1,0 +1,162 @@
+"""A small local server that speaks TF Serving's REST. The extra `serve` brings what it needs."""
+
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+from pathlib import Path
+
+import orjson
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from nasnet_keras.limits import Limits
+from nasnet_keras.servable import Versions
+from nasnet_keras.service import Service
+
+DRAIN = 30  # seconds that requests get to be answered after SIGTERM
+BACKLOG = 2048  # connections that may wait to be accepted
+MAX_HEAD = 65_536  # bytes of a request's address and headers
+log = logging.getLogger(__name__)
+
+
+def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready=lambda url, version: None):
+    """Serve the newest version of an exported model until SIGTERM or Ctrl-C.
+
+    A newer version that appears in the folder takes over, without a pause, once it is loaded and warmed up. One that
+    cannot be loaded is logged and ignored. After SIGTERM no connection is accepted, requests that have come are
+    answered, and the function returns.
+
+    Args:
+        path: the folder that `export_saved_model` wrote to, which holds `<version>/`.
+        host: the address to listen on; any other than a loopback address can be reached from other machines.
+        port: 0 for any that is free.
+        name: the model's name in addresses; by default the folder's.
+        limits: a `limits.Limits`.
+        on_ready: called with the address and the version when predictions are given.
+
+    Raises:
+        ValueError: no such folder, no version that can be served, an address that cannot be used.
+        KeyboardInterrupt: Ctrl-C, after requests that had come were answered.
+    """
+    limits = limits or Limits()
+    versions = Versions(path, limits.sizes)
+    name = name or Path(path).resolve().name
+    if not name or set(name) & set("/:?#%"):
+        raise ValueError(f"`name` must go into an address: no /, :, ?, # or %. Received: {name!r}")
+    listener = _listen(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    if not _is_loopback(listener.getsockname()[0]):
+        log.warning(
+            "%s can be reached from other machines, and whoever reaches it may ask it: there is no password", url
+        )
+    failures = []
+
+    def failed(error):
+        failures.append(error)
+        server.should_exit = True
+
+    service = Service(name, versions, limits, lambda version: on_ready(url, version), failed)
+    config = uvicorn.Config(
+        service.application(),
+        http=Patient,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN,
+        backlog=BACKLOG,
+    )
+    config.patience = limits.seconds + 5  # the application's own limit, which answers, comes first
+    server = _Server(config)
+    with listener:
+        server.run(sockets=[listener])
+    if failures:
+        raise failures[0]
+
+
+class _Server(uvicorn.Server):
+    """SIGTERM is how a server ends: it drains and returns. Ctrl-C drains and is a KeyboardInterrupt."""
+
+    def handle_exit(self, sig, frame):
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
+
+
+class Patient(HttpToolsProtocol):
+    """A connection on which nothing may take too long to come, and whose errors are TF Serving's JSON as well."""
+
+    _timer = None
+    _head = 0
+
+    def connection_made(self, transport):
+        """Wait for a first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc):
+        """Wait no longer."""
+        self._wait_no_longer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self):
+        """Wait for the rest of this request."""
+        super().on_message_begin()
+        self._head = 0
+        self._wait()
+
+    def on_url(self, url):
+        """Take a part of the address."""
+        self._count(url)
+        super().on_url(url)
+
+    def on_header(self, name, value):
+        """Take a header."""
+        self._count(name + value)
+        super().on_header(name, value)
+
+    def on_message_complete(self):
+        """It is here."""
+        self._wait_no_longer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg):
+        """Refuse what is not HTTP."""
+        body = orjson.dumps({"error": msg})
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def _count(self, part):
+        self._head += len(part)
+        if self._head > MAX_HEAD:
+            raise ValueError("the head of a request is too long")  # the parser makes a 400 of it
+
+    def _wait(self):
+        self._wait_no_longer()
+        self._timer = self.loop.call_later(self.config.patience, self.transport.close)
+
+    def _wait_no_longer(self):
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _listen(host, port):
+    if not 0 <= port <= 65535:
+        raise ValueError(f"`port` must be in 0 to 65535. Received: {port}")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        argument, value = ("port", port) if error.errno in (errno.EADDRINUSE, errno.EACCES) else ("host", host)
+        raise ValueError(f"`{argument}` cannot be listened on: {error.strerror}. Received: {value}") from None
+
+
+def _is_loopback(address):
+    return ipaddress.ip_address(address.split("%")[0]).is_loopback

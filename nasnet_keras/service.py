@@ -1,0 +1,240 @@
+"""TF Serving's REST as a FastAPI application, with health, metrics and a page for people."""
+
+import asyncio
+import logging
+import math
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from nasnet_keras.batching import Batcher, QueueFull
+from nasnet_keras.limits import Bodies
+from nasnet_keras.rest import Refusal, read_predict, write_predict
+
+LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+READ_AT_ONCE = 65_536  # bytes; a larger body is read in a thread, so that others go on meanwhile
+BATCH_PIXELS = 4_194_304  # of a model for images of any size: pixels of all images in a batch
+POLL = 1.0  # seconds between two looks for a newer version, as TF Serving has it
+PATH = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+    r"(?P<verb>:classify|:regress|:predict|/metadata|)"
+)
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+# Nothing from elsewhere, and no frame around it; the preview of an image is a blob.
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """Answers requests for one model.
+
+    Args:
+        name: the model's name in addresses.
+        versions: its `Versions`.
+        limits: a `Limits`.
+        on_ready: called with the version once the first is warmed up.
+        on_failure: called with the exception when no version can be served.
+    """
+
+    def __init__(self, name, versions, limits, on_ready=lambda version: None, on_failure=lambda error: None):
+        self.name, self.versions, self.limits = name, versions, limits
+        self._on_ready, self._on_failure = on_ready, on_failure
+        self._bodies = Bodies(limits)
+        self._readers = ThreadPoolExecutor(2, "bodies")
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        metric = {"namespace": "nasnet", "registry": self._registry}
+        self._requests = Counter("requests", "Requests answered", ["verb", "code"], **metric)
+        self._seconds = Histogram("predict_seconds", "Time from a request to its answer", buckets=LATENCIES, **metric)
+        self._rows = Histogram("batch_rows", "Rows in a batch", buckets=limits.sizes, **metric)
+        self.batcher = Batcher(limits.runners, limits.sizes, limits.queue, self._rows.observe)
+        Gauge("waiting_rows", "Rows that wait for the model", **metric).set_function(lambda: len(self.batcher))
+        Gauge("model_version", "The version served, 0 before the first", **metric).set_function(self._version)
+
+    def _version(self):
+        return self.versions.current.version if self.versions.current else 0
+
+    def application(self):
+        """The ASGI application. It loads the model when it starts, and looks for newer versions until it stops."""
+        app = FastAPI(lifespan=self._lifespan, openapi_url=None)
+        for address in ("/healthz", "/livez"):
+            app.add_api_route(address, self._health, methods=["GET", "HEAD"])
+        for address in ("/metrics", "/monitoring/prometheus/metrics"):
+            app.add_api_route(address, self._metrics, methods=["GET"])
+        app.add_api_route("/v1/{path:path}", self._rest, methods=["GET", "POST"])
+        for address in PAGE:
+            app.add_api_route(address, self._page, methods=["GET", "HEAD"])
+        for code in (404, 405):
+            app.add_exception_handler(code, self._no_such_address)
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app):
+        watch = asyncio.create_task(self._watch())
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        self.batcher.close()
+        self._readers.shutdown()
+
+    async def _watch(self):
+        """Load the model, then newer versions of it, for as long as the server runs."""
+        try:
+            await self.versions.refresh()
+            if self.versions.current is None:
+                broken = "; ".join(
+                    f"version {version}: {reason}" for version, (_, reason) in self.versions.broken.items()
+                )
+                raise ValueError(
+                    f"`model` must hold a version that can be served. Received: {self.versions.path}: {broken}"
+                )
+            self._on_ready(self._version())
+            while True:
+                await asyncio.sleep(POLL)
+                try:
+                    await self.versions.refresh()
+                except OSError as error:  # a folder that changes under our eyes: look again
+                    log.warning("cannot read %s: %s", self.versions.path, error)
+        except Exception as error:  # nobody else would hear of it
+            self._on_failure(error)
+
+    # --- TF Serving's addresses ---
+
+    async def _rest(self, request: Request):
+        start = time.perf_counter()
+        match = PATH.fullmatch(request.url.path)
+        verb = (match["verb"].strip(":/") or "status") if match else "unknown"
+        try:
+            if not match or request.method != ("POST" if match["verb"].startswith(":") else "GET"):
+                raise Refusal(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+            if verb == "status":
+                answer = self._status(match)
+            elif verb == "metadata":
+                answer = self._metadata(match)
+            else:
+                answer = await self._predict(request, match, verb)
+            response = _json(200, answer)
+        except Refusal as refusal:
+            response = _error(refusal.code, str(refusal))
+        except Exception:
+            log.exception("a request failed")
+            response = _error(500, "internal error; the server's log says more")
+        self._requests.labels(verb, response.status_code).inc()
+        if verb == "predict" and response.status_code == 200:
+            self._seconds.observe(time.perf_counter() - start)
+        return response
+
+    def _servable(self, match):
+        """The version that an address asks for."""
+        current = self.versions.current
+        if match["name"] != self.name:
+            raise Refusal(404, f"Servable not found for request: Latest({match['name'][:100]})")
+        if match["label"]:
+            raise Refusal(400, f"Unrecognized servable version label: {match['label'][:100]}")
+        if current is None:
+            raise Refusal(503, f"the model {self.name} is loading")
+        if match["version"] and match["version"].lstrip("0") != str(current.version):
+            raise Refusal(404, f"Servable not found for request: Specific({self.name}, {match['version'][:20]})")
+        return current
+
+    async def _predict(self, request, match, verb):
+        servable = self._servable(match)
+        if verb != "predict":
+            raise Refusal(400, f"Expected {verb} signature method_name. Was: tensorflow/serving/predict")
+        async with self._bodies.read(request) as body:
+            arguments = body, servable.signatures, self.limits.pixels, self.limits.queue
+            if len(body) <= READ_AT_ONCE:
+                name, rows, row_form = read_predict(*arguments)
+            else:
+                loop = asyncio.get_running_loop()
+                name, rows, row_form = await loop.run_in_executor(self._readers, read_predict, *arguments)
+            specs = servable.signatures[name]
+            try:
+                results = await self.batcher.run(servable.runs[name], rows, **_together(specs, rows[0]))
+            except QueueFull:
+                raise Refusal(503, f"the queue is full: {len(self.batcher)} rows wait. Try again later") from None
+        return write_predict(results, row_form)
+
+    def _status(self, match):
+        versions, current = self.versions, self.versions.current
+        if match["name"] != self.name or match["label"]:
+            raise Refusal(404, f"Could not find any versions of model {match['name'][:100]}")
+        rows = [(version, "END", "UNKNOWN", reason) for version, (_, reason) in versions.broken.items()]
+        rows += [(current.version, "AVAILABLE", "OK", "")] if current else []
+        rows += [(versions.loading, "LOADING", "OK", "")] if versions.loading else []
+        if match["version"]:
+            rows = [row for row in rows if row[0] == int(match["version"][:20])]
+            if not rows:
+                raise Refusal(404, f"Could not find version {match['version'][:20]} of model {self.name}")
+        states = [
+            {"version": str(version), "state": state, "status": {"error_code": code, "error_message": message}}
+            for version, state, code, message in sorted(rows, reverse=True)
+        ]
+        return orjson.dumps({"model_version_status": states}, option=orjson.OPT_INDENT_2)
+
+    def _metadata(self, match):
+        servable = self._servable(match)
+        spec = {"name": self.name, "signature_name": "", "version": str(servable.version)}
+        signatures = {"signature_def": {"signature_def": servable.metadata}}
+        return orjson.dumps({"model_spec": spec, "metadata": signatures}, option=orjson.OPT_INDENT_2)
+
+    # --- for probes and people ---
+
+    async def _health(self, request: Request):
+        """`/healthz`: whether predictions are given; `/livez`: whether the process answers at all."""
+        ready = self.versions.current is not None
+        answer = {"status": "ready" if ready else "loading", "model": self.name, "version": self._version()}
+        return _json(200 if ready or request.url.path == "/livez" else 503, orjson.dumps(answer))
+
+    async def _metrics(self):
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def _page(self, request: Request):
+        name, kind = PAGE[request.url.path]
+        return Response((files("nasnet_keras") / "page" / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
+
+    async def _no_such_address(self, request, error):
+        return _error(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
+
+
+def _together(specs, row):
+    """What rows must have in common to share a batch, and how many may: only raw images of any size differ."""
+    if not any(None in spec.shape for spec in specs.values()):
+        return {}
+    shapes = tuple(value.shape for value in row.values())
+    return {"kind": shapes, "most": max(1, BATCH_PIXELS // max(math.prod(shape[:2]) for shape in shapes))}
+
+
+def _json(code, body):
+    return Response(body, code, media_type="application/json")
+
+
+def _error(code, message):
+    response = _json(code, orjson.dumps({"error": message.encode("utf-8", "replace").decode()}))
+    if code == 503:
+        response.headers["retry-after"] = "1"
+    return response

@@ -1,0 +1,185 @@
+"""TF Serving's JSON in both forms, and what is refused before the model sees it."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from images_of_all_kinds import KINDS, announce, bomb, encode, noise
+from PIL import Image
+
+from nasnet_keras import rest
+from nasnet_keras.rest import Refusal, Spec, read_predict, write_predict
+
+SIGNATURES = {
+    "serving_default": {"image": Spec("float32", (2, 2, 3))},
+    "raw": {"image": Spec("uint8", (None, None, 3))},
+    "image_bytes": {"image_bytes": Spec("string", ())},
+    "two": {"a": Spec("float32", (1,)), "b": Spec("uint8", ())},
+}
+
+
+def read(body, max_pixels=1_000_000, max_rows=4):
+    return read_predict(json.dumps(body).encode(), SIGNATURES, max_pixels, max_rows)
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def refused(body, words, code=400):
+    with pytest.raises(Refusal, match=words) as caught:
+        read(body) if isinstance(body, dict) else read_predict(body, SIGNATURES, 1_000_000, 4)
+    assert caught.value.code == code and len(str(caught.value)) < 600
+
+
+def test_four_ways_to_say_the_same(rng):
+    images = rng.integers(0, 256, (3, 2, 2, 3)).tolist()
+    bodies = (
+        {"instances": images},
+        {"instances": [{"image": image} for image in images]},
+        {"inputs": images},
+        {"inputs": {"image": images}, "signature_name": ""},
+    )
+    for body in bodies:
+        name, rows, row_form = read(body)
+        assert name == "serving_default" and row_form == ("instances" in body)
+        assert [row["image"].dtype for row in rows] == [np.float32] * 3
+        np.testing.assert_array_equal([row["image"] for row in rows], images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encoded_images(kind, rng):
+    pixels = noise(rng)
+    content = encode(pixels, kind)
+    for body in (
+        {"instances": [{"image_bytes": b64(content)}]},
+        {"instances": [b64(content)]},
+        {"inputs": [b64(content)]},
+        {"inputs": {"image_bytes": [b64(content)]}},
+    ):
+        ((row,), name) = (read({**body, "signature_name": "image_bytes"})[1], "image_bytes")
+        if kind != "GIF":
+            assert row[name] == content
+            continue
+        # The first frame of a GIF, as it would be decoded.
+        import io
+
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row[name]))), expected)
+
+
+def test_several_inputs_and_free_sizes():
+    _, rows, _ = read({"signature_name": "two", "instances": [{"a": [0.5], "b": 255}, {"b": 0, "a": [1]}]})
+    assert [(row["a"].tolist(), row["b"].tolist()) for row in rows] == [([0.5], 255), ([1.0], 0)]
+    _, rows, _ = read({"signature_name": "raw", "instances": [[[[1, 2, 3]] * 5]]})
+    assert rows[0]["image"].shape == (1, 5, 3) and rows[0]["image"].dtype == np.uint8
+
+
+GOOD = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [0, 0, 0]]]
+BAD = [
+    (b"", "JSON Parse error"),
+    (b'{"instances": [', "JSON Parse error"),
+    (b"[" * 100_000, "JSON Parse error"),
+    (b'{"instances": [NaN]}', "JSON Parse error"),
+    (b"\xff\xfe", "JSON Parse error"),
+    (b"[1]", "is not an object"),
+    ({}, "either 'instances'"),
+    ({"instances": [GOOD], "inputs": [GOOD]}, "either 'instances'"),
+    ({"instances": [GOOD], "signature_name": "x" * 1000}, 'Serving signature name: "xxx'),
+    ({"instances": [GOOD], "signature_name": 3}, "must be a string"),
+    ({"instances": []}, "at least one"),
+    ({"instances": GOOD[0][0][0]}, "at least one"),
+    ({"instances": [GOOD] * 5}, "between 1 and 4 rows"),
+    ({"inputs": []}, "between 1 and 4 rows"),
+    ({"inputs": {"image": 3}}, "must be a list"),
+    ({"inputs": {"picture": [GOOD]}}, "the keys: image"),
+    ({"instances": [{"picture": GOOD}]}, "element 0 .* the keys: image"),
+    ({"instances": [{"image": GOOD}, GOOD]}, "element 1 .* the keys: image"),
+    ({"instances": [GOOD, {"image": GOOD}]}, "nested lists"),
+    ({"instances": [GOOD[:1]]}, "Differs at depth 1"),
+    ({"instances": [[GOOD[0], GOOD[0][:1]]]}, "Differs at depth 2"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [4, 5]]]]}, "Differs at depth 3"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], 4]]]}, "nested lists"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], "abc"]]]}, "nested lists"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [1, 2, [3]]]]]}, "of type float32"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [1, 2, "3"]]]]}, "of type float32"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [1, 2, True]]]]}, "of type float32"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [1, 2, None]]]]}, "of type float32"),
+    ({"instances": [[GOOD[0], [[1, 2, 3], [1, 2, 1e300]]]]}, "out of the range"),
+    ({"instances": [b64(b"x")]}, "nested lists"),
+    ({"instances": [[[[1, 2, 300]]]], "signature_name": "raw"}, "out of the range"),
+    ({"instances": [[[[1, 2, -1]]]], "signature_name": "raw"}, "out of the range"),
+    ({"instances": [[[[1, 2, 0.5]]]], "signature_name": "raw"}, "of type uint8"),
+    ({"instances": [[]], "signature_name": "raw"}, "Differs at depth 1"),
+    ({"instances": [[[]]], "signature_name": "raw"}, "Differs at depth 2"),
+    ({"instances": [[1.0]], "signature_name": "two"}, "must name each input"),
+    ({"inputs": {"a": [[1.0]], "b": [1, 2]}, "signature_name": "two"}, "same number of rows"),
+    ({"instances": ["x"], "signature_name": "image_bytes"}, "in base64"),
+    ({"instances": [3], "signature_name": "image_bytes"}, "in base64"),
+    ({"instances": [{"b64": "x", "c": 1}], "signature_name": "image_bytes"}, "the keys: image_bytes"),
+    ({"instances": [{"image_bytes": {"b64": 3}}], "signature_name": "image_bytes"}, "in base64"),
+    ({"instances": [{"b64": "????"}], "signature_name": "image_bytes"}, "unable to base64 decode"),
+    ({"instances": [{"b64": "ä"}], "signature_name": "image_bytes"}, "unable to base64 decode"),
+    ({"instances": [b64(b"RIFF0000WEBP")], "signature_name": "image_bytes"}, "not a JPEG"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), BAD, ids=[words[:20] + str(n) for n, (_, words) in enumerate(BAD)])
+def test_what_is_refused(body, words):
+    refused(body, words)
+
+
+def test_raw_images_of_any_size_are_not_of_every_size(monkeypatch):
+    monkeypatch.setattr(rest, "MAX_RAW_PIXELS", 6)
+    image = [[[1, 2, 3]] * 3] * 2
+    assert read({"signature_name": "raw", "instances": [image]})[1][0]["image"].shape == (2, 3, 3)
+    refused({"signature_name": "raw", "instances": [[*image, image[0]]]}, "at most 6 pixels")
+
+
+def test_a_bomb_is_never_decoded(rng, monkeypatch):
+    contents = [announce(encode(noise(rng), kind), kind, 60_000, 60_000) for kind in KINDS]
+    monkeypatch.setattr(Image.Image, "convert", None)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    for content in [*contents, bomb()]:
+        request = {"instances": [b64(content)], "signature_name": "image_bytes"}
+        refused(request, "at most 1000000 pixels. Received: 60+×60+")
+
+
+def test_broken_headers_and_endless_scans(rng):
+    def refuse(content, words):
+        refused({"instances": [b64(content)], "signature_name": "image_bytes"}, words)
+
+    for kind in KINDS:
+        content = encode(noise(rng), kind)
+        for size in (2, 3, 4, 6, 8, 12, 16, 20):
+            refuse(content[:size], "not a JPEG|cannot be read|at most")
+    content = encode(noise(rng), "JPEG")
+    scan = content.index(b"\xff\xda")
+    refuse(content[:scan] + content[scan:-2] * 101 + content[-2:], "at most 100 scans")
+    gif = encode(noise(rng, 40, 40), "GIF")
+    refuse(gif[: len(gif) // 2 + 400], "cannot be decoded")
+
+
+def test_answers_in_both_forms():
+    outputs = {
+        "scores": np.float32([[0.1, 0.9], [0.25, 0.75]]),
+        "names": np.array([[b"a", "ä".encode()], [b"c", b"d"]], object),
+        "raw_bytes": np.array([b"\xff", b"\x00"], object),
+    }
+    rows = [(outputs, 0), (outputs, 1)]
+    names, raw = [["a", "ä"], ["c", "d"]], [{"b64": "/w=="}, {"b64": "AA=="}]
+    assert json.loads(write_predict(rows, True)) == {
+        "predictions": [
+            {"scores": [0.1, 0.9], "names": names[0], "raw_bytes": raw[0]},
+            {"scores": [0.25, 0.75], "names": names[1], "raw_bytes": raw[1]},
+        ]
+    }
+    assert json.loads(write_predict(rows, False)) == {
+        "outputs": {"scores": [[0.1, 0.9], [0.25, 0.75]], "names": names, "raw_bytes": raw}
+    }
+    single = [({"scores": outputs["scores"]}, 1)]
+    assert json.loads(write_predict(single, True)) == {"predictions": [[0.25, 0.75]]}
+    assert json.loads(write_predict(single, False)) == {"outputs": [[0.25, 0.75]]}
+    counts = [({"count": np.float32([3, 4])}, 0)]
+    assert json.loads(write_predict(counts, True)) == {"predictions": [3.0]}
