@@ -91,6 +91,10 @@ def fine_tune(
     training.seed_everything(seed)
     source, trained = load_source(model_or_name, weights, **_architecture(options))
     model = with_new_head(source, data, batch_norm=batch_norm, **options)
+    if trained:
+        # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
+        head = model.get_layer("logits")
+        head.set_weights([0.0 * value for value in head.get_weights()])
     first = 0
     for phase, last, learning, factor in _phases(
         model, trained, epochs, head_epochs, unfreeze, batch_norm, rate_factor
