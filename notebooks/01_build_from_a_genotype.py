@@ -2,6 +2,7 @@
 # jupyter:
 #   jupytext:
 #     text_representation:
+#       extension: .py
 #       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
@@ -16,10 +17,13 @@
 # JSON, and turned into networks of any size. Nothing here needs a download or an accelerator.
 
 # %%
-from nasnet_keras import NASNet, load_genotype, list_models, multiply_adds
+from IPython.display import SVG, display
+
+from nasnet_keras import NASNet, cell_svg, list_models, load_genotype, multiply_adds
 
 nasnet_a = load_genotype("nasnet_a")
-nasnet_a
+display(SVG(cell_svg(nasnet_a.normal, "Normal cell of NASNet-A")))
+display(SVG(cell_svg(nasnet_a.reduction, "Reduction cell of NASNet-A")))
 
 # %% [markdown]
 # Read the picture from the bottom: the two inputs are the outputs of the two cells before (*h*ᵢ₋₁ is the older one). A block
@@ -29,7 +33,7 @@ nasnet_a
 # ## A cell of your own
 #
 # Inputs are numbers: 0 and 1 are the cell's inputs, 2, 3, … the blocks in their order. A genotype that makes no sense is
-# refused with a line that names the cell and the block.
+# refused with a line that names the block. As the last line of a notebook's cell, a genotype draws itself.
 
 # %%
 from nasnet_keras import Block, CellGenotype, Genotype
@@ -86,10 +90,12 @@ for repeats in (1, 2, 4):
 # ## The networks of the papers
 #
 # The same machinery builds the released networks; `NASNetMobile()` and its kin take keras.applications' arguments and
-# load its weights.
+# load its weights. `list_models()` by itself shows more sizes, and what the papers say of each.
 
 # %%
-list_models()
+for row in list_models()[:5]:
+    sizes = f"{row['parameters']:>12,} parameters {row['multiply_adds']:>15,} multiply-adds"
+    print(f"{row['model'].removesuffix('()'):14} {row['notation']:9} {row['image']:4} px {sizes}   {row['paper_accuracy']}")
 
 # %% [markdown]
 # ## What a cell sees
@@ -113,6 +119,7 @@ def strip(tiles, side=72):
     """Grey tiles side by side, enlarged."""
     row = Image.new("L", (len(tiles) * (side + 6), side), 255)
     for place, tile in enumerate(tiles):
+        tile = np.float32(tile)
         low, high = tile.min(), tile.max()
         grey = Image.fromarray(np.uint8(255 * (tile - low) / max(high - low, 1e-6)))
         row.paste(grey.resize((side, side), Image.Resampling.NEAREST), (place * (side + 6), 0))

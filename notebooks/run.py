@@ -39,7 +39,7 @@ def main():
 def run(source, options):
     """Run one notebook; returns whether everything is as it should be."""
     start, target = time.time(), source.with_suffix(".ipynb")
-    notebook = jupytext.read(source)
+    notebook = jupytext.read(source, fmt="py:percent")
     if options.short and not same_cells(notebook, target):
         print(f"{target.name} does not hold what {source.name} says: run notebooks/run.py {source.stem}", file=sys.stderr)
         return False
