@@ -39,6 +39,7 @@ def run_train(options):
         drop_path=options.drop_path,
         dropout=options.dropout,
         weight_decay=options.weight_decay,
+        batch_norm_momentum=options.batch_norm_momentum,
         auxiliary_head=options.auxiliary_head,
         dtype=options.dtype,
     )
