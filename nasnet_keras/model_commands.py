@@ -109,6 +109,8 @@ def run_evaluate(options):
     data = load(options, model)
     split = training.match_classes(model, data, getattr(data, options.split))
     names = getattr(model, "class_names", None) or data.class_names
+    if model.output_shape[-1] != len(names):
+        raise ValueError(f"`data` must have the model's {model.output_shape[-1]} classes. Received: {len(names)}")
     figures = evaluate_classes(model, split, names)
     print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
     shown = most_confused(figures["confusion"], SHOWN)

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 1 · Build a network from a genotype, and look at it
 #
-# An architecture is a value: a `Genotype` holds two cells, each a list of blocks. It can be drawn, compared, written as
-# JSON, and turned into networks of any size. Nothing here needs a download or an accelerator.
+# An architecture is a value: a `Genotype` holds two cells, each a list of blocks. It can be drawn, compared,
+# written as JSON, and turned into networks of any size. Nothing here needs a download or an accelerator.
 
 # %%
 from IPython.display import SVG, display
@@ -26,14 +26,15 @@ display(SVG(cell_svg(nasnet_a.normal, "Normal cell of NASNet-A")))
 display(SVG(cell_svg(nasnet_a.reduction, "Reduction cell of NASNet-A")))
 
 # %% [markdown]
-# Read the picture from the bottom: the two inputs are the outputs of the two cells before (*h*ᵢ₋₁ is the older one). A block
-# applies one operation to each of two states and joins the results; states that nothing reads are concatenated.
-# The Reduction cell halves height and width.
+# Read the picture from the bottom: the two inputs are the outputs of the two cells before (*h*ᵢ₋₁ is the older
+# one). A block applies one operation to each of two states and joins the results; states that nothing reads are
+# concatenated. The Reduction cell halves height and width.
 #
 # ## A cell of your own
 #
-# Inputs are numbers: 0 and 1 are the cell's inputs, 2, 3, … the blocks in their order. A genotype that makes no sense is
-# refused with a line that names the block. As the last line of a notebook's cell, a genotype draws itself.
+# Inputs are numbers: 0 and 1 are the cell's inputs, 2, 3, … the blocks in their order. A genotype that makes no
+# sense is refused with a line that names the block. As the last line of a notebook's cell, a genotype draws
+# itself.
 
 # %%
 from nasnet_keras import Block, CellGenotype, Genotype
@@ -63,8 +64,8 @@ assert Genotype.from_json(mine.to_json()) == mine
 # %% [markdown]
 # ## From a genotype to a network
 #
-# `repeats` is the number N of Normal cells in each of three stacks, `filters` the number F of channels at the start. The
-# `"cifar"` stem is for small images; `"imagenet"` shrinks large ones by 8 first.
+# `repeats` is the number N of Normal cells in each of three stacks, `filters` the number F of channels at the
+# start. The `"cifar"` stem is for small images; `"imagenet"` shrinks large ones by 8 first.
 
 # %%
 network = NASNet(nasnet_a, repeats=2, filters=8, stem="cifar", input_shape=(32, 32, 3), classes=10)
@@ -74,8 +75,8 @@ for layer in network.layers:
     print(f"{layer.name:18} {'×'.join(map(str, shape)):12} {layer.count_params():>9,}")
 
 # %% [markdown]
-# Every layer has a name that says its place, so `network.get_layer("cell_3").output` gives any state of the body: a
-# backbone for whatever comes after. Size is a matter of two numbers:
+# Every layer has a name that says its place, so `network.get_layer("cell_3").output` gives any state of the
+# body: a backbone for whatever comes after. Size is a matter of two numbers:
 
 # %%
 print("            " + "".join(f"{f'F = {filters}':>12}" for filters in (4, 8, 16)))
@@ -89,8 +90,8 @@ for repeats in (1, 2, 4):
 # %% [markdown]
 # ## The networks of the papers
 #
-# The same machinery builds the released networks; `NASNetMobile()` and its kin take keras.applications' arguments and
-# load its weights. `list_models()` by itself shows more sizes, and what the papers say of each.
+# The same machinery builds the released networks; `NASNetMobile()` and its kin take keras.applications'
+# arguments and load its weights. `list_models()` by itself shows more sizes, and what the papers say of each.
 
 # %%
 for row in list_models()[:5]:
@@ -100,8 +101,9 @@ for row in list_models()[:5]:
 # %% [markdown]
 # ## What a cell sees
 #
-# A real image through the untrained network: one of the 1,797 scanned digits that come with the package, and eight
-# channels of three states. Random filters already answer to strokes and edges; training decides which of them to keep.
+# A real image through the untrained network: one of the 1,797 scanned digits that come with the package, and
+# eight channels of three states. Random filters already answer to strokes and edges; training decides which of
+# them to keep.
 
 # %%
 import keras

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 2 · Search a small space
 #
-# A controller proposes cells, each proposal is trained for one epoch on 1,797 scanned digits, and its accuracy on
-# held-out images is the controller's reward. With small cells on small images a trial takes about a second, so a search
-# fits into a notebook.
+# A controller proposes cells, each proposal is trained for one epoch on 1,797 scanned digits, and its accuracy
+# on held-out images is the controller's reward. With small cells on small images a trial takes seconds, so a
+# search fits into a notebook.
 
 # %%
 import os
@@ -34,8 +34,8 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## The space
 #
-# Three blocks a cell and six operations. Each block takes five decisions: two states to read, two operations, and how to
-# join them.
+# Three blocks a cell and six operations. Each block takes five decisions: two states to read, two operations,
+# and how to join them.
 
 # %%
 operations = ("identity", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "avg_pool_3x3", "max_pool_3x3")
@@ -47,8 +47,8 @@ print(f"… {len(space.decisions)} decisions, {space.size:.1e} pairs of cells")
 # %% [markdown]
 # ## The search
 #
-# The controller is an LSTM that learns by reinforcement. The settings are those of the command line, which suit some
-# dozens of trials (the paper's suit 20,000). The directory keeps everything: run the cell again after an
+# The controller is an LSTM that learns by reinforcement. The settings are those of the command line, which suit
+# some dozens of trials (the paper's suit 20,000). The directory keeps everything: run the cell again after an
 # interruption, and the search goes on where it stopped.
 
 # %%
@@ -88,20 +88,21 @@ for trial in best:
 # %% [markdown]
 # ## Stack it deeper and wider
 #
-# A cell says nothing of the size of the network: the found one now builds a larger one, trained longer. The test images took
-# part neither in the search nor in this training. On the command line this step is
+# A cell says nothing of the size of the network: the found one now builds a larger one, trained longer. The
+# test images took part neither in the search nor in this training. On the command line this step is
 # `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --directory net`.
 
 # %%
-from nasnet_keras import NASNet, RECIPES, training
+from nasnet_keras import RECIPES, NASNet, training
 
 training.seed_everything(0)
 shape = {"input_shape": digits.image_shape, "classes": 10, "class_names": digits.class_names}
 network = NASNet(result.best, repeats=2, filters=12, stem="cifar", **shape)
 history = training.fit(network, digits, RECIPES["scans"], epochs=EPOCHS, directory=folder / "net")
 figures = training.evaluate(network, digits.test)
-print(f"{network.count_params():,} parameters; after {EPOCHS} epochs {figures['accuracy']:.1%} of {figures['images']} test images are right")
+print(f"{network.count_params():,} parameters, {EPOCHS} epochs")
+print(f"{figures['accuracy']:.1%} of {figures['images']} test images right")
 
 # %% [markdown]
-# Does the controller beat chance? Run the same search with `controller="random"` and compare; with few trials and an easy
-# task the difference is within luck, which is why claims need several seeds and harder images.
+# Does the controller beat chance? Run the same search with `controller="random"` and compare; with few trials
+# and an easy task the difference is within luck, which is why claims need several seeds and harder images.

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # 3 · Fine-tune on your own folder
 #
-# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without a download,
-# it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of each of the digits
-# 5–9, which that network has never seen. Put your own folder into `FOLDER` (and for photographs
-# `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded), and the rest stays as it is.
+# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without
+# a download, it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of
+# each of the digits 5–9, which that network has never seen. Put your own folder into `FOLDER` (and for
+# photographs `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded), and the rest stays as it is.
 
 # %%
 import os
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nasnet_keras import NASNet, RECIPES, load_data, training
+from nasnet_keras import RECIPES, NASNet, load_data, training
 from nasnet_keras.data import Data
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
@@ -49,17 +49,16 @@ def only(split, low, high):
 parts = [only(split, 0, 5) for split in (digits.train, digits.validation, digits.test)]
 known = Data("digits 0–4", *parts, digits.class_names[:5], digits.image_shape)
 training.seed_everything(0)
-SOURCE = NASNet(
-    "nasnet_a", repeats=1, filters=8, stem="cifar", input_shape=known.image_shape, classes=5, class_names=known.class_names
-)
+names = {"classes": 5, "class_names": known.class_names}
+SOURCE = NASNet("nasnet_a", repeats=1, filters=8, stem="cifar", input_shape=known.image_shape, **names)
 training.fit(SOURCE, known, RECIPES["scans"], epochs=EPOCHS)
 print(f"digits 0–4: {training.evaluate(SOURCE, known.test)['accuracy']:.1%} of the test images right")
 
 # %% [markdown]
 # ## A folder of new classes
 #
-# A folder for each class, images inside; here 20 of each in `train`, and all that are left in `test`. Without a `test` folder a
-# share of the images is held out.
+# A folder for each class, images inside; here 20 of each in `train`, and all that are left in `test`. Without a
+# `test` folder a share of the images is held out.
 
 # %%
 FOLDER = work / "photos"
@@ -71,7 +70,8 @@ for part, split, most in (("train", digits.train, 20), ("test", digits.test, Non
             Image.fromarray(split.images[index]).save(FOLDER / part / name / f"{index}.png")
 
 data = load_data(FOLDER, validation=0.2)
-print(f"{data.class_names}: {len(data.train)} images to learn from, {len(data.validation)} to watch, {len(data.test)} to judge")
+print(", ".join(data.class_names))
+print(f"{len(data.train)} images to learn from, {len(data.validation)} to watch, {len(data.test)} to judge")
 
 
 def sheet(images, columns=15, side=48):
@@ -89,15 +89,17 @@ sheet(data.train.images[np.argsort(data.train.labels, kind="stable")][:: max(1, 
 # %% [markdown]
 # ## Fine-tune
 #
-# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at a tenth of the rate. Batch norms
-# follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their statistics). Training stops when the
-# validation images get no better, and goes back to the best epoch. For photographs leave out `recipe`: its default,
-# `"photos"`, crops, mirrors and changes colours, which digits do not forgive.
+# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at a
+# tenth of the rate. Batch norms follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their
+# statistics). Training stops when the validation images get no better, and goes back to the best epoch. For
+# photographs leave out `recipe`: its default, `"photos"`, crops, mirrors and changes colours, which digits do
+# not forgive.
 
 # %%
 from nasnet_keras import fine_tune
 
-model = fine_tune(SOURCE, data.train, data.validation, data.class_names, recipe="scans", epochs=EPOCHS, directory=work / "mine")
+settings = {"recipe": "scans", "epochs": EPOCHS}
+model = fine_tune(SOURCE, data.train, data.validation, data.class_names, directory=work / "mine", **settings)
 
 # %% [markdown]
 # The same on the command line, which goes on where it stopped if it is interrupted:
@@ -113,7 +115,7 @@ model = fine_tune(SOURCE, data.train, data.validation, data.class_names, recipe=
 # The same network, the same images, the same number of epochs, but from random weights:
 
 # %%
-scratch = fine_tune(SOURCE, data.train, data.validation, data.class_names, weights="none", recipe="scans", epochs=EPOCHS)
+scratch = fine_tune(SOURCE, data.train, data.validation, data.class_names, weights="none", **settings)
 for name, network in (("fine-tuned", model), ("from scratch", scratch)):
     print(f"{name:13} {training.evaluate(network, data.test)['accuracy']:.1%} of {len(data.test)} test images right")
 
@@ -139,9 +141,9 @@ from nasnet_keras import Batches
 
 answers = training.predict(model, Batches(data.test, 256)).argmax(-1)
 wrong = np.flatnonzero(answers != data.test.labels)[:15]
-for index in wrong:
-    print(f"{data.class_names[data.test.labels[index]]} taken for {data.class_names[answers[index]]}", end=" · ")
-sheet(data.test.images[:][wrong]) if len(wrong) else None
+pairs = [(data.class_names[data.test.labels[index]], data.class_names[answers[index]]) for index in wrong]
+print("\n".join(f"{true} taken for {taken}" for true, taken in pairs))
+sheet(data.test.images[wrong]) if len(wrong) else None
 
 # %% [markdown]
 # The model remembers its class names, so nothing else is needed to use it elsewhere:

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # 4 · Export a network and query it
 #
-# A trained network becomes a SavedModel that TensorFlow Serving takes as it is: images in, names of classes out. Preprocessing
-# and class names are inside, so whoever asks needs to know neither.
+# A trained network becomes a SavedModel that TensorFlow Serving takes as it is: images in, names of classes
+# out. Preprocessing and class names are inside, so whoever asks needs to know neither.
 
 # %%
 import base64
@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from nasnet_keras import NASNet, RECIPES, export_saved_model, load_data, preprocess_input, training
+from nasnet_keras import RECIPES, NASNet, export_saved_model, load_data, preprocess_input, training
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
 EPOCHS = 1 if SHORT else 8
@@ -41,17 +41,16 @@ work = Path(tempfile.mkdtemp())
 # %%
 digits = load_data("digits", image_size=16)
 training.seed_everything(0)
-network = NASNet(
-    "nasnet_a", repeats=1, filters=8, stem="cifar", input_shape=digits.image_shape, classes=10, class_names=digits.class_names
-)
+names = {"classes": 10, "class_names": digits.class_names}
+network = NASNet("nasnet_a", repeats=1, filters=8, stem="cifar", input_shape=digits.image_shape, **names)
 training.fit(network, digits, RECIPES["scans"], epochs=EPOCHS)
 print(f"{training.evaluate(network, digits.test)['accuracy']:.1%} of the test images right")
 
 # %% [markdown]
 # ## Export
 #
-# Batch norms are folded into the convolutions; what was written is read back and compared with the network before the version
-# appears. Exporting again makes version 2: nothing is overwritten.
+# Batch norms are folded into the convolutions; what was written is read back and compared with the network
+# before the version appears. Exporting again makes version 2: nothing is overwritten.
 
 # %%
 version = export_saved_model(network, work / "digits", top=3)
@@ -100,11 +99,12 @@ print("true class:", digits.class_names[digits.test.labels[3]])
 print("answer:    ", answer["top_classes"].numpy().astype(str)[0], answer["top_scores"].numpy()[0].round(3))
 
 # %% [markdown]
-# TensorFlow Serving speaks REST. This body, sent to `http://localhost:8501/v1/models/digits:predict`, is the same
-# question (binary inputs travel as base64):
+# TensorFlow Serving speaks REST. This body, sent to `http://localhost:8501/v1/models/digits:predict`, is the
+# same question (binary inputs travel as base64):
 
 # %%
-body = {"signature_name": "image_bytes", "instances": [{"image_bytes": {"b64": base64.b64encode(stream.getvalue()).decode()}}]}
+encoded = base64.b64encode(stream.getvalue()).decode()
+body = {"signature_name": "image_bytes", "instances": [{"image_bytes": {"b64": encoded}}]}
 print(json.dumps(body)[:160], "…")
 
 # %% [markdown]

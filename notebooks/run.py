@@ -29,7 +29,9 @@ def main():
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 03 (default: all)")
     parser.add_argument("--short", action="store_true", help="few steps; write nothing, compare .ipynb with .py")
     options = parser.parse_args()
-    sources = [path for path in sorted(HERE.glob("0*.py")) if not options.names or path.name.startswith(tuple(options.names))]
+    sources = sorted(HERE.glob("0*.py"))
+    if options.names:
+        sources = [source for source in sources if source.name.startswith(tuple(options.names))]
     failed = [source.stem for source in sources if not run(source, options)]
     for name in failed:
         print(f"{name} failed", file=sys.stderr)
@@ -41,7 +43,7 @@ def run(source, options):
     start, target = time.time(), source.with_suffix(".ipynb")
     notebook = jupytext.read(source, fmt="py:percent")
     if options.short and not same_cells(notebook, target):
-        print(f"{target.name} does not hold what {source.name} says: run notebooks/run.py {source.stem}", file=sys.stderr)
+        print(f"{target.name} does not hold what {source.name} says: run it without --short", file=sys.stderr)
         return False
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "NASNET_KERAS_SHORT": "1" if options.short else ""}
     # What libraries write on the bare stderr is no output of a notebook.
