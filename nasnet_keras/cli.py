@@ -109,7 +109,7 @@ def parser():
     _network(train, repeats=2, filters=16)
     train.add_argument("--epochs", type=int, default=20, help="epochs in all")
     train.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
-    train.add_argument("--recipe", default="scans", help="scans, cifar, imagenet or micro")
+    train.add_argument("--recipe", default="scans", help="scans, photos, cifar, imagenet or micro")
     train.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     train.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
     train.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
@@ -117,11 +117,55 @@ def parser():
     train.add_argument("--drop-path", type=float, default=0.0, help="rate of the last cell at the end of the schedule")
     train.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
     train.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
+    # The released 0.9997 is for ImageNet's million steps: after some thousand it evaluates by its initial statistics.
+    train.add_argument("--batch-norm-momentum", type=float, default=0.9, help="of the moving statistics")
     train.add_argument("--auxiliary-head", action="store_true", help="train with the auxiliary classifier")
     train.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
 
-    evaluate = command("evaluate", "measure a model's accuracy", "evaluate --model net --data photos")
+    finetune = command(
+        "finetune",
+        "train a network on new classes, from what it has learnt on others",
+        "finetune --model NASNetMobile --weights imagenet --data photos --epochs 10 --directory mine",
+    )
+    finetune.add_argument("--model", help="a name of the zoo, or a directory that `train` or `finetune` wrote")
+    finetune.add_argument("--genotype", help="instead of a model: a network of this genotype (a name or a JSON file)")
+    finetune.add_argument(
+        "--weights", default="auto", help="imagenet, cifar10, none (from scratch), or a file; auto: the model's own"
+    )
+    _data(finetune, "digits")
+    finetune.add_argument("--epochs", type=int, default=10, help="epochs of both phases together")
+    finetune.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
+    finetune.add_argument("--recipe", default="photos", help="photos, scans, or another of `train`'s")
+    finetune.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
+    finetune.add_argument(
+        "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
+    )
+    finetune.add_argument("--learning-rate", type=float, help="peak rate of the head (default: the recipe's)")
+    finetune.add_argument("--rate-factor", type=float, default=0.1, help="rate after unfreezing, as a share of that")
+    finetune.add_argument("--layer-decay", type=float, default=1.0, help="a cell's rate as a share of the next one's")
+    finetune.add_argument(
+        "--batch-norm", default="0.9", help="momentum of batch norms that learn, or frozen: they keep their statistics"
+    )
+    finetune.add_argument("--class-weights", choices=("none", "balanced"), default="none", help="for unequal folders")
+    finetune.add_argument("--patience", type=int, default=5, help="epochs without a better validation; 0: never stop")
+    finetune.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
+    finetune.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
+    finetune.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    finetune.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    finetune.add_argument("--repeats", type=int, help="Normal cells a stack: a genotype's, or the zoo's resized")
+    finetune.add_argument("--filters", type=int, help="filters of the first stack, likewise")
+    finetune.add_argument("--stem", choices=("cifar", "imagenet"), help="of a genotype's network (default: cifar)")
+    finetune.add_argument("--drop-path", type=float, default=0.0, help="final rate of the last cell")
+    finetune.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
+    finetune.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
+    finetune.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
+    finetune.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into DIR/tensorboard")
+
+    evaluate = command(
+        "evaluate", "measure a model, class by class, and draw what it confuses", "evaluate --model net --data photos"
+    )
     evaluate.add_argument("--model", required=True, help="a directory that `train` wrote, or a name of the zoo")
+    evaluate.add_argument("--output", help="the picture, an SVG file (default: confusion.svg in the model's directory)")
     _data(evaluate, "digits")
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the images used")
 

@@ -1,6 +1,5 @@
 """What the commands of the command line do. Each takes the parsed options and prints its result."""
 
-import json
 import logging
 import os
 import sys
@@ -9,14 +8,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras import recipes, training
-from nasnet_keras.applications import decode_predictions, load_model
-from nasnet_keras.data import load_data, normalize, read_image
+from nasnet_keras.applications import load_model
+from nasnet_keras.data import load_data
 from nasnet_keras.genotype import list_genotypes, load_genotype
-from nasnet_keras.network import NASNet
+from nasnet_keras.model_commands import run_evaluate, run_finetune, run_predict, run_train
 from nasnet_keras.plot import genotype_svg
-from nasnet_keras.progress import EpochProgress, SearchProgress, decoding
+from nasnet_keras.progress import EpochProgress, SearchProgress
+from nasnet_keras.speech import finish, load, percent
 from nasnet_keras.zoo import list_models
+
+__all__ = ["run_evaluate", "run_finetune", "run_predict", "run_train"]  # and those below
+
+CALIBRATION = 200  # images
 
 
 def run_search(options):
@@ -37,7 +40,7 @@ def run_search(options):
     space = SearchSpace(blocks=options.blocks)
     if options.final_epochs < 1:
         raise ValueError(f"`final_epochs` must be an integer above 0. Received: {options.final_epochs}")
-    data = _load(options)
+    data = load(options)
     with SearchProgress(options.max_trials) as progress:
         result = search(
             data,
@@ -53,7 +56,7 @@ def run_search(options):
     failed = sum(trial["reward"] is None for trial in result.trials)
     best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
     figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
-    print(f"{len(result.trials)} trials, {failed} failed; best validation accuracy {_percent(best)}")
+    print(f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}")
     if result.best and not options.no_final:
         rows = compare(result, data, child, space, options.final_epochs, options.seed, EpochProgress)
         figures["final"] = rows
@@ -62,71 +65,11 @@ def run_search(options):
         )
         for row in rows:
             table.add_row(
-                row["network"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", _percent(row["accuracy"])
+                row["network"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", percent(row["accuracy"])
             )
         Console().print(table)
     print(f"Found cell: {result.directory / 'best_genotype.json'}; report: {result.directory / 'report.html'}")
-    _finish(options, figures)
-
-
-CALIBRATION = 200  # images
-
-
-def run_train(options):
-    """Train a network of a genotype and leave it as a model directory."""
-    genotype = load_genotype(options.genotype)
-    fields = ("batch_size", "learning_rate", "cutout", "moving_average")
-    recipe = recipes.recipe(options.recipe, **{field: getattr(options, field) for field in fields})
-    data = _load(options)
-    directory = Path(options.directory)
-    training.seed_everything(options.seed)
-    model = NASNet(
-        genotype,
-        repeats=options.repeats,
-        filters=options.filters,
-        stem=options.stem,
-        input_shape=data.image_shape,
-        classes=len(data.class_names),
-        class_names=data.class_names,
-        drop_path=options.drop_path,
-        dropout=options.dropout,
-        weight_decay=options.weight_decay,
-        auxiliary_head=options.auxiliary_head,
-        dtype=options.dtype,
-    )
-    with EpochProgress(f"train {genotype.name or options.genotype}", options.epochs) as progress:
-        training.fit(
-            model, data, recipe, epochs=options.epochs, seed=options.seed, directory=directory, callbacks=[progress]
-        )
-    training.save_model(model, directory)
-    figures = {"directory": str(directory), "parameters": model.count_params(), **training.evaluate(model, data.test)}
-    print(f"test accuracy {_percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
-    _finish(options, figures)
-
-
-def run_evaluate(options):
-    """Print a model's accuracy and loss on a split of the data."""
-    model = load_model(options.model)
-    data = _load(options, model)
-    split = training.match_classes(model, data, getattr(data, options.split))
-    figures = {"model": options.model, "data": data.name, "split": options.split, **training.evaluate(model, split)}
-    print(f"accuracy {_percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
-    _finish(options, figures)
-
-
-def run_predict(options):
-    """Print the best classes of each image."""
-    model = load_model(options.model)
-    height, width = (side or 224 for side in model.input_shape[1:3])
-    results = []
-    for name in options.images:
-        image = read_image(name, (height, width))
-        scores = training.predict(model, normalize(image)[None])
-        classes = decode_predictions(scores, options.top, model.class_names)[0]
-        results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
-        best = "   ".join(f"{label} {_percent(score)}" for _, label, score in classes)
-        print(f"{name}: {best}")
-    _finish(options, {"model": options.model, "predictions": results})
+    finish(options, figures)
 
 
 def run_export(options):
@@ -154,7 +97,7 @@ def run_export(options):
         raise ValueError(str(error)) from None
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"{path}: {size / 1e6:.1f} MB, run and compared with the network")
-    _finish(options, {"output": str(path), "bytes": size})
+    finish(options, {"output": str(path), "bytes": size})
 
 
 def run_serve(options):
@@ -178,7 +121,7 @@ def run_serve(options):
 
     def ready(url, version):
         print(f"version {version} is ready: {url} (Ctrl-C stops)", flush=True)
-        _finish(options, {"url": url, "version": version})
+        finish(options, {"url": url, "version": version})
         sys.stdout.flush()
 
     serve(options.model, options.host, options.port, name=options.name, limits=limits, on_ready=ready)
@@ -190,7 +133,7 @@ def run_plot(options):
     output = Path(options.output or f"{genotype.name or Path(options.genotype).stem}.svg")
     output.write_text(genotype_svg(genotype), encoding="utf-8")
     print(output)
-    _finish(options, {"output": str(output), "digest": genotype.digest})
+    finish(options, {"output": str(output), "digest": genotype.digest})
 
 
 def run_report(options):
@@ -204,7 +147,7 @@ def run_report(options):
     trials = read_trials(directory / "trials.jsonl")
     write_report(directory, trials)
     print(directory / "report.html")
-    _finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})
+    finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})
 
 
 def run_list(options):
@@ -221,15 +164,7 @@ def run_list(options):
         counts = (f"{row[key]:,}" for key in ("image", "parameters", "multiply_adds"))
         table.add_row(row["model"], row["notation"], *counts, ", ".join(row["weights"]))
     Console().print(table)
-    _finish(options, {"genotypes": sorted(genotypes), "models": models})
-
-
-def _load(options, model=None):
-    size = options.image_size
-    if size is None and model is not None and None not in model.input_shape[1:3]:
-        size = tuple(model.input_shape[1:3])
-    with decoding() as progress:
-        return load_data(options.data, image_size=size, seed=options.seed, limit=options.limit, progress=progress)
+    finish(options, {"genotypes": sorted(genotypes), "models": models})
 
 
 def _settings(options):
@@ -238,13 +173,3 @@ def _settings(options):
     if options.controller != "rl":
         return None
     return ControllerSettings(batch_size=options.controller_batch, learning_rate=options.controller_rate)
-
-
-def _percent(value):
-    return "—" if value is None else f"{100 * value:.2f}%"
-
-
-def _finish(options, figures):
-    sys.stdout.flush()
-    if options.json:
-        print(json.dumps(figures))

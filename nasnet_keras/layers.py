@@ -23,13 +23,15 @@ class ProgramLayer(keras.layers.Layer):
     """A layer whose computation is a program, written by `write`.
 
     Batch norms learn from the batch while training, unless `trainable` is False: then they stay as
-    they are, as Keras' own do.
+    they are, as Keras' own do, and no paths are dropped: the layer is a fixed function. With
+    `frozen_statistics` the weights may learn, and batch norms go by their moving statistics all the same.
 
     Args:
         options: an `Options`, or a dict of some of its fields.
     """
 
     many = False  # whether a list of results comes out
+    frozen_statistics = False  # a state of training, as `trainable` is
     seed_generator = None  # of dropped paths
 
     def __init__(self, *, options=None, **kwargs):
@@ -79,9 +81,9 @@ class ProgramLayer(keras.layers.Layer):
     def call(self, inputs, progress=None, training=None):
         """Run the program; `progress` scales the rate of dropped paths."""
         tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
-        run = Run(
-            bool(training), bool(training and self.trainable), progress, self.seed_generator, use_kernels(training)
-        )
+        training = bool(training and self.trainable)
+        learning = training and not self.frozen_statistics
+        run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
         values = compute(self.program, tensors, self.own, run)
         results = [values[value.number] for value in self.results]
         return results if self.many else results[0]

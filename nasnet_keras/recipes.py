@@ -61,10 +61,12 @@ class Recipe:
 
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
-# grey images such as the embedded digits; `micro` is for children that see a few dozen batches.
+# grey images such as the embedded digits, `photos` natural photographs when a network is fine-tuned; `micro` is for
+# children that see a few dozen batches.
 RECIPES = {
     "micro": Recipe(learning_rate=0.05),
     "scans": Recipe(learning_rate=0.05, augmentation="digits"),
+    "photos": Recipe(learning_rate=0.05, label_smoothing=0.1, augmentation="photo"),
     "cifar": Recipe(augmentation="cifar", cutout=16),
     "imagenet": Recipe(
         optimizer="rmsprop",
@@ -89,23 +91,35 @@ def recipe(name, **changes):
     return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
 
 
-def compile_model(model, recipe, steps, epochs):
+def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, losses, accuracy.
 
     XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
+
+    Args:
+        model: a Keras model.
+        recipe: a `Recipe`.
+        steps: batches in an epoch.
+        epochs: epochs of the schedule.
+        class_weights: a factor for each class's loss, or None.
+        rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
     """
     rate = _schedule(recipe, steps, epochs)
     shared = {"global_clipnorm": recipe.clip_norm}
     if recipe.moving_average:
         shared.update(use_ema=True, ema_momentum=recipe.moving_average)
     if recipe.optimizer == "rmsprop":
-        optimizer = keras.optimizers.RMSprop(rate, rho=0.9, momentum=recipe.momentum, epsilon=recipe.epsilon, **shared)
+        kind, own = keras.optimizers.RMSprop, {"rho": 0.9, "epsilon": recipe.epsilon}
     else:
-        optimizer = keras.optimizers.SGD(rate, momentum=recipe.momentum, **shared)
-    loss = SmoothedCrossentropy(recipe.label_smoothing)
+        kind, own = keras.optimizers.SGD, {}
+    kind = kind if rates is None else _with_rates(kind, rates)
+    optimizer = kind(rate, momentum=recipe.momentum, **own, **shared)
+    if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss = SmoothedCrossentropy(recipe.label_smoothing, class_weights)
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if isinstance(model.output, dict):
-        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing)}
+        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing, class_weights)}
         weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
         arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
     else:
@@ -117,27 +131,44 @@ def compile_model(model, recipe, steps, epochs):
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels against probabilities, with label smoothing.
+    """Cross-entropy of integer labels against probabilities, with label smoothing and weights of classes.
 
     Args:
         smoothing: share of the target spread evenly over all classes.
+        class_weights: a factor for the loss of each class's images, or None for none.
     """
 
-    def __init__(self, smoothing=0.0, name="crossentropy", **kwargs):
+    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", **kwargs):
         super().__init__(name=name, **kwargs)
         self.smoothing = smoothing
+        self.class_weights = class_weights
 
     def call(self, y_true, y_pred):
         """Labels [batch] and probabilities [batch, classes] to losses [batch]."""
         loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
-        if not self.smoothing:
+        if self.smoothing:
+            log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
+            loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
+        if self.class_weights is None:
             return loss
-        log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
-        return (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
+        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
+        return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
 
     def get_config(self):
         """The constructor's arguments."""
-        return {"smoothing": self.smoothing, "name": self.name, "reduction": self.reduction}
+        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights}
+        return {**arguments, "name": self.name, "reduction": self.reduction}
+
+
+def _with_rates(kind, rates):
+    """An optimiser whose learning rate is another one for each variable: rates[i] times as much for the i-th."""
+
+    class WithRates(kind):
+        def update_step(self, gradient, variable, learning_rate):
+            rate = rates[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * rate)
+
+    return WithRates
 
 
 def _schedule(recipe, steps, epochs):

@@ -3,8 +3,6 @@
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
 
-import hashlib
-import json
 import math
 import os
 from dataclasses import replace
@@ -13,8 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras.checkpoints import Checkpoints
 from nasnet_keras.data import Batches
-from nasnet_keras.files import write_atomically
 from nasnet_keras.recipes import compile_model
 
 
@@ -37,26 +35,6 @@ class ScheduledDropPath(keras.callbacks.Callback):
         for layer in self.model.layers:
             if layer.name == "drop_path":
                 layer.total_steps.assign(float(self.total_steps))
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """Writes weights, optimiser and epoch after each epoch; makes every epoch start from its own seeds."""
-
-    def __init__(self, batches, directory, seed, history):
-        super().__init__()
-        self.batches, self.directory, self.seed, self.history = batches, directory, seed, history
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.epoch = epoch
-        # Drop path and dropout draw from (seed, epoch), so that a resumed epoch repeats the lost one.
-        for index, generator in enumerate(seed_generators(self.model)):
-            state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
-            generator.state.assign(state.astype(generator.state.dtype))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.history.append({"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}})
-        if self.directory:
-            _save_state(self.model, self.directory, self.history)
 
 
 class _StopOnNaN(keras.callbacks.Callback):
@@ -95,7 +73,21 @@ def _for_heads(model, batches):
     return _ForEveryHead(batches, list(model.output)) if isinstance(model.output, dict) else batches
 
 
-def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), validate=True):
+def fit(
+    model,
+    data,
+    recipe,
+    *,
+    epochs,
+    first=0,
+    seed=0,
+    directory=None,
+    callbacks=(),
+    validate=True,
+    patience=None,
+    class_weights=None,
+    rates=None,
+):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
     Args:
@@ -103,44 +95,62 @@ def fit(model, data, recipe, *, epochs, seed=0, directory=None, callbacks=(), va
         data: a `data.Data`; its train split is learnt from, its validation split watched.
         recipe: a `Recipe`.
         epochs: epochs in all, those before an interruption included.
+        first: epochs that another training has done before, which count among `epochs`.
         seed: seed of the order of images, of augmentation, drop path and dropout.
         directory: where to keep the state after each epoch, None for nowhere.
         callbacks: further Keras callbacks.
         validate: whether to measure the validation split after each epoch.
+        patience: stop after this many epochs without a better validation accuracy, and in any case end with
+            the best epoch's weights; None: all epochs, and the last one's weights.
+        class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
+        rates: a factor on the learning rate for each of `model.trainable_variables`.
 
     Returns:
         The history: one dict an epoch.
 
     Raises:
         FloatingPointError: the loss is not finite.
-        ValueError: no epochs, or a state in `directory` that belongs to another network.
+        ValueError: no epochs, an argument out of range, or a state in `directory` that belongs to another training.
     """
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"`epochs` must be an integer above 0. Received: {epochs!r}")
+    if type(epochs) is not int or epochs <= first:
+        raise ValueError(f"`epochs` must be an integer above {first}. Received: {epochs!r}")
+    if patience is not None and (type(patience) is not int or patience < 1 or not validate):
+        raise ValueError(f"`patience` must be an integer above 0, and needs validation. Received: {patience!r}")
     batches = training_batches(data, recipe, seed)
     steps = len(batches)
-    compile_model(model, recipe, steps, epochs)
-    history = []
-    if directory is not None:
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        history = _restore_state(model, directory)
-    if len(history) < epochs:
+    weights = _class_weights(class_weights, data)
+    compile_model(model, recipe, steps, epochs - first, weights, rates)
+    identity = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
+    state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
+    state.restore(model)
+    done = first + len(state.history)
+    if done < epochs and not state.has_ended():
         model.fit(
             _for_heads(model, batches),
             epochs=epochs,
-            initial_epoch=len(history),
+            initial_epoch=done,
             validation_data=_for_heads(model, Batches(data.validation, 256)) if validate else None,
-            callbacks=[
-                ScheduledDropPath(steps * epochs),
-                _Checkpoint(batches, directory, seed, history),
-                _StopOnNaN(),
-                *callbacks,
-            ],
+            callbacks=[ScheduledDropPath(steps * epochs), state, _StopOnNaN(), *callbacks],
             shuffle=False,
             verbose=0,
         )
-    return history
+    state.finish(model)
+    return state.history
+
+
+def _class_weights(value, data):
+    """A factor for each class, of mean 1 over the training images if it is `"balanced"`, or None."""
+    if value is None or not isinstance(value, str):
+        value = None if value is None else [float(factor) for factor in value]
+    elif value == "balanced":
+        counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+        for index in np.flatnonzero(counts == 0)[:1]:
+            raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
+        value = (len(data.train) / (len(counts) * counts)).tolist()
+    if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
+        rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
+        raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
+    return value
 
 
 def training_batches(data, recipe, seed):
@@ -161,12 +171,16 @@ def evaluate(model, split, batch_size=256):
     Returns:
         `{"accuracy": float, "loss": float, "images": int}`.
     """
-    probabilities = predict(model, Batches(split, batch_size))
-    right = probabilities[np.arange(len(split)), split.labels]
+    return scores(predict(model, Batches(split, batch_size)), split.labels)
+
+
+def scores(probabilities, labels):
+    """`{"accuracy", "loss", "images"}` of probabilities [n, classes] and the true labels [n]."""
+    right = probabilities[np.arange(len(labels)), labels]
     return {
-        "accuracy": float(np.mean(probabilities.argmax(-1) == split.labels)),
+        "accuracy": float(np.mean(probabilities.argmax(-1) == labels)),
         "loss": float(np.mean(-np.log(np.maximum(right, keras.config.epsilon())))),
-        "images": len(split),
+        "images": len(labels),
     }
 
 
@@ -232,42 +246,3 @@ def check_loss(loss, epoch):
     """Raise `FloatingPointError` for a loss that is not finite: nothing can be learnt after it."""
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}: a lower learning rate may help")
-
-
-def seed_generators(layer):
-    """All random generators inside a layer or model, in the order of its layers."""
-    own = list(getattr(layer, "_seed_generators", []))
-    return own + [generator for part in layer._layers for generator in seed_generators(part)]
-
-
-def _save_state(model, directory, history):
-    """The old state or the new one, never half of each: the history names the weights that belong to it."""
-    name = f"state-{len(history)}.weights.h5"
-    model.save_weights(directory / name)
-    state = {"network": _shape_of(model), "weights": name, "epochs": history}
-    write_atomically(directory / "history.json", json.dumps(state, indent=1).encode())
-    for old in directory.glob("state-*.weights.h5"):
-        if old.name != name:
-            old.unlink()
-
-
-def _shape_of(model):
-    """A digest of the names and shapes of all weights: what a saved state must fit."""
-    text = json.dumps([[weight.path, list(weight.shape)] for weight in model.weights])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _restore_state(model, directory):
-    path = directory / "history.json"
-    if not path.exists():
-        return []
-    try:
-        state = json.loads(path.read_text())
-        if state["network"] != _shape_of(model):
-            raise ValueError("its network has other weights")
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(directory / state["weights"])
-        return list(state["epochs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`directory` {directory} holds the state of another training: {reason}") from None

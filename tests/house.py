@@ -62,7 +62,9 @@ splits                  | no framework        | images
 sources                 | tensorflow_datasets | images, splits
 data                    | keras, tensorflow   | images, augmentation, splits, sources
 recipes                 | keras               | functions
+checkpoints             | keras               | files
 training                | keras               | above, -genotype
+reuse                   | keras               | above
 transfer                | keras               | above
 folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
@@ -74,10 +76,12 @@ servable                | tensorflow          | rest, serving_files
 limits                  | no framework        | rest, batching
 service                 | no framework        | rest, batching, limits
 serve                   | no framework        | limits, service, servable
+evaluation              | no framework        | above
 layering                | standard library    | genotype
 layout                  | standard library    | genotype, layering
 plot                    | standard library    | genotype, layout
 curve                   | standard library    | plot
+confusion               | standard library    | plot
 report                  | standard library    | genotype, plot, curve
 search.space            | standard library    | genotype
 search.journal          | standard library    | files
@@ -94,6 +98,8 @@ search.tuner            | keras_tuner         | above, data, files, plot, report
 search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing
+speech                  | no framework        | data, progress
+model_commands          | no framework        | above
 commands                | keras               | anything
 cli                     | standard library    | commands
 __init__                | standard library    | anything
@@ -111,7 +117,7 @@ class Habit:
     names: tuple[str, ...] = ()  # what is allowed of it all the same
 
 
-SPEAKERS = ("cli", "commands", "progress")
+SPEAKERS = ("cli", "commands", "model_commands", "speech", "progress")
 HABITS = (
     Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
     Habit(("os.environ", "os.getenv"), "an argument; only the command line reads the environment", modules=("cli",)),

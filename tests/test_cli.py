@@ -49,6 +49,9 @@ def test_train_evaluate_predict(trained, folder, capsys):
     code, out, _ = call(capsys, "evaluate", "--model", trained, "--data", folder, "--json")
     figures = json.loads(out.splitlines()[-1])
     assert code == 0 and figures["accuracy"] >= 0.75 and figures["images"] == 4
+    assert [row["name"] for row in figures["classes"]] == ["blue", "red"] and "precision" in out
+    assert figures["output"] == str(trained / "confusion.svg")
+    assert (trained / "confusion.svg").read_text().startswith("<svg")
     code, out, _ = call(
         capsys, "predict", "--model", trained, folder / "red" / "0.png", folder / "blue" / "1.png", "--json"
     )
@@ -57,6 +60,55 @@ def test_train_evaluate_predict(trained, folder, capsys):
     assert [len(answer["classes"]) for answer in answers] == [2, 2]
     assert all(abs(sum(one["score"] for one in answer["classes"]) - 1) < 1e-5 for answer in answers)
     assert {answer["classes"][0]["name"] for answer in answers} <= {"red", "blue"}
+
+
+def strange(root):
+    """Two classes of images of every kind that people have in their folders."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (9, 12, 3), dtype="uint8")
+    photo = Image.fromarray(pixels)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a camera held sideways
+    kinds = {
+        "grey.png": (photo.convert("L"), {}),
+        "deep.png": (Image.fromarray(pixels[..., 0].astype("uint16") * 256), {}),
+        "print.jpg": (photo.convert("CMYK"), {}),
+        "clear.png": (photo.convert("RGBA"), {}),
+        "turned.jpg": (photo, {"exif": turned}),
+        "palette.gif": (photo.convert("P"), {}),
+    }
+    for name in ("one", "two"):
+        (root / name).mkdir(parents=True)
+        for file, (image, options) in kinds.items():
+            image.save(root / name / file, **options)
+    return root
+
+
+def test_finetune_takes_a_trained_directory_and_any_image(trained, tmp_path, capsys):
+    photos = strange(tmp_path / "photos")
+    options = ["--epochs", 2, "--batch-size", 4, "--class-weights", "balanced", "--directory", tmp_path / "mine"]
+    code, out, err = call(capsys, "finetune", "--model", trained, "--data", photos, *options, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and err == "" and figures["images"] == 2
+    code, out, _ = call(capsys, "predict", "--model", tmp_path / "mine", photos / "one" / "turned.jpg", "--json")
+    names = {row["name"] for row in json.loads(out.splitlines()[-1])["predictions"][0]["classes"]}
+    assert code == 0 and names == {"one", "two"}
+
+
+def test_a_found_cell_goes_to_larger_images_with_one_command(folder, tmp_path, capsys):
+    """The paper's transfer: searched on small images, stacked deeper and wider for larger ones."""
+    load_genotype("tiny").save(tmp_path / "best_genotype.json")
+    size = ["--repeats", 2, "--filters", 8, "--stem", "imagenet", "--image-size", 32, "--batch-size", 8]
+    code, _, err = call(
+        capsys,
+        *["train", "--genotype", tmp_path / "best_genotype.json", "--data", folder, *size],
+        *["--recipe", "photos", "--epochs", 1, "--directory", tmp_path / "large"],
+    )
+    assert code == 0 and err == ""
+    from nasnet_keras import load_model
+
+    config = load_model(tmp_path / "large").get_config()
+    assert (config["stem"], config["repeats"], config["filters"]) == ("imagenet", 2, 8)
 
 
 def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
@@ -116,6 +168,15 @@ BAD = [
     (["train", "--genotype", "{root}/unknown.json", "--directory", "{root}/t"], "conv_9x9"),
     (["train", "--genotype", "nasnet_z", "--directory", "{root}/t"], "nasnet_z"),
     (["evaluate", "--model", "{root}/missing"], "model"),
+    (["finetune", "--directory", "{root}/t"], "either `model` or `genotype`"),
+    (["finetune", "--model", "{root}/missing", "--directory", "{root}/t"], "missing"),
+    (["finetune", "--model", "PNASNetMobile", "--directory", "{root}/t"], "none of PNASNetMobile"),
+    (["finetune", "--genotype", "tiny", "--batch-norm", "often", "--directory", "{root}/t"], "batch_norm"),
+    (["finetune", "--genotype", "tiny", "--recipe", "best", "--directory", "{root}/t"], "recipe"),
+    (["finetune", "--genotype", "tiny", "--unfreeze", "cell_1", "--directory", "{root}/t"], "trained weights"),
+    (["finetune", "--genotype", "tiny", "--data", "{empty}", "--directory", "{root}/t"], "green"),
+    (["finetune", "--genotype", "tiny", "--data", "{text}", "--directory", "{root}/t"], "notes.jpg"),
+    (["finetune", "--genotype", "tiny", "--data", "{single}", "--directory", "{root}/t"], "two classes"),
     (["predict", "--model", "{root}/missing", "a.png"], "model"),
     (["plot", "{root}/broken.json"], "broken.json"),
     (["report", "{root}"], "trials.jsonl"),
