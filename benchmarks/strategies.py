@@ -6,17 +6,17 @@ No network is trained: a reward is computed from the genotype, so that ten seeds
 seed has a landscape of its own, which all strategies search, and noise of its own for each trial. Two rewards:
 
 `cells` looks at what a child's accuracy depends on. With random tables, drawn anew for each seed: an operation has a
-value v[o] in ±1; two operations that meet in a block a synergy s[o, o'] in ±1, whose sign the combination turns; an
+value v[o] in ±1; two operations that meet in a block a synergy p[o, o'] in ±1, whose sign the combination turns; an
 operation and the one that made the state it reads a chain value c[o, o'] in ±1. A cell's quality q is the mean over its
-blocks of v + 1.5 s + 1.5 c, less 0.1 (d − 3)² for a longest path of d blocks, and the reward is
-0.9 σ(2 q_normal) σ(2 q_reduction) + noise, σ the logistic function: no term of it is independent of the others.
+blocks of v + 1.5 p + 1.5 c, less 0.1 (d − 3)² for a longest path of d blocks, and the reward is
+0.9 s(2 q_normal) s(2 q_reduction) + noise, s the logistic function: no term of it is independent of the others.
 
 `nk` is Kauffman and Weinberger's landscape (1989), the hard case: each decision's contribution is a random number in
 [0, 1] for each joint choice of it and two other decisions drawn at random; the reward is their mean + noise.
 
-The noise is normal, 0.02 for `cells` and 0.01 for `nk`. Tables show, with 95% intervals over the seeds (Student's t), what the
-strategies proposed, without the noise: the mean of the last 10% of trials, the one whose noisy reward was best, and
-the mean over all trials, which is the area under the curve.
+The noise is normal, 0.02 for `cells` and 0.01 for `nk`. Tables show, with 95% intervals over the seeds
+(Student's t), what the strategies proposed, without the noise: the mean of the last 10% of trials, the one whose noisy
+reward was best, and the mean over all trials, which is the area under the curve.
 """
 
 import argparse
@@ -99,7 +99,10 @@ REWARDS = {"cells": Cells, "nk": NK}
 def run(reward, strategy, settings, trials, seed):
     """The noise-free value of each proposal, and that of the one whose noisy reward was best."""
     space = SearchSpace()
-    landscape, noise = REWARDS[reward](space, seed), np.random.default_rng([seed, 0x5E]).normal(0, NOISE[reward], trials)
+    landscape, noise = (
+        REWARDS[reward](space, seed),
+        np.random.default_rng([seed, 0x5E]).normal(0, NOISE[reward], trials),
+    )
     searcher = make_strategy(strategy, space, seed, settings)
     values, told = [], []
     for number in range(trials):
@@ -134,10 +137,16 @@ def table(reward, results, trials):
         rows = [[values[-last:].mean(), best, values.mean()] for values, best in runs]
         figures[name] = np.array(rows)
         cells = [interval(column) for column in figures[name].T]
-        print(f"{name:26}" + "".join(f"{f'{m:.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (22, 18, 18), strict=True)))
+        print(
+            f"{name:26}"
+            + "".join(f"{f'{m:.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (22, 18, 18), strict=True))
+        )
     for name in (name for name in results if name != "rl, tuned" and "rl, tuned" in results):
         cells = [interval(column) for column in (figures["rl, tuned"] - figures[name]).T]
-        print(f"{f'  rl, tuned − {name}':36}" + "".join(f"{f'{m:+.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (12, 18, 18), strict=True)))
+        print(
+            f"{f'  rl, tuned − {name}':36}"
+            + "".join(f"{f'{m:+.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (12, 18, 18), strict=True))
+        )
 
 
 def plot(all_results, trials, path):
@@ -164,7 +173,9 @@ def plot(all_results, trials, path):
         parts.append(f'<text x="{origin}" y="20" font-weight="600">reward `{reward}`</text>')
         step = 10 ** np.floor(np.log10(high - low)) / 2
         for tick in np.arange(np.ceil(low / step) * step, high, step):
-            parts.append(f'<line x1="{origin}" x2="{origin + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e7eb"/>')
+            parts.append(
+                f'<line x1="{origin}" x2="{origin + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e7eb"/>'
+            )
             parts.append(f'<text x="{origin - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.2f}</text>')
         for tick in np.linspace(0, trials, 5):
             parts.append(f'<text x="{x(tick):.1f}" y="{top + height + 18}" text-anchor="middle">{tick:.0f}</text>')
@@ -195,7 +206,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rewards", nargs="*", choices=sorted(REWARDS), default=["cells", "nk"])
     parser.add_argument("--plot", help="an SVG file")
-    parser.add_argument("--tune", type=json.loads, nargs="*", help="ControllerSettings as JSON, compared on other seeds")
+    parser.add_argument(
+        "--tune", type=json.loads, nargs="*", help="ControllerSettings as JSON, compared on other seeds"
+    )
     options = parser.parse_args()
     seeds = range(options.seeds)
     if options.tune:

@@ -167,7 +167,7 @@ def run_plot(options):
 def run_report(options):
     """Write the report of a search as it stands."""
     from nasnet_keras.report import read_trials
-    from nasnet_keras.search.tuner import write_report
+    from nasnet_keras.search.publication import write_report
 
     directory = Path(options.directory).absolute()
     if not (directory / "trials.jsonl").is_file():

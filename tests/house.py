@@ -80,11 +80,20 @@ search.policy_gradient  | no framework        | above
 search.policy_network   | no framework        | above
 search.controller       | no framework        | above
 search.strategies       | no framework        | above
+search.canonical        | standard library    | above
+search.rules            | standard library    | above
 search.trials           | keras_tuner         | above
 search.archive          | no framework        | above, files
+search.ledger           | no framework        | above
+search.resumable        | keras_tuner         | above
 search.oracle           | keras_tuner         | above
-search.children         | keras               | above, network, training, recipes, data, program, turnaround
-search.tuner            | keras_tuner         | above, data, files, plot, report
+search.roles            | standard library    | nothing
+search.chief            | keras_tuner         | above
+search.worker           | keras_tuner         | above
+search.reuse            | no framework        | above, report
+search.children         | keras               | above, network, training, recipes, data, plan, turnaround
+search.publication      | standard library    | above, files, plot, report
+search.tuner            | keras_tuner         | above, data, files, __init__
 search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing
@@ -108,7 +117,11 @@ class Habit:
 SPEAKERS = ("cli", "commands", "progress")
 HABITS = (
     Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
-    Habit(("os.environ", "os.getenv"), "an argument; only the command line reads the environment", modules=("cli",)),
+    Habit(
+        ("os.environ", "os.getenv"),
+        "an argument; only the command line, and roles what KerasTuner sets",
+        modules=("cli", "search.roles"),
+    ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(
         ("numpy.random", "random"),

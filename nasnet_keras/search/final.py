@@ -9,7 +9,7 @@ from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.network import multiply_adds
 from nasnet_keras.search.children import accuracy, sizes
-from nasnet_keras.search.tuner import write_report
+from nasnet_keras.search.publication import write_report
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
