@@ -90,15 +90,20 @@ search.oracle           | keras_tuner         | above
 search.roles            | standard library    | nothing
 search.chief            | keras_tuner         | above
 search.worker           | keras_tuner         | above
-search.reuse            | no framework        | above, report
+search.inheritance      | no framework        | above, report
 search.children         | keras               | above, network, training, recipes, data, plan, turnaround
 search.publication      | standard library    | above, files, plot, report
+search.summaries        | no framework        | nothing
 search.tuner            | keras_tuner         | above, data, files, __init__
 search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing
+speech                  | no framework        | data, progress
+launch                  | standard library    | nothing
+search_options          | standard library    | nothing
+search_commands         | no framework        | anything
 commands                | keras               | anything
-cli                     | standard library    | commands
+cli                     | standard library    | commands, search_options
 __init__                | standard library    | anything
 """
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
@@ -114,13 +119,13 @@ class Habit:
     names: tuple[str, ...] = ()  # what is allowed of it all the same
 
 
-SPEAKERS = ("cli", "commands", "progress")
+SPEAKERS = ("cli", "commands", "search_commands", "speech", "progress")
 HABITS = (
     Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
     Habit(
         ("os.environ", "os.getenv"),
         "an argument; only the command line, and roles what KerasTuner sets",
-        modules=("cli", "search.roles"),
+        modules=("cli", "launch", "search.roles"),
     ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(

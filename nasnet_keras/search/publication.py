@@ -46,11 +46,13 @@ def best_genotype(trials):
 def write_report(directory, trials):
     """Write the best genotype, its pictures and `report.html`, with the figures of a final comparison if there are any.
 
+    The best is the trial with the highest reward, or the winner where the best were trained again.
+
     Args:
         directory: the search's directory.
         trials: finished trials.
     """
-    best = best_genotype(trials)
+    best = best_genotype(_winner(directory, trials) or trials)
     page = search_report(trials, title=f"Search {directory.name}", best=best, summary=_final_figures(directory))
     write_atomically(directory / "report.html", page.encode())
     if best:
@@ -58,6 +60,15 @@ def write_report(directory, trials):
         for label, cell in (("normal", best.normal), ("reduction", best.reduction)):
             picture = cell_svg(cell, title=f"{label.capitalize()} cell")
             write_atomically(directory / f"best_{label}.svg", picture.encode())
+
+
+def _winner(directory, trials):
+    """The trial that won when the best were trained again, in a list."""
+    try:
+        winner = json.loads((directory / "retrained.json").read_bytes())[0]["network"]
+    except (FileNotFoundError, LookupError, ValueError):
+        return []
+    return [trial for trial in trials if trial.get("trial_id") == winner]
 
 
 def _final_figures(directory):

@@ -19,9 +19,9 @@ from nasnet_keras.data import Data, load_data
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.children import ChildSettings, child_seed
+from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
-from nasnet_keras.search.reuse import read_imports
 from nasnet_keras.search.roles import current_role
 from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.space import SearchSpace
