@@ -38,7 +38,7 @@ STRATEGIES = {
     "evolution (100, 25)": ("evolution", None),
     "evolution (50, 10)": ("evolution", EvolutionSettings(population=50, sample=10)),
     "rl, the paper's values": ("rl", ControllerSettings()),
-    "rl, tuned": ("rl", ControllerSettings(batch_size=10, learning_rate=0.004)),
+    "rl, tuned": ("rl", ControllerSettings(learning_rate=0.006, entropy_weight=0.0005, baseline_decay=0.9)),
 }
 COLOURS = {"random": "#7a8794", "evolution (100, 25)": "#2b8a3e", "evolution (50, 10)": "#94c11f",
            "rl, the paper's values": "#f08c00", "rl, tuned": "#1c7ed6"}  # fmt: skip
@@ -145,7 +145,7 @@ def table(reward, results, trials):
         cells = [interval(column) for column in (figures["rl, tuned"] - figures[name]).T]
         print(
             f"{f'  rl, tuned − {name}':36}"
-            + "".join(f"{f'{m:+.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (12, 18, 18), strict=True))
+            + "".join(f"{f'{m:+.3f} ± {h:.3f}':>{w}}" for (m, h), w in zip(cells, (8, 18, 18), strict=True))
         )
 
 

@@ -8,11 +8,13 @@ import json
 import logging
 import tempfile
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
+from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.data import Data, load_data
@@ -146,6 +148,18 @@ class NASNetTuner(base_tuner.BaseTuner):
 
     def on_search_end(self):
         """Quiet."""
+
+    def _try_run_and_update_trial(self, trial, *args, **kwargs):
+        """As KerasTuner's, which also prints every failure's traceback; here it goes into the trial's message alone."""
+        try:
+            self._run_and_update_trial(trial, *args, **kwargs)
+            trial.status = TrialStatus.COMPLETED
+        except keras_tuner.errors.FatalError:
+            raise
+        except Exception as error:
+            is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
+            trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
+            trial.message = traceback.format_exc()
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
