@@ -17,6 +17,8 @@ REQUIRES = [
     # KerasTuner's search imports it in every trial on TensorFlow, which no longer brings it since 2.21.
     "tensorboard",
     "tensorflow-datasets>=4.9.9",
+    # The channel between a chief and its workers; KerasTuner requires it too.
+    "grpcio",
     # TensorFlow Datasets imports it and declares it for Python 3.8 only.
     "importlib_resources",
     # The embedded data set: 1,797 scanned digits inside the wheel, so that a first search needs no network.

@@ -10,12 +10,15 @@ import os
 import sys
 from contextlib import contextmanager
 
+from nasnet_keras.search_options import add_search
+
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
 
 
 def main(arguments=None):
     """Run a command; returns the exit code."""
     options = parser().parse_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -26,7 +29,7 @@ def main(arguments=None):
         getattr(commands, f"run_{options.command}")(options)
         return 0
     except KeyboardInterrupt:
-        again = " ".join(["nasnet-keras", *(sys.argv[1:] if arguments is None else arguments)])
+        again = " ".join(["nasnet-keras", *options.words])
         print(f"nasnet-keras: interrupted. To go on, run the same command again: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -79,27 +82,7 @@ def parser():
         sub.add_argument("--json", action="store_true", help="print one JSON object as the last line")
         return sub
 
-    search = command(
-        "search",
-        "search for cells with the controller, then train the best one",
-        "search --data digits --max-trials 60 --directory found",
-    )
-    _data(search, "digits")
-    search.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
-    search.add_argument("--directory", default="search", help="where the search lives; run again to go on")
-    search.add_argument("--controller", choices=("rl", "random", "evolution"), default="rl", help="who proposes")
-    # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
-    search.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
-    search.add_argument(
-        "--controller-rate", type=float, default=0.006, help="the policy's learning rate (the paper: 0.00035)"
-    )
-    search.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
-    _network(search, repeats=1, filters=8)
-    search.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
-    search.add_argument("--recipe", default="micro", help="how a child is trained")
-    search.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    search.add_argument("--final-epochs", type=int, default=10, help="epochs for the networks compared at the end")
-    search.add_argument("--no-final", action="store_true", help="stop after the last trial")
+    add_search(command, _data, _network)
 
     train = command(
         "train", "train a network of a genotype", "train --genotype nasnet_a --data photos --epochs 20 --directory net"
@@ -210,6 +193,7 @@ def parser():
 
     report = command("report", "write a search's report, also while it runs", "report found")
     report.add_argument("directory", metavar="DIR", help="the search's directory")
+    report.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard too")
 
     command("list", "list the stored genotypes and the models of the zoo", "list")
     return top

@@ -13,63 +13,12 @@ from nasnet_keras.data import load_data
 from nasnet_keras.genotype import list_genotypes, load_genotype
 from nasnet_keras.model_commands import run_evaluate, run_finetune, run_predict, run_train
 from nasnet_keras.plot import genotype_svg
-from nasnet_keras.progress import EpochProgress, SearchProgress
-from nasnet_keras.speech import finish, load, percent
+from nasnet_keras.speech import finish
 from nasnet_keras.zoo import list_models
 
 __all__ = ["run_evaluate", "run_finetune", "run_predict", "run_train"]  # and those below
 
 CALIBRATION = 200  # images
-
-
-def run_search(options):
-    """Search, then train the best cell longer beside NASNet-A's and a random one."""
-    from nasnet_keras.search.children import ChildSettings
-    from nasnet_keras.search.final import compare
-    from nasnet_keras.search.space import SearchSpace
-    from nasnet_keras.search.tuner import search
-
-    child = ChildSettings(
-        repeats=options.repeats,
-        filters=options.filters,
-        epochs=options.epochs,
-        recipe=options.recipe,
-        batch_size=options.batch_size,
-        stem=options.stem,
-    )
-    space = SearchSpace(blocks=options.blocks)
-    if options.final_epochs < 1:
-        raise ValueError(f"`final_epochs` must be an integer above 0. Received: {options.final_epochs}")
-    data = load(options)
-    with SearchProgress(options.max_trials) as progress:
-        result = search(
-            data,
-            options.max_trials,
-            options.directory,
-            options.controller,
-            options.seed,
-            space=space,
-            child=child,
-            settings=_settings(options),
-            on_trial=progress.update,
-        )
-    failed = sum(trial["reward"] is None for trial in result.trials)
-    best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
-    figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
-    print(f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}")
-    if result.best and not options.no_final:
-        rows = compare(result, data, child, space, options.final_epochs, options.seed, EpochProgress)
-        figures["final"] = rows
-        table = Table(
-            "network", "parameters", "multiply-adds", "test accuracy", title=f"After {options.final_epochs} epochs"
-        )
-        for row in rows:
-            table.add_row(
-                row["network"], f"{row['parameters']:,}", f"{row['multiply_adds']:,}", percent(row["accuracy"])
-            )
-        Console().print(table)
-    print(f"Found cell: {result.directory / 'best_genotype.json'}; report: {result.directory / 'report.html'}")
-    finish(options, figures)
 
 
 def run_export(options):
@@ -136,18 +85,18 @@ def run_plot(options):
     finish(options, {"output": str(output), "digest": genotype.digest})
 
 
+def run_search(options):
+    """Search; see `search_commands`, which imports what no other command needs."""
+    from nasnet_keras import search_commands
+
+    search_commands.run_search(options)
+
+
 def run_report(options):
     """Write the report of a search as it stands."""
-    from nasnet_keras.report import read_trials
-    from nasnet_keras.search.tuner import write_report
+    from nasnet_keras import search_commands
 
-    directory = Path(options.directory).absolute()
-    if not (directory / "trials.jsonl").is_file():
-        raise ValueError(f"`DIR` must be the directory of a search, with a trials.jsonl. Received: {options.directory}")
-    trials = read_trials(directory / "trials.jsonl")
-    write_report(directory, trials)
-    print(directory / "report.html")
-    finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})
+    search_commands.run_report(options)
 
 
 def run_list(options):
@@ -165,11 +114,3 @@ def run_list(options):
         table.add_row(row["model"], row["notation"], *counts, ", ".join(row["weights"]))
     Console().print(table)
     finish(options, {"genotypes": sorted(genotypes), "models": models})
-
-
-def _settings(options):
-    from nasnet_keras.search.controller import ControllerSettings
-
-    if options.controller != "rl":
-        return None
-    return ControllerSettings(batch_size=options.controller_batch, learning_rate=options.controller_rate)

@@ -1,6 +1,7 @@
 """Progress bars on stderr for whatever lasts; silent where stderr is no terminal."""
 
 import sys
+from collections import deque
 from contextlib import contextmanager
 
 import keras
@@ -33,6 +34,7 @@ class SearchProgress:
     def __init__(self, max_trials):
         self.bar = _bar()
         self.task = self.bar.add_task("search", total=max_trials, note="")
+        self.rewards, self.best, self.seen = deque(maxlen=20), float("-inf"), 0
 
     def __enter__(self):
         self.bar.start()
@@ -42,12 +44,16 @@ class SearchProgress:
         self.bar.stop()
 
     def update(self, trials):
-        """Show how things stand after these finished trials."""
-        rewards = [trial["reward"] for trial in trials if trial["reward"] is not None]
+        """Show how things stand after these finished trials; only those that are new are looked at."""
+        for trial in trials[self.seen :]:
+            if trial["reward"] is not None:
+                self.rewards.append(trial["reward"])
+                self.best = max(self.best, trial["reward"])
+        self.seen = len(trials)
         note = f"trial {len(trials)}"
-        if rewards:
-            last = rewards[-20:]
-            note += f"  best {max(rewards):.4f}  mean of last {len(last)} {sum(last) / len(last):.4f}"
+        if self.rewards:
+            mean = sum(self.rewards) / len(self.rewards)
+            note += f"  best {self.best:.4f}  mean of last {len(self.rewards)} {mean:.4f}"
         self.bar.update(self.task, completed=len(trials), note=note)
 
 

@@ -90,18 +90,31 @@ search.policy_gradient  | no framework        | above
 search.policy_network   | no framework        | above
 search.controller       | no framework        | above
 search.strategies       | no framework        | above
+search.canonical        | standard library    | above
+search.rules            | standard library    | above
 search.trials           | keras_tuner         | above
 search.archive          | no framework        | above, files
+search.ledger           | no framework        | above
+search.resumable        | keras_tuner         | above
 search.oracle           | keras_tuner         | above
-search.children         | keras               | above, network, training, recipes, data, program, turnaround
-search.tuner            | keras_tuner         | above, data, files, plot, report
+search.roles            | standard library    | nothing
+search.chief            | keras_tuner         | above
+search.worker           | keras_tuner         | above
+search.inheritance      | no framework        | above, report
+search.children         | keras               | above, network, training, recipes, data, plan, turnaround
+search.publication      | standard library    | above, files, plot, report
+search.summaries        | no framework        | nothing
+search.tuner            | keras_tuner         | above, data, files, __init__
 search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing
 speech                  | no framework        | data, progress
 model_commands          | no framework        | above
+launch                  | standard library    | nothing
+search_options          | standard library    | nothing
+search_commands         | no framework        | anything
 commands                | keras               | anything
-cli                     | standard library    | commands
+cli                     | standard library    | commands, search_options
 __init__                | standard library    | anything
 """
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
@@ -117,10 +130,14 @@ class Habit:
     names: tuple[str, ...] = ()  # what is allowed of it all the same
 
 
-SPEAKERS = ("cli", "commands", "model_commands", "speech", "progress")
+SPEAKERS = ("cli", "commands", "model_commands", "search_commands", "speech", "progress")
 HABITS = (
     Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
-    Habit(("os.environ", "os.getenv"), "an argument; only the command line reads the environment", modules=("cli",)),
+    Habit(
+        ("os.environ", "os.getenv"),
+        "an argument; only the command line, and roles what KerasTuner sets",
+        modules=("cli", "launch", "search.roles"),
+    ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(
         ("numpy.random", "random"),

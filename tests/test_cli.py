@@ -213,12 +213,12 @@ def test_unreadable_images_to_predict(trained, tmp_path, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys):
-    from nasnet_keras.search import tuner
+    from nasnet_keras import search_commands
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuner, "search", interrupted)
+    monkeypatch.setattr(search_commands, "search", interrupted)
     code, _, err = call(capsys, "search", "--max-trials", "3", "--directory", tmp_path / "s")
     assert code == 130
     assert f"nasnet-keras search --max-trials 3 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1

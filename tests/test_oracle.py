@@ -249,7 +249,7 @@ def test_any_order_of_answers_and_a_restart_in_between(tmp_path):
                 waiting.append(trial)
             elif waiting:
                 run(oracle, waiting.pop(chance.randrange(len(waiting))))
-        return lines(folder, without=["seconds"])
+        return lines(folder, without=["seconds", "worker"])
 
     straight = play(tmp_path / "straight", None)
     assert len(straight) == 60
@@ -504,11 +504,22 @@ def test_the_folder_of_another_search_is_refused(tmp_path, change, message):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "nasnet-search/9"}', "\x00" * 40])
-def test_a_damaged_header_is_refused_in_one_line(tmp_path, content):
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00" * 40])
+def test_a_damaged_header_is_set_aside_and_the_search_goes_on(tmp_path, content, caplog):
+    finish(make(tmp_path / "straight", "rl", max_trials=9))
+    finish(make(tmp_path / "hurt", "rl", max_trials=4))
+    (tmp_path / "hurt/search.json").write_text(content)
+    finish(make(tmp_path / "hurt", "rl", max_trials=9))
+    assert (tmp_path / "hurt/search.json.damaged").read_text() == content and "cannot be read" in caplog.text
+    assert lines(tmp_path / "hurt", without=["seconds"]) == lines(tmp_path / "straight", without=["seconds"])
+    with pytest.raises(ValueError, match="`seed` must be 0"):
+        make(tmp_path / "hurt", "rl", seed=1).reload()
+
+
+def test_a_header_of_another_version_or_none_is_refused_in_one_line(tmp_path):
     finish(make(tmp_path, max_trials=2))
-    (tmp_path / "search.json").write_text(content)
-    with pytest.raises(ValueError, match=r"search\.json") as error:
+    (tmp_path / "search.json").write_text('{"format": "nasnet-search/9"}')
+    with pytest.raises(ValueError, match=r"search\.json.*`format`") as error:
         make(tmp_path).create_trial("w")
     assert "\n" not in str(error.value)
     (tmp_path / "search.json").unlink()
@@ -525,8 +536,9 @@ def test_damaged_lines_are_set_aside_and_their_trials_run_again(tmp_path, caplog
     log.write_text("".join(content))
     finish(make(tmp_path / "hurt", max_trials=12))
     assert (tmp_path / "hurt/trials.jsonl.damaged").exists() and "cannot be read" in caplog.text
-    whole = {line["number"]: line for line in lines(tmp_path / "whole", without=["seconds"])}
-    assert {line["number"]: line for line in lines(tmp_path / "hurt", without=["seconds"])} == whole
+    without = ["seconds", "staleness"]  # the trial that ran again did so after the others
+    whole = {line["number"]: line for line in lines(tmp_path / "whole", without)}
+    assert {line["number"]: line for line in lines(tmp_path / "hurt", without)} == whole
 
 
 def test_logs_of_something_else_are_refused(tmp_path):

@@ -1,12 +1,15 @@
 """What a search keeps on disk, and how a strategy is brought back from it.
 
-    search.json                  what search this is: strategy, space, seed, settings, objective
+    search.json                  what search this is: strategy, space, seed, settings, objective, rules
+    imported.jsonl               what the strategy was told of another search before it began, if anything
     controller/proposals.jsonl   a line per started trial, written before the trial runs
+    controller/attempts.jsonl    a line whenever a trial is given out again
     trials.jsonl                 a line per finished trial, written before anything is learnt from it
+    controller/updates.jsonl     a line per update of the policy: its diagnostics
     controller/state.npz         a snapshot of the strategy, replaced now and then
 
-The two logs are the truth and only grow; the snapshot only saves time. Whatever instant
-a process is killed at, the next one restores the snapshot and tells the strategy the
+The logs are the truth and only grow; the snapshot only saves time. Whatever instant a
+process is killed at, the next one restores the snapshot and tells the strategy the
 rewards that came after it. What was started and not finished is known from the logs.
 """
 
@@ -37,6 +40,8 @@ class Archive:
         next_number: the number of the next new trial.
         finished: {number: record} of those that ended, in the order of their ends. A record is a
             line of `trials.jsonl`, of which only `number`, `reward` and `genotype` matter here.
+        attempts: {number: times} of the trials that were given out more than once.
+        imported: decisions and rewards of another search, dicts with the keys `decisions` and `reward`.
 
     Raises:
         ValueError: the files are not those of a search.
@@ -49,30 +54,42 @@ class Archive:
         self._header_file = self.folder / "search.json"
         self._snapshot_file = state / "state.npz"
         self._proposals = Journal(state / "proposals.jsonl")
+        self._attempts = Journal(state / "attempts.jsonl")
+        self._updates = Journal(state / "updates.jsonl")
         self._trials = Journal(self.folder / "trials.jsonl")
-        self.header = self._read_header()
+        self._imported_file = self.folder / "imported.jsonl"
+        is_damaged = not self._read_header()
         try:
             self.started = {line["number"]: Proposal.from_dict(line) for line in self._proposals.read()}
             self.finished = {}
             for line in self._trials.read():
                 self.finished.setdefault(line["number"], line)
-        except (KeyError, ValueError) as error:
+            self.attempts = {line["number"]: line["attempt"] for line in self._attempts.read()}
+            self._updated = max((line["version"] for line in self._updates.read()), default=0)
+            self.imported = Journal(self._imported_file).read()
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.folder}: the logs are not those of a search ({error})") from None
         self.next_number = max(self.started, default=-1) + 1
-        if self.header is None and (self.started or self.finished):
+        if self.header is None and not is_damaged and (self.started or self.finished):
             raise ValueError(f"{self.folder}: holds the trials of a search, but no readable {self._header_file.name}")
 
-    def claim(self, identity):
+    def claim(self, identity, imports=()):
         """Make this the folder of a search, or check that it is.
 
         Args:
             identity: JSON-able dict.
+            imports: what a new search begins with, dicts as in `imported`; one that goes on keeps its own.
 
         Raises:
             ValueError: the folder belongs to another search; the message names the first difference.
         """
         header = json.loads(json.dumps({"format": FORMAT, **identity}))
         if self.header is None:
+            if not self.started:
+                lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in imports)
+                if lines or self.imported:
+                    write_atomically(self._imported_file, lines.encode())
+                self.imported = list(imports)
             write_atomically(self._header_file, json.dumps(header, indent=2).encode() + b"\n")
             self.header = header
         old, new = _flat(self.header), _flat(header)
@@ -91,7 +108,10 @@ class Archive:
         """
         lost = self.finished.keys() - self.started.keys()
         strategy = self._from_snapshot(strategies, reward) if not lost else strategies()
-        for number, record in list(self.finished.items())[strategy.feedbacks :]:
+        for number, record in self._told()[strategy.feedbacks :]:
+            if number < 0:
+                self.learn(strategy, strategy.adopt(number, record["decisions"]), record["reward"])
+                continue
             if number in lost:
                 # Only damage to the file can do this. The strategy stands where it stood then,
                 # so it makes the same proposal, unless results arrived out of order.
@@ -99,8 +119,19 @@ class Archive:
                 if strategy.space.decode(proposal.decisions).to_dict() != record["genotype"]:
                     raise ValueError(f"{self._proposals.path}: lacks the proposal of the finished trial {number}")
                 self.start(proposal)
-            strategy.feedback(self.started[number], reward(record))
+            self.learn(strategy, self.started[number], reward(record))
         return strategy
+
+    def learn(self, strategy, proposal, reward):
+        """Tell the strategy a reward, and log what it did with it; the same update is logged once."""
+        strategy.feedback(proposal, reward)
+        if strategy.diagnostics and strategy.version > self._updated:
+            self._updates.append({"feedbacks": strategy.feedbacks, **strategy.diagnostics})
+            self._updated = strategy.version
+
+    def attempt(self, number, attempt, worker):
+        """Log that a trial is given out for the second time or more; raises `OSError`."""
+        self._attempts.append({"number": number, "attempt": attempt, "worker": worker})
 
     def start(self, proposal):
         """Log a proposal; call it before its trial runs. Raises `OSError`, and nothing has changed."""
@@ -131,24 +162,41 @@ class Archive:
         except ValueError as error:
             logger.warning("%s; the strategy learns all trials again", error)
             return strategies()
-        history = 0
-        for number, record in list(self.finished.items())[: strategy.feedbacks]:
-            history = extend_history(history, number, reward(record))
-        if strategy.feedbacks > len(self.finished) or strategy.history != history:
+        history, told = 0, self._told()
+        for number, record in told[: strategy.feedbacks]:
+            history = extend_history(history, number, record["reward"] if number < 0 else reward(record))
+        if strategy.feedbacks > len(told) or strategy.history != history:
             logger.warning("%s does not fit the log; the strategy learns all trials again", self._snapshot_file)
             return strategies()
         return strategy
 
+    def _told(self):
+        """(number, record) of all that the strategy learns from, in order; imports have numbers below 0."""
+        return [*((-1 - index, line) for index, line in enumerate(self.imported)), *self.finished.items()]
+
     def _read_header(self):
+        """Read `search.json` into `header`; false if it is damaged, and then it is set aside."""
+        self.header = None
         try:
-            header = json.loads(self._header_file.read_text(encoding="utf-8"))
+            content = self._header_file.read_bytes()
         except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise ValueError(f"{self._header_file}: cannot be read ({error})") from None
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            return True
+        try:
+            header = json.loads(content)
+        except ValueError:
+            header = None
+        if not isinstance(header, dict):
+            aside = self._header_file.with_name(f"{self._header_file.name}.damaged")
+            self._header_file.replace(aside)
+            logger.warning(
+                "%s cannot be read and is kept as %s; the logs are taken for those of a search with these arguments",
+                self._header_file, aside.name,
+            )  # fmt: skip
+            return False
+        if header.get("format") != FORMAT:
             raise ValueError(f"{self._header_file}: `format` must be {FORMAT!r}. Received: {header!r:.100}")
-        return header
+        self.header = header
+        return True
 
 
 def _flat(data, prefix=""):

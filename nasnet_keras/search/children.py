@@ -9,6 +9,7 @@ import numpy as np
 from nasnet_keras import recipes, training
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
+from nasnet_keras.plan import plan
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,27 @@ class ChildSettings:
             dtype="float32",
         )
 
-    def evaluate(self, genotype, data, seed):
+    def sizes(self, genotype, data):
+        """`parameters` and `multiply_adds` of a child, without making it."""
+        program = plan(
+            genotype,
+            repeats=self.repeats,
+            filters=self.filters,
+            stem=self.stem,
+            input_shape=data.image_shape,
+            classes=len(data.class_names),
+        )
+        return _sizes(program, data)
+
+    def evaluate(self, genotype, data, seed, on_epoch=None):
         """Train a child and judge it.
 
         Args:
             genotype: a `Genotype`.
             data: a `Data`; `train` is learnt from and `validation` gives the reward.
             seed: seed of the weights and of the order of the images.
+            on_epoch: called after every epoch with its number, from 1, and the accuracy on the validation images;
+                true ends the training here.
 
         Returns:
             `{"reward": float, "parameters": int, "multiply_adds": int}`.
@@ -80,8 +95,9 @@ class ChildSettings:
             FloatingPointError: the loss or the reward is not finite.
         """
         if not self.is_interpreted():
-            return self._compiled(genotype, data, seed)
-        child = self.train_interpreted(genotype, data, seed, self.epochs)
+            return self._compiled(genotype, data, seed, on_epoch)
+        watch = on_epoch and (lambda child, epoch: on_epoch(epoch, accuracy(child, data.validation)))
+        child = self.train_interpreted(genotype, data, seed, self.epochs, watch=watch)
         return {"reward": training.reward(accuracy(child, data.validation)), **sizes(child, data)}
 
     def is_interpreted(self):
@@ -98,8 +114,10 @@ class ChildSettings:
         """Steps of a training."""
         return epochs * max(1, len(data.train) // self.training_recipe().batch_size)
 
-    def train_interpreted(self, genotype, data, seed, epochs, callback=None):
+    def train_interpreted(self, genotype, data, seed, epochs, callback=None, watch=None):
         """Train a `turnaround.Child`; `callback` is a Keras callback whose hooks are called.
+
+        `watch(child, epoch)` is called after every epoch, counted from 1; true ends the training.
 
         Returns:
             The trained `Child`.
@@ -132,13 +150,16 @@ class ChildSettings:
                 callback.on_train_batch_end(index)
             training.check_loss(float(loss), epoch)
             callback.on_epoch_end(epoch)
+            if watch and watch(child, epoch + 1):
+                break
         return child
 
-    def _compiled(self, genotype, data, seed):
+    def _compiled(self, genotype, data, seed, on_epoch):
         recipe = self.training_recipe()
         try:
             model = self.build(genotype, data, seed)
-            training.fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False)
+            callbacks = [_Watch(data, on_epoch)] if on_epoch else []
+            training.fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False, callbacks=callbacks)
             return {
                 "reward": training.reward(training.evaluate(model, data.validation)["accuracy"]),
                 "parameters": model.count_params(),
@@ -157,10 +178,26 @@ def accuracy(child, split):
 
 def sizes(child, data):
     """`parameters` and `multiply_adds` of a `turnaround.Child`."""
+    return _sizes(child.program, data)
+
+
+def _sizes(program, data):
     return {
-        "parameters": sum(weight.size for weight in child.program.weights),
-        "multiply_adds": child.program.multiply_adds(data.image_shape[:2]),
+        "parameters": sum(weight.size for weight in program.weights),
+        "multiply_adds": program.multiply_adds(data.image_shape[:2]),
     }
+
+
+class _Watch(keras.callbacks.Callback):
+    """Measures a compiled child after every epoch, and ends its training when told to."""
+
+    def __init__(self, data, on_epoch):
+        super().__init__()
+        self.data, self.tell = data, on_epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.tell(epoch + 1, training.evaluate(self.model, self.data.validation)["accuracy"]):
+            self.model.stop_training = True
 
 
 def child_seed(seed, trial_id):

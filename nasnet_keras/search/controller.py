@@ -111,6 +111,12 @@ class Controller(Strategy):
     def _sample(self, rng):
         return self._network.sample(self._parameters, rng)
 
+    def _log_probability(self, decisions):
+        actions = np.array([decisions])
+        logits, _ = self._network.forward(self._parameters, actions)
+        logs, _ = policy_gradient.log_probability(logits, actions, self._network.mask)
+        return tuple(logs[0].tolist())
+
     def _learn(self, proposal, reward):
         if len(proposal.log_probability) != len(proposal.decisions):
             raise ValueError(

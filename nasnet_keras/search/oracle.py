@@ -5,29 +5,29 @@ again and in place: a trial costs the more the more there are, and a crash at th
 moment makes the project unloadable. Here every started and every finished trial is one
 line in a log that only grows (see `archive`); a project that was killed at any instant
 goes on, and the trials that were started and not finished are given out again, under
-the same ids and with the same decisions.
+the same ids and with the same decisions. Rules (see `rules`) may answer in a worker's place.
 """
 
+import copy
 import logging
-import threading
-from bisect import insort
-from contextlib import contextmanager
+import time
+from itertools import count
 
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
-from nasnet_keras.search.archive import Archive
 from nasnet_keras.search.proposal import Strategy
+from nasnet_keras.search.resumable import ResumableOracle
 from nasnet_keras.search.strategies import make_strategy
-from nasnet_keras.search.trials import Trials
 
 logger = logging.getLogger(__name__)
 
 REWARD = keras_tuner.Objective("reward", "max")
+PROGRESS = "progress"  # the metric by which a running child reports its accuracy, epoch by epoch
+ENDLESS = 1000  # without `max_trials`, so many known networks in a row mean that the space holds no others
 
 
-class NASNetOracle(keras_tuner.Oracle):
+class NASNetOracle(ResumableOracle):
     """A KerasTuner oracle that searches for cells.
 
     `space.decode_values(trial.hyperparameters.values)` gives a trial's `Genotype`. Metrics
@@ -50,10 +50,16 @@ class NASNetOracle(keras_tuner.Oracle):
             as failed. A child trains from the same seed again, so this helps against accidents only.
         max_consecutive_failed_trials: after every so many failures in a row `end_trial` raises a
             `RuntimeError`, with everything saved; None for never.
+        max_attempts: how often a trial is given out in all before it counts as failed, runs that ended
+            with the death of their process included; None for no limit.
+        rules: a tuple of `rules.Rule`.
+        hours: after so many, counted from this oracle's first trial, no trial is given out; None for no limit.
+        imports: what a new search begins with: dicts with `decisions` and `reward`, see `inheritance.read_imports`.
 
     Attributes:
         space: the `SearchSpace`.
         strategy: the live `Strategy`, for instance to read its `diagnostics`.
+        on_finished: called with the finished trials, as `finished_trials` gives them, whenever some were added.
 
     Raises:
         ValueError: naming the argument at fault; at the first use, if the folder belongs to another search.
@@ -70,25 +76,31 @@ class NASNetOracle(keras_tuner.Oracle):
         settings=None,
         max_retries_per_trial=0,
         max_consecutive_failed_trials=None,
+        max_attempts=5,
+        rules=(),
+        hours=None,
+        imports=(),
     ):
         _check_count("max_trials", max_trials, 1, optional=True)
         _check_count("max_retries_per_trial", max_retries_per_trial, 0)
         _check_count("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
-        # KerasTuner replaces the seeds 0 and None by a random one; it draws nothing here.
-        super().__init__(objective, max_trials, seed=1)
+        _check_count("max_attempts", max_attempts, 1, optional=True)
+        if hours is not None and (type(hours) not in (int, float) or not hours > 0):
+            raise ValueError(f"`hours` must be None or a number above 0. Received: {hours!r}")
+        self.strategy = make_strategy(strategy, space, seed, settings)
+        super().__init__(
+            objective,
+            max_trials,
+            self.strategy.space,
+            lambda seed: make_strategy(strategy, space, seed, settings),
+            self.strategy.seed if isinstance(strategy, Strategy) else seed,
+            rules,
+            imports,
+        )
         self.max_retries_per_trial = max_retries_per_trial
         self.max_consecutive_failed_trials = max_consecutive_failed_trials
-        self.tune_new_entries = False
-        self.verbose = 0
-        self._arguments = (strategy, space, settings)
-        self.strategy = self._new_strategy(seed)
-        self.space = self.strategy.space
-        self.seed = self.strategy.seed if isinstance(strategy, Strategy) else seed
-        self._trials = Trials(self.space, self.objective)
-        self.hyperparameters = self._trials.hyperparameters
-        # KerasTuner's own lock stays locked when an exception passes through; this one does not.
-        self._lock = threading.RLock()
-        self._forget()
+        self.max_attempts = max_attempts
+        self._hours, self._ends_at = hours, None
 
     def create_trial(self, tuner_id):
         """The next trial for a worker: one that was started and not finished, or a new one.
@@ -97,22 +109,22 @@ class NASNetOracle(keras_tuner.Oracle):
             tuner_id: string, the worker's id. A worker that has an unfinished trial gets it again.
 
         Returns:
-            A `keras_tuner` Trial with status RUNNING, or STOPPED after `max_trials`.
+            A `keras_tuner` Trial with status RUNNING, or STOPPED after `max_trials` or `hours`.
         """
-        with self._lock:
-            self._attach()
+        with self._announcing(), self._lock:
+            ledger = self._attach()
+            if self._hours is not None and self._ends_at is None:
+                self._ends_at = time.monotonic() + 3600 * self._hours
             trial = self.ongoing_trials.get(tuner_id)
+            if trial is None or self._is_settled(trial):
+                trial = self._next()
             if trial is None:
-                self.tuner_ids.add(tuner_id)
-                if self._retry_queue:
-                    trial = self.trials[self._retry_queue.pop(0)]
-                elif self.max_trials is None or len(self.trials) < self.max_trials:
-                    trial = self._start()
-                else:
-                    self.tuner_ids.discard(tuner_id)
-                    return self._trials.new(self._archive.next_number, status=TrialStatus.STOPPED)
-                self.ongoing_trials[tuner_id] = trial
-            self._trials.begin(trial)
+                self.tuner_ids.discard(tuner_id)
+                return self._form.new(ledger.next_number, status=TrialStatus.STOPPED)
+            with self._all_or_nothing():
+                ledger.give_out(trial, tuner_id)
+            self.tuner_ids.add(tuner_id)
+            self.ongoing_trials[tuner_id] = trial
             self._display.on_trial_begin(trial)
             return trial
 
@@ -122,20 +134,26 @@ class NASNetOracle(keras_tuner.Oracle):
         Args:
             trial_id: string.
             metrics: numbers by name. A number that is not finite is not kept; if it is the
-                objective, the trial has failed.
+                objective, the trial has failed. `progress` alone is the accuracy after an epoch, `step`.
             step: of several reports the best step counts.
 
         Returns:
-            The trial.
+            The trial; after `progress` its status is STOPPED if the child may as well end here.
 
         Raises:
             ValueError: an unknown trial, or the objective is missing.
         """
         with self._lock:
             trial = self.get_trial(trial_id)
+            is_open = trial_id in self._ledger.open
+            if set(metrics) == {PROGRESS}:
+                answer = copy.copy(trial)
+                if is_open and self._ledger.progress(trial, metrics[PROGRESS], step):
+                    answer.status = TrialStatus.STOPPED
+                return answer
             self._check_objective_found(metrics)
-            if trial_id in self._open:
-                self._trials.report(trial, metrics, step)
+            if is_open:
+                self._form.report(trial, metrics, step)
             return trial
 
     def end_trial(self, trial):
@@ -150,146 +168,95 @@ class NASNetOracle(keras_tuner.Oracle):
             ValueError: an unknown trial.
             RuntimeError: `max_consecutive_failed_trials` is reached.
         """
-        with self._lock:
+        is_final = False
+        with self._announcing(), self._lock:
             own = self.get_trial(trial.trial_id)
-            self.ongoing_trials = {key: value for key, value in self.ongoing_trials.items() if value is not own}
-            self._retry_queue = [waiting for waiting in self._retry_queue if waiting != own.trial_id]
-            if own.trial_id not in self._open:
+            worker = self._take(own)
+            if own.trial_id not in self._ledger.open:
                 logger.warning("trial %s has ended before; the second answer is ignored", own.trial_id)
                 return
             own.message = trial.message
-            status, score, reason = self._trials.outcome(own, trial.status, self.score_trial)
+            status, score, reason = self._form.outcome(own, trial.status, self.score_trial)
             self._run_times[own.trial_id] += 1
             is_final = status != TrialStatus.INVALID or self._run_times[own.trial_id] > self.max_retries_per_trial
             if is_final:
-                self._finish(own, score, reason)
+                self._finish(own, score, reason, worker=worker)
             else:
                 own.status = status
                 self._retry_queue.append(own.trial_id)
                 logger.info("trial %s is given out again: %s", own.trial_id, reason)
             if own.trial_id in self._display.trial_start:
                 self._display.on_trial_end(own)
-            failures = self._failures_in_a_row
-        limit = self.max_consecutive_failed_trials
+            failures, limit = self._ledger.failures_in_a_row, self.max_consecutive_failed_trials
         if is_final and limit and failures and failures % limit == 0:
             raise RuntimeError(f"{failures} trials in a row have failed, the last one because: {reason}")
 
-    def get_trial(self, trial_id):
-        """A started trial by its id; raises `ValueError` for another id."""
+    def open_trials(self):
+        """Ids of the trials that were started and have not ended, those that wait for a worker included."""
         with self._lock:
-            self._attach()
-            if trial_id not in self.trials:
-                raise ValueError(f"`trial_id` must be the id of a started trial. Received: {trial_id!r}")
-            return self.trials[trial_id]
+            return list(self._attach().open)
 
-    def get_best_trials(self, num_trials=1):
-        """The best completed trials, best first; where they are too few the others follow, as in KerasTuner."""
+    def is_done(self):
+        """Whether no trial will be given out any more, and nobody works on one."""
         with self._lock:
-            self._attach()
-            best = [self.trials[trial_id] for *_, trial_id in self._ranked[:num_trials]]
-            if len(best) < num_trials:
-                best += [trial for trial in self.trials.values() if trial.status != TrialStatus.COMPLETED]
-            return best[:num_trials]
+            nothing_left = not self._attach().open and not self._has_room()
+            return nothing_left or (self._is_late() and not self.ongoing_trials)
 
-    def finished_trials(self):
-        """The lines of `trials.jsonl`, a list of dicts in the order in which the trials ended."""
+    def hold(self, trial_id):
+        """Do not give out a waiting trial: its worker may still be there."""
         with self._lock:
-            self._attach()
-            return list(self._archive.finished.values())
+            self._retry_queue = [waiting for waiting in self._retry_queue if waiting != trial_id]
 
-    def remaining_trials(self):
-        """How many trials may still be started, or None without a limit."""
+    def take_back(self, trial_id):
+        """Let another worker have a trial whose worker is lost. If both answer, the first answer counts."""
         with self._lock:
-            self._attach()
-            return super().remaining_trials()
+            if trial_id in self._attach().open:
+                self._take(self.trials[trial_id])
+                self._retry_queue.append(trial_id)
 
-    def save(self):
-        """Nothing: whatever has happened is on the disk already."""
-
-    def reload(self):
-        """Read the project folder; raises `ValueError` if it belongs to another search or cannot be read."""
-        with self._lock:
-            self._forget()
-            self._attach()
-
-    def _set_project_dir(self, directory, project_name):
-        super()._set_project_dir(directory, project_name)
-        self._forget()
-
-    def _forget(self):
-        """As before the first use. The folder is not read yet: a tuner may still clear it."""
-        self._archive = None
-        self.trials, self.ongoing_trials = {}, {}
-        self.start_order, self.end_order, self._retry_queue = [], [], []
-        self._run_times.clear()
-        self._open = {}  # trial_id -> Proposal of the trials without a result
-        self._ranked = []  # (-reward, number, trial_id), the best first
-        self._failures_in_a_row = 0
-
-    def _attach(self):
-        """Read the project folder, once."""
-        if self._archive is not None:
-            return
-        if getattr(self, "_directory", None) is None:
-            raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
-        archive = Archive(self._project_dir)
-        if self.seed is None:
-            self.seed = archive.header["seed"] if archive.header else int(np.random.SeedSequence().generate_state(1)[0])
-        objective = {"name": self.objective.name, "direction": self.objective.direction}
-        archive.claim({**self._new_strategy(self.seed).identity, "objective": objective})
-        self.strategy = archive.replay(lambda: self._new_strategy(self.seed), self._trials.reward)
-        for number in sorted(archive.started):
-            trial = self._add(archive.started[number])
-            if number in archive.finished:
-                del archive.started[number], self._open[trial.trial_id]
+    def _next(self):
+        """A trial that needs a worker, the waiting ones first, or None. What needs none is finished on the way."""
+        for replayed in count():
+            if self._is_late() or (self.max_trials is None and replayed >= ENDLESS):
+                return None
+            if self._retry_queue:
+                trial = self.trials[self._retry_queue.pop(0)]
+            elif self._has_room():
+                with self._all_or_nothing():
+                    trial = self._ledger.start()
+                self.start_order.append(trial.trial_id)
             else:
-                self._retry_queue.append(trial.trial_id)
-        for line in archive.finished.values():
-            self._close(self.trials[line["trial_id"]], line)
-        self._archive = archive
+                return None
+            if not self._is_settled(trial):
+                return trial
 
-    def _new_strategy(self, seed):
-        strategy, space, settings = self._arguments
-        return make_strategy(strategy, space, seed, settings)
+    def _has_room(self):
+        return self.max_trials is None or len(self.trials) < self.max_trials
 
-    def _start(self):
+    def _is_late(self):
+        return self._ends_at is not None and time.monotonic() >= self._ends_at
+
+    def _is_settled(self, trial):
+        """Whether a trial ends without a worker: it was given out too often, or a rule knows its reward."""
+        attempts = self._ledger.attempts.get(trial.trial_id, 0)
+        if self.max_attempts is not None and attempts >= self.max_attempts:
+            self._take(trial)
+            self._finish(trial, None, f"given out {attempts} times, and no worker has answered")
+            return True
         with self._all_or_nothing():
-            proposal = self.strategy.propose(self._archive.next_number)
-            self._archive.start(proposal)
-            return self._add(proposal)
+            return self._ledger.is_replayed(trial)
 
-    def _add(self, proposal):
-        trial = self._trials.new(proposal.number, proposal.decisions)
-        self.trials[trial.trial_id] = trial
-        self.start_order.append(trial.trial_id)
-        self._open[trial.trial_id] = proposal
-        return trial
+    def _take(self, trial):
+        """Take a trial out of the queue and from its worker, whose id is returned."""
+        workers = [tuner_id for tuner_id, running in self.ongoing_trials.items() if running is trial]
+        for tuner_id in workers:
+            del self.ongoing_trials[tuner_id]
+        self.hold(trial.trial_id)
+        return workers[0] if workers else None
 
-    def _finish(self, trial, score, reason):
+    def _finish(self, trial, score, reason, **further):
         with self._all_or_nothing():
-            line = self._trials.line(trial, self._open[trial.trial_id], score, reason)
-            self._archive.finish(line)
-            self._close(trial, line)
-            self.strategy.feedback(self._open.pop(trial.trial_id), self._trials.reward(line))
-            self._archive.snapshot(self.strategy)
-
-    def _close(self, trial, line):
-        self._trials.close(trial, line)
-        self.end_order.append(trial.trial_id)
-        if trial.score is None:
-            self._failures_in_a_row += 1
-        else:
-            self._failures_in_a_row = 0
-            insort(self._ranked, (-self._trials.reward(line), line["number"], trial.trial_id))
-
-    @contextmanager
-    def _all_or_nothing(self):
-        """If this is broken off, by Ctrl-C or a full disk, what is on the disk holds and is read again."""
-        try:
-            yield
-        except BaseException:
-            self._forget()
-            raise
+            self._ledger.finish(trial, score, reason, **further)
 
 
 def _check_count(label, value, least, optional=False):

@@ -132,6 +132,19 @@ class Strategy:
         self._next = max(self._next, number + 1)
         return Proposal(number, decisions, logs, self.version)
 
+    def adopt(self, number, decisions):
+        """A `Proposal` of decisions that came from elsewhere, as if this strategy had made it now.
+
+        Args:
+            number: of the proposal, below 0, where the strategy's own never are.
+            decisions: one integer per decision of the space.
+
+        Raises:
+            ValueError: the decisions do not fit the space.
+        """
+        self.space.to_values(decisions)  # raises
+        return Proposal(number, tuple(decisions), self._log_probability(tuple(decisions)), self.version)
+
     def feedback(self, proposal, reward):
         """Tell the reward of a proposal. Rewards may come in any order, and late.
 
@@ -194,6 +207,10 @@ class Strategy:
     def _sample(self, rng):
         """Decisions and their log-probabilities, as tuples."""
         raise NotImplementedError
+
+    def _log_probability(self, decisions):
+        """Of each decision under the policy as it is; empty without one."""
+        return ()
 
     def _learn(self, proposal, reward):
         """Take in a reward."""

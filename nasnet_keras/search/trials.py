@@ -6,6 +6,8 @@ import keras_tuner
 from keras_tuner.engine.metrics_tracking import infer_metric_direction
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from nasnet_keras.search.canonical import canonical_name
+
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
 
 
@@ -15,14 +17,16 @@ class Trials:
     Args:
         space: the `SearchSpace`.
         objective: a `keras_tuner.Objective`.
+        rules: a tuple of `rules.Rule`.
 
     Attributes:
         hyperparameters: the space as KerasTuner sees it; all trials share it.
     """
 
-    def __init__(self, space, objective):
+    def __init__(self, space, objective, rules=()):
         self.space = space
         self.objective = objective
+        self.rules = rules
         self.hyperparameters = keras_tuner.HyperParameters()
         for decision in space.decisions:
             self.hyperparameters.Choice(decision.name, list(decision.choices), ordered=False)
@@ -45,7 +49,10 @@ class Trials:
         self._refused.pop(trial.trial_id, None)
 
     def report(self, trial, metrics, step):
-        """Add metrics to a trial. What is not finite is left out; if it is the objective, the trial will fail."""
+        """Add metrics to a trial, in the place of others of the same step: a second worker's are not averaged in.
+
+        What is not finite is left out; if it is the objective, the trial will fail.
+        """
         for name, value in metrics.items():
             reason = _refusal(name, value)
             if reason is None:
@@ -72,24 +79,33 @@ class Trials:
             reason = f"no `{name}` was reported"
         if reason is None:
             score_trial(trial)
-            reason = _refusal(name, trial.score)
+            try:
+                for rule in self.rules:
+                    trial.score = rule.shaped(trial.score, self._best(trial))
+                reason = _refusal(name, trial.score)
+            except ValueError as error:
+                reason = str(error)
         return (TrialStatus.INVALID, None, reason) if reason else (TrialStatus.COMPLETED, float(trial.score), None)
 
-    def line(self, trial, proposal, score, reason):
+    def line(self, trial, proposal, score, reason, **further):
         """What is logged of a finished trial: JSON-able, first the keys that the package promises.
 
         Args:
             trial: with its metrics.
             proposal: the `Proposal` it came from.
-            score: the objective's value, None for a failed trial.
+            score: the reward, None for a failed trial.
             reason: one line that says why it failed, or None.
+            **further: more keys.
         """
-        metrics = {name: float(history.get_best_value()) for name, history in trial.metrics.metrics.items()}
+        metrics = self._best(trial)
         costs = {name: kind(metrics.pop(name)) if name in metrics else None for name, kind in COSTS.items()}
-        metrics.pop(self.objective.name, None)
+        reported = metrics.pop(self.objective.name, None)
+        if score is not None and reported is not None and reported != score:
+            metrics[f"raw_{self.objective.name}"] = reported  # before a rule shaped it
+        genotype = self.space.decode(proposal.decisions)
         return {
             "trial_id": trial.trial_id,
-            "genotype": self.space.decode(proposal.decisions).to_dict(),
+            "genotype": genotype.to_dict(),
             "reward": score,
             "seconds": costs["seconds"],
             "status": TrialStatus.FAILED if score is None else TrialStatus.COMPLETED,
@@ -100,7 +116,17 @@ class Trials:
             "reason": reason,
             "step": trial.best_step,
             "metrics": metrics,
+            "canonical": canonical_name(genotype),
+            **further,
         }
+
+    def repeat(self, trial, line):
+        """Give a trial the outcome that another one's line tells, but for the time that it took."""
+        trial.best_step = line["step"]
+        known = {self.objective.name: line["reward"], **{name: line[name] for name in COSTS}, **line["metrics"]}
+        for name, value in {**known, "seconds": 0.0}.items():
+            if value is not None:
+                self._observe(trial, name, value, line["step"])
 
     def close(self, trial, line):
         """Bring a trial to the state that its line tells: when it ends, and when it is read again."""
@@ -113,16 +139,31 @@ class Trials:
 
     def reward(self, line):
         """What a strategy is told of a finished trial: the higher the better, None for a failure."""
-        if line["reward"] is None:
-            return None
-        return line["reward"] if self.objective.direction == "max" else -line["reward"]
+        reward = line["reward"]
+        if reward is not None and self.objective.direction == "min":
+            reward = -reward
+        for rule in self.rules:
+            reward = rule.told(reward)
+        return reward
+
+    def name_of(self, decisions):
+        """The canonical name of the network that these decisions are."""
+        return canonical_name(self.space.decode(decisions))
+
+    def _best(self, trial):
+        return {name: float(history.get_best_value()) for name, history in trial.metrics.metrics.items()}
 
     def _observe(self, trial, name, value, step):
         if not trial.metrics.exists(name):
             if name not in self._directions:
                 self._directions[name] = infer_metric_direction(name) or "min"
             trial.metrics.register(name, self._directions[name])
-        trial.metrics.metrics[name].update(value, step)
+        history = trial.metrics.metrics[name]
+        same = [seen for seen in history.get_history() if seen.step == step]
+        if same:
+            same[0].value = [value]
+        else:
+            history.update(value, step)
 
 
 class _SharedSpace(keras_tuner.HyperParameters):

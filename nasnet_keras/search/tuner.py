@@ -5,21 +5,30 @@ loop with everything around it: a directory that survives anything, the found ce
 """
 
 import json
+import logging
+import tempfile
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
+from keras_tuner.engine.trial import TrialStatus
 
+from nasnet_keras import __version__
 from nasnet_keras.data import Data, load_data
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.plot import cell_svg
-from nasnet_keras.report import search_report
 from nasnet_keras.search.children import ChildSettings, child_seed
-from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.inheritance import read_imports
+from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
+from nasnet_keras.search.publication import Publisher, best_genotype, write_report
+from nasnet_keras.search.roles import current_role
+from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.space import SearchSpace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,25 +52,86 @@ class NASNetTuner(base_tuner.BaseTuner):
     A child that fails, for want of memory or with a loss that is no number, is one failed
     trial with its reason; the search goes on.
 
+    With KerasTuner's environment variables (see `roles`) the same program is a distributed search's chief or one of
+    its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
+
     Args:
         oracle: a `NASNetOracle`.
-        child: a `ChildSettings`.
-        on_trial: called after every trial with the oracle's finished trials (a list of dicts).
+        child: a `ChildSettings`, or another object with its `evaluate` and, where rules need it, `sizes`.
+        on_trial: called with the oracle's finished trials (a list of dicts) whenever there are more.
+        lease: seconds after which a worker without a sign of life has lost its trial.
+        patience: seconds for which a worker waits for a chief that does not answer.
+        role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
         directory, project_name, overwrite: as in KerasTuner.
+
+    Raises:
+        ValueError: `overwrite` on a worker; KerasTuner's variables make no sense.
     """
 
-    def __init__(self, oracle, child=None, on_trial=None, **kwargs):
+    def __init__(self, oracle, child=None, on_trial=None, *, lease=120.0, patience=20.0, role=None, **kwargs):
+        self.role = role or current_role()
+        if self._is_worker() and kwargs.get("overwrite"):
+            raise ValueError(
+                "`overwrite` must be False on a worker: it would delete the chief's project. Received: True"
+            )
+        for label, value in (("lease", lease), ("patience", patience)):
+            if type(value) not in (int, float) or not value > 0:
+                raise ValueError(f"`{label}` must be a number of seconds above 0. Received: {value!r}")
         super().__init__(oracle, **kwargs)
+        self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
+        self.own_oracle = oracle
         self.child = child or ChildSettings()
-        self.on_trial = on_trial
+        self.lease, self.patience = lease, patience
+        oracle.on_finished = on_trial
+
+    def search(self, data, *, verbose=0, **chief):
+        """Run the trials, or what part of that is this process's; `chief` are further arguments of `chief.serve`."""
+        self.own_oracle.verbose = verbose
+        if self.role is None:
+            return super().search(data)
+        description = self.description(data)
+        if self.role.is_chief:
+            from nasnet_keras.search.chief import serve
+
+            return serve(self.own_oracle, self.role, description, self.lease, **chief)
+        from nasnet_keras.search.worker import Client
+
+        self.oracle = Client(self.own_oracle, self.role, description, self.patience, beat=self.lease / 8)
+        return super().search(data)
+
+    def description(self, data):
+        """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
+        data = {
+            "classes": len(data.class_names), "image_shape": list(data.image_shape), "train_images": len(data.train),
+        }  # fmt: skip
+        return {
+            "package": __version__,
+            "space": self.own_oracle.space.to_dict(),
+            "seed": self.own_oracle.seed,
+            "rules": [rule.to_dict() for rule in self.own_oracle.rules],
+            "child": asdict(self.child),
+            "data": data,
+        }
 
     def run_trial(self, trial, data):
         """Train the trial's child on `data.train`; its reward comes from `data.validation`."""
         start = time.perf_counter()
         genotype = self.oracle.space.decode_values(trial.hyperparameters.values)
         seed = child_seed(self.oracle.seed, trial.trial_id)
+        rules = self.oracle.rules
+        watch = {}
+        if any(rule.needs_progress for rule in rules):
+
+            def on_epoch(epoch, accuracy):
+                return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == "STOPPED"
+
+            watch = {"on_epoch": on_epoch}
         try:
-            metrics = self.child.evaluate(genotype, data, seed)
+            if any(rule.needs_sizes for rule in rules):
+                sizes = self.child.sizes(genotype, data)
+                for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
+                    raise ValueError(reason)
+            metrics = self.child.evaluate(genotype, data, seed, **watch)
         except Exception as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
@@ -73,13 +143,26 @@ class NASNetTuner(base_tuner.BaseTuner):
         """Quiet: progress belongs to whoever called."""
 
     def on_trial_end(self, trial):
-        """Tell the oracle, then whoever listens."""
+        """Tell the oracle."""
         self.oracle.end_trial(trial)
-        if self.on_trial:
-            self.on_trial(self.oracle.finished_trials())
 
     def on_search_end(self):
         """Quiet."""
+
+    def _try_run_and_update_trial(self, trial, *args, **kwargs):
+        """As KerasTuner's, which also prints every failure's traceback; here it goes into the trial's message alone."""
+        try:
+            self._run_and_update_trial(trial, *args, **kwargs)
+            trial.status = TrialStatus.COMPLETED
+        except keras_tuner.errors.FatalError:
+            raise
+        except Exception as error:
+            is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
+            trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
+            trial.message = traceback.format_exc()
+
+    def _is_worker(self):
+        return self.role is not None and not self.role.is_chief
 
     def load_model(self, trial):
         """The untrained network of a trial: children are not kept, the genotype is what a search finds."""
@@ -100,98 +183,76 @@ def search(
     child=None,
     settings=None,
     on_trial=None,
+    rules=None,
+    hours=None,
+    start_from=None,
+    lease=120.0,
+    patience=20.0,
+    role=None,
+    workers=None,
 ):
     """Search for cells; run again with the same arguments, it goes on where it stopped.
 
     Args:
         data: a `data.Data`, or a name for `load_data`.
         max_trials: children in all, those of earlier runs included.
-        directory: where the search lives; made where it does not exist.
+        directory: where the search lives; made where it does not exist. A worker leaves it alone.
         controller: `"rl"`, `"random"` or `"evolution"`.
         seed: everything random comes from it.
         space: a `SearchSpace`; by default the paper's.
         child: a `ChildSettings`.
         settings: the controller's settings, None for the defaults.
-        on_trial: called at the start and after every trial with the list of finished trials.
+        on_trial: called at the start and whenever trials have ended with the list of finished trials.
+        rules: a tuple of `rules.Rule`; by default `(Replay(),)`: no network is trained twice.
+        hours: after so many no further child is begun in this run; the same call goes on from there.
+        start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
+        lease, patience, role: in a distributed search, see `NASNetTuner`.
+        workers: a `launch.Workers`: this process is the chief, and starts and stops them.
 
     Returns:
-        A `SearchResult`.
+        A `SearchResult`; a worker's is empty.
 
     Raises:
         ValueError: a bad argument, a directory that cannot be written or holds another search.
+        OSError: the disk is full, and what has happened is saved; on a worker, no chief answers.
     """
     if type(max_trials) is not int or max_trials < 1:
         raise ValueError(f"`max_trials` must be an integer above 0. Received: {max_trials!r}")
-    child, space = child or ChildSettings(), space or SearchSpace()
-    directory = _prepare(directory)
+    child, space, role = child or ChildSettings(), space or SearchSpace(), role or current_role()
+    rules = (Replay(),) if rules is None else rules
+    is_worker = role is not None and not role.is_chief
+    if is_worker:
+        from nasnet_keras.search.worker import await_chief
+
+        await_chief(role, patience)
+    else:
+        directory = _prepare(directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
-    oracle = NASNetOracle(max_trials, space=space, strategy=controller, seed=seed, settings=settings)
-    tuner = NASNetTuner(
-        oracle,
-        child,
-        on_trial=lambda trials: _publish(directory, trials, on_trial),
-        directory=str(directory.parent),
-        project_name=directory.name,
-    )
+    imports = read_imports(start_from, space) if start_from and not is_worker else ()
+    oracle = NASNetOracle(
+        max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
+        imports=imports,
+    )  # fmt: skip
+    further = {"lease": lease, "patience": patience, "role": role}
+    if is_worker:
+        with tempfile.TemporaryDirectory() as folder:
+            NASNetTuner(oracle, child, directory=folder, project_name="worker", **further).search(data)
+        return SearchResult(None, [], Path(directory))
+    publisher = Publisher(directory, on_trial)
+    place = {"directory": str(directory.parent), "project_name": directory.name}
+    tuner = NASNetTuner(oracle, child, publisher, **further, **place)
     finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
     _same_children(directory, child, data)
-    if on_trial:
-        on_trial(finished)
-    tuner.search(data)
+    publisher(finished)
+    if workers is None:
+        tuner.search(data)
+    else:
+        with workers:
+            tuner.search(data, on_ready=workers.start, is_hopeless=workers.look_after)
     trials = oracle.finished_trials()
     write_report(directory, trials)
     return SearchResult(best_genotype(trials), trials, directory)
-
-
-def best_trial(trials):
-    """The trial with the highest reward, the first of equals, or None."""
-    return max(
-        (trial for trial in trials if trial["reward"] is not None), key=lambda trial: trial["reward"], default=None
-    )
-
-
-def best_genotype(trials):
-    """The `Genotype` of the best trial, or None."""
-    best = best_trial(trials)
-    return None if best is None else Genotype.from_dict(best["genotype"])
-
-
-def write_report(directory, trials):
-    """Write the best genotype, its pictures and `report.html`, with the figures of a final comparison if there are any.
-
-    Args:
-        directory: the search's directory.
-        trials: finished trials.
-    """
-    best = best_genotype(trials)
-    page = search_report(trials, title=f"Search {directory.name}", best=best, summary=_final_figures(directory))
-    write_atomically(directory / "report.html", page.encode())
-    if best:
-        best.save(directory / "best_genotype.json")
-        for label, cell in (("normal", best.normal), ("reduction", best.reduction)):
-            picture = cell_svg(cell, title=f"{label.capitalize()} cell")
-            write_atomically(directory / f"best_{label}.svg", picture.encode())
-
-
-def _final_figures(directory):
-    rows = [json.loads(path.read_text()) for path in sorted(directory.glob("final/*/result.json"))]
-    return {
-        row["network"]: {
-            "test accuracy": f"{row['accuracy']:.2%}",
-            "epochs": row["epochs"],
-            "parameters": row["parameters"],
-            "multiply-adds": row["multiply_adds"],
-        }
-        for row in rows
-    }
-
-
-def _publish(directory, trials, on_trial):
-    if best_trial(trials) is trials[-1]:
-        best_genotype(trials).save(directory / "best_genotype.json")
-    if on_trial:
-        on_trial(trials)
 
 
 def _prepare(directory):
@@ -213,14 +274,21 @@ def _same_children(directory, child, data):
     path = directory / "children.json"
     now = {**asdict(child), "data": data.name, "image_shape": data.image_shape, "train_images": len(data.train)}
     now = json.loads(json.dumps(now))
-    if path.exists():
-        then = json.loads(path.read_text())
-        changed = [key for key in now if then.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise ValueError(
-                f"`directory` {directory} holds a search whose children have another `{key}`: "
-                f"{then.get(key)!r}. Received: {now[key]!r}. Choose another directory"
-            )
-    else:
+    try:
+        then = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        then = None
+    except ValueError:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        logger.warning(
+            "%s cannot be read and is kept as %s.damaged; the children are taken to be these", path, path.name
+        )
+        then = None
+    if then is None:
         write_atomically(path, json.dumps(now, indent=1).encode())
+        return
+    for key in (key for key in now if then.get(key) != now[key]):
+        raise ValueError(
+            f"`directory` {directory} holds a search whose children have another `{key}`: "
+            f"{then.get(key)!r}. Received: {now[key]!r}. Choose another directory"
+        )

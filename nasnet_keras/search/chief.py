@@ -1,0 +1,229 @@
+"""The chief of a distributed search: KerasTuner's service around the oracle, with what it lacks.
+
+KerasTuner's chief serves with one thread and waits for ever for a worker that has died. This
+one speaks the same protocol (`OracleServicer`), and besides gives each trial out on a lease
+that its worker's signs of life renew, refuses workers that would search something else,
+writes down the errors of the workers, and ends when the work is done.
+
+What KerasTuner's messages have no field for travels in gRPC's metadata: `nasnet-worker` (the
+worker's description of its search), `nasnet-reason-bin` (why a trial failed), and back
+`nasnet-seed`. KerasTuner's plain client sends none: it is served, but shows no sign of life,
+and its trials have no time-out.
+
+The channel has no authentication and no encryption: whoever can reach the port can take
+trials and report rewards. It listens on the loopback address unless told otherwise.
+"""
+
+import json
+import logging
+import threading
+import time
+from concurrent import futures
+
+import grpc
+from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.src import protos
+from keras_tuner.src.distribute import oracle_chief
+
+logger = logging.getLogger(__name__)
+
+THREADS = 64
+LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+PATIENCE_OF_PLAIN_CLIENTS = 5.0  # seconds; they ask again at once when told to wait
+
+
+class Leases:
+    """Who has which trial, and until when.
+
+    Args:
+        seconds: how long a lease lasts.
+        clock: function that gives seconds.
+    """
+
+    def __init__(self, seconds, clock=time.monotonic):
+        self.seconds, self.clock = seconds, clock
+        self._until = {}  # trial_id -> time; None where there is no end
+        self._lock = threading.Lock()
+
+    def grant(self, trial_id, forever=False):
+        """Begin or renew a lease."""
+        with self._lock:
+            self._until[trial_id] = None if forever else self.clock() + self.seconds
+
+    def end(self, trial_id):
+        """The trial is no longer anybody's."""
+        with self._lock:
+            self._until.pop(trial_id, None)
+
+    def expired(self):
+        """Ids of the trials whose leases have run out; they are ended."""
+        with self._lock:
+            now = self.clock()
+            over = [trial_id for trial_id, until in self._until.items() if until is not None and until < now]
+            for trial_id in over:
+                del self._until[trial_id]
+            return over
+
+
+class Servicer(oracle_chief.OracleServicer):
+    """Answers the workers.
+
+    Args:
+        oracle: the `NASNetOracle`.
+        description: dict of what every worker must have alike, see `NASNetTuner.description`.
+        lease: seconds after which a worker that shows no sign of life has lost its trial.
+
+    Attributes:
+        error: an exception that ends the chief, or None.
+    """
+
+    def __init__(self, oracle, description, lease):
+        super().__init__(oracle)
+        self.description, self.leases = description, Leases(lease)
+        self.error = None
+        self._seen = {}  # worker -> when it was heard of; those that were sent home are out
+        for trial_id in oracle.open_trials():  # of a chief before this one; their workers may be there still
+            oracle.hold(trial_id)
+            self.leases.grant(trial_id)
+
+    def CreateTrial(self, request, context):
+        """Give out a trial, let the worker wait, or send it home."""
+        with self._answering(context):
+            worker, is_plain = request.tuner_id, self._meet(request.tuner_id, context)
+            trial = self.oracle.create_trial(worker)
+            if trial.status == TrialStatus.STOPPED:
+                if not self.oracle.is_done():
+                    trial.status = TrialStatus.IDLE  # somebody's trial may come back
+                    if is_plain:
+                        time.sleep(PATIENCE_OF_PLAIN_CLIENTS)
+                else:
+                    self._seen.pop(worker, None)
+            else:
+                self.leases.grant(trial.trial_id, forever=is_plain)
+            context.set_trailing_metadata((("nasnet-seed", str(self.oracle.seed)),))
+            return protos.get_service().CreateTrialResponse(trial=trial.to_proto())
+
+    def UpdateTrial(self, request, context):
+        """Take metrics."""
+        with self._answering(context):
+            return super().UpdateTrial(request, context)
+
+    def EndTrial(self, request, context):
+        """Take a trial's end, with the reason of a failure."""
+        with self._answering(context):
+            trial = oracle_chief.trial_module.Trial.from_proto(request.trial)
+            told = dict(context.invocation_metadata())
+            trial.message = told.get("nasnet-reason-bin", b"").decode("utf-8", "replace") or None
+            if trial.status != TrialStatus.COMPLETED:
+                worker = told.get("nasnet-tuner", "a worker")
+                logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message or "no reason given")
+            self.leases.end(trial.trial_id)
+            self.oracle.end_trial(trial)
+            return protos.get_service().EndTrialResponse()
+
+    def GetTrial(self, request, context):
+        """Show a trial; a worker that asks for its own shows that it lives."""
+        with self._answering(context):
+            worker = dict(context.invocation_metadata()).get("nasnet-tuner")
+            if worker:
+                self._seen[worker] = time.monotonic()
+                if request.trial_id in self.oracle.open_trials():
+                    self.leases.grant(request.trial_id)
+            return super().GetTrial(request, context)
+
+    def sweep(self):
+        """Take back what was lost with its worker; true when the work is done and the workers are home or lost."""
+        for trial_id in self.leases.expired():
+            logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
+            self.oracle.take_back(trial_id)
+        lost = time.monotonic() - self.leases.seconds
+        return self.oracle.is_done() and all(seen < lost for seen in list(self._seen.values()))
+
+    def _meet(self, worker, context):
+        """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
+        told = dict(context.invocation_metadata()).get("nasnet-worker")
+        if told is not None:
+            reason = difference(self.description, json.loads(told))
+            if reason:
+                logger.warning("worker %s is refused: %s", worker, reason)
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {reason}")
+            if worker not in self._seen:
+                logger.info("worker %s is there", worker)
+            self._seen[worker] = time.monotonic()
+        return told is None
+
+    def _answering(self, context):
+        return _Answer(self, context)
+
+
+class _Answer:
+    """Turns an exception of the oracle into an answer; one that the search does not survive ends the chief."""
+
+    def __init__(self, servicer, context):
+        self.servicer, self.context = servicer, context
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, ValueError):
+            self.context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
+        elif isinstance(error, OSError | RuntimeError):
+            logger.error("the chief ends: %s", error)
+            self.servicer.error = error
+            self.context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
+        return False
+
+
+def difference(expected, received):
+    """The first respect in which a worker's description differs from the chief's, as a sentence, or None."""
+    for key in {**expected, **received}:
+        one, other = expected.get(key), received.get(key)
+        if one != other and other is not None:
+            return f"`{key}` must be {json.dumps(one)}. Received: {json.dumps(other)}"
+    return None
+
+
+def serve(oracle, role, description, lease=120.0, *, on_ready=None, is_hopeless=None, every=0.2):
+    """Give out trials until the search is done.
+
+    Args:
+        oracle: the `NASNetOracle`, with its folder.
+        role: the chief's `Role`.
+        description: see `Servicer`.
+        lease: see `Servicer`.
+        on_ready: called with the port once workers may come.
+        is_hopeless: function that says why no worker will ever come again, or None as long as one may.
+        every: seconds between two looks at the leases.
+
+    Raises:
+        ValueError: the address cannot be used, or the folder belongs to another search.
+        OSError: the disk is full; everything up to then is saved.
+        RuntimeError: too many failures in a row, or `is_hopeless`.
+    """
+    if not role.host.startswith(LOOPBACK):
+        logger.warning("%s: whoever can reach this port can take part, without authentication", role.address)
+    servicer = Servicer(oracle, json.loads(json.dumps(description)), lease)
+    # Without this a second chief would share the port, and each get half of the workers' calls.
+    options = (("grpc.so_reuseport", 0),)
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=options)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        port = server.add_insecure_port(role.address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise ValueError(f"`port` must be free on this machine, for the chief. Received: {role.address}, which is not")
+    server.start()
+    try:
+        if on_ready:
+            on_ready(port)
+        while not servicer.sweep():
+            if servicer.error is not None:
+                raise servicer.error
+            reason = is_hopeless() if is_hopeless else None
+            if reason and not oracle.is_done():
+                raise RuntimeError(reason)
+            time.sleep(every)
+    finally:
+        server.stop(grace=1).wait()
