@@ -118,14 +118,11 @@ def test_the_official_messages_read_the_metadata(exported):
 
 def test_the_official_messages_read_the_configuration(exported):
     server = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    batching = pytest.importorskip("tensorflow_serving.servables.tensorflow.session_bundle_config_pb2")
     from google.protobuf.text_format import Parse
 
-    folder = exported.parent
-    (one,) = Parse((folder / "models.config").read_text(), server.ModelServerConfig()).model_config_list.config
+    text = (exported.parent / "models.config").read_text()
+    (one,) = Parse(text, server.ModelServerConfig()).model_config_list.config
     assert (one.name, one.base_path, one.model_platform) == ("net", "/models/net", "tensorflow")
-    parameters = Parse((folder / "batching_params.pbtxt").read_text(), batching.BatchingParameters())
-    assert parameters.batch_timeout_micros.value == 0 and parameters.max_batch_size.value > 1
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     documented = re.search(r"^model_config_list \{.*?^\}", page, re.S | re.M)[0]
     net, birds = Parse(documented, server.ModelServerConfig()).model_config_list.config
