@@ -305,14 +305,26 @@ def test_a_thousand_hostile_requests(server, rng):
         head = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         return raw(server, head, [b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 100)
 
+    def gone():
+        with socket.create_connection(server.address, timeout=20) as connection:
+            connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{{".encode())
+
+    def silent():
+        start = time.monotonic()
+        assert raw(server, b"POST /") == (None, b"")  # the head of a request that never ends
+        assert SECONDS < time.monotonic() - start < SECONDS + 10
+
     def huge(_):
         return server.ask("POST", PREDICT, bytes(200_000_000))
 
-    with ThreadPoolExecutor(9) as pool:
+    with ThreadPoolExecutor(12) as pool:
+        unanswered = [pool.submit(what) for what in (silent, gone, gone, gone)]
         others = [
             (pool.submit(what, None), code) for what, code in ((slow, 408), (slow, 408), (endless, 413), (huge, 413))
         ]
         attacks = list(pool.map(attack, range(4)))
+        for one in unanswered:
+            one.result()
         for answer, code in others:
             got, content = answer.result()
             content = content if isinstance(content, dict) else json.loads(content)
