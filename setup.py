@@ -30,7 +30,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     # A local server that speaks TensorFlow Serving's REST.
-    "serve": ["fastapi", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client", "protobuf"],
+    "serve": ["fastapi", "starlette", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client", "protobuf"],
     # Export targets beside the SavedModel.
     "onnx": ["tf2onnx", "onnx", "onnxruntime"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.

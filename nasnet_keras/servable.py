@@ -115,10 +115,14 @@ class Versions:
         self.current = self.loading = None
         self.broken = {}
         self._sizes = sizes
-        if not self.path.is_dir():
-            raise ValueError(f"`model` must be a folder that `nasnet-keras export` wrote. Received: {path}")
         if not self._found():
-            raise ValueError(f"`model` must hold a version, such as {self.path}/1/saved_model.pb. Received: {path}")
+            where = "no such folder" if not self.path.is_dir() else "there is none in it"
+            if (self.path / "saved_model.pb").is_file():
+                where = "this is a version itself, so give the folder above"
+            raise ValueError(
+                "`model` must be a folder that `nasnet-keras export` wrote, with versions such as 1/saved_model.pb. "
+                f"Received: {path}: {where}"
+            )
 
     async def refresh(self):
         """Load the newest version that can be, unless it is served already. The old one serves until then."""

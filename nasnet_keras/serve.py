@@ -70,7 +70,7 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
         timeout_graceful_shutdown=DRAIN,
         backlog=BACKLOG,
     )
-    config.patience = limits.seconds + 5  # the application's own limit, which answers, comes first
+    config.patience = limits.seconds + 1  # the application's own limit, which answers, comes first
     server = _Server(config)
     with listener:
         server.run(sockets=[listener])

@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.requests import ClientDisconnect
 
 from nasnet_keras.batching import Batcher, QueueFull
 from nasnet_keras.limits import Bodies
@@ -140,6 +141,8 @@ class Service:
             response = _json(200, answer)
         except Refusal as refusal:
             response = _error(refusal.code, str(refusal))
+        except ClientDisconnect:
+            response = _error(400, "the client has gone")  # nobody reads it; the metrics count it
         except Exception:
             log.exception("a request failed")
             response = _error(500, "internal error; the server's log says more")

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from checks import randomize
+from house import ROOT
 from images_of_all_kinds import encode, noise
 
 from nasnet_keras.export import export_saved_model
@@ -112,6 +114,20 @@ def test_the_official_messages_read_the_metadata(exported):
             shape = [side.size for side in signatures[name].inputs[key].tensor_shape.dim]
             assert shape == [-1, *spec.shape]
             assert tf.dtypes.as_dtype(signatures[name].inputs[key].dtype).name == spec.kind
+
+
+def test_the_official_messages_read_the_configuration(exported):
+    server = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    from google.protobuf.text_format import Parse
+
+    text = (exported.parent / "models.config").read_text()
+    (one,) = Parse(text, server.ModelServerConfig()).model_config_list.config
+    assert (one.name, one.base_path, one.model_platform) == ("net", "/models/net", "tensorflow")
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    documented = re.search(r"^model_config_list \{.*?^\}", page, re.S | re.M)[0]
+    net, birds = Parse(documented, server.ModelServerConfig()).model_config_list.config
+    assert dict(net.version_labels) == {"stable": 1, "canary": 2} and birds.name == "birds"
+    assert list(net.model_version_policy.specific.versions) == [1, 2]
 
 
 def test_memory_stays_flat_over_takeovers(folder):

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from checks import randomize
+from house import ROOT
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
 
 from nasnet_keras.cli import main
@@ -132,6 +133,27 @@ def test_the_official_messages_read_the_status(server):
     _, answer = server.ask("GET", "/v1/models/net")
     (state,) = ParseDict(answer, messages.GetModelStatusResponse()).model_version_status
     assert (state.version, state.State.Name(state.state), state.status.error_code) == (1, "AVAILABLE", 0)
+
+
+@pytest.mark.parametrize("language", ["bash", "python"])
+def test_the_clients_of_the_documentation(server, language, rng, tmp_path):
+    """As they stand there, but for the port."""
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").split("## Clients")[1]
+    code = re.search(rf"```{language}\n(.*?)```", page, re.S)[1].replace("http://localhost:8501", server.url)
+    content = encode(noise(rng, 300, 400), "PNG")  # more than a command line holds
+    (tmp_path / "photo.jpg").write_bytes(content)
+    if language == "bash" and not shutil.which("curl"):
+        pytest.skip("needs curl")
+    command = ["bash", "-c", code] if language == "bash" else [sys.executable, "-c", code, "photo.jpg"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    _, answer = server.ask("POST", PREDICT, image_request(content))
+    (row,) = answer["predictions"]
+    if language == "bash":
+        assert json.loads(done.stdout)["predictions"][0]["top_classes"] == row["top_classes"]
+        return
+    assert done.stdout == f"photo.jpg: {row['top_classes'][0]} {row['top_scores'][0]:.1%}\n"
+    done = subprocess.run([*command[:-1], __file__], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stderr == "400: input image_bytes: not a JPEG, PNG, GIF or BMP file\n"
 
 
 # --- people ---
@@ -283,14 +305,26 @@ def test_a_thousand_hostile_requests(server, rng):
         head = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         return raw(server, head, [b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 100)
 
+    def gone():
+        with socket.create_connection(server.address, timeout=20) as connection:
+            connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{{".encode())
+
+    def silent():
+        start = time.monotonic()
+        assert raw(server, b"POST /") == (None, b"")  # the head of a request that never ends
+        assert SECONDS < time.monotonic() - start < SECONDS + 10
+
     def huge(_):
         return server.ask("POST", PREDICT, bytes(200_000_000))
 
-    with ThreadPoolExecutor(9) as pool:
+    with ThreadPoolExecutor(12) as pool:
+        unanswered = [pool.submit(what) for what in (silent, gone, gone, gone)]
         others = [
             (pool.submit(what, None), code) for what, code in ((slow, 408), (slow, 408), (endless, 413), (huge, 413))
         ]
         attacks = list(pool.map(attack, range(4)))
+        for one in unanswered:
+            one.result()
         for answer, code in others:
             got, content = answer.result()
             content = content if isinstance(content, dict) else json.loads(content)
@@ -407,8 +441,9 @@ def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch
     request.addfinalizer(taken.close)
     good = str(exports[0].parent)
     for arguments, words in (
-        (["--model", str(tmp_path / "missing")], "`model` must be a folder that `nasnet-keras export` wrote"),
-        (["--model", str(tmp_path / "empty")], "`model` must hold a version"),
+        (["--model", str(tmp_path / "missing")], "missing: no such folder"),
+        (["--model", str(tmp_path / "empty")], "empty: there is none in it"),
+        (["--model", f"{good}/1"], "give the folder above"),
         (
             ["--model", good, "--port", str(taken.getsockname()[1])],
             "`port` cannot be listened on: Address already in use",
