@@ -13,14 +13,17 @@
 # %% [markdown]
 # # 3 · Fine-tune on your own folder
 #
-# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without
-# a download, it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of
-# each of the digits 5–9, which that network has never seen. Put your own folder into `FOLDER` (and for
-# photographs `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded), and the rest stays as it is.
+# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without a
+# download, it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of each
+# of the digits 5–9, which that network has never seen.
+#
+# With photographs of your own, leave out the cells that make the two, and start with
+# `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded, and `data = load_data("photos", image_size=224)`.
 
 # %%
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,14 +101,14 @@ sheet(data.train.images[np.argsort(data.train.labels, kind="stable")][:: max(1, 
 # %%
 from nasnet_keras import fine_tune
 
-settings = {"recipe": "scans", "epochs": EPOCHS}
+settings = {"recipe": replace(RECIPES["scans"], batch_size=8), "epochs": EPOCHS}
 model = fine_tune(SOURCE, data.train, data.validation, data.class_names, directory=work / "mine", **settings)
 
 # %% [markdown]
 # The same on the command line, which goes on where it stopped if it is interrupted:
 #
 # ```bash
-# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --epochs 16 --directory mine
+# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --batch-size 8 --epochs 16 --directory mine
 # nasnet-keras evaluate --model mine --data photos
 # nasnet-keras predict  --model mine some.png
 # ```
