@@ -92,8 +92,8 @@ sheet(data.train.images[np.argsort(data.train.labels, kind="stable")][:: max(1, 
 # %% [markdown]
 # ## Fine-tune
 #
-# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at a
-# tenth of the rate. Batch norms follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their
+# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at
+# 0.3 times the rate. Batch norms follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their
 # statistics). Training stops when the validation images get no better, and goes back to the best epoch. For
 # photographs leave out `recipe`: its default, `"photos"`, crops, mirrors and changes colours, which digits do
 # not forgive.
