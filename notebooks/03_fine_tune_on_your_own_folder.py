@@ -33,7 +33,7 @@ from nasnet_keras import RECIPES, NASNet, load_data, training
 from nasnet_keras.data import Data
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
-EPOCHS = 2 if SHORT else 16
+EPOCHS = 2 if SHORT else 8
 work = Path(tempfile.mkdtemp())
 
 # %% [markdown]
@@ -60,13 +60,13 @@ print(f"digits 0–4: {training.evaluate(SOURCE, known.test)['accuracy']:.1%} of
 # %% [markdown]
 # ## A folder of new classes
 #
-# A folder for each class, images inside; here 20 of each in `train`, and all that are left in `test`. Without a
+# A folder for each class, images inside; here 10 of each in `train`, and all that are left in `test`. Without a
 # `test` folder a share of the images is held out.
 
 # %%
 FOLDER = work / "photos"
 names = {5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
-for part, split, most in (("train", digits.train, 20), ("test", digits.test, None)):
+for part, split, most in (("train", digits.train, 10), ("test", digits.test, None)):
     for label, name in names.items():
         (FOLDER / part / name).mkdir(parents=True)
         for index in np.flatnonzero(split.labels == label)[:most]:
@@ -108,7 +108,7 @@ model = fine_tune(SOURCE, data.train, data.validation, data.class_names, directo
 # The same on the command line, which goes on where it stopped if it is interrupted:
 #
 # ```bash
-# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --batch-size 8 --epochs 16 --directory mine
+# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --batch-size 8 --epochs 8 --directory mine
 # nasnet-keras evaluate --model mine --data photos
 # nasnet-keras predict  --model mine some.png
 # ```
