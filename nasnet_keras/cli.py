@@ -124,7 +124,7 @@ def parser():
         "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
     )
     finetune.add_argument("--learning-rate", type=float, help="peak rate of the head (default: the recipe's)")
-    finetune.add_argument("--rate-factor", type=float, default=0.1, help="rate after unfreezing, as a share of that")
+    finetune.add_argument("--rate-factor", type=float, default=0.3, help="rate after unfreezing, as a share of that")
     finetune.add_argument("--layer-decay", type=float, default=1.0, help="a cell's rate as a share of the next one's")
     finetune.add_argument(
         "--batch-norm", default="0.9", help="momentum of batch norms that learn, or frozen: they keep their statistics"

@@ -57,6 +57,8 @@ def run_finetune(options):
     """Train a network on new classes, starting from what it has learnt on others."""
     if (options.model is None) == (options.genotype is None):
         raise ValueError("either `model` or `genotype` must be given. Received: both or none")
+    if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
+        raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
     fields = ("batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout")
     recipe = recipes.recipe(options.recipe, **{field: getattr(options, field) for field in fields})
     size = {name: getattr(options, name) for name in ("repeats", "filters") if getattr(options, name) is not None}

@@ -26,7 +26,7 @@ def fine_tune(
     epochs=10,
     head_epochs=None,
     unfreeze="all",
-    rate_factor=0.1,
+    rate_factor=0.3,
     layer_decay=1.0,
     batch_norm=0.9,
     class_weights=None,

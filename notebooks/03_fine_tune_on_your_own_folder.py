@@ -13,14 +13,17 @@
 # %% [markdown]
 # # 3 · Fine-tune on your own folder
 #
-# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without
-# a download, it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of
-# each of the digits 5–9, which that network has never seen. Put your own folder into `FOLDER` (and for
-# photographs `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded), and the rest stays as it is.
+# A folder `photos/<class>/*.jpg` and a trained network are enough. So that this notebook runs anywhere, without a
+# download, it makes both itself: a network that has learnt the digits 0–4, and a folder with a few images of each
+# of the digits 5–9, which that network has never seen.
+#
+# With photographs of your own, leave out the cells that make the two, and start with
+# `SOURCE = "NASNetMobile"`, whose ImageNet weights are downloaded, and `data = load_data("photos", image_size=224)`.
 
 # %%
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,7 @@ from nasnet_keras import RECIPES, NASNet, load_data, training
 from nasnet_keras.data import Data
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
-EPOCHS = 2 if SHORT else 16
+EPOCHS = 2 if SHORT else 8
 work = Path(tempfile.mkdtemp())
 
 # %% [markdown]
@@ -57,13 +60,13 @@ print(f"digits 0–4: {training.evaluate(SOURCE, known.test)['accuracy']:.1%} of
 # %% [markdown]
 # ## A folder of new classes
 #
-# A folder for each class, images inside; here 20 of each in `train`, and all that are left in `test`. Without a
+# A folder for each class, images inside; here 10 of each in `train`, and all that are left in `test`. Without a
 # `test` folder a share of the images is held out.
 
 # %%
 FOLDER = work / "photos"
 names = {5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
-for part, split, most in (("train", digits.train, 20), ("test", digits.test, None)):
+for part, split, most in (("train", digits.train, 10), ("test", digits.test, None)):
     for label, name in names.items():
         (FOLDER / part / name).mkdir(parents=True)
         for index in np.flatnonzero(split.labels == label)[:most]:
@@ -89,8 +92,8 @@ sheet(data.train.images[np.argsort(data.train.labels, kind="stable")][:: max(1, 
 # %% [markdown]
 # ## Fine-tune
 #
-# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at a
-# tenth of the rate. Batch norms follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their
+# Phase one trains the new classifier on cells that stand still. Phase two lets the cells learn as well, at
+# 0.3 times the rate. Batch norms follow the new images with a momentum of 0.9 (`batch_norm="frozen"` keeps their
 # statistics). Training stops when the validation images get no better, and goes back to the best epoch. For
 # photographs leave out `recipe`: its default, `"photos"`, crops, mirrors and changes colours, which digits do
 # not forgive.
@@ -98,14 +101,14 @@ sheet(data.train.images[np.argsort(data.train.labels, kind="stable")][:: max(1, 
 # %%
 from nasnet_keras import fine_tune
 
-settings = {"recipe": "scans", "epochs": EPOCHS}
+settings = {"recipe": replace(RECIPES["scans"], batch_size=8), "epochs": EPOCHS}
 model = fine_tune(SOURCE, data.train, data.validation, data.class_names, directory=work / "mine", **settings)
 
 # %% [markdown]
 # The same on the command line, which goes on where it stopped if it is interrupted:
 #
 # ```bash
-# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --epochs 16 --directory mine
+# nasnet-keras finetune --model digits-0-4 --data photos --recipe scans --batch-size 8 --epochs 8 --directory mine
 # nasnet-keras evaluate --model mine --data photos
 # nasnet-keras predict  --model mine some.png
 # ```

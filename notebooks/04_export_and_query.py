@@ -34,6 +34,7 @@ from nasnet_keras import RECIPES, NASNet, export_saved_model, load_data, preproc
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
 EPOCHS = 1 if SHORT else 8
 work = Path(tempfile.mkdtemp())
+tf.get_logger().setLevel("ERROR")  # it would announce each file that it writes
 
 # %% [markdown]
 # ## A network to serve

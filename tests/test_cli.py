@@ -170,6 +170,7 @@ BAD = [
     (["evaluate", "--model", "{root}/missing"], "model"),
     (["finetune", "--directory", "{root}/t"], "either `model` or `genotype`"),
     (["finetune", "--model", "{root}/missing", "--directory", "{root}/t"], "missing"),
+    (["finetune", "--model", "{root}/t", "--directory", "{root}/t"], "another one than the model's"),
     (["finetune", "--model", "PNASNetMobile", "--directory", "{root}/t"], "none of PNASNetMobile"),
     (["finetune", "--genotype", "tiny", "--batch-norm", "often", "--directory", "{root}/t"], "batch_norm"),
     (["finetune", "--genotype", "tiny", "--recipe", "best", "--directory", "{root}/t"], "recipe"),

@@ -330,6 +330,12 @@ def test_bad_arguments_are_named(options, message):
         tune(**options)
 
 
+def test_two_thousand_classes():
+    many = Split(TRAIN.images, TRAIN.labels * 999 + 1)
+    tuned = fine_tune(source(), many, None, 2000, recipe=RECIPE, epochs=1, unfreeze="head")
+    assert tuned.output_shape == (None, 2000) and tuned.class_names[1999] == "1999"
+
+
 def test_what_is_no_nasnet_is_refused():
     other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="`model_or_name` must be a NASNet"):
