@@ -159,7 +159,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         except Exception as error:
             is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
             trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = traceback.format_exc()
+            trial.message = "".join(traceback.format_exception(error.__cause__ or error))
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
