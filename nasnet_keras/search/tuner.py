@@ -249,7 +249,7 @@ def search(
         tuner.search(data)
     else:
         with workers:
-            tuner.search(data, on_ready=workers.start, is_hopeless=workers.look_after)
+            tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
     trials = oracle.finished_trials()
     write_report(directory, trials)
     return SearchResult(best_genotype(trials), trials, directory)
