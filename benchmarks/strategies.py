@@ -20,6 +20,7 @@ reward was best, and the mean over all trials, which is the area under the curve
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -119,11 +120,24 @@ def interval(numbers):
     return float(numbers.mean()), float(T95[len(numbers)] * numbers.std(ddof=1) / len(numbers) ** 0.5)
 
 
-def measure(reward, names, trials, seeds, processes=2):
+def run_once(folder, *task):
+    """`run`, or what it gave before, where its results are kept."""
+    name = hashlib.sha256(repr((task, Path(__file__).read_text().split("def run(")[0])).encode()).hexdigest()[:16]
+    path = Path(folder or ".") / f"{name}.npz"
+    if folder is None:
+        return run(*task)
+    if not path.exists():
+        values, best = run(*task)
+        np.savez(path, values=values, best=best)
+    with np.load(path) as kept:
+        return kept["values"], float(kept["best"])
+
+
+def measure(reward, names, trials, seeds, processes=2, folder=None):
     """{strategy: [(values, best) of each seed]}."""
-    tasks = [(reward, *STRATEGIES[name], trials, seed) for name, seed in product(names, seeds)]
+    tasks = [(folder, reward, *STRATEGIES[name], trials, seed) for name, seed in product(names, seeds)]
     with ProcessPoolExecutor(processes) as pool:
-        results = list(pool.map(run, *zip(*tasks, strict=True)))
+        results = list(pool.map(run_once, *zip(*tasks, strict=True)))
     return {name: results[at * len(seeds) : (at + 1) * len(seeds)] for at, name in enumerate(names)}
 
 
@@ -209,7 +223,11 @@ def main():
     parser.add_argument(
         "--tune", type=json.loads, nargs="*", help="ControllerSettings as JSON, compared on other seeds"
     )
+    parser.add_argument("--keep", metavar="DIR", help="keep each run's results there, and go on from them")
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    if options.keep:
+        Path(options.keep).mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds)
     if options.tune:
         names = []
@@ -221,7 +239,7 @@ def main():
         names = list(STRATEGIES)
     results = {}
     for reward in options.rewards:
-        results[reward] = measure(reward, names, options.trials, seeds)
+        results[reward] = measure(reward, names, options.trials, seeds, options.processes, options.keep)
         table(reward, results[reward], options.trials)
     if options.plot:
         plot(results, options.trials, options.plot)

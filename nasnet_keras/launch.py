@@ -61,14 +61,13 @@ class Workers:
 
     def look_after(self):
         """Start those again that have died; raises `NoWorkers` if none is left and that is of no use."""
-        for number, process in self.processes.items():
-            code = process.poll()
-            if code in (None, 0, 2) or self._restarts[number] >= RESTARTS:
-                continue
+        ended = {number: process.poll() for number, process in self.processes.items()}
+        hopeless = {number for number, code in ended.items() if code in (0, 2) or self._restarts[number] >= RESTARTS}
+        for number in (number for number, code in ended.items() if code is not None and number not in hopeless):
             self._restarts[number] += 1
-            logger.warning("worker-%d has ended with code %d and is started again", number, code)
+            logger.warning("worker-%d has ended with code %d and is started again", number, ended[number])
             self._start(number)
-        if all(process.poll() is not None for process in self.processes.values()):
+        if all(code is not None and number in hopeless for number, code in ended.items()):
             time.sleep(1)  # the last words of one that was told to go
             raise NoWorkers(
                 f"all workers have ended. The last lines of {self.folder}/worker-0.log: {self._last_words()}"

@@ -148,6 +148,15 @@ def _headline(trials):
         (f"Mean of the last {WINDOW}", _reward(sum(last) / len(last) if last else None), few),
         ("Time in trials", _duration(sum(value for value in seconds if finite(value) and value > 0)), ""),
     ]
+    replayed = sum(bool(trial.get("replayed")) for trial in trials)
+    if replayed:
+        figures.append(("Replayed", _value(replayed), "networks that were trained before"))
+    stale = [trial["staleness"] for trial in trials if finite(trial.get("staleness"))]
+    if any(stale):
+        figures.append(("Mean staleness", f"{sum(stale) / len(stale):.1f}", f"updates, at most {_value(max(stale))}"))
+    workers = {str(trial["worker"]) for trial in trials if trial.get("worker")}
+    if len(workers) > 1:
+        figures.append(("Workers", _value(len(workers)), "that have answered"))
     items = [
         f"<div><dt>{label}</dt><dd>{value}{f'<small>{note}</small>' if note else ''}</dd></div>"
         for label, value, note in figures

@@ -122,6 +122,7 @@ def _settings(options):
         batch_size=options.controller_batch,
         learning_rate=options.controller_rate,
         entropy_weight=options.controller_entropy,
+        baseline_decay=options.controller_baseline,
     )
 
 

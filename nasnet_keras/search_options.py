@@ -26,6 +26,9 @@ def add_search(command, data, network):
         "--controller-rate", type=float, default=0.006, help="the policy's learning rate (the paper: 0.00035)"
     )
     search.add_argument("--controller-entropy", type=float, default=0.00001, help="weight of its entropy")
+    search.add_argument(
+        "--controller-baseline", type=float, default=0.95, help="decay of its moving average of rewards"
+    )
     search.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
     network(search, repeats=1, filters=8)
     search.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
@@ -57,5 +60,5 @@ def add_search(command, data, network):
     team.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
     team.add_argument("--name", help="the worker's (default: from its host and process)")
     team.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
-    team.add_argument("--patience", type=float, default=20.0, help="seconds that a worker waits for a silent chief")
+    team.add_argument("--patience", type=float, default=20.0, help="seconds that a worker waits for a chief")
     team.add_argument("--parent", type=int, help=SUPPRESS)  # the chief that started it

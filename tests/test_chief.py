@@ -111,12 +111,15 @@ def in_threads(*functions):
 
 
 def test_a_chief_and_its_workers_do_every_trial_once_and_go_home(tmp_path):
-    chief = Chief(oracle_in(tmp_path / "s", 60))
+    oracle, seen = oracle_in(tmp_path / "s", 60), []
+    oracle.on_finished = lambda trials: seen.append(len(trials))
+    chief = Chief(oracle)
     done = []
     for thread in in_threads(*[lambda n=n: done.append(work(chief.client(f"w{n}"))) for n in range(5)]):
         thread.join(60)
     chief.join()
     assert chief.error is None and sum(done) == 60
+    assert seen == sorted(set(seen)) and seen[-1] == 60
     found = lines(tmp_path / "s")
     assert sorted(line["number"] for line in found) == list(range(60))
     assert {line["worker"] for line in found} <= {f"w{n}" for n in range(5)}

@@ -154,6 +154,17 @@ def test_during_a_search():
     assert figures(root)["Mean of the last 20"] == "0.6250" and "there are 2" in words(root.find(".//dl"))
 
 
+def test_replays_staleness_and_workers_are_counted_where_there_are_any():
+    assert not {"Replayed", "Mean staleness", "Workers"} & set(figures(parse(search_report(make_trials(20)))))
+    told = [
+        trial
+        | {"worker": f"worker-{number % 3}", "staleness": number % 4, "replayed": "00000" if number > 16 else None}
+        for number, trial in enumerate(make_trials(20))
+    ]
+    found = figures(parse(search_report(told)))
+    assert (found["Replayed"], found["Mean staleness"], found["Workers"]) == ("3", "1.5", "3")
+
+
 def test_twenty_thousand_trials_stay_small():
     trials = make_trials(20_000)
     for index, trial in enumerate(trials):  # the worst case: each trial is the best so far

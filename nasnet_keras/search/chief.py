@@ -184,7 +184,7 @@ def difference(expected, received):
     return None
 
 
-def serve(oracle, role, description, lease=120.0, *, on_ready=None, is_hopeless=None, every=0.2):
+def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=None, every=0.2):
     """Give out trials until the search is done.
 
     Args:
@@ -193,13 +193,13 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, is_hopeless=
         description: see `Servicer`.
         lease: see `Servicer`.
         on_ready: called with the port once workers may come.
-        is_hopeless: function that says why no worker will ever come again, or None as long as one may.
+        look_after: called now and then while there is work; what it raises ends the chief.
         every: seconds between two looks at the leases.
 
     Raises:
         ValueError: the address cannot be used, or the folder belongs to another search.
         OSError: the disk is full; everything up to then is saved.
-        RuntimeError: too many failures in a row, or `is_hopeless`.
+        RuntimeError: too many failures in a row.
     """
     if not role.host.startswith(LOOPBACK):
         logger.warning("%s: whoever can reach this port can take part, without authentication", role.address)
@@ -221,9 +221,8 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, is_hopeless=
         while not servicer.sweep():
             if servicer.error is not None:
                 raise servicer.error
-            reason = is_hopeless() if is_hopeless else None
-            if reason and not oracle.is_done():
-                raise RuntimeError(reason)
+            if look_after and not oracle.is_done():
+                look_after()
             time.sleep(every)
     finally:
         server.stop(grace=1).wait()

@@ -36,7 +36,7 @@ class ResumableOracle(keras_tuner.Oracle):
         self._form = Trials(space, self.objective, self.rules)
         self.hyperparameters = self._form.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.
-        self._lock = threading.RLock()
+        self._lock, self._telling = threading.RLock(), threading.Lock()
         self._forget()
 
     def get_trial(self, trial_id):
@@ -109,8 +109,10 @@ class ResumableOracle(keras_tuner.Oracle):
 
     @contextmanager
     def _announcing(self):
-        """Tell whoever listens, outside the lock, if trials have ended inside."""
+        """Tell whoever listens, outside the lock and one after another, if trials have ended inside."""
         yield
-        if self.on_finished and len(self.end_order) > self._announced:
-            self._announced = len(self.end_order)
-            self.on_finished(self.finished_trials())
+        with self._telling:
+            if self.on_finished and len(self.end_order) > self._announced:
+                trials = self.finished_trials()
+                self._announced = len(trials)
+                self.on_finished(trials)

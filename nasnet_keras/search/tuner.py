@@ -159,7 +159,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         except Exception as error:
             is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
             trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = traceback.format_exc()
+            trial.message = "".join(traceback.format_exception(error.__cause__ or error))
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -249,7 +249,7 @@ def search(
         tuner.search(data)
     else:
         with workers:
-            tuner.search(data, on_ready=workers.start, is_hopeless=workers.look_after)
+            tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
     trials = oracle.finished_trials()
     write_report(directory, trials)
     return SearchResult(best_genotype(trials), trials, directory)

@@ -14,6 +14,7 @@ from keras_tuner.src.distribute import oracle_client
 
 logger = logging.getLogger(__name__)
 
+LATER = 6
 REASON_BYTES = 4000  # of a traceback, its end; gRPC takes 8 kB of metadata in all
 # A chief that comes back is found within a second or two, not after gRPC's two minutes.
 RECONNECT = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
@@ -51,7 +52,8 @@ class Client(oracle_client.OracleClient):
         oracle: this process's own `NASNetOracle`; only its settings are used.
         role: the worker's `Role`.
         description: what the chief must have alike, see `NASNetTuner.description`.
-        patience: seconds for which a chief may be silent.
+        patience: seconds for which a chief may be silent at first; once it has answered it may be silent `LATER` times
+            as long, so that one that died can be started again.
         beat: seconds between signs of life.
 
     Attributes:
@@ -69,6 +71,7 @@ class Client(oracle_client.OracleClient):
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
         self._description = json.dumps(description)
         self._working = threading.Event()
+        self._has_answered = False
 
     def create_trial(self, tuner_id):
         """The next trial; waits while all are with other workers."""
@@ -120,20 +123,23 @@ class Client(oracle_client.OracleClient):
 
     def _call(self, verb, request, *metadata):
         """The answer and the call; tries again while the chief is away."""
-        until = time.monotonic() + self._patience
+        patience = self._patience * (LATER if self._has_answered else 1)
+        until = time.monotonic() + patience
         while True:
             try:
-                return getattr(self.stub, verb).with_call(
+                answer = getattr(self.stub, verb).with_call(
                     request,
                     metadata=self._metadata(*metadata),
                     timeout=max(0.1, until - time.monotonic()),
                     wait_for_ready=True,
                 )
+                self._has_answered = True
+                return answer
             except grpc.RpcError as error:
                 if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
                     raise Refused(error.details()) from None
                 if error.code() not in GONE:
                     raise ChiefGone(f"the chief at {self._role.address} failed: {error.details()}") from None
                 if time.monotonic() >= until:
-                    raise _gone(self._role, self._patience) from None
+                    raise _gone(self._role, patience) from None
             time.sleep(0.1)
