@@ -47,8 +47,10 @@ converters              | tensorflow          | above
 foreign                 | torch               | above
 weights                 | keras               | above
 body                    | keras               | above
-network                 | keras               | above
 plan                    | keras               | above
+folding                 | no framework        | above
+prediction              | keras, tensorflow   | above
+network                 | keras               | above
 weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
 descent                 | keras, tensorflow   | nothing
@@ -63,7 +65,6 @@ data                    | keras, tensorflow   | images, augmentation, splits, so
 recipes                 | keras               | nothing
 training                | keras               | above, -genotype
 transfer                | keras               | above
-folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
 targets                 | tensorflow          | above
