@@ -7,6 +7,7 @@ code wires it.
 from math import prod
 
 import keras
+import numpy as np
 
 from nasnet_keras import weights as weight_files
 from nasnet_keras.body import STEMS, Body
@@ -14,6 +15,7 @@ from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.heads import AuxiliaryHead, classifier
 from nasnet_keras.layers import ProgramLayer
 from nasnet_keras.options import BOUND, Options
+from nasnet_keras.prediction import Predictor, fits
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
@@ -142,6 +144,7 @@ class NASNet(keras.Model):
         sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
         super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
         self.genotype = genotype
+        self._predictor = None
         self.class_names = None if class_names is None else tuple(class_names)
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         kept = {"genotype": genotype.to_dict(), "input_shape": tuple(image.shape[1:]), "dtype": policy.name}
@@ -149,6 +152,19 @@ class NASNet(keras.Model):
         self._stands_alone = any(source is image for source in sources)
         if weights is not None:
             weight_files.load(self, weights)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As Keras' `predict`; an array of images goes through one lean function, without a data pipeline.
+
+        There is no progress bar for a single batch, unless `verbose` asks for one.
+        """
+        size = batch_size or 32
+        quiet = not verbose or (verbose == "auto" and isinstance(x, np.ndarray) and len(x) <= size)
+        if not quiet or not fits(self, x, steps, callbacks):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        if self._predictor is None:
+            self._predictor = Predictor(self)
+        return self._predictor(x, size)
 
     @classmethod
     def from_notation(cls, notation, genotype="nasnet_a", **kwargs):

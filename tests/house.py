@@ -47,8 +47,10 @@ converters              | tensorflow          | above
 foreign                 | torch               | above
 weights                 | keras               | above
 body                    | keras               | above
-network                 | keras               | above
 plan                    | keras               | above
+folding                 | no framework        | above
+prediction              | keras, tensorflow   | above
+network                 | keras               | above
 kernels                 | tensorflow          | nothing
 weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
@@ -66,7 +68,6 @@ checkpoints             | keras               | files
 training                | keras               | above, -genotype
 reuse                   | keras               | above
 transfer                | keras               | above
-folding                 | no framework        | above
 serving_files           | tensorflow          | nothing
 export                  | keras, tensorflow   | above
 targets                 | tensorflow          | above
