@@ -64,7 +64,7 @@ def run_serve(options):
         batch=options.max_batch,
         seconds=options.timeout,
     )
-    use_cores(os.cpu_count(), limits.runners)
+    use_cores(len(os.sched_getaffinity(0)), limits.runners)
     logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
     logging.getLogger("nasnet_keras").setLevel(logging.INFO)
 

@@ -132,7 +132,7 @@ def test_the_official_messages_read_the_configuration(exported):
 
 def test_memory_stays_flat_over_takeovers(folder):
     versions, sizes = Versions(folder), []
-    for version in range(10, 15):
+    for version in range(10, 14):
         (folder / ("3" if version == 10 else str(version - 1))).rename(folder / str(version))
         asyncio.run(versions.refresh())
         assert versions.current.version == version

@@ -78,7 +78,7 @@ function show(status, classes, milliseconds, wrong = false) {
     label.textContent = name;
     const percent = row.appendChild(document.createElement("span"));
     percent.className = "score";
-    percent.textContent = `${(100 * score).toFixed(1)}%`;
+    percent.textContent = score < 0.0005 ? "<0.1%" : `${(100 * score).toFixed(1)}%`;
     const track = item.appendChild(document.createElement("div"));
     track.className = "track";
     track.setAttribute("aria-hidden", "true"); // the number says it
