@@ -109,7 +109,7 @@ def alone(root, kills, trials, controller, rng):
     done, hit_work = 0, 0
     while True:
         before = len(lines(killed)) if killed.exists() else 0
-        process = started(killed, trials, 0.002, controller)
+        process = started(killed, trials, 0.01, controller)
         if done == kills:
             code = ended(process, block=True)
             break
@@ -232,7 +232,7 @@ def main():
             for controller in options.controllers:
                 root = Path(folder) / controller
                 root.mkdir()
-                good &= alone(root, options.kills, options.trials or 8 * options.kills, controller, rng)
+                good &= alone(root, options.kills, options.trials or 20 * options.kills, controller, rng)
         else:
             good &= two_die_one_is_late(Path(folder), 120)
             good &= team(Path(folder), options.kills, options.trials or 40 * options.kills, rng)

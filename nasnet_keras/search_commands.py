@@ -148,12 +148,10 @@ def _rules(options):
 
 def _role(options):
     """This process's `Role`, by the options or by KerasTuner's variables; None for a search of its own."""
-    if options.workers:
-        if options.role == "worker":
-            raise ValueError(f"`workers` must be left out of a worker. Received: {options.workers}")
-        return Role("chief", port=0)
+    if options.workers and options.role == "worker":
+        raise ValueError(f"`workers` must be left out of a worker. Received: {options.workers}")
     if options.role is None:
-        return current_role()
+        return Role("chief", port=0) if options.workers else current_role()
     host, colon, port = options.address.rpartition(":")
     if not colon or not host or not port.isdigit():
         raise ValueError(f"`address` must be HOST:PORT. Received: {options.address!r}")

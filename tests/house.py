@@ -104,8 +104,9 @@ search.worker           | keras_tuner         | above
 search.inheritance      | no framework        | above, report
 search.children         | keras               | above, network, training, recipes, data, plan, turnaround
 search.publication      | standard library    | above, files, plot, report
+search.directory        | standard library    | above, files
 search.summaries        | no framework        | nothing
-search.tuner            | keras_tuner         | above, data, files, __init__
+search.tuner            | keras_tuner         | above, data, __init__
 search.final            | no framework        | above, network, training, files
 search.__init__         | no framework        | above
 progress                | keras               | nothing

@@ -132,7 +132,7 @@ def test_a_forgotten_data_file_is_found(small_house, tmp_path):
 
 
 def test_what_is_allowed_is_not_found(small_house):
-    small_house("search.tuner", "import keras_tuner\nfrom nasnet_keras import data, files\nfrom . import oracle")
+    small_house("search.tuner", "import keras_tuner\nfrom nasnet_keras import data\nfrom . import oracle")
     small_house(
         "data", "import random\nimport numpy as np\nrandom.Random(1).random()\nnp.random.default_rng(1).random()"
     )

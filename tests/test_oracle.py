@@ -604,6 +604,21 @@ def test_trials_share_one_space_until_one_adds_an_entry(tmp_path):
     assert oracle.create_trial("a").hyperparameters.values.keys() == SPACE.to_values([0] * 20).keys()
 
 
+def test_two_processes_cannot_search_in_one_folder(tmp_path):
+    oracle = make(tmp_path)
+    run(oracle, oracle.create_trial("w"))
+    make(tmp_path / "other").create_trial("w")
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    code = "import sys; from test_oracle import make; make(sys.argv[1]).create_trial('w')"
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 1 and "is in use: another process searches there" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
 def test_the_cost_of_a_trial_does_not_grow(tmp_path, monkeypatch):
     """Bytes and files, which do not depend on the machine: what trial 200 writes is what trial 20 writes."""
     oracle, written = make(tmp_path, "random", max_trials=200), []
@@ -612,7 +627,7 @@ def test_the_cost_of_a_trial_does_not_grow(tmp_path, monkeypatch):
     finish(oracle)
     assert len(written) == 400
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        "controller", "proposals.jsonl", "search.json", "state.npz", "trials.jsonl",
+        "controller", "lock", "proposals.jsonl", "search.json", "state.npz", "trials.jsonl",
     ]  # fmt: skip
     assert (tmp_path / "controller/state.npz").stat().st_size < 5000
 

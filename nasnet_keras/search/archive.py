@@ -13,8 +13,11 @@ process is killed at, the next one restores the snapshot and tells the strategy 
 rewards that came after it. What was started and not finished is known from the logs.
 """
 
+import fcntl
 import json
 import logging
+import os
+import weakref
 from pathlib import Path
 
 from nasnet_keras.files import write_atomically
@@ -51,6 +54,7 @@ class Archive:
         self.folder = Path(folder)
         state = self.folder / "controller"
         state.mkdir(parents=True, exist_ok=True)
+        self._claim_alone(state / "lock")
         self._header_file = self.folder / "search.json"
         self._snapshot_file = state / "state.npz"
         self._proposals = Journal(state / "proposals.jsonl")
@@ -169,6 +173,19 @@ class Archive:
             logger.warning("%s does not fit the log; the strategy learns all trials again", self._snapshot_file)
             return strategies()
         return strategy
+
+    def _claim_alone(self, path):
+        """Keep other processes out as long as this object lives; a killed one keeps nobody out."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise ValueError(
+                f"`directory` {self.folder} is in use: another process searches there. End it first"
+            ) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): take care that nobody else searches there", path, error)
 
     def _told(self):
         """(number, record) of all that the strategy learns from, in order; imports have numbers below 0."""

@@ -118,6 +118,8 @@ class Servicer(oracle_chief.OracleServicer):
                 worker = told.get("nasnet-tuner", "a worker")
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message or "no reason given")
             self.leases.end(trial.trial_id)
+            for worker in self._workers_of(trial.trial_id):  # they will ask for the next, or be sent home
+                self._seen[worker] = time.monotonic()
             self.oracle.end_trial(trial)
             return protos.get_service().EndTrialResponse()
 
@@ -125,10 +127,9 @@ class Servicer(oracle_chief.OracleServicer):
         """Show a trial; a worker that asks for its own shows that it lives."""
         with self._answering(context):
             worker = dict(context.invocation_metadata()).get("nasnet-tuner")
-            if worker:
+            if worker and request.trial_id in self.oracle.open_trials():
                 self._seen[worker] = time.monotonic()
-                if request.trial_id in self.oracle.open_trials():
-                    self.leases.grant(request.trial_id)
+                self.leases.grant(request.trial_id)
             return super().GetTrial(request, context)
 
     def sweep(self):
@@ -147,10 +148,13 @@ class Servicer(oracle_chief.OracleServicer):
             if reason:
                 logger.warning("worker %s is refused: %s", worker, reason)
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {reason}")
-            if worker not in self._seen:
-                logger.info("worker %s is there", worker)
-            self._seen[worker] = time.monotonic()
+        if worker not in self._seen:
+            logger.info("worker %s is there", worker)
+        self._seen[worker] = time.monotonic()
         return told is None
+
+    def _workers_of(self, trial_id):
+        return [worker for worker, trial in list(self.oracle.ongoing_trials.items()) if trial.trial_id == trial_id]
 
     def _answering(self, context):
         return _Answer(self, context)

@@ -67,7 +67,9 @@ class Journal:
             try:
                 written = stream.write(line)
                 if written != len(line):
-                    raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written")
+                    raise OSError(
+                        f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?"
+                    )
                 os.fsync(stream.fileno())
             except BaseException:
                 os.ftruncate(stream.fileno(), size)

@@ -4,8 +4,6 @@
 loop with everything around it: a directory that survives anything, the found cells, the report.
 """
 
-import json
-import logging
 import tempfile
 import time
 import traceback
@@ -18,17 +16,15 @@ from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.data import Data, load_data
-from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.children import ChildSettings, child_seed
+from nasnet_keras.search.directory import check_children, prepare
 from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
-from nasnet_keras.search.roles import current_role
+from nasnet_keras.search.roles import Role, current_role
 from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.space import SearchSpace
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,8 @@ def search(
     """
     if type(max_trials) is not int or max_trials < 1:
         raise ValueError(f"`max_trials` must be an integer above 0. Received: {max_trials!r}")
-    child, space, role = child or ChildSettings(), space or SearchSpace(), role or current_role()
+    child, space = child or ChildSettings(), space or SearchSpace()
+    role = role or (Role("chief", port=0) if workers else current_role())
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
     if is_worker:
@@ -226,10 +223,11 @@ def search(
 
         await_chief(role, patience)
     else:
-        directory = _prepare(directory)
+        directory = prepare(directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
-    imports = read_imports(start_from, space) if start_from and not is_worker else ()
+    is_new = not is_worker and not (directory / "search.json").exists()
+    imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
         imports=imports,
@@ -243,7 +241,7 @@ def search(
     place = {"directory": str(directory.parent), "project_name": directory.name}
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
     finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-    _same_children(directory, child, data)
+    check_children(directory, child, data)
     publisher(finished)
     if workers is None:
         tuner.search(data)
@@ -253,42 +251,3 @@ def search(
     trials = oracle.finished_trials()
     write_report(directory, trials)
     return SearchResult(best_genotype(trials), trials, directory)
-
-
-def _prepare(directory):
-    directory = Path(directory).absolute()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"`directory` must be a folder that can be written. Received: {directory} ({error.strerror})"
-        ) from None
-    return directory
-
-
-def _same_children(directory, child, data):
-    """A search compares children; those of another size or on other images cannot join it."""
-    path = directory / "children.json"
-    now = {**asdict(child), "data": data.name, "image_shape": data.image_shape, "train_images": len(data.train)}
-    now = json.loads(json.dumps(now))
-    try:
-        then = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        then = None
-    except ValueError:
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        logger.warning(
-            "%s cannot be read and is kept as %s.damaged; the children are taken to be these", path, path.name
-        )
-        then = None
-    if then is None:
-        write_atomically(path, json.dumps(now, indent=1).encode())
-        return
-    for key in (key for key in now if then.get(key) != now[key]):
-        raise ValueError(
-            f"`directory` {directory} holds a search whose children have another `{key}`: "
-            f"{then.get(key)!r}. Received: {now[key]!r}. Choose another directory"
-        )
