@@ -26,6 +26,7 @@ from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.roles import current_role
 from nasnet_keras.search.rules import Replay
+from nasnet_keras.search.shared import SharedEvaluation
 from nasnet_keras.search.space import SearchSpace
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,11 @@ class NASNetTuner(base_tuner.BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
+        self.shared = None
+        if getattr(self.child, "evaluation", None) == "shared":
+            if self.role is not None:
+                raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
+            self.shared = SharedEvaluation(self.child, Path(self.project_dir) / "shared")
         oracle.on_finished = on_trial
 
     def search(self, data, *, verbose=0, **chief):
@@ -131,7 +137,10 @@ class NASNetTuner(base_tuner.BaseTuner):
                 sizes = self.child.sizes(genotype, data)
                 for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
                     raise ValueError(reason)
-            metrics = self.child.evaluate(genotype, data, seed, **watch)
+            if self.shared:
+                metrics = self.shared.evaluate(genotype, data, seed, int(trial.trial_id))
+            else:
+                metrics = self.child.evaluate(genotype, data, seed, **watch)
         except Exception as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
