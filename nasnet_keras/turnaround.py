@@ -217,9 +217,8 @@ class Child(BaseChild):
     def activations(self, images):
         """What each ReLU makes of some images, with their own statistics: arrays [batch, …]."""
         _, saved = self._forward(tf.convert_to_tensor(images), self._tensors(self._weights))
-        return [
-            kept.numpy() for (step, *_), kept in zip(self._steps, saved, strict=True) if step.settings.kind == "relu"
-        ]
+        steps = zip(self.program.steps, saved, strict=True)
+        return [result.numpy() for step, result in steps if step.primitive.kind == "relu"]
 
 
 def _call(function, arguments):

@@ -1,12 +1,28 @@
 """Trials that share their weights, and how these survive a kill."""
 
+from pathlib import Path
+
 import numpy as np
 
 from nasnet_keras import training
 from nasnet_keras.data import normalize
 from nasnet_keras.files import write_atomically
 from nasnet_keras.search.children import sizes
+from nasnet_keras.search.screen import check
 from nasnet_keras.sharing import SharedWeights
+
+
+def shared_evaluation(child, role, directory):
+    """The `SharedEvaluation` of a search in a directory, or None for children that share nothing.
+
+    Raises:
+        ValueError: several workers search, and nobody hands the weights from one to the other.
+    """
+    if getattr(child, "evaluation", "independent") != "shared":
+        return None
+    if role is not None:
+        raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
+    return SharedEvaluation(child, Path(directory) / "shared")
 
 
 class SharedEvaluation:
@@ -27,12 +43,15 @@ class SharedEvaluation:
     def __init__(self, child, directory):
         self.child, self.directory, self.steps = child, directory, child.shared_steps
 
-    def evaluate(self, genotype, data, seed, trial):
-        """As `ChildSettings.evaluate`; `trial` is the trial's number, from 0.
+    def evaluate(self, genotype, data, seed, trial, on_epoch=None):
+        """As `ChildSettings.evaluate`; `trial` is the trial's number, from 0, and there are no epochs.
 
         Raises:
             FloatingPointError: the loss is not finite; the shared weights stay as they were.
+            screen.ScreenedOut: the child is not worth training; likewise.
         """
+        if self.child.screen:
+            check(self.child, genotype, data, seed)
         shared, before = self._load(trial)
         batches = self.child.batches(data, 0)
         child = self.child.start(genotype, data, seed, None)
