@@ -78,7 +78,8 @@ def search_children(data, children, workers, report=None):
         if report:
             report(count)
 
-    words = ["search", "--data", data.name, "--limit", str(LIMIT), "--controller", "random", "--batch-size", str(BATCH)]
+    words = ["search", "--data", data.name, "--limit", str(LIMIT), "--controller", "random", "--no-replay"]
+    words += ["--batch-size", str(BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "search"
         team = {"workers": Workers(workers, words, place / "logs"), "role": Role("chief", port=0)} if workers else {}
