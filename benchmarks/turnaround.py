@@ -1,45 +1,38 @@
-"""How soon a child trains, and how many train in an hour: `turnaround.Child` beside a plain Keras model.
+"""How soon a child trains, and how many train in an hour, beside plain Keras in stock KerasTuner.
 
-    python benchmarks/turnaround.py [--size 8] [--children 5] [--memory 0]
+    python benchmarks/turnaround.py [--data digits] [--children 5] [--workers 0 2] [--memory 0]
 
-Both get the same random genotypes (N=1, F=8), the same images, one epoch of 20 batches of 32 and one evaluation of
-360 images, in turn and in one process. The peer is a functional model of plain `keras.layers`, compiled and
-fitted. Medians; the first child of each kind, which warms TensorFlow up, is left out. With `--memory N` it
-trains N children more and prints the resident size on the way.
+Ours is `search` with random proposals. The peer is a KerasTuner tuner whose hypermodel builds a functional model of
+plain `keras.layers` from the same genotypes, compiles and fits it. Both train N=1, F=8 for one epoch of 20 batches of
+32 and judge it by some 80 images; both count all that a trial costs, from one trial's end to the next one's. The first
+child of each kind, which warms TensorFlow up, is left out. `--workers` counts processes that search side by side, 0 for
+the process itself. With `--memory N` a search of N children prints the resident size on the way. `--data` is a folder,
+for example of CIFAR-10, or the digits.
 """
 
 import argparse
-import random
+import os
 import resource
+import tempfile
 import time
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import keras
+import keras_tuner
 import numpy as np
 
-from nasnet_keras.genotype import COMBINATIONS, OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_keras import search
+from nasnet_keras.data import load_data, normalize
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.launch import Workers
 from nasnet_keras.plan import plan
-from nasnet_keras.turnaround import Child, Optimizer
+from nasnet_keras.search.children import ChildSettings
+from nasnet_keras.search.roles import Role
 
-STEPS, BATCH, HELD_OUT, FILTERS, CLASSES = 20, 32, 360, 8, 10
-
-
-def random_genotype(generator, blocks=5):
-    """A random draw from the paper's space."""
-
-    def cell():
-        chosen = tuple(
-            Block(
-                (generator.randrange(2 + index), generator.randrange(2 + index)),
-                (generator.choice(OPERATIONS), generator.choice(OPERATIONS)),
-                generator.choice(COMBINATIONS[:2]),
-            )
-            for index in range(blocks)
-        )
-        read = {state for block in chosen for state in block.inputs}
-        return CellGenotype(chosen, tuple(state for state in range(2, 2 + blocks) if state not in read))
-
-    return Genotype(cell(), cell())
+STEPS, BATCH, LIMIT, FILTERS, CLASSES = 20, 32, 736, 8, 10  # a tenth of the images is held out
+CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)
 
 
 def plain_model(genotype, size):
@@ -74,58 +67,84 @@ def plain(what, inputs):
     }[what.kind]()
 
 
-def train_child(genotype, size, data, seed):
-    """Seconds to the first step, seconds in all, accuracy."""
-    images, labels, held_images, held_labels = data
+def search_children(data, children, workers, report=None):
+    """(seconds from one end to the next, genotypes) of the children of a random search."""
+    ends, count = [time.perf_counter()], 0
+
+    def note(trials):
+        nonlocal count
+        ends.extend([time.perf_counter()] * (len(trials) - count))
+        count = len(trials)
+        if report:
+            report(count)
+
+    words = ["search", "--data", data.name, "--limit", str(LIMIT), "--controller", "random", "--no-replay"]
+    words += ["--batch-size", str(BATCH)]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "search"
+        team = {"workers": Workers(workers, words, place / "logs"), "role": Role("chief", port=0)} if workers else {}
+        result = search(data, children, place, "random", child=CHILD, on_trial=note, rules=(), **team)
+    failed = [trial["reason"] for trial in result.trials if trial["reward"] is None]
+    if failed:
+        raise SystemExit(f"{len(failed)} children failed: {failed[0]}")
+    genotypes = {trial["trial_id"]: Genotype.from_dict(trial["genotype"]) for trial in result.trials}
+    return np.diff(ends), [genotypes[name] for name in sorted(genotypes)]
+
+
+class PlainChildren(keras_tuner.HyperModel):
+    """Models of plain layers by their number."""
+
+    def __init__(self, genotypes, data):
+        super().__init__()
+        self.genotypes, self.data, self.begun, self.first_steps = genotypes, data, 0.0, []
+
+    def build(self, hp):
+        """A compiled model."""
+        self.begun = time.perf_counter()
+        model = plain_model(self.genotypes[hp.Int("number", 0, len(self.genotypes) - 1)], self.data.image_shape[0])
+        rate = keras.optimizers.schedules.CosineDecay(0.05, STEPS)
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=5.0)
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+        return model
+
+    def fit(self, hp, model, *arguments, callbacks=(), **options):
+        """`model.fit`, and when its first step was done."""
+        first = []
+        note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: first.append(time.perf_counter()))
+        history = model.fit(*arguments, callbacks=[*callbacks, note], **options)
+        self.first_steps.append(first[0] - self.begun)
+        return history
+
+
+def tune_plain(genotypes, data):
+    """(seconds from one end to the next, seconds to the first step) of plain models in stock KerasTuner."""
+    ends, children = [time.perf_counter()], PlainChildren(genotypes, data)
+
+    class Tuner(keras_tuner.GridSearch):
+        def on_trial_end(self, trial):
+            super().on_trial_end(trial)
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = Tuner(children, objective="val_accuracy", max_trials=len(genotypes), directory=folder)
+        tuner.search(
+            normalize(data.train.images[: STEPS * BATCH]),
+            data.train.labels[: STEPS * BATCH],
+            batch_size=BATCH,
+            epochs=1,
+            validation_data=(normalize(data.validation.images), data.validation.labels),
+            verbose=0,
+        )
+    return np.diff(ends), children.first_steps
+
+
+def first_step(genotype, data, seed):
+    """Seconds from a genotype to the end of the first training step."""
+    batch = normalize(data.train.images[:BATCH]), data.train.labels[:BATCH].astype("int64")
     start = time.perf_counter()
-    child = Child(
-        genotype,
-        repeats=1,
-        filters=FILTERS,
-        stem="cifar",
-        input_shape=(size, size, 3),
-        classes=CLASSES,
-        seed=seed,
-        optimizer=Optimizer(steps=STEPS),
-    )
-    prepared = time.perf_counter() - start
-    for step in range(STEPS):
-        batch = slice(step * BATCH, (step + 1) * BATCH)
-        float(child.train_step(images[batch], labels[batch]))
-        if not step:
-            first = time.perf_counter() - start
-    accuracy = child.evaluate(held_images, held_labels)
-    return prepared, first, time.perf_counter() - start, accuracy
-
-
-def train_plain(genotype, size, data, seed):
-    """The same in plain Keras."""
-    images, labels, held_images, held_labels = data
-    start = time.perf_counter()
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    model = plain_model(genotype, size)
-    prepared = time.perf_counter() - start
-    rate = keras.optimizers.schedules.CosineDecay(0.05, STEPS)
-    optimizer = keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=5.0)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-    first = []
-    callback = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: first.append(time.perf_counter() - start)
-    )
-    model.fit(images, labels, batch_size=BATCH, verbose=0, shuffle=False, callbacks=[callback])
-    accuracy = model.evaluate(held_images, held_labels, batch_size=HELD_OUT, verbose=0)[1]
-    return prepared, first[0], time.perf_counter() - start, accuracy
-
-
-def digits(size):
-    """Training and held-out images and labels of the digits that scikit-learn brings, repeated to `size`."""
-    from sklearn.datasets import load_digits
-
-    pixels = load_digits()
-    images = (pixels.images / 8 - 1).astype("float32").repeat(size // 8, 1).repeat(size // 8, 2)
-    images, labels = np.repeat(images[..., None], 3, -1), pixels.target.astype("int64")
-    return images[: STEPS * BATCH], labels[: STEPS * BATCH], images[-HELD_OUT:], labels[-HELD_OUT:]
+    child = CHILD.start(genotype, data, seed, STEPS)
+    float(child.train_step(*batch))
+    return time.perf_counter() - start
 
 
 def resident():
@@ -139,30 +158,44 @@ def resident():
 def main():
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=8, choices=(8, 32), help="image side")
-    parser.add_argument("--children", type=int, default=5, help="genotypes for both kinds")
+    parser.add_argument("--data", default="digits", help="digits, or a folder of images")
+    parser.add_argument("--children", type=int, default=5, help="children of each kind, besides the first")
+    parser.add_argument("--workers", type=int, nargs="*", default=[0, 2], help="processes, a line for each number")
     parser.add_argument("--memory", type=int, default=0, help="children to train for the memory figures")
     options = parser.parse_args()
-    data, generator = digits(options.size), random.Random(0)
-    rows = {"child": [], "plain Keras": []}
-    for seed in range(options.children + 1):
-        genotype = random_genotype(generator)
-        for name, train in (("child", train_child), ("plain Keras", train_plain)):
-            if name == "child" or options.children:
-                rows[name].append(train(genotype, options.size, data, seed))
+    data = load_data(options.data, limit=LIMIT)
     if options.children:
-        print(f"{'':12} prepared s  first step s  child s  children/h")
-        medians = {name: np.median(values[1:], axis=0) for name, values in rows.items()}
-        for name, (prepared, first, whole, _) in medians.items():
-            print(f"{name:12} {prepared:10.3f} {first:13.3f} {whole:8.2f} {3600 / whole:11.0f}")
-        (_, first, whole, _), (_, plain_first, plain_whole, _) = medians.values()
-        print(
-            f"first step: {plain_first / first:.1f} times as soon; children per hour: {plain_whole / whole:.1f} times"
+        compare(options, data)
+    if options.memory:
+        marks = {10, 30, *range(100, options.memory + 1, 100), options.memory}
+        search_children(
+            data,
+            options.memory,
+            0,
+            lambda count: (
+                count in marks and print(f"resident size after {count} children: {resident():.0f} MB", flush=True)
+            ),
         )
-    for number in range(options.memory):
-        train_child(random_genotype(generator), options.size, data, number)
-        if number + 1 in (30, 100, 200, 300):
-            print(f"resident size after {number + 1} children: {resident():.0f} MB", flush=True)
+
+
+def compare(options, data):
+    """Ours, then the peer, on the same genotypes."""
+    side = data.image_shape[0]
+    print(f"{data.name}, {side}×{side}, {options.children} children, {os.cpu_count()} cores")
+    ours = {}
+    for workers in options.workers:
+        # Children that run side by side end in no regular order: the mean tells what a median would not.
+        seconds, genotypes = search_children(data, (options.children + 1) * max(1, workers), workers)
+        ours[workers] = np.mean(seconds[2 * workers :]) if workers else np.median(seconds[1:])
+    genotypes = genotypes[: options.children + 1]
+    starts = np.median([first_step(genotype, data, seed) for seed, genotype in enumerate(genotypes)][1:])
+    seconds, first_steps = tune_plain(genotypes, data)
+    plain, plain_start = np.median(seconds[1:]), np.median(first_steps[1:])
+    print(f"plain Keras in KerasTuner: first step {plain_start:.2f} s, child {plain:.2f} s, {3600 / plain:.0f} an hour")
+    print(f"search: first step {starts:.2f} s ({plain_start / starts:.0f} times as soon)")
+    for workers, child in ours.items():
+        name = f"search with {workers} workers" if workers else "search"
+        print(f"{name}: child {child:.2f} s, {3600 / child:.0f} an hour, {plain / child:.1f} times")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ def main(arguments=None):
     options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if options.command == "search":
+        # Small operations are slower on two threads than on one, and their sums would depend on the number of cores.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _without_greetings():
         from nasnet_keras import commands

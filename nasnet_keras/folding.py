@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasnet_keras.layers import named_weights
-from nasnet_keras.plan import plan
+from nasnet_keras.plan import plan, without_repetitions
 from nasnet_keras.program import Primitive, Program, Step, Weight
 
 PLANNED = ("repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes")
@@ -136,16 +136,3 @@ def _kernels_before(norm, makers, readers):
         return None
     kernels = parts if len(parts) == 1 else parts[1:]
     return kernels if all(part.primitive.kind in KERNELS for part in kernels) else None
-
-
-def without_repetitions(program):
-    """The program with equal steps on equal values done once: many operations begin with the same ReLU."""
-    lean, seen = Program(program.channels, program.options), {}
-    now = {value.number: value for value in program.inputs}
-    for step in program.steps:
-        reads = [now[value.number] for value in step.reads]
-        key = (step.primitive, tuple(reads), step.weights)
-        if key not in seen:
-            seen[key] = lean.append(step.name, step.primitive, reads, step.weights)
-        now[step.result.number] = seen[key]
-    return lean

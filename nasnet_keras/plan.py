@@ -83,6 +83,19 @@ def plan(
     return program.without_dead_layers()
 
 
+def without_repetitions(program):
+    """The program with equal steps on equal values done once: many operations begin with the same ReLU."""
+    lean, seen = Program(program.channels, program.options), {}
+    now = {value.number: value for value in program.inputs}
+    for step in program.steps:
+        reads = [now[value.number] for value in step.reads]
+        key = (step.primitive, tuple(reads), step.weights)
+        if key not in seen:
+            seen[key] = lean.append(step.name, step.primitive, reads, step.weights)
+        now[step.result.number] = seen[key]
+    return lean
+
+
 class _PlannedCell:
     """Writes a cell into a program when it is called, where a `layers.Cell` would run it."""
 

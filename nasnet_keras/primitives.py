@@ -14,6 +14,7 @@ Each primitive is a class with
 `weights` are the tensors in the order of `Step.weights`, without the moving statistics.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from nasnet_keras.options import BOUND
@@ -21,6 +22,7 @@ from nasnet_keras.program import zeros_before
 from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, DilatedConv, GroupNorm, Norm
 
 raw = tf.raw_ops
+LANES = 16  # float32 numbers in a vector register of AVX-512; where there are 8, 16 does no harm
 
 
 class Relu(BasePrimitive):
@@ -57,29 +59,90 @@ class AveragePool(BasePrimitive):
     def __init__(self, settings, weights, constant):
         super().__init__(settings, weights, constant)
         window, strides = ([1, *value, 1] for value in (settings.size, settings.strides))
-        self.settings = {"ksize": window, "strides": strides, "padding": settings.padding}
+        self.pool = {"ksize": window, "strides": strides, "padding": settings.padding}
 
     def forward(self, inputs, weights, training):
-        """Save the input's shape."""
-        return raw.AvgPool(value=inputs[0], **self.settings), inputs[0]
+        """Save the input."""
+        return raw.AvgPool(value=inputs[0], **self.pool), inputs[0]
 
     def backward(self, saved, gradient):
-        """One kernel."""
-        return (raw.AvgPoolGrad(orig_input_shape=raw.Shape(input=saved), grad=gradient, **self.settings),), ()
+        """One kernel or, where that is slow, the sum of the shares that a pixel gets from the windows around it."""
+        if self.settings.strides != (1, 1) or self.settings.padding != "SAME" or not saved.shape[3] % LANES:
+            return (raw.AvgPoolGrad(orig_input_shape=raw.Shape(input=saved), grad=gradient, **self.pool),), ()
+        counts = tf.constant(_pixels_in_windows(saved.shape[1:3], self.settings.size))
+        return (raw.AvgPool(value=gradient / counts, **self.pool) * counts,), ()
 
 
-class MaxPool(AveragePool):
-    """The maximum over a window; padding never wins."""
+def _pixels_in_windows(sides, window):
+    """[1, height, width, 1]: how many pixels the window around each pixel holds."""
+    rows, columns = (
+        np.convolve(np.ones(side, np.float32), np.ones(size, np.float32))[size // 2 : size // 2 + side]
+        for side, size in zip(sides, window, strict=True)
+    )
+    return np.outer(rows, columns)[None, :, :, None]
+
+
+class MaxPool(BasePrimitive):
+    """The maximum over a window; padding never wins.
+
+    TensorFlow's kernels take five to ten times as long where the channels do not fill vector registers. There rows
+    are pooled before columns, which sends the gradient of equal maxima the same way, and each pool finds
+    the pixels of the other side among its channels.
+    """
+
+    def __init__(self, settings, weights, constant):
+        super().__init__(settings, weights, constant)
+        self.turned = constant(0, 2, 1, 3)
 
     def forward(self, inputs, weights, training):
-        """Save input and result."""
-        result = raw.MaxPool(input=inputs[0], **self.settings)
-        return result, (inputs[0], result)
+        """Save the way back: functions from gradient to gradient."""
+        back, x = [], inputs[0]
+        (height, width), (up, across), channels = self.settings.size, self.settings.strides, x.shape[3]
+        if _neighbours(channels, x.shape[1]) == 1 or _neighbours(channels, x.shape[2]) == 1:
+            return self.pool(x, (height, width), (up, across), back), back
+        if width > 1:
+            x = self.turn(self.pool_columns(self.turn(x, back), width, across, back), back)
+        if height > 1:
+            x = self.pool_columns(x, height, up, back)
+        return x, back
 
     def backward(self, saved, gradient):
-        """One kernel; the first of equal maxima gets the gradient."""
-        x, result = saved
-        return (raw.MaxPoolGrad(orig_input=x, orig_output=result, grad=gradient, **self.settings),), ()
+        """The first of equal maxima gets the gradient."""
+        for step in reversed(saved):
+            gradient = step(gradient)
+        return (gradient,), ()
+
+    def pool_columns(self, x, size, strides, back):
+        """A pool along the height, with neighbours of a row as one pixel."""
+        count, height, width, channels = x.shape
+        together = _neighbours(channels, width)
+        x = self.reshape(x, (count, height, width // together, channels * together), back)
+        x = self.pool(x, (size, 1), (strides, 1), back)
+        return self.reshape(x, (count, x.shape[1], width, channels), back)
+
+    def pool(self, x, size, strides, back):
+        """The kernel."""
+        settings = {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": self.settings.padding}
+        result = raw.MaxPool(input=x, **settings)
+        back.append(lambda gradient: raw.MaxPoolGrad(orig_input=x, orig_output=result, grad=gradient, **settings))
+        return result
+
+    def reshape(self, x, shape, back):
+        """The same values in another shape."""
+        before, after = tf.constant(x.shape.as_list()), tf.constant(shape)
+        back.append(lambda gradient: raw.Reshape(tensor=gradient, shape=before))
+        return raw.Reshape(tensor=x, shape=after)
+
+    def turn(self, x, back):
+        """Height and width exchanged."""
+        back.append(lambda gradient: raw.Transpose(x=gradient, perm=self.turned))
+        return raw.Transpose(x=x, perm=self.turned)
+
+
+def _neighbours(channels, length):
+    """How many neighbours make, together, channels that fill vector registers; 1 if none need or can be joined."""
+    fitting = (count for count in range(1, LANES + 1) if not (length % count or channels * count % LANES))
+    return next(fitting, 1)
 
 
 class Zeros(BasePrimitive):

@@ -34,6 +34,10 @@ def run_search(options):
         recipe=options.recipe,
         batch_size=options.batch_size,
         stem=options.stem,
+        evaluation=options.evaluation,
+        shared_steps=options.shared_steps,
+        screen=options.screen,
+        screen_share=options.screen_share,
     )
     space, rules, role = SearchSpace(blocks=options.blocks), _rules(options), _role(options)
     for name, least in (("final_epochs", 1), ("retrain", 0), ("workers", 0)):

@@ -34,6 +34,13 @@ def add_search(command, data, network):
     search.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
     search.add_argument("--recipe", default="micro", help="how a child is trained")
     search.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    search.add_argument(
+        "--evaluation",
+        choices=("independent", "shared"),
+        default="independent",
+        help="shared: children go on from each other's weights (ENAS); fast, and less certain",
+    )
+    search.add_argument("--shared-steps", type=int, default=10, help="steps of a child with shared weights")
     search.add_argument("--final-epochs", type=int, default=10, help="epochs for the networks compared at the end")
     search.add_argument("--no-final", action="store_true", help="stop after the last trial")
 
@@ -41,6 +48,10 @@ def add_search(command, data, network):
     rules.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")
     rules.add_argument("--max-parameters", type=int, help="children above fail before they are trained")
     rules.add_argument("--max-multiply-adds", type=int, help="likewise")
+    rules.add_argument(
+        "--screen", choices=("parameters", "gradient_norm", "naswot"), help="score children before they are trained"
+    )
+    rules.add_argument("--screen-share", type=float, default=0.3, help="share of random cells that a child has to beat")
     rules.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
     rules.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
     rules.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")

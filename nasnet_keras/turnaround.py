@@ -13,24 +13,25 @@ What is to be trained for long is better off as a `NASNet`; `Child.to_model` mak
 """
 
 from collections import Counter
-from contextlib import contextmanager
 from functools import cache, reduce
 
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.descent import Layout, Optimizer
-from nasnet_keras.genotype import load_genotype
-from nasnet_keras.layers import named_weights
-from nasnet_keras.network import NASNet
-from nasnet_keras.plan import plan
+from nasnet_keras.child import BaseChild
+from nasnet_keras.descent import Optimizer
+from nasnet_keras.flat import Layout, descend
 from nasnet_keras.primitives import PRIMITIVES
 
 raw = tf.raw_ops
+# A `ConfigProto` that switches TensorFlow's graph optimiser off for the call that carries it.
+NO_GRAPH_OPTIMIZER = tf.compat.v1.ConfigProto(
+    graph_options={"rewrite_options": {"disable_meta_optimizer": True}}
+).SerializeToString()
 
 
-class Child:
-    """A small network that is trained for a few steps and judged.
+class Child(BaseChild):
+    """A small network that is trained for a few steps and judged, on TensorFlow.
 
     Args:
         genotype: a `Genotype`, a stored name, or a file.
@@ -38,24 +39,18 @@ class Child:
         optimizer: an `Optimizer`.
         compile_from: number of steps to come (`optimizer.steps`) from which the step is compiled after the first;
             None never does, and 0 always, as does a `steps` of None.
-        **network: `repeats`, `filters`, `stem`, `input_shape`, `classes` and the further arguments of
-            `program.plan`, which are `NASNet`'s.
+        **network: see `BaseChild`.
 
     Raises:
         ValueError: naming the argument at fault.
     """
 
     def __init__(self, genotype, *, seed=0, optimizer=None, compile_from=15, **network):
-        self.genotype = load_genotype(genotype)
-        self.network = network
-        self.optimizer = optimizer or Optimizer()
-        steps = self.optimizer.steps
-        self._worth_compiling = compile_from is not None and (steps is None or steps >= compile_from)
-        self.program = plan(self.genotype, **network)
-        self.step = 0
-        self._prepare()
-        generator = np.random.default_rng(seed)
-        self.set_weights([weight.initial_value(generator) for weight in self.program.weights])
+        optimizer = optimizer or Optimizer()
+        self._worth_compiling = compile_from is not None and (
+            optimizer.steps is None or optimizer.steps >= compile_from
+        )
+        super().__init__(genotype, seed=seed, optimizer=optimizer, **network)
 
     def _prepare(self):
         """Constants, and for every step of the program its primitive and the numbers of its weights."""
@@ -91,9 +86,7 @@ class Child:
 
     def set_weights(self, weights):
         """Replace all weights and start the optimiser anew; see `get_weights`."""
-        expected = [weight.shape for weight in self.program.weights]
-        if [np.shape(value) for value in weights] != expected:
-            raise ValueError(f"`weights` must be {len(expected)} arrays in the order of the program's weights")
+        self._check_weights(weights)
         pools = {True: [], False: []}
         for (trained, _), value in zip(self._order, weights, strict=True):
             pools[trained].append(np.ravel(value))
@@ -102,26 +95,6 @@ class Child:
         )
         self._velocity = tf.zeros_like(self._weights)
         self.step = 0
-
-    def to_model(self, **further):
-        """The ordinary network with the same weights, a `NASNet`.
-
-        Args:
-            **further: other arguments of `NASNet`.
-        """
-        model = NASNet(self.genotype, **{**self.network, **further})
-        for variable, value in zip(self.variables(model), self.get_weights(), strict=True):
-            variable.assign(value)
-        return model
-
-    def from_model(self, model):
-        """Take over the weights of the ordinary network of the same genotype."""
-        self.set_weights([variable.numpy() for variable in self.variables(model)])
-
-    def variables(self, model):
-        """The ordinary network's variables in the order of `program.weights`."""
-        named = named_weights(model)
-        return [named[weight.name] for weight in self.program.weights]
 
     def _tensors(self, flat):
         """The flat vector of trained weights cut into tensors of the shapes that the primitives want."""
@@ -189,7 +162,7 @@ class Child:
     def _update(self, weights, velocity, statistics, rate, images, labels):
         """One step as a pure function: the loss, and weights, velocity and moving statistics after it."""
         loss, gradient, batch = self._gradient(weights, images, labels)
-        weights, velocity = self.optimizer.update(weights, velocity, gradient, rate)
+        weights, velocity = descend(self.optimizer, weights, velocity, gradient, rate)
         return loss, weights, velocity, batch + self._keep * (statistics - batch)
 
     def loss_and_gradient(self, images, labels):
@@ -222,47 +195,40 @@ class Child:
         if self._worth_compiling and self._compiled is None and shape in self._corrections:
             self._compiled = shape, tf.function(self._update, autograph=False).get_concrete_function(*arguments)
         if self._compiled and self._compiled[0] == shape:
-            with _without_graph_optimizer():
-                results = self._compiled[1](*arguments)
+            results = _call(self._compiled[1], arguments)
         else:
             results = self._update(*arguments)
         loss, self._weights, self._velocity, self._statistics = results
         self.step += 1
         return loss
 
-    def logits(self, images):
-        """Logits [batch, classes] at inference, with the moving statistics."""
-        images = tf.convert_to_tensor(images)
-        return self._forward(images, self._tensors(self._weights), self._moving_layout.cut(self._statistics))[0]
-
-    def evaluate(self, images, labels, batch_size=500):
-        """Accuracy in [0, 1] at inference.
+    def logits(self, images, batch_statistics=False):
+        """Logits [batch, classes] at inference.
 
         Args:
             images: as for `train_step`.
-            labels: [count] integers.
-            batch_size: images at a time.
+            batch_statistics: normalise by the statistics of these images, not by the moving ones.
         """
-        right = 0
-        for start in range(0, len(images), batch_size):
-            guesses = np.argmax(self.logits(images[start : start + batch_size]), axis=-1)
-            right += int(np.sum(guesses == np.asarray(labels[start : start + batch_size])))
-        return right / len(images)
+        images, weights = tf.convert_to_tensor(images), self._tensors(self._weights)
+        return self._forward(images, weights, None if batch_statistics else self._moving_layout.cut(self._statistics))[
+            0
+        ]
+
+    def activations(self, images):
+        """What each ReLU makes of some images, with their own statistics: arrays [batch, …]."""
+        _, saved = self._forward(tf.convert_to_tensor(images), self._tensors(self._weights))
+        steps = zip(self.program.steps, saved, strict=True)
+        return [result.numpy() for step, result in steps if step.primitive.kind == "relu"]
 
 
-@contextmanager
-def _without_graph_optimizer():
-    """TensorFlow's graph optimiser switched off for the functions called inside.
-
-    The option is part of each call's key, so it has to be set for every call of a function alike.
-    """
-    name = "disable_meta_optimizer"
-    before = tf.config.optimizer.get_experimental_options().get(name, False)
-    tf.config.optimizer.set_experimental_options({name: True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({name: before})
+def _call(function, arguments):
+    """Call a concrete function without TensorFlow's graph optimiser, and with nothing set for anybody else."""
+    return raw.StatefulPartitionedCall(
+        args=[*arguments, *function.captured_inputs],
+        Tout=[tensor.dtype for tensor in function.outputs],
+        f=function,
+        config_proto=NO_GRAPH_OPTIMIZER,
+    )
 
 
 def _variance_corrections(steps, saved):

@@ -54,8 +54,14 @@ network                 | keras               | above
 kernels                 | tensorflow          | nothing
 weighted_primitives     | tensorflow          | nothing
 primitives              | tensorflow          | above
-descent                 | keras, tensorflow   | nothing
+flat                    | tensorflow          | nothing
+descent                 | standard library    | nothing
+child                   | keras               | above
 turnaround              | tensorflow          | above
+jax_child               | jax                 | above
+start                   | keras               | above
+sharing                 | no framework        | above
+scores                  | no framework        | above
 applications            | keras               | above
 zoo                     | keras               | above
 images                  | no framework        | nothing
@@ -102,7 +108,9 @@ search.roles            | standard library    | nothing
 search.chief            | keras_tuner         | above
 search.worker           | keras_tuner         | above
 search.inheritance      | no framework        | above, report
-search.children         | keras               | above, network, training, recipes, data, plan, turnaround
+search.screen           | no framework        | above, scores
+search.children         | keras               | above, network, training, recipes, data, plan, scores, start
+search.shared           | no framework        | above, training, data, files, sharing
 search.publication      | standard library    | above, files, plot, report
 search.directory        | standard library    | above, files
 search.summaries        | no framework        | nothing

@@ -10,6 +10,11 @@ from nasnet_keras import recipes, training
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plan import plan
+from nasnet_keras.scores import SCORES
+from nasnet_keras.search.screen import check
+from nasnet_keras.start import knows, start_child
+
+EVALUATIONS = ("independent", "shared")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class ChildSettings:
         recipe: a name from `recipes.RECIPES`.
         batch_size: images a step, None for the recipe's.
         stem: `"cifar"` or `"imagenet"`.
+        evaluation: `"independent"`, each child trains from its own weights; or `"shared"`, from those that all children
+            have in common, see `shared.SharedEvaluation`.
+        shared_steps: steps that a child with shared weights trains for, instead of `epochs`.
+        screen: None, or a name from `scores.SCORES`: children with a low score are not trained, see `screen.check`.
+        screen_share: share of random cells that a child has to beat.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -34,12 +44,17 @@ class ChildSettings:
     recipe: str = "micro"
     batch_size: int | None = None
     stem: str = "cifar"
+    evaluation: str = "independent"
+    shared_steps: int = 10
+    screen: str | None = None
+    screen_share: float = 0.3
 
     def __post_init__(self):
         stacks = self.repeats if isinstance(self.repeats, tuple) else (self.repeats,)
         numbers = {
             "filters": self.filters,
             "epochs": self.epochs,
+            "shared_steps": self.shared_steps,
             "batch_size": 1 if self.batch_size is None else self.batch_size,
         }
         for name, value in (*numbers.items(), *(("repeats", count) for count in stacks)):
@@ -47,6 +62,17 @@ class ChildSettings:
                 raise ValueError(f"`{name}` must be an integer above 0. Received: {value!r}")
         if self.recipe not in recipes.RECIPES:
             raise ValueError(f"`recipe` must be one of {', '.join(recipes.RECIPES)}. Received: {self.recipe!r}")
+        if self.evaluation not in EVALUATIONS:
+            raise ValueError(f"`evaluation` must be one of {', '.join(EVALUATIONS)}. Received: {self.evaluation!r}")
+        if self.screen is not None and self.screen not in SCORES:
+            raise ValueError(f"`screen` must be None or one of {', '.join(SCORES)}. Received: {self.screen!r}")
+        if not 0 <= self.screen_share <= 1:
+            raise ValueError(f"`screen_share` must be a share from 0 to 1. Received: {self.screen_share!r}")
+        if (self.evaluation == "shared" or self.screen) and not self.is_interpreted():
+            raise ValueError(
+                "`evaluation='shared'` and `screen` need children of the recipes with plain gradient descent on "
+                f"TensorFlow or JAX. Received: `recipe` {self.recipe!r}"
+            )
 
     def training_recipe(self):
         """The `recipes.Recipe` with this batch size."""
@@ -93,9 +119,12 @@ class ChildSettings:
 
         Raises:
             FloatingPointError: the loss or the reward is not finite.
+            screen.ScreenedOut: the child is not worth training.
         """
         if not self.is_interpreted():
             return self._compiled(genotype, data, seed, on_epoch)
+        if self.screen:
+            check(self, genotype, data, seed)
         watch = on_epoch and (lambda child, epoch: on_epoch(epoch, accuracy(child, data.validation)))
         child = self.train_interpreted(genotype, data, seed, self.epochs, watch=watch)
         return {"reward": training.reward(accuracy(child, data.validation)), **sizes(child, data)}
@@ -105,10 +134,7 @@ class ChildSettings:
 
         It knows plain gradient descent only; what a recipe wants beyond that needs the ordinary network.
         """
-        recipe = self.training_recipe()
-        plain = recipe.optimizer == "sgd" and recipe.schedule == "cosine"
-        plain = plain and not (recipe.warmup_epochs or recipe.label_smoothing or recipe.moving_average)
-        return plain and keras.backend.backend() == "tensorflow"
+        return knows(self.training_recipe())
 
     def steps(self, data, epochs):
         """Steps of a training."""
@@ -125,21 +151,9 @@ class ChildSettings:
         Raises:
             FloatingPointError: the loss is not finite.
         """
-        from nasnet_keras.turnaround import Child, Optimizer
-
-        recipe, callback = self.training_recipe(), callback or keras.callbacks.Callback()
-        batches = training.training_batches(data, recipe, seed)
-        steps = len(batches) * epochs
-        child = Child(
-            genotype,
-            seed=seed,
-            optimizer=Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm),
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-        )
+        callback = callback or keras.callbacks.Callback()
+        batches = self.batches(data, seed)
+        child = self.start(genotype, data, seed, len(batches) * epochs)
         callback.set_params({"steps": len(batches), "epochs": epochs})
         callback.on_train_begin()
         for epoch in range(epochs):
@@ -153,6 +167,24 @@ class ChildSettings:
             if watch and watch(child, epoch + 1):
                 break
         return child
+
+    def batches(self, data, seed):
+        """The training images as batches; each depends on nothing but the seed, the epoch and its number."""
+        return training.training_batches(data, self.training_recipe(), seed)
+
+    def start(self, genotype, data, seed, steps):
+        """An untrained `child.BaseChild` for a training of so many steps; None for one at a constant rate."""
+        return start_child(
+            genotype,
+            self.training_recipe(),
+            steps,
+            seed=seed,
+            repeats=self.repeats,
+            filters=self.filters,
+            stem=self.stem,
+            input_shape=data.image_shape,
+            classes=len(data.class_names),
+        )
 
     def _compiled(self, genotype, data, seed, on_epoch):
         recipe = self.training_recipe()

@@ -24,6 +24,7 @@ from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.roles import Role, current_role
 from nasnet_keras.search.rules import Replay
+from nasnet_keras.search.shared import shared_evaluation
 from nasnet_keras.search.space import SearchSpace
 
 
@@ -78,6 +79,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
+        self.shared = shared_evaluation(self.child, self.role, self.project_dir)
         oracle.on_finished = on_trial
 
     def search(self, data, *, verbose=0, **chief):
@@ -127,7 +129,8 @@ class NASNetTuner(base_tuner.BaseTuner):
                 sizes = self.child.sizes(genotype, data)
                 for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
                     raise ValueError(reason)
-            metrics = self.child.evaluate(genotype, data, seed, **watch)
+            watch |= {"trial": int(trial.trial_id)} if self.shared else {}
+            metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
         except Exception as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise

@@ -1,0 +1,82 @@
+"""What a child is, whatever computes it: a genotype's program with weights, to and from the ordinary network."""
+
+import numpy as np
+from keras import ops
+
+from nasnet_keras.descent import Optimizer
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.layers import named_weights
+from nasnet_keras.network import NASNet
+from nasnet_keras.plan import plan, without_repetitions
+
+
+class BaseChild:
+    """A small network that is trained for a few steps and judged.
+
+    Who derives from it computes: `get_weights`, `set_weights`, `loss_and_gradient`, `train_step`, `logits`,
+    `activations`.
+
+    Args:
+        genotype: a `Genotype`, a stored name, or a file.
+        seed: seed of the initial weights.
+        optimizer: an `Optimizer`.
+        **network: `repeats`, `filters`, `stem`, `input_shape`, `classes` and the further arguments of
+            `plan.plan`, which are `NASNet`'s.
+
+    Attributes:
+        program: the `Program` that is computed.
+        step: training steps so far.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(self, genotype, *, seed=0, optimizer=None, **network):
+        self.genotype = load_genotype(genotype)
+        self.network = network
+        self.optimizer = optimizer or Optimizer()
+        self.program = without_repetitions(plan(self.genotype, **network))
+        self.step = 0
+        self._prepare()
+        generator = np.random.default_rng(seed)
+        self.set_weights([weight.initial_value(generator) for weight in self.program.weights])
+
+    def to_model(self, **further):
+        """The ordinary network with the same weights, a `NASNet`.
+
+        Args:
+            **further: other arguments of `NASNet`.
+        """
+        model = NASNet(self.genotype, **{**self.network, **further})
+        for variable, value in zip(self.variables(model), self.get_weights(), strict=True):
+            variable.assign(value)
+        return model
+
+    def from_model(self, model):
+        """Take over the weights of the ordinary network of the same genotype."""
+        self.set_weights([ops.convert_to_numpy(variable) for variable in self.variables(model)])
+
+    def variables(self, model):
+        """The ordinary network's variables in the order of `program.weights`."""
+        named = named_weights(model)
+        return [named[weight.name] for weight in self.program.weights]
+
+    def evaluate(self, images, labels, batch_size=500, batch_statistics=False):
+        """Accuracy in [0, 1] at inference.
+
+        Args:
+            images: [count, height, width, channels], float32, in [-1, 1].
+            labels: [count] integers.
+            batch_size: images at a time.
+            batch_statistics: see `logits`.
+        """
+        right = 0
+        for start in range(0, len(images), batch_size):
+            guesses = np.argmax(self.logits(images[start : start + batch_size], batch_statistics), axis=-1)
+            right += int(np.sum(guesses == np.asarray(labels[start : start + batch_size])))
+        return right / len(images)
+
+    def _check_weights(self, weights):
+        expected = [weight.shape for weight in self.program.weights]
+        if [np.shape(value) for value in weights] != expected:
+            raise ValueError(f"`weights` must be {len(expected)} arrays in the order of the program's weights")

@@ -1,0 +1,49 @@
+"""What can be told of a child without training it: cheap scores that say a little about its later accuracy.
+
+`parameters`      the number of trained weights.
+`gradient_norm`   the norm of the loss's gradient at the initial weights (Abdelfattah et al. 2021, arXiv 2101.08134).
+`naswot`          how differently the ReLUs see the images of a batch: the log-determinant of the matrix of agreements
+                  between their binary codes (Mellor et al. 2021, arXiv 2006.04647).
+"""
+
+import numpy as np
+
+
+def parameters(child, images, labels):
+    """The number of trained weights."""
+    return float(sum(weight.size for weight in child.program.weights if weight.trainable))
+
+
+def gradient_norm(child, images, labels):
+    """The norm of the gradient of the mean cross-entropy."""
+    _, gradients = child.loss_and_gradient(images, labels)
+    return float(np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in gradients)))
+
+
+def naswot(child, images, labels):
+    """log |det K|, where K[i, j] counts the ReLUs on which the images i and j agree."""
+    agreements = np.zeros((len(images), len(images)))
+    for values in child.activations(images):
+        code = (values.reshape(len(values), -1) > 0).astype(np.float32)
+        agreements += code @ code.T + (1 - code) @ (1 - code).T
+    return float(np.linalg.slogdet(agreements)[1])
+
+
+SCORES = {"parameters": parameters, "gradient_norm": gradient_norm, "naswot": naswot}
+
+
+def score(name, child, images, labels):
+    """A cheap score of an untrained child; more is better.
+
+    Args:
+        name: a name from `SCORES`.
+        child: a `child.BaseChild`.
+        images: a batch, as for `train_step`.
+        labels: its labels.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SCORES:
+        raise ValueError(f"`score` must be one of {', '.join(SCORES)}. Received: {name!r}")
+    return SCORES[name](child, images, labels)

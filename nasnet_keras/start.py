@@ -1,0 +1,31 @@
+"""Which child the backend has, for a training by a recipe."""
+
+import keras
+
+from nasnet_keras.descent import Optimizer
+
+BACKENDS = ("tensorflow", "jax")  # of those, children exist
+
+
+def knows(recipe):
+    """Whether children can be trained by this recipe on this backend: they know plain gradient descent only."""
+    plain = recipe.optimizer == "sgd" and recipe.schedule == "cosine"
+    plain = plain and not (recipe.warmup_epochs or recipe.label_smoothing or recipe.moving_average)
+    return plain and keras.backend.backend() in BACKENDS
+
+
+def start_child(genotype, recipe, steps, **arguments):
+    """An untrained child.
+
+    Args:
+        genotype: a `Genotype`.
+        recipe: a `recipes.Recipe` that `knows` says yes to.
+        steps: length of the training, at the end of which the rate is 0; None for a constant rate.
+        **arguments: as for `child.BaseChild`.
+    """
+    if keras.backend.backend() == "jax":
+        from nasnet_keras.jax_child import Child
+    else:
+        from nasnet_keras.turnaround import Child
+    optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
+    return Child(genotype, optimizer=optimizer, **arguments)
