@@ -1,7 +1,8 @@
-"""Derivatives of two TensorFlow operations that take several times as long as they need to on a CPU.
+"""Derivatives of TensorFlow operations that take several times as long on a CPU as they need to.
 
-`depthwise` and `average_pool` are the operations for a network that trains; `depthwise_filter_gradient` and
-`average_pool_gradient` are their slow halves done otherwise, with the same result up to rounding.
+`depthwise` and `average_pool` are the operations for a network that trains; the functions of their gradients, of raw
+operations alone, serve a search's children too. The results are TensorFlow's own up to rounding. Sizes are those of
+[batch, height, width, channels] and must be known, batch apart; where they are not, TensorFlow's kernel is called.
 `benchmarks/kernels.py` measures them.
 """
 
@@ -9,52 +10,69 @@ import numpy as np
 import tensorflow as tf
 
 raw = tf.raw_ops
-WORTHWHILE = 2**17  # values of an image batch; below, a call costs more than the arithmetic
+LANES = 16  # float32 numbers in a vector register of AVX-512; where there are 8, 16 does no harm
 
 
 def depthwise(x, kernel, strides):
     """A convolution of each channel by itself, SAME: [batch, height, width, channels] by [h, w, channels, 1]."""
-    settings = {"strides": [1, *strides, 1], "padding": "SAME"}
 
     @tf.custom_gradient
     def convolve(x, kernel):
         def backward(gradient):
-            dx = raw.DepthwiseConv2dNativeBackpropInput(
-                input_sizes=tf.shape(x), filter=kernel, out_backprop=gradient, **settings
+            return (
+                depthwise_input_gradient(x, kernel, gradient, strides),
+                depthwise_filter_gradient(x, kernel.shape, gradient, strides),
             )
-            return dx, depthwise_filter_gradient(x, kernel.shape, gradient, strides)
 
-        return raw.DepthwiseConv2dNative(input=x, filter=kernel, **settings), backward
+        return raw.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, *strides, 1], padding="SAME"), backward
 
     return convolve(x, kernel)
 
 
-def depthwise_filter_gradient(x, shape, gradient, strides):
-    """The gradient of a depthwise kernel of a static `shape`.
+def depthwise_input_gradient(x, kernel, gradient, strides):
+    """With a stride of 1 and an odd kernel it is the convolution with the kernel turned, and nearly twice as fast."""
+    if tuple(strides) == (1, 1) and all(length % 2 for length in kernel.shape[:2]):
+        turned = raw.ReverseV2(tensor=kernel, axis=[0, 1])
+        return raw.DepthwiseConv2dNative(input=gradient, filter=turned, strides=[1, 1, 1, 1], padding="SAME")
+    return raw.DepthwiseConv2dNativeBackpropInput(
+        input_sizes=raw.Shape(input=x), filter=kernel, out_backprop=gradient, strides=[1, *strides, 1], padding="SAME"
+    )
 
-    The CPU's kernel is fast up to a width of 3 and five to nine times slower at 5. Five columns of taps are three at
-    a distance of 0 and 1, and three of every second pixel, in which a pair of pixels is one of twice the channels: the
-    image need not be moved for that.
+
+def depthwise_filter_gradient(x, shape, gradient, strides):
+    """The gradient of a kernel of a `shape`, whose wide ones TensorFlow computes three to nine times slower.
+
+    Its kernel is fast up to three columns. Five columns are three next to each other, and three of every second
+    pixel, in which two pixels make one of twice the channels: nothing has to be moved for that. Other wide kernels
+    are computed three columns at a time, 0 to 2, 2 to 4 and so on, from an image that is padded before.
     """
-    settings = {"strides": [1, *strides, 1], "padding": "SAME"}
     rows, columns, channels, _ = shape
     _, height, width, _ = x.shape
-    if columns != 5 or tuple(strides) != (1, 1) or None in (height, width) or width % 2 or not _worthwhile(x):
+    steps = [1, *strides, 1]
+
+    def part(x, gradient, shape, padding="SAME"):
         return raw.DepthwiseConv2dNativeBackpropFilter(
-            input=x, filter_sizes=list(shape), out_backprop=gradient, **settings
+            input=x, filter_sizes=shape, out_backprop=gradient, strides=steps, padding=padding
         )
-    near = raw.DepthwiseConv2dNativeBackpropFilter(
-        input=x, filter_sizes=[rows, 3, channels, 1], out_backprop=gradient, **settings
-    )
-    pairs = [-1, height, width // 2, 2 * channels]
-    far = raw.DepthwiseConv2dNativeBackpropFilter(
-        input=raw.Reshape(tensor=x, shape=pairs),
-        filter_sizes=[rows, 3, 2 * channels, 1],
-        out_backprop=raw.Reshape(tensor=gradient, shape=pairs),
-        **settings,
-    )
-    far = far[:, :, :channels] + far[:, :, channels:]
-    return tf.concat([far[:, :1], near, far[:, 2:]], axis=1)
+
+    if columns <= 3 or not columns % 2 or None in (height, width, *gradient.shape[1:3]):
+        return part(x, gradient, list(shape))
+    if columns == 5 and tuple(strides) == (1, 1) and not width % 2:
+        near = part(x, gradient, [rows, 3, channels, 1])
+        x, gradient = (raw.Reshape(tensor=one, shape=[-1, height, width // 2, 2 * channels]) for one in (x, gradient))
+        even, odd = raw.Split(axis=2, value=part(x, gradient, [rows, 3, 2 * channels, 1]), num_split=2)
+        first, _, last = raw.Split(axis=1, value=raw.AddV2(x=even, y=odd), num_split=3)
+        return raw.ConcatV2(values=[first, near, last], axis=1)
+    reach = [(made - 1) * step for made, step in zip(gradient.shape[1:3], strides, strict=True)]
+    missing = [reach[0] + rows - height, reach[1] + columns - width]
+    ends = [[count // 2, count - count // 2] for count in missing]
+    x = raw.Pad(input=x, paddings=[[0, 0], *ends, [0, 0]])
+    pieces = []
+    for start in range(0, columns - 2, 2):
+        seen = raw.Slice(input=x, begin=[0, 0, start, 0], size=[-1, -1, reach[1] + 3, -1])
+        piece = part(seen, gradient, [rows, 3, channels, 1], "VALID")
+        pieces.append(raw.Slice(input=piece, begin=[0, 1, 0, 0], size=[-1, -1, -1, -1]) if start else piece)
+    return raw.ConcatV2(values=pieces, axis=1)
 
 
 def average_pool(x, size, strides, padding):
@@ -72,26 +90,17 @@ def average_pool(x, size, strides, padding):
 
 
 def average_pool_gradient(x, gradient, ksize, strides, padding):
-    """The gradient of a mean: where the window moves by one pixel, a mean again.
-
-    Each pixel gets the sum of the shares of those windows that see it, and windows are as wide to the one side as to
-    the other.
-    """
-    _, height, width, _ = x.shape
+    """Where the window moves by one pixel, a mean of each window's share: for channels that fill no vector register."""
+    settings = {"ksize": ksize, "strides": strides, "padding": padding}
+    _, height, width, channels = x.shape
     odd = ksize[1] % 2 and ksize[2] % 2
-    if padding != "SAME" or tuple(strides[1:3]) != (1, 1) or not odd or None in (height, width) or not _worthwhile(x):
-        return raw.AvgPoolGrad(
-            orig_input_shape=tf.shape(x), grad=gradient, ksize=ksize, strides=strides, padding=padding
-        )
+    if padding != "SAME" or tuple(strides[1:3]) != (1, 1) or not odd or None in (height, width) or not channels % LANES:
+        return raw.AvgPoolGrad(orig_input_shape=raw.Shape(input=x), grad=gradient, **settings)
     count = tf.constant(np.outer(_seen(height, ksize[1]), _seen(width, ksize[2]))[None, :, :, None], x.dtype)
-    return raw.AvgPool(value=gradient / count, ksize=ksize, strides=strides, padding=padding) * count
+    return raw.AvgPool(value=gradient / count, **settings) * count
 
 
 def _seen(length, window):
-    """How many pixels of a row a window around each of them sees."""
+    """How many pixels of a row the window around each of them holds."""
     places = np.arange(length)
     return np.minimum(places + window // 2, length - 1) - np.maximum(places - window // 2, 0) + 1
-
-
-def _worthwhile(x):
-    return None in x.shape or np.prod(x.shape, dtype="int64") >= WORTHWHILE

@@ -14,15 +14,14 @@ Each primitive is a class with
 `weights` are the tensors in the order of `Step.weights`, without the moving statistics.
 """
 
-import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.kernels import LANES, average_pool_gradient
 from nasnet_keras.options import BOUND
 from nasnet_keras.program import zeros_before
 from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, DilatedConv, GroupNorm, Norm
 
 raw = tf.raw_ops
-LANES = 16  # float32 numbers in a vector register of AVX-512; where there are 8, 16 does no harm
 
 
 class Relu(BasePrimitive):
@@ -66,20 +65,8 @@ class AveragePool(BasePrimitive):
         return raw.AvgPool(value=inputs[0], **self.pool), inputs[0]
 
     def backward(self, saved, gradient):
-        """One kernel or, where that is slow, the sum of the shares that a pixel gets from the windows around it."""
-        if self.settings.strides != (1, 1) or self.settings.padding != "SAME" or not saved.shape[3] % LANES:
-            return (raw.AvgPoolGrad(orig_input_shape=raw.Shape(input=saved), grad=gradient, **self.pool),), ()
-        counts = tf.constant(_pixels_in_windows(saved.shape[1:3], self.settings.size))
-        return (raw.AvgPool(value=gradient / counts, **self.pool) * counts,), ()
-
-
-def _pixels_in_windows(sides, window):
-    """[1, height, width, 1]: how many pixels the window around each pixel holds."""
-    rows, columns = (
-        np.convolve(np.ones(side, np.float32), np.ones(size, np.float32))[size // 2 : size // 2 + side]
-        for side, size in zip(sides, window, strict=True)
-    )
-    return np.outer(rows, columns)[None, :, :, None]
+        """One kernel, or what is faster."""
+        return (average_pool_gradient(saved, gradient, **self.pool),), ()
 
 
 class MaxPool(BasePrimitive):

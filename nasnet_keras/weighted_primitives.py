@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from nasnet_keras.kernels import depthwise_filter_gradient, depthwise_input_gradient
+
 raw = tf.raw_ops
 
 
@@ -95,60 +97,25 @@ class DilatedConv(Conv):
 
 
 class Depthwise(BasePrimitive):
-    """A convolution of each channel by itself.
-
-    TensorFlow's kernel for the filter's gradient is fast for three columns and three to eight times slower for
-    more: wide filters get theirs three columns at a time.
-    """
+    """A convolution of each channel by itself."""
 
     def __init__(self, settings, weights, constant):
         super().__init__(settings, weights, constant)
-        self.rows, self.columns, channels, _ = weights[0].shape
-        self.shape, self.narrow = (constant(self.rows, columns, channels, 1) for columns in (self.columns, 3))
-        self.strides, self.sides, self.axis = settings.strides, constant(0, 1), tf.constant(1)
-        self.begin, self.rest = constant(0, 1, 0, 0), constant(-1, -1, -1, -1)
-        self.settings = {"strides": [1, *settings.strides, 1]}
+        self.shape, self.strides = weights[0].shape, settings.strides
 
     def forward(self, inputs, weights, training):
         """Save the input and the kernel."""
-        result = raw.DepthwiseConv2dNative(input=inputs[0], filter=weights[0], padding="SAME", **self.settings)
-        return result, (inputs[0], weights[0])
+        x, kernel = inputs[0], weights[0]
+        result = raw.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, *self.strides, 1], padding="SAME")
+        return result, (x, kernel)
 
     def backward(self, saved, gradient):
-        """The two convolutions of the gradient; with a stride of 1 the input's is the one with the filter turned."""
+        """The two convolutions of the gradient."""
         x, kernel = saved
-        if self.strides == (1, 1):
-            turned = raw.ReverseV2(tensor=kernel, axis=self.sides)
-            dx = raw.DepthwiseConv2dNative(input=gradient, filter=turned, padding="SAME", **self.settings)
-        else:
-            dx = raw.DepthwiseConv2dNativeBackpropInput(
-                input_sizes=raw.Shape(input=x), filter=kernel, out_backprop=gradient, padding="SAME", **self.settings
-            )
-        return (dx,), (self.wide_gradient(x, gradient) if self.columns > 3 else self.filter_gradient(x, gradient),)
-
-    def filter_gradient(self, x, gradient, padding="SAME"):
-        """The kernel's gradient or, for an image that is padded already, that of three of its columns."""
-        return raw.DepthwiseConv2dNativeBackpropFilter(
-            input=x,
-            filter_sizes=self.shape if padding == "SAME" else self.narrow,
-            out_backprop=gradient,
-            padding=padding,
-            **self.settings,
+        return (
+            (depthwise_input_gradient(x, kernel, gradient, self.strides),),
+            (depthwise_filter_gradient(x, self.shape, gradient, self.strides),),
         )
-
-    def wide_gradient(self, x, gradient):
-        """The kernel's gradient from threes of columns: 0 to 2, 2 to 4, …"""
-        (height, width), (rows, columns) = x.shape[1:3], gradient.shape[1:3]
-        reach = [(made - 1) * stride for made, stride in zip((rows, columns), self.strides, strict=True)]
-        missing = [reach[0] + self.rows - height, reach[1] + self.columns - width]
-        ends = [[count // 2, count - count // 2] for count in missing]
-        x = raw.Pad(input=x, paddings=tf.constant([[0, 0], *ends, [0, 0]]))
-        size, pieces = tf.constant([-1, -1, reach[1] + 3, -1]), []
-        for start in range(0, self.columns - 2, 2):
-            part = raw.Slice(input=x, begin=tf.constant([0, 0, start, 0]), size=size)
-            piece = self.filter_gradient(part, gradient, "VALID")
-            pieces.append(raw.Slice(input=piece, begin=self.begin, size=self.rest) if start else piece)
-        return raw.ConcatV2(values=pieces, axis=self.axis)
 
 
 class Norm(BasePrimitive):

@@ -52,7 +52,7 @@ folding                 | no framework        | above
 prediction              | keras, tensorflow   | above
 network                 | keras               | above
 kernels                 | tensorflow          | nothing
-weighted_primitives     | tensorflow          | nothing
+weighted_primitives     | tensorflow          | kernels
 primitives              | tensorflow          | above
 flat                    | tensorflow          | nothing
 descent                 | standard library    | nothing
