@@ -39,6 +39,7 @@ options                 | standard library    | nothing
 program                 | no framework        | above
 operations              | standard library    | above
 cell                    | standard library    | above
+depthwise               | tensorflow          | nothing
 functions               | keras, tensorflow   | above
 layers                  | keras               | above
 drop_path               | keras               | above
