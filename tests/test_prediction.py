@@ -92,8 +92,8 @@ def test_what_is_special_goes_keras_way(rng, calls, capfd):
     for way in ways[:-1]:
         close(way, expected)
     assert made(include_top=False, classes=1000).predict(images, verbose=0).shape == (3, 2, 2, 32)
-    with pytest.raises(ValueError, match="shape"):
-        model.predict(images[:, :4], verbose=0)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        model.predict(images[..., :2], verbose=0)
     assert not calls
 
 
