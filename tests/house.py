@@ -39,7 +39,8 @@ options                 | standard library    | nothing
 program                 | no framework        | above
 operations              | standard library    | above
 cell                    | standard library    | above
-functions               | keras, tensorflow   | above, kernels
+kernels                 | tensorflow          | nothing
+functions               | keras, tensorflow   | above
 layers                  | keras               | above
 drop_path               | keras               | above
 heads                   | keras               | above
@@ -51,7 +52,6 @@ plan                    | keras               | above
 folding                 | no framework        | above
 prediction              | keras, tensorflow   | above
 network                 | keras               | above
-kernels                 | tensorflow          | nothing
 weighted_primitives     | tensorflow          | kernels
 primitives              | tensorflow          | above
 flat                    | tensorflow          | nothing
