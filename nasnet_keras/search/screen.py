@@ -35,7 +35,7 @@ def child_score(settings, genotype, data, seed):
     return score(settings.screen, settings.start(genotype, data, seed, None), *settings.batches(data, 0)[0])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def threshold(settings, data, blocks):
     """What the share of random cells with so many blocks stay below."""
     space, rng = SearchSpace(blocks=blocks), np.random.default_rng(0)
