@@ -1,7 +1,8 @@
 """What can be told of a child without training it: cheap scores that say a little about its later accuracy.
 
 `parameters`      the number of trained weights.
-`gradient_norm`   the norm of the loss's gradient at the initial weights (Abdelfattah et al. 2021, arXiv 2101.08134).
+`gradient_norm`   minus the norm of the gradient at the initial weights (Abdelfattah et al. 2021, arXiv 2101.08134,
+                  who count it the other way round, for long trainings; in a short one steep children learn least).
 `naswot`          how differently the ReLUs see the images of a batch: the log-determinant of the matrix of agreements
                   between their binary codes (Mellor et al. 2021, arXiv 2006.04647).
 """
@@ -15,9 +16,9 @@ def parameters(child, images, labels):
 
 
 def gradient_norm(child, images, labels):
-    """The norm of the gradient of the mean cross-entropy."""
+    """Minus the norm of the gradient of the mean cross-entropy."""
     _, gradients = child.loss_and_gradient(images, labels)
-    return float(np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in gradients)))
+    return -float(np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in gradients)))
 
 
 def naswot(child, images, labels):

@@ -13,6 +13,7 @@ What is to be trained for long is better off as a `NASNet`; `Child.to_model` mak
 """
 
 from collections import Counter
+from contextlib import contextmanager
 from functools import cache, reduce
 
 import numpy as np
@@ -24,10 +25,6 @@ from nasnet_keras.flat import Layout, descend
 from nasnet_keras.primitives import PRIMITIVES
 
 raw = tf.raw_ops
-# A `ConfigProto` that switches TensorFlow's graph optimiser off for the call that carries it.
-NO_GRAPH_OPTIMIZER = tf.compat.v1.ConfigProto(
-    graph_options={"rewrite_options": {"disable_meta_optimizer": True}}
-).SerializeToString()
 
 
 class Child(BaseChild):
@@ -195,7 +192,8 @@ class Child(BaseChild):
         if self._worth_compiling and self._compiled is None and shape in self._corrections:
             self._compiled = shape, tf.function(self._update, autograph=False).get_concrete_function(*arguments)
         if self._compiled and self._compiled[0] == shape:
-            results = _call(self._compiled[1], arguments)
+            with _without_graph_optimizer():
+                results = self._compiled[1](*arguments)
         else:
             results = self._update(*arguments)
         loss, self._weights, self._velocity, self._statistics = results
@@ -221,14 +219,20 @@ class Child(BaseChild):
         return [result.numpy() for step, result in steps if step.primitive.kind == "relu"]
 
 
-def _call(function, arguments):
-    """Call a concrete function without TensorFlow's graph optimiser, and with nothing set for anybody else."""
-    return raw.StatefulPartitionedCall(
-        args=[*arguments, *function.captured_inputs],
-        Tout=[tensor.dtype for tensor in function.outputs],
-        f=function,
-        config_proto=NO_GRAPH_OPTIMIZER,
-    )
+@contextmanager
+def _without_graph_optimizer():
+    """TensorFlow's graph optimiser switched off for the functions called inside.
+
+    The option is part of each call's key, so it has to be set for every call of a function alike. (A call by
+    `raw_ops.StatefulPartitionedCall` could carry it, but TensorFlow then keeps the function for ever.)
+    """
+    name = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def _variance_corrections(steps, saved):

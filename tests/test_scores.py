@@ -35,7 +35,7 @@ def test_scores_are_what_they_say(child, rng):
     assert score("parameters", child, images, labels) == sum(np.prod(v.shape) for v in model.trainable_variables)
     _, gradients = child.loss_and_gradient(images, labels)
     norm = np.linalg.norm(np.concatenate([gradient.ravel() for gradient in gradients]))
-    np.testing.assert_allclose(score("gradient_norm", child, images, labels), norm, rtol=1e-5)
+    np.testing.assert_allclose(score("gradient_norm", child, images, labels), -norm, rtol=1e-5)
     codes = np.concatenate([(a > 0).reshape(6, -1) for a in child.activations(images)], axis=1)
     agreements = (codes[:, None] == codes[None]).sum(-1)
     expected = np.linalg.slogdet(agreements)[1]
