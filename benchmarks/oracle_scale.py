@@ -50,8 +50,10 @@ def ours(strategy, trials, folder, data):
     """Cost of each trial of a whole search: lists of CPU seconds, seconds and megabytes, and the reload."""
     marks = []
 
-    def mark(_):
-        marks.append((time.process_time(), time.perf_counter(), resident() if len(marks) % WINDOW == 0 else None))
+    def mark(finished):
+        now = time.process_time(), time.perf_counter(), resident()
+        # Trials that repeat a network end together with the next one that is trained.
+        marks.extend([now] * (len(finished) + 1 - len(marks)))
 
     nasnet_keras.search(data, trials, folder, strategy, 0, child=FreeChild(), on_trial=mark)
     start = time.perf_counter()

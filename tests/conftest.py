@@ -1,5 +1,6 @@
 """What every test may use. Frameworks are not imported here: a test of the genotype starts in a blink."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 
 SEED = 20180407
 REFERENCE = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_configure():
+    """Ctrl-C interrupts, also where a shell started the tests in the background and so had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
