@@ -28,12 +28,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from bands import draw, interval
 
 from nasnet_keras.search.controller import ControllerSettings
 from nasnet_keras.search.space import CELLS, SearchSpace
 from nasnet_keras.search.strategies import EvolutionSettings, make_strategy
 
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 20: 2.093}
 STRATEGIES = {
     "random": ("random", None),
     "evolution (100, 25)": ("evolution", None),
@@ -114,12 +114,6 @@ def run(reward, strategy, settings, trials, seed):
     return np.array(values), values[int(np.argmax(told))]
 
 
-def interval(numbers):
-    """Mean and half width of its 95% interval."""
-    numbers = np.asarray(numbers)
-    return float(numbers.mean()), float(T95[len(numbers)] * numbers.std(ddof=1) / len(numbers) ** 0.5)
-
-
 def run_once(folder, *task):
     """`run`, or what it gave before, where its results are kept."""
     name = hashlib.sha256(repr((task, Path(__file__).read_text().split("def run(")[0])).encode()).hexdigest()[:16]
@@ -163,56 +157,6 @@ def table(reward, results, trials):
         )
 
 
-def plot(all_results, trials, path):
-    """Draw the running means of 100 trials over the trials, mean of the seeds and its interval, as SVG."""
-    width, height, left, top = 440, 300, 56, 34
-    parts = []
-    for panel, (reward, results) in enumerate(all_results.items()):
-        window = max(1, trials // 20)
-        steps = list(range(window, trials + 1, max(1, trials // 60)))
-        bands = {}
-        for name, runs in results.items():
-            means = [[values[at - window : at].mean() for at in steps] for values, _ in runs]
-            bands[name] = np.array([interval(column) for column in zip(*means, strict=True)])
-        low = min(float((band[:, 0] - band[:, 1]).min()) for band in bands.values())
-        high = max(float((band[:, 0] + band[:, 1]).max()) for band in bands.values())
-        origin = panel * (width + left + 20) + left
-
-        def x(trial, origin=origin):
-            return origin + width * trial / trials
-
-        def y(value, low=low, high=high):
-            return top + height * (high - value) / (high - low)
-
-        parts.append(f'<text x="{origin}" y="20" font-weight="600">reward `{reward}`</text>')
-        step = 10 ** np.floor(np.log10(high - low)) / 2
-        for tick in np.arange(np.ceil(low / step) * step, high, step):
-            parts.append(
-                f'<line x1="{origin}" x2="{origin + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#e3e7eb"/>'
-            )
-            parts.append(f'<text x="{origin - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.2f}</text>')
-        for tick in np.linspace(0, trials, 5):
-            parts.append(f'<text x="{x(tick):.1f}" y="{top + height + 18}" text-anchor="middle">{tick:.0f}</text>')
-        for at, (name, band) in enumerate(bands.items()):
-            upper = [f"{x(s):.1f},{y(m + h):.1f}" for s, (m, h) in zip(steps, band, strict=True)]
-            lower = [f"{x(s):.1f},{y(m - h):.1f}" for s, (m, h) in zip(steps, band, strict=True)]
-            line = " ".join(f"{x(s):.1f},{y(m):.1f}" for s, (m, _) in zip(steps, band, strict=True))
-            parts.append(f'<polygon points="{" ".join(upper + lower[::-1])}" fill="{COLOURS[name]}" opacity="0.18"/>')
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
-            if panel == 0:
-                row = top + height + 44 + 18 * (at // 3)
-                column = left + 250 * (at % 3)
-                parts.append(f'<rect x="{column}" y="{row - 9}" width="14" height="10" fill="{COLOURS[name]}"/>')
-                parts.append(f'<text x="{column + 20}" y="{row}">{name}</text>')
-    full = len(all_results) * (width + left + 20) + 10
-    Path(path).write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {full} {top + height + 72}" width="{full}" '
-        f'font-family="system-ui, sans-serif" font-size="12" fill="#1f2933">'
-        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n',
-        encoding="utf-8",
-    )
-
-
 def main():
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,7 +186,11 @@ def main():
         results[reward] = measure(reward, names, options.trials, seeds, options.processes, options.keep)
         table(reward, results[reward], options.trials)
     if options.plot:
-        plot(results, options.trials, options.plot)
+        panels = {
+            f"reward `{reward}`": {name: [values for values, _ in runs] for name, runs in every.items()}
+            for reward, every in results.items()
+        }
+        draw(panels, COLOURS, options.trials, max(1, options.trials // 20), options.plot)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ AUGMENTATIONS = {
     "none": (),
     "cifar": (upsampled_crop, flip),
     "digits": (shift,),
+    "shifts": (shift, flip),
     "photo": (random_resized_crop, flip, colour_jitter),
 }
 
@@ -82,7 +83,8 @@ def augment(images, recipe, rng, cutout=0):
     Args:
         images: uint8 [n, height, width, 3]; not changed.
         recipe: a name from `AUGMENTATIONS`: `"none"`, `"cifar"` (crop of the image enlarged by a
-            quarter, flip), `"digits"` (small shifts, for scans) or `"photo"` (crop, flip, colours).
+            quarter, flip), `"digits"` (small shifts, for scans), `"shifts"` (shifts and flips, milder
+            than `"cifar"`, for short trainings) or `"photo"` (crop, flip, colours).
         rng: the `numpy.random.Generator` that all choices come from.
         cutout: the side of a grey square painted into every image, in pixels; 0 for none.
             The paper's "+ cutout" results use 16 on 32x32 images.
@@ -108,6 +110,13 @@ def check_augmentation(recipe, cutout):
         raise ValueError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {recipe!r}")
     if type(cutout) is not int or cutout < 0:
         raise ValueError(f"`cutout` must be a number of pixels, 0 for none. Received: {cutout!r}")
+
+
+def resized(images, size):
+    """Images uint8 [n, height, width, 3] as [n, size, size, 3]; where they shrink, pixels are averaged."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
 
 
 def _resized_crop(image, top, left, height, width):

@@ -95,7 +95,10 @@ def parser():
     _network(train, repeats=2, filters=16)
     train.add_argument("--epochs", type=int, default=20, help="epochs in all")
     train.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
-    train.add_argument("--recipe", default="scans", help="scans, photos, cifar, imagenet or micro")
+    train.add_argument("--recipe", default="scans", help="scans, photos, cifar, short, imagenet or micro")
+    train.add_argument(
+        "--sizes", type=int, nargs="+", metavar="PIXELS", help="image sizes, each for an equal part of the epochs"
+    )
     train.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     train.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
     train.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
@@ -205,6 +208,7 @@ def parser():
 def _data(sub, default):
     sub.add_argument("--data", default=default, help=DATA_HELP)
     sub.add_argument("--limit", type=int, help="use at most this many images for training and validation")
+    sub.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
     sub.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
     sub.add_argument("--seed", type=int, default=0, help="everything random comes from it")
 

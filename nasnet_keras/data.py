@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nasnet_keras.augmentation import augment, check_augmentation
+from nasnet_keras.augmentation import augment, check_augmentation, resized
 from nasnet_keras.images import ImageFiles, read_image
 from nasnet_keras.sources import open_source
 from nasnet_keras.splits import Split, check_integer, hold_out, limited
@@ -115,7 +115,8 @@ class Batches(keras.utils.PyDataset):
     The epoch advances at the end of each epoch of `fit` (without `steps_per_epoch`). To continue a
     training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
-    epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
+    epoch: a callback that sets `epoch` when an epoch begins is exact everywhere. Setting `image_size` to
+    a number of pixels resizes the whole images of all batches from then on.
 
     Args:
         split: a `Split` with at least one image.
@@ -142,6 +143,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
         self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
         self.augmentation, self.cutout = augmentation, cutout
+        self.image_size = None
         self._epoch, self._order = 0, None
         self._running = self._complete = False
 
@@ -171,6 +173,8 @@ class Batches(keras.utils.PyDataset):
         if self.augmented:
             rng = np.random.default_rng([self.seed, epoch, 1, index])
             images = augment(images, self.augmentation, rng, self.cutout)
+        if self.image_size is not None:
+            images = resized(images, self.image_size)
         return normalize(images), self.split.labels[chosen]
 
     def on_epoch_begin(self):

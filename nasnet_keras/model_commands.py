@@ -33,7 +33,7 @@ def run_train(options):
         repeats=options.repeats,
         filters=options.filters,
         stem=options.stem,
-        input_shape=data.image_shape,
+        input_shape=data.image_shape if options.sizes is None else (None, None, 3),
         classes=len(data.class_names),
         class_names=data.class_names,
         drop_path=options.drop_path,
@@ -45,9 +45,16 @@ def run_train(options):
     )
     with EpochProgress(f"train {genotype.name or options.genotype}", options.epochs) as progress:
         training.fit(
-            model, data, recipe, epochs=options.epochs, seed=options.seed, directory=directory, callbacks=[progress]
+            model,
+            data,
+            recipe,
+            epochs=options.epochs,
+            seed=options.seed,
+            directory=directory,
+            callbacks=[progress],
+            sizes=options.sizes,
         )
-    training.save_model(model, directory)
+    training.save_model(model, directory, input_shape=data.image_shape)
     figures = {"directory": str(directory), "parameters": model.count_params(), **training.evaluate(model, data.test)}
     print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
     finish(options, figures)

@@ -62,12 +62,13 @@ class Recipe:
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
 # grey images such as the embedded digits, `photos` natural photographs when a network is fine-tuned; `micro` is for
-# children that see a few dozen batches.
+# children that see a few dozen batches, `short` for small networks on CIFAR-10 and a few dozen epochs.
 RECIPES = {
     "micro": Recipe(learning_rate=0.05),
     "scans": Recipe(learning_rate=0.05, augmentation="digits"),
     "photos": Recipe(learning_rate=0.05, label_smoothing=0.1, augmentation="photo"),
     "cifar": Recipe(augmentation="cifar", cutout=16),
+    "short": Recipe(learning_rate=0.1, batch_size=128, augmentation="shifts"),
     "imagenet": Recipe(
         optimizer="rmsprop",
         learning_rate=0.04,

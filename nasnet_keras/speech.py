@@ -13,7 +13,14 @@ def load(options, model=None):
     if size is None and model is not None and None not in model.input_shape[1:3]:
         size = tuple(model.input_shape[1:3])
     with decoding() as progress:
-        return load_data(options.data, image_size=size, seed=options.seed, limit=options.limit, progress=progress)
+        return load_data(
+            options.data,
+            image_size=size,
+            validation=options.validation,
+            seed=options.seed,
+            limit=options.limit,
+            progress=progress,
+        )
 
 
 def percent(value):

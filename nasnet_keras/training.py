@@ -87,6 +87,7 @@ def fit(
     patience=None,
     class_weights=None,
     rates=None,
+    sizes=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -104,6 +105,8 @@ def fit(
             the best epoch's weights; None: all epochs, and the last one's weights.
         class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
+        sizes: image sizes in pixels, each for an equal part of the epochs: small first learns faster (progressive
+            resizing, Tan & Le 2021, arXiv 2104.00298, section 4). The model must take images of any size.
 
     Returns:
         The history: one dict an epoch.
@@ -120,22 +123,41 @@ def fit(
     steps = len(batches)
     weights = _class_weights(class_weights, data)
     compile_model(model, recipe, steps, epochs - first, weights, rates)
+    watched = Batches(data.validation, 256) if validate else None
     identity = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
+    identity["image sizes"] = sizes and list(sizes)
     state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
     state.restore(model)
-    done = first + len(state.history)
-    if done < epochs and not state.has_ended():
+    for last, size in _stages(first, epochs, sizes):
+        done = first + len(state.history)
+        if done >= last or state.has_ended():
+            continue
+        for part in (batches, watched):
+            if part is not None:
+                part.image_size = size
+        model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         model.fit(
             _for_heads(model, batches),
-            epochs=epochs,
+            epochs=last,
             initial_epoch=done,
-            validation_data=_for_heads(model, Batches(data.validation, 256)) if validate else None,
+            validation_data=watched and _for_heads(model, watched),
             callbacks=[ScheduledDropPath(steps * epochs), state, _StopOnNaN(), *callbacks],
             shuffle=False,
             verbose=0,
         )
     state.finish(model)
     return state.history
+
+
+def _stages(first, epochs, sizes):
+    """(its last epoch, image size) of each part of a training; None leaves images as they are."""
+    if sizes is None:
+        return [(epochs, None)]
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes) or len(sizes) > epochs - first:
+        rule = f"1 to {epochs - first} numbers of pixels, at most one for each epoch"
+        raise ValueError(f"`sizes` must be None or {rule}. Received: {sizes!r}")
+    count = len(sizes)
+    return [(first + (epochs - first) * (index + 1) // count, size) for index, size in enumerate(sizes)]
 
 
 def _class_weights(value, data):
@@ -202,14 +224,19 @@ def match_classes(model, data, split):
     return replace(split, labels=order[split.labels])
 
 
-def save_model(model, directory):
+def save_model(model, directory, **changes):
     """Leave the trained network in `directory/model.keras`, in one step.
 
     What only training needs stays behind: the optimiser, the loss, the auxiliary head.
+
+    Args:
+        model: a `NASNet`.
+        directory: made if it is not there.
+        **changes: arguments of the network that are other ones from now on, such as `input_shape`.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    bare = type(model).from_config({**model.get_config(), "auxiliary_head": False})
+    bare = type(model).from_config({**model.get_config(), "auxiliary_head": False, **changes})
     for layer in bare.layers:
         layer.set_weights(model.get_layer(layer.name).get_weights())
     temporary = directory / ".model.keras"

@@ -667,6 +667,18 @@ def test_digits_are_shifted_by_at_most_one_pixel_and_never_mirrored():
     assert len(seen) == 9
 
 
+def test_short_trainings_shift_and_mirror():
+    images = noise(200, 8)
+    mirrored = 0
+    for image, varied in zip(images, augment(images, "shifts", np.random.default_rng(0)), strict=True):
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        windows = [padded[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+        found = [flip for flip in (1, -1) for window in windows if (window[:, ::flip] == varied).all()]
+        assert len(found) == 1
+        mirrored += found[0] == -1
+    assert 70 < mirrored < 130
+
+
 def test_photographs_keep_their_content_within_bounds():
     grey = np.full((50, 20, 30, 3), 100, np.uint8)
     varied = augment(grey, "photo", np.random.default_rng(0)).astype(int)
@@ -730,6 +742,16 @@ def test_evaluation_keeps_order_and_every_image():
     np.testing.assert_array_equal(images[:, 0, 0, 0], normalize(np.uint8([8, 9])))
     with pytest.raises(IndexError):
         batches[3]
+
+
+def test_smaller_images_are_averages():
+    grey = np.tile(np.uint8([0, 200]), (4, 8, 2))[..., None].repeat(3, -1)
+    batches = Batches(Split(grey, np.arange(4)), 4)
+    assert batches[0][0].shape == (4, 8, 4, 3)
+    batches.image_size = 2
+    images = batches[0][0]
+    assert images.shape == (4, 2, 2, 3)
+    np.testing.assert_allclose(images, normalize(100), atol=0.12)  # a little uneven at the edges
 
 
 def test_training_shuffles_and_leaves_out_an_incomplete_batch():

@@ -36,27 +36,49 @@ RECIPE = recipes.recipe("micro", batch_size=16)
 
 
 @pytest.mark.jax
-def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path):
-    options = {"drop_path": 0.3, "dropout": 0.2}
+@pytest.mark.parametrize("sizes", [None, [4, 6, 8]])
+def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path, sizes):
+    options = {"drop_path": 0.3, "dropout": 0.2, "input_shape": (None, None, 3)}
     whole = network(data, **options)
-    training.fit(whole, data, RECIPE, epochs=4, seed=5)
+    training.fit(whole, data, RECIPE, epochs=4, seed=5, sizes=sizes)
 
     class Interrupt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
+            if epoch == 3:  # with sizes, in the middle of the last
                 raise KeyboardInterrupt
 
     halted = network(data, **options)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(halted, data, RECIPE, epochs=4, seed=5, directory=tmp_path, callbacks=[Interrupt()])
+        training.fit(halted, data, RECIPE, epochs=4, seed=5, sizes=sizes, directory=tmp_path, callbacks=[Interrupt()])
     training.seed_everything(77)
     resumed = network(data, **options)
-    history = training.fit(resumed, data, RECIPE, epochs=4, seed=5, directory=tmp_path)
+    history = training.fit(resumed, data, RECIPE, epochs=4, seed=5, sizes=sizes, directory=tmp_path)
     assert [line["epoch"] for line in history] == [1, 2, 3, 4]
     for one, other in zip(whole.weights, resumed.weights, strict=True):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other), atol=1e-6)
     # Finished: nothing is trained again.
-    assert training.fit(resumed, data, RECIPE, epochs=4, seed=5, directory=tmp_path) == history
+    assert training.fit(resumed, data, RECIPE, epochs=4, seed=5, sizes=sizes, directory=tmp_path) == history
+    with pytest.raises(ValueError, match="image sizes"):
+        training.fit(resumed, data, RECIPE, epochs=4, seed=5, sizes=[8], directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "sizes", "seen"),
+    [(0, None, [8] * 5), (0, [4, 6], [4, 4, 6, 6, 6]), (2, [4, 6, 8], [4, 6, 8])],
+)
+def test_every_epoch_sees_images_of_its_size(data, monkeypatch, first, sizes, seen):
+    batches, shapes = training.training_batches(data, RECIPE, 5), []
+    monkeypatch.setattr(training, "training_batches", lambda *_: batches)
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: shapes.append(batches[0][0].shape[1:]))
+    model = network(data, input_shape=(None, None, 3))
+    training.fit(model, data, RECIPE, epochs=5, first=first, seed=5, sizes=sizes, callbacks=[watch])
+    assert shapes == [(size, size, 3) for size in seen]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [4.0], [2, 3, 4], "44"])
+def test_bad_sizes(data, sizes):
+    with pytest.raises(ValueError, match="`sizes`"):
+        training.fit(network(data), data, RECIPE, epochs=2, sizes=sizes)
 
 
 def test_state_of_another_network_is_refused(data, tmp_path):
