@@ -211,4 +211,11 @@ def test_children_have_sensible_settings(arguments, named):
 def test_a_recipe_beyond_plain_descent_trains_the_ordinary_network():
     """A child that starts at once knows neither RMSProp nor smoothing: it would learn by another recipe."""
     interpreted = {name: children.ChildSettings(recipe=name).is_interpreted() for name in RECIPES}
-    assert interpreted == {"micro": True, "scans": True, "photos": False, "cifar": True, "imagenet": False}
+    assert interpreted == {
+        "micro": True,
+        "scans": True,
+        "photos": False,
+        "cifar": True,
+        "short": True,
+        "imagenet": False,
+    }
