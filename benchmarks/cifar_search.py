@@ -65,7 +65,9 @@ def search(options):
             words = command(strategy, seed, options.data, directory)
             start = time.perf_counter()
             program = "import sys; from nasnet_keras.cli import main; sys.exit(main(sys.argv[1:]))"
-            subprocess.run([sys.executable, "-c", program, *words], check=True, stdout=subprocess.DEVNULL)
+            done = subprocess.run([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
+            if done.returncode:  # it has said why
+                sys.exit(done.returncode)
             text = (directory / "trials.jsonl").read_bytes()
             partial = kept.with_suffix(".part")
             partial.write_bytes(gzip.compress(text, mtime=0))
@@ -221,7 +223,9 @@ def main():
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--plot", default="docs/cifar_search.svg")
     options = parser.parse_args()
-    globals()[options.step](options)
+    if options.step != "table" and options.data is None:
+        parser.error("--data is needed, the folder with CIFAR-10")
+    {"search": search, "retrain": retrain, "table": table}[options.step](options)
 
 
 if __name__ == "__main__":

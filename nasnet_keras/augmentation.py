@@ -112,13 +112,6 @@ def check_augmentation(recipe, cutout):
         raise ValueError(f"`cutout` must be a number of pixels, 0 for none. Received: {cutout!r}")
 
 
-def resized(images, size):
-    """Images uint8 [n, height, width, 3] as [n, size, size, 3]; where they shrink, pixels are averaged."""
-    if images.shape[1:3] == (size, size):
-        return images
-    return np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
-
-
 def _resized_crop(image, top, left, height, width):
     # The corners may lie between pixels: Pillow interpolates as if it had enlarged the whole image.
     whole = image.shape[1::-1]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nasnet_keras.augmentation import augment, check_augmentation, resized
-from nasnet_keras.images import ImageFiles, read_image
+from nasnet_keras.augmentation import augment, check_augmentation
+from nasnet_keras.images import ImageFiles, read_image, resized
 from nasnet_keras.sources import open_source
 from nasnet_keras.splits import Split, check_integer, hold_out, limited
 

@@ -224,3 +224,10 @@ def _fit(image, height, width):
     left, top = (image.width - part_width) // 2, (image.height - part_height) // 2
     part = image.crop((left, top, left + part_width, top + part_height))
     return part.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def resized(images, size):
+    """Images uint8 [n, height, width, 3] as [n, size, size, 3]; where they shrink, pixels are averaged."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])

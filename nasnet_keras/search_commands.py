@@ -94,7 +94,9 @@ def _conclude(options, result, data, child, space):
         rows = compare(result, data, child, space, options.final_epochs, options.seed, EpochProgress)
         figures["final"] = rows
         _print_table(rows, f"After {options.final_epochs} epochs", "accuracy")
-    print(f"Found cell: {result.directory / 'best_genotype.json'}; report: {result.directory / 'report.html'}")
+    if result.best:
+        print(f"Found cell: {result.directory / 'best_genotype.json'}")
+    print(f"Report: {result.directory / 'report.html'}")
     finish(options, figures)
 
 

@@ -13,7 +13,7 @@ def load(options, model=None):
     if size is None and model is not None and None not in model.input_shape[1:3]:
         size = tuple(model.input_shape[1:3])
     with decoding() as progress:
-        return load_data(
+        data = load_data(
             options.data,
             image_size=size,
             validation=options.validation,
@@ -21,6 +21,11 @@ def load(options, model=None):
             limit=options.limit,
             progress=progress,
         )
+    if options.command != "evaluate" and not len(data.validation):
+        raise ValueError(
+            f"`validation` must be above 0: a training watches such images. Received: {options.validation!r}"
+        )
+    return data
 
 
 def percent(value):
