@@ -49,6 +49,24 @@ def assert_close(results, expected):
         np.testing.assert_allclose(result, one, rtol=0, atol=1e-4 * scale)
 
 
+def is_close(results, expected):
+    try:
+        assert_close(results, expected)
+    except AssertionError:
+        return False
+    return True
+
+
+def is_close_nearby(gradients, other, images, labels, rng, tries=40):
+    """Whether they are `other`'s gradients at a point within rounding of this one.
+
+    Where two elements under a maximum, or an element and a ReLU's zero, lie within rounding of each other, the
+    gradient jumps, and the two backends may land on either side.
+    """
+    nearby = (images * (1 + 3e-7 * rng.choice([-1, 0, 1], images.shape).astype("float32")) for _ in range(tries))
+    return any(is_close(gradients, other.loss_and_gradient(one, labels)[1]) for one in nearby)
+
+
 def test_a_child_computes_what_its_network_computes(rng):
     child = perturbed(Child("tiny", seed=1, **TINY), rng)
     model = child.to_model(classifier_activation=None)
@@ -85,8 +103,9 @@ def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng
         images, labels = batch(rng)
         assert_close([child.logits(images)], [other.logits(images).numpy()])
         (loss, gradients), (expected, others) = (one.loss_and_gradient(images, labels) for one in (child, other))
-    np.testing.assert_allclose(loss, expected, rtol=1e-4)
-    assert_close(gradients, others)
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+        if not is_close(gradients, others):
+            assert is_close_nearby(gradients, other, images, labels, rng)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
