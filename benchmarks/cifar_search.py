@@ -2,13 +2,12 @@
 
     python benchmarks/cifar_search.py search --data CIFAR [--seeds 0 1 2] [--strategies random evolution …]
     python benchmarks/cifar_search.py retrain --data CIFAR
-    python benchmarks/cifar_search.py table
 
 CIFAR is a folder root/{train,test}/<class>/*. `search` runs `nasnet-keras search`, 300 trials for each strategy and
 seed, in RUNS/<strategy>-<seed>, and keeps each finished search's trials in RESULTS; a seed also decides which images
 there are. `retrain` trains the best three cells of every search beside NASNet-A's and random ones, all alike: wider,
-longer, on more images, and measured on the test images. Both can be interrupted, and go on. `table` prints the tables
-and draws the plot of RESULTS.md from RESULTS alone.
+longer, on more images, and measured on the test images. Both can be interrupted, and go on. `results.py` makes the
+tables and the plot from RESULTS.
 """
 
 import argparse
@@ -39,6 +38,7 @@ CHILD = {
     "image-size": 16, "limit": 3000, "validation": 0.35, "repeats": 1, "filters": 4, "epochs": 1, "batch-size": 32,
 }  # fmt: skip
 TOP = 3
+MEANS = ("parameters", "multiply_adds", "seconds")
 RANDOM_CELLS = 3
 # The longer budget: 780 batches of 64, measured on the 10,000 test images.
 RETRAINED = {"repeats": 1, "filters": 8, "epochs": 5, "batch_size": 64}
@@ -141,32 +141,42 @@ def rewards(trials):
     return np.array([trial["reward"] or 0.0 for trial in trials])
 
 
+MEASURES = {
+    "mean of the last 50": lambda trials: rewards(trials)[-50:].mean(),
+    "best": lambda trials: rewards(trials).max(),
+    "top 5": lambda trials: np.mean([trial["reward"] for trial in best(trials)[:5]]),
+    "top 25": lambda trials: np.mean([trial["reward"] for trial in best(trials)[:25]]),
+    "all 300": lambda trials: rewards(trials).mean(),
+}
+
+
+def measured():
+    """{strategy: {seed: values of MEASURES}} of the strategies with several searches."""
+    figures = {}
+    for (strategy, seed), trials in searches().items():
+        figures.setdefault(strategy, {})[seed] = [measure(trials) for measure in MEASURES.values()]
+    return {strategy: own for strategy, own in figures.items() if len(own) > 1}
+
+
 def search_table():
     """What the searches reached, as lines of Markdown."""
-    measures = {
-        "mean of the last 50": lambda trials: rewards(trials)[-50:].mean(),
-        "best": lambda trials: rewards(trials).max(),
-        "top 5": lambda trials: np.mean([trial["reward"] for trial in best(trials)[:5]]),
-        "top 25": lambda trials: np.mean([trial["reward"] for trial in best(trials)[:25]]),
-        "all 300": lambda trials: rewards(trials).mean(),
-    }
     found = searches()
-    yield f"| strategy | seeds | {' | '.join(measures)} | different networks | seconds of training a search |"
-    yield "|---|---|" + "---|" * (len(measures) + 2)
-    figures = {}
-    for strategy in STRATEGIES:
-        runs = {seed: trials for (name, seed), trials in found.items() if name == strategy}
-        if len(runs) < 2:
-            continue
-        figures[strategy] = {seed: [measure(trials) for measure in measures.values()] for seed, trials in runs.items()}
-        shown = [interval(column) for column in zip(*figures[strategy].values(), strict=True)]
-        different = statistics.mean(len(best(trials)) for trials in runs.values())
-        seconds = statistics.mean(sum(trial["seconds"] for trial in trials) for trials in runs.values())
-        shown = " | ".join(f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in shown)
-        yield f"| {NAMES[strategy]} | {', '.join(map(str, runs))} | {shown} | {different:.0f} | {seconds:.0f} |"
-    yield ""
-    yield f"| ahead of random, seed by seed | {' | '.join(measures)} |"
-    yield "|---|" + "---|" * len(measures)
+    yield f"| strategy | options | seeds | {' | '.join(MEASURES)} | different networks | seconds of training a search |"
+    yield "|---|---|---|" + "---|" * (len(MEASURES) + 2)
+    for strategy, own in measured().items():
+        runs = [found[strategy, seed] for seed in own]
+        shown = " | ".join(f"{100 * m:.1f} ± {100 * h:.1f}" for m, h in map(interval, zip(*own.values(), strict=True)))
+        different = statistics.mean(len(best(trials)) for trials in runs)
+        seconds = statistics.mean(sum(trial["seconds"] for trial in trials) for trials in runs)
+        start = f"| {NAMES[strategy]} | `{' '.join(STRATEGIES[strategy])}` | {', '.join(map(str, own))}"
+        yield f"{start} | {shown} | {different:.0f} | {seconds:.0f} |"
+
+
+def ahead_table():
+    """How far each strategy is ahead of random search with the same seeds, as lines of Markdown."""
+    figures = measured()
+    yield f"| ahead of random, seed by seed | {' | '.join(MEASURES)} |"
+    yield "|---|" + "---|" * len(MEASURES)
     for strategy, own in figures.items():
         shared = [seed for seed in own if seed in figures.get("random", {})]
         if strategy == "random" or len(shared) < 2:
@@ -183,13 +193,13 @@ def retrained_table():
     for cell in cells():
         if cell["genotype"].digest in made:
             groups.setdefault(cell["group"], []).append({**cell, **made[cell["genotype"].digest]})
-    yield "| cells | how many | test accuracy, mean | best | of each search | parameters, mean | multiply-adds, mean |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| cells | how many | test accuracy, mean | best | of each search | parameters | multiply-adds | seconds |"
+    yield "|---|---|---|---|---|---|---|---|"
     for group, rows in groups.items():
         accuracy = [100 * row["accuracy"] for row in rows]
         seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
         means = (statistics.mean(100 * row["accuracy"] for row in rows if row["seed"] == seed) for seed in seeds)
-        sizes = (f"{statistics.mean(row[key] for row in rows):,.0f}" for key in ("parameters", "multiply_adds"))
+        sizes = (f"{statistics.mean(row[key] for row in rows):,.0f}" for key in MEANS)
         shown = f"**{statistics.mean(accuracy):.1f}%** | {max(accuracy):.1f}%"
         of_each = ", ".join(f"{mean:.1f}" for mean in means)
         yield f"| {group} | {len(rows)} | {shown} | {of_each or '—'} | {' | '.join(sizes)} |"
@@ -205,27 +215,18 @@ def plot(path):
     draw({title: runs}, {NAMES[strategy]: colour for strategy, colour in COLOURS.items()}, TRIALS, 30, path)
 
 
-def table(options):
-    """Print the tables, and draw the plot."""
-    print("\n".join([*search_table(), "", *retrained_table()]))
-    plot(options.plot)
-
-
 def main():
-    """Search, retrain, or print the tables."""
+    """Search, or retrain."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("search", "retrain", "table"))
-    parser.add_argument("--data")
+    parser.add_argument("step", choices=("search", "retrain"))
+    parser.add_argument("--data", required=True, help="the folder with CIFAR-10")
     parser.add_argument("--runs", default="cifar-searches")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--part", type=int, default=1, help="retrain this one of so many parts: for two processes")
     parser.add_argument("--parts", type=int, default=1)
-    parser.add_argument("--plot", default="docs/cifar_search.svg")
     options = parser.parse_args()
-    if options.step != "table" and options.data is None:
-        parser.error("--data is needed, the folder with CIFAR-10")
-    {"search": search, "retrain": retrain, "table": table}[options.step](options)
+    {"search": search, "retrain": retrain}[options.step](options)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """What pretrained weights are worth: `nasnet-keras finetune` from a file against the same network from scratch.
 
-    python benchmarks/transfer.py --flowers DIR --weights cifar10 [--seeds 0 1 2] [--output benchmarks/transfer.json]
-    python benchmarks/transfer.py --table benchmarks/transfer.json
+    python benchmarks/transfer.py --flowers DIR --weights cifar10 [--seeds 0 1 2]
 
 Both start from the same architecture and have the same images, epochs and augmentation. Every fifth photograph of a
 class, in the order of their names, is for testing, whatever the seed; a seed decides which ones are watched for
-early stopping, the order of the others, and random weights. A run that stands in the output is not made again, so the
-command can be interrupted. The table is made from the output alone.
+early stopping, the order of the others, and random weights. A run that stands in RESULTS is not made again, so the
+command can be interrupted. `results.py` makes the table from RESULTS.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+RESULTS = Path(__file__).parent / "transfer.json"
 STARTS = {"pretrained": "from the weights", "none": "from scratch"}
 
 
@@ -56,8 +56,9 @@ def processor_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def table(results):
-    """The results as Markdown."""
+def table():
+    """The results as lines of Markdown."""
+    results = json.loads(RESULTS.read_text())
     yield f"`nasnet-keras {results['command']}`, and `--weights none`:"
     yield ""
     yield "| start | test accuracy by seed | mean | seconds by seed | of processors |"
@@ -72,10 +73,9 @@ def table(results):
 
 
 def main():
-    """Make the runs that are missing, and print the table."""
+    """Make the runs that are missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", help="only print the table of this output")
-    parser.add_argument("--flowers", help="the folder with the five classes")
+    parser.add_argument("--flowers", required=True, help="the folder with the five classes")
     parser.add_argument("--weights", default="cifar10", help="a name of the index, or a file")
     parser.add_argument("--repeats", type=int, help="N of the network (default: that of the weights)")
     parser.add_argument("--filters", type=int, help="F of the network (default: that of the weights)")
@@ -86,28 +86,24 @@ def main():
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--more", default="", help="further options of finetune, in one string")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", default="benchmarks/transfer.json")
     options = parser.parse_args()
-    output = Path(options.table or options.output)
     shown = " ".join(command(options, "pretrained", 0, "flowers", "mine"))
-    results = json.loads(output.read_text()) if output.exists() else {"command": shown, "runs": []}
-    if not options.table:
-        if results["command"] != shown:
-            sys.exit(f"{output} holds runs of another command: {results['command']}")
-        made = {(row["start"], row["seed"]) for row in results["runs"]}
-        with tempfile.TemporaryDirectory() as folder:
-            divide(options.flowers, Path(folder) / "flowers")
-            for seed in options.seeds:
-                for start in STARTS:
-                    if (start, seed) in made:
-                        continue
-                    words = command(options, start, seed, Path(folder) / "flowers", Path(folder) / f"{start}-{seed}")
-                    figures = {"start": start, "seed": seed, **run(words)}
-                    figures.pop("directory")
-                    results["runs"].append(figures)
-                    output.write_text(json.dumps(results, indent=1) + "\n")
-                    print(json.dumps(figures), flush=True)
-    print("\n".join(table(results)))
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"command": shown, "runs": []}
+    if results["command"] != shown:
+        sys.exit(f"{RESULTS} holds runs of another command: {results['command']}")
+    made = {(row["start"], row["seed"]) for row in results["runs"]}
+    with tempfile.TemporaryDirectory() as folder:
+        divide(options.flowers, Path(folder) / "flowers")
+        for seed in options.seeds:
+            for start in STARTS:
+                if (start, seed) in made:
+                    continue
+                words = command(options, start, seed, Path(folder) / "flowers", Path(folder) / f"{start}-{seed}")
+                figures = {"start": start, "seed": seed, **run(words)}
+                figures.pop("directory")
+                results["runs"].append(figures)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+                print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

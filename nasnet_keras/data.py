@@ -116,7 +116,8 @@ class Batches(keras.utils.PyDataset):
     training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
     epoch: a callback that sets `epoch` when an epoch begins is exact everywhere. Setting `image_size` to
-    a number of pixels resizes the whole images of all batches from then on.
+    a number of pixels resizes the whole images of all batches from then on, and `scaled` to False leaves them in 0
+    to 255, for a network with `include_preprocessing`.
 
     Args:
         split: a `Split` with at least one image.
@@ -143,7 +144,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
         self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
         self.augmentation, self.cutout = augmentation, cutout
-        self.image_size = None
+        self.image_size, self.scaled = None, True
         self._epoch, self._order = 0, None
         self._running = self._complete = False
 
@@ -163,7 +164,7 @@ class Batches(keras.utils.PyDataset):
         return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        """Batch `index` of this epoch: float32 [batch, height, width, 3] in [-1, 1] and int32 [batch]."""
+        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch]."""
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
@@ -175,7 +176,7 @@ class Batches(keras.utils.PyDataset):
             images = augment(images, self.augmentation, rng, self.cutout)
         if self.image_size is not None:
             images = resized(images, self.image_size)
-        return normalize(images), self.split.labels[chosen]
+        return normalize(images) if self.scaled else images.astype("float32"), self.split.labels[chosen]
 
     def on_epoch_begin(self):
         """Called by Keras."""

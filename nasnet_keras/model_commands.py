@@ -144,8 +144,8 @@ def run_predict(options):
     height, width = (side or 224 for side in model.input_shape[1:3])
     results = []
     for name in options.images:
-        image = read_image(name, (height, width))
-        scores = training.predict(model, normalize(image)[None])
+        pixels = read_image(name, (height, width))[None]
+        scores = training.predict(model, pixels if training.scales_itself(model) else normalize(pixels))
         classes = decode_predictions(scores, options.top, model.class_names)[0]
         results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
         best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)

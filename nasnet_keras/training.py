@@ -134,7 +134,7 @@ def fit(
             continue
         for part in (batches, watched):
             if part is not None:
-                part.image_size = size
+                part.image_size, part.scaled = size, not scales_itself(model)
         model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         model.fit(
             _for_heads(model, batches),
@@ -249,8 +249,15 @@ def seed_everything(seed):
     keras.utils.set_random_seed(seed)
 
 
+def scales_itself(model):
+    """Whether the model takes images in 0–255 and has the preprocessing inside."""
+    return hasattr(model, "genotype") and model.get_config()["include_preprocessing"]
+
+
 def predict(model, batches):
-    """Class probabilities [n, classes] as a NumPy array, in evaluation mode."""
+    """Class probabilities [n, classes] as a NumPy array, in evaluation mode, of `Batches` or an array of images."""
+    if isinstance(batches, Batches):
+        batches.scaled = not scales_itself(model)
     outputs = model.predict(batches, verbose=0)
     return outputs["predictions"] if isinstance(outputs, dict) else outputs
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +61,26 @@ def test_train_evaluate_predict(trained, folder, capsys):
     assert [len(answer["classes"]) for answer in answers] == [2, 2]
     assert all(abs(sum(one["score"] for one in answer["classes"]) - 1) < 1e-5 for answer in answers)
     assert {answer["classes"][0]["name"] for answer in answers} <= {"red", "blue"}
+
+
+def test_the_same_answers_from_a_network_that_scales_images_itself(trained, folder, tmp_path, capsys):
+    model = keras.saving.load_model(trained / "model.keras")
+    config = model.get_config()
+    inside = NASNet.from_config({**config, "include_preprocessing": True})
+    inside.set_weights(model.get_weights())
+    inside.save(tmp_path / "inside.keras")
+    commands = [("predict", folder / "red" / "0.png"), ("evaluate", "--data", folder, "--output", tmp_path / "out.svg")]
+    for name, *words in commands:
+        answers = []
+        for file in (trained / "model.keras", tmp_path / "inside.keras"):
+            code, out, _ = call(capsys, name, "--model", file, *words, "--json")
+            assert code == 0
+            answers.append(json.loads(out.splitlines()[-1]))
+        if name == "evaluate":
+            assert answers[0]["loss"] == pytest.approx(answers[1]["loss"], rel=1e-4)
+        else:
+            scores = [[one["score"] for one in answer["predictions"][0]["classes"]] for answer in answers]
+            assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
 
 def strange(root):

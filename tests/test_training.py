@@ -128,6 +128,15 @@ def test_evaluate_agrees_with_counting(data):
     assert figures["loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
 
 
+def test_a_network_that_scales_images_itself_gets_them_unscaled(data):
+    figures = []
+    for inside in (False, True):
+        model = network(data, include_preprocessing=inside)
+        training.fit(model, data, recipes.recipe("micro", batch_size=8), epochs=2, seed=1)
+        figures.append(training.evaluate(model, data.test))
+    assert figures[0] == pytest.approx(figures[1], rel=1e-3)
+
+
 @pytest.mark.jax
 def test_label_smoothing_by_hand():
     loss = recipes.SmoothedCrossentropy(0.1)
