@@ -77,14 +77,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flowers", required=True, help="the folder with the five classes")
     parser.add_argument("--weights", default="cifar10", help="a name of the index, or a file")
-    parser.add_argument("--repeats", type=int, help="N of the network (default: that of the weights)")
-    parser.add_argument("--filters", type=int, help="F of the network (default: that of the weights)")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=2, help="N of the network")
+    parser.add_argument("--filters", type=int, default=16, help="F of the network")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, help="images for training and validation (default: all)")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--more", default="", help="further options of finetune, in one string")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     shown = " ".join(command(options, "pretrained", 0, "flowers", "mine"))
@@ -95,13 +96,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         divide(options.flowers, Path(folder) / "flowers")
         for seed in options.seeds:
-            for start in STARTS:
+            for start in options.starts:
                 if (start, seed) in made:
                     continue
                 words = command(options, start, seed, Path(folder) / "flowers", Path(folder) / f"{start}-{seed}")
                 figures = {"start": start, "seed": seed, **run(words)}
                 figures.pop("directory")
                 results["runs"].append(figures)
+                results["runs"].sort(key=lambda row: row["seed"])
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
                 print(json.dumps(figures), flush=True)
 

@@ -85,6 +85,9 @@ def NASNetCIFAR(
 ):
     """NASNet-A (6 @ 768) for images of 32×32: 3.3 million parameters, 544 million multiply-adds.
 
+    Nobody has released weights of that size. `weights="cifar10"`, the default, gives a smaller network that we
+    have trained, NASNet-A (2 @ 384), `repeats=2, filters=16`; None gives 6 @ 768, untrained.
+
     Arguments, result and errors as for `NASNetMobile`. For training from scratch the released settings are
     `drop_path=0.4, auxiliary_head=True, weight_decay=5e-4`.
     """
@@ -167,7 +170,8 @@ def _build(factory, arguments):
         )
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
-        arguments, weights = {**arguments, **entry.options, **options}, entry.path()
+        names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
+        arguments, weights = {**arguments, **entry.options, **names, **options}, entry.path()
     model = NASNet(arguments.pop("genotype", "nasnet_a"), **arguments)
     if weights is not None:
         weight_files.load(model, weights, entry.layout if entry else None)

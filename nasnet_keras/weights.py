@@ -40,6 +40,7 @@ class Entry:
     source: str
     licence: str
     command: str | None
+    curve: list | None
     outputs: int
     file: str | None = None
     url: str | None = None
