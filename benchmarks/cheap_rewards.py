@@ -19,8 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from nasnet_keras.children.scores import SCORES
 from nasnet_keras.data import load_data
-from nasnet_keras.scores import SCORES
 from nasnet_keras.search.children import ChildSettings
 from nasnet_keras.search.screen import child_score
 from nasnet_keras.search.shared import SharedEvaluation

@@ -26,7 +26,7 @@ _HOME = {
     "transfer": "fine_tune",
     "evaluation": "evaluate_classes",
     "export": "export_saved_model",
-    "targets": "export_target",
+    "serving.targets": "export_target",
     "plot": "cell_svg genotype_svg",
     "confusion": "confusion_svg",
     "report": "search_report",

@@ -35,7 +35,7 @@ def run_export(options):
 
             path = export_saved_model(model, options.output, **settings)
         else:
-            from nasnet_keras.targets import export_target
+            from nasnet_keras.serving.targets import export_target
 
             images = None
             if options.calibration:
@@ -52,9 +52,9 @@ def run_export(options):
 def run_serve(options):
     """Serve an exported model until somebody stops it."""
     try:
-        from nasnet_keras.limits import Limits
-        from nasnet_keras.servable import use_cores
         from nasnet_keras.serve import serve
+        from nasnet_keras.serving.limits import Limits
+        from nasnet_keras.serving.servable import use_cores
     except ImportError as error:
         raise ValueError(f"`{error.name}` is not installed: pip install nasnet_keras[serve]") from None
     limits = Limits(

@@ -15,7 +15,7 @@ from nasnet_keras.body import STEMS
 from nasnet_keras.files import write_atomically
 from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
-from nasnet_keras.serving_files import batching_params, models_config, write_warmup
+from nasnet_keras.serving.files import batching_params, models_config, write_warmup
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
 MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not

@@ -11,9 +11,9 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from nasnet_keras.limits import Limits
-from nasnet_keras.servable import Versions
-from nasnet_keras.service import Service
+from nasnet_keras.serving.limits import Limits
+from nasnet_keras.serving.servable import Versions
+from nasnet_keras.serving.service import Service
 
 DRAIN = 30  # seconds that requests get to be answered after SIGTERM
 BACKLOG = 2048  # connections that may wait to be accepted

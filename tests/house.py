@@ -32,100 +32,102 @@ MAX_WEIGHT_BYTES = 20_000_000
 # data, export and serving, for `turnaround`, the faster path that gives the same result, and for
 # reading TF-slim's checkpoints; PyTorch for reading timm's.
 HOUSE = """
-module                  | outside             | inside
-files                   | standard library    | nothing
-genotype                | standard library    | files, plot
-options                 | standard library    | nothing
-program                 | no framework        | above
-operations              | standard library    | above
-cell                    | standard library    | above
-kernels                 | tensorflow          | nothing
-functions               | keras, tensorflow   | above
-layers                  | keras               | above
-drop_path               | keras               | above
-heads                   | keras               | above
-converters              | tensorflow          | above
-foreign                 | torch               | above
-weights                 | keras               | above
-body                    | keras               | above
-plan                    | keras               | above
-folding                 | no framework        | above
-prediction              | keras, tensorflow   | above
-network                 | keras               | above
-weighted_primitives     | tensorflow          | kernels
-primitives              | tensorflow          | above
-flat                    | tensorflow          | nothing
-descent                 | standard library    | nothing
-child                   | keras               | above
-turnaround              | tensorflow          | above
-jax_child               | jax                 | above
-start                   | keras               | above
-sharing                 | no framework        | above
-scores                  | no framework        | above
-applications            | keras               | above
-zoo                     | keras               | above
-images                  | no framework        | nothing
-augmentation            | no framework        | nothing
-splits                  | no framework        | images
-sources                 | tensorflow_datasets | images, splits
-data                    | keras, tensorflow   | images, augmentation, splits, sources
-recipes                 | keras               | functions
-checkpoints             | keras               | files
-training                | keras               | above, -genotype
-reuse                   | keras               | above
-transfer                | keras               | above
-serving_files           | tensorflow          | nothing
-export                  | keras, tensorflow   | above
-targets                 | tensorflow          | above
-rest                    | no framework        | nothing
-batching                | no framework        | nothing
-servable                | tensorflow          | rest, serving_files
-limits                  | no framework        | rest, batching
-service                 | no framework        | rest, batching, limits
-serve                   | no framework        | limits, service, servable
-evaluation              | no framework        | above
-layering                | standard library    | genotype
-layout                  | standard library    | genotype, layering
-plot                    | standard library    | genotype, layout
-curve                   | standard library    | plot
-confusion               | standard library    | plot
-report                  | standard library    | genotype, plot, curve
-search.space            | standard library    | genotype
-search.journal          | standard library    | files
-search.proposal         | no framework        | above, files
-search.policy_gradient  | no framework        | above
-search.policy_network   | no framework        | above
-search.controller       | no framework        | above
-search.strategies       | no framework        | above
-search.canonical        | standard library    | above
-search.rules            | standard library    | above
-search.trials           | keras_tuner         | above
-search.archive          | no framework        | above, files
-search.ledger           | no framework        | above
-search.resumable        | keras_tuner         | above
-search.oracle           | keras_tuner         | above
-search.roles            | standard library    | nothing
-search.chief            | keras_tuner         | above
-search.worker           | keras_tuner         | above
-search.inheritance      | no framework        | above, report
-search.screen           | no framework        | above, scores
-search.children         | keras               | above, network, training, recipes, data, plan, scores, start
-search.shared           | no framework        | above, training, data, files, sharing
-search.publication      | standard library    | above, files, plot, report
-search.directory        | standard library    | above, files
-search.summaries        | no framework        | nothing
-search.tuner            | keras_tuner         | above, data, __init__
-search.final            | no framework        | above, network, training, files
-search.__init__         | no framework        | above
-progress                | keras               | nothing
-speech                  | no framework        | data, progress
-model_commands          | no framework        | above
-launch                  | standard library    | nothing
-search_options          | standard library    | nothing
-search_commands         | no framework        | anything
-commands                | keras               | anything
-cli                     | standard library    | commands, search_options
-__init__                | standard library    | anything
+module                       | outside             | inside
+files                        | standard library    | nothing
+genotype                     | standard library    | files, plot
+options                      | standard library    | nothing
+program                      | no framework        | above
+operations                   | standard library    | above
+cell                         | standard library    | above
+kernels                      | tensorflow          | nothing
+functions                    | keras, tensorflow   | above
+layers                       | keras               | above
+drop_path                    | keras               | above
+heads                        | keras               | above
+converters                   | tensorflow          | above
+foreign                      | torch               | above
+weights                      | keras               | above
+body                         | keras               | above
+plan                         | keras               | above
+folding                      | no framework        | above
+prediction                   | keras, tensorflow   | above
+network                      | keras               | above
+children.__init__            | standard library    | nothing
+children.weighted_primitives | tensorflow          | kernels
+children.primitives          | tensorflow          | above
+children.flat                | tensorflow          | nothing
+children.descent             | standard library    | nothing
+children.child               | keras               | above
+children.turnaround          | tensorflow          | above
+children.jax_child           | jax                 | above
+children.start               | keras               | above
+children.sharing             | no framework        | above
+children.scores              | no framework        | above
+applications                 | keras               | above
+zoo                          | keras               | above
+images                       | no framework        | nothing
+augmentation                 | no framework        | nothing
+splits                       | no framework        | images
+sources                      | tensorflow_datasets | images, splits
+data                         | keras, tensorflow   | images, augmentation, splits, sources
+recipes                      | keras               | functions
+checkpoints                  | keras               | files
+training                     | keras               | above, -genotype
+reuse                        | keras               | above
+transfer                     | keras               | above
+serving.__init__             | standard library    | nothing
+serving.files                | tensorflow          | nothing
+export                       | keras, tensorflow   | above
+serving.targets              | tensorflow          | above
+serving.rest                 | no framework        | nothing
+serving.batching             | no framework        | nothing
+serving.servable             | tensorflow          | serving.rest, serving.files
+serving.limits               | no framework        | serving.rest, serving.batching
+serving.service              | no framework        | serving.rest, serving.batching, serving.limits
+serve                        | no framework        | serving.limits, serving.service, serving.servable
+evaluation                   | no framework        | above
+layering                     | standard library    | genotype
+layout                       | standard library    | genotype, layering
+plot                         | standard library    | genotype, layout
+curve                        | standard library    | plot
+confusion                    | standard library    | plot
+report                       | standard library    | genotype, plot, curve
+search.space                 | standard library    | genotype
+search.journal               | standard library    | files
+search.proposal              | no framework        | above, files
+search.policy_gradient       | no framework        | above
+search.policy_network        | no framework        | above
+search.controller            | no framework        | above
+search.strategies            | no framework        | above
+search.canonical             | standard library    | above
+search.rules                 | standard library    | above
+search.trials                | keras_tuner         | above
+search.archive               | no framework        | above, files
+search.ledger                | no framework        | above
+search.resumable             | keras_tuner         | above
+search.oracle                | keras_tuner         | above
+search.roles                 | standard library    | nothing
+search.chief                 | keras_tuner         | above
+search.worker                | keras_tuner         | above
+search.inheritance           | no framework        | above, report
+search.screen                | no framework        | above, children
+search.children              | keras               | above, network, training, recipes, data, plan, children
+search.shared                | no framework        | above, training, data, files, children
+search.publication           | standard library    | above, files, plot, report
+search.directory             | standard library    | above, files
+search.summaries             | no framework        | nothing
+search.tuner                 | keras_tuner         | above, data, __init__
+search.final                 | no framework        | above, network, training, files
+search.__init__              | no framework        | above
+progress                     | keras               | nothing
+speech                       | no framework        | data, progress
+model_commands               | no framework        | above
+launch                       | standard library    | nothing
+search_options               | standard library    | nothing
+search_commands              | no framework        | anything
+commands                     | keras               | anything
+cli                          | standard library    | commands, search_options
+__init__                     | standard library    | anything
 """
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
 
@@ -183,6 +185,7 @@ def house():
         allowed = {item for item in items if not item.startswith("-")} - {"above", "anything", "nothing"}
         allowed |= half | {"genotype"} if "above" in items else set()
         allowed |= {row[0] for row in rows} if "anything" in items else set()
+        allowed |= {row[0] for row in rows if row[0].split(".")[0] in items}  # all of a folder
         rooms[name] = (outside, allowed - {item[1:] for item in items if item.startswith("-")})
         half.add(name)
     return rooms

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nasnet_keras.batching import Batcher, QueueFull
+from nasnet_keras.serving.batching import Batcher, QueueFull
 
 
 class Model:

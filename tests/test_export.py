@@ -18,8 +18,8 @@ from nasnet_keras.export import export_saved_model
 from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
 from nasnet_keras.network import NASNet
-from nasnet_keras.serving_files import prediction_log
-from nasnet_keras.targets import export_target
+from nasnet_keras.serving.files import prediction_log
+from nasnet_keras.serving.targets import export_target
 
 NAMES = ("ant", "bee", "cat")
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}

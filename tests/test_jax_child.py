@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_genotypes import random_genotype
 
-from nasnet_keras.descent import Optimizer
+from nasnet_keras.children.descent import Optimizer
 from nasnet_keras.genotype import load_genotype
 
 pytest.importorskip("jax")
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.jax
 import jax  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from nasnet_keras import turnaround  # noqa: E402
-from nasnet_keras.jax_child import Child  # noqa: E402
+from nasnet_keras.children import turnaround  # noqa: E402
+from nasnet_keras.children.jax_child import Child  # noqa: E402
 
 SHAPE = (8, 7, 3)
 TINY = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": SHAPE, "classes": 10}

@@ -8,8 +8,8 @@ import pytest
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
 from PIL import Image
 
-from nasnet_keras import rest
-from nasnet_keras.rest import Refusal, Spec, read_predict, write_predict
+from nasnet_keras.serving import rest
+from nasnet_keras.serving.rest import Refusal, Spec, read_predict, write_predict
 
 SIGNATURES = {
     "serving_default": {"image": Spec("float32", (2, 2, 3))},

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from nasnet_keras.children.scores import SCORES, score
+from nasnet_keras.children.turnaround import Child
 from nasnet_keras.data import load_data
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.scores import SCORES, score
 from nasnet_keras.search.children import ChildSettings
 from nasnet_keras.search.screen import ScreenedOut, child_score, threshold
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.tuner import search
-from nasnet_keras.turnaround import Child
 
 SPACE = SearchSpace(blocks=1, operations=("identity", "conv_1x1", "conv_3x3", "sep_conv_3x3"), combinations=("add",))
 

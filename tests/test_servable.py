@@ -14,9 +14,9 @@ from images_of_all_kinds import encode, noise
 
 from nasnet_keras.export import export_saved_model
 from nasnet_keras.network import NASNet
-from nasnet_keras.rest import Refusal, Spec
-from nasnet_keras.servable import Servable, Versions
-from nasnet_keras.serving_files import read_warmup
+from nasnet_keras.serving.files import read_warmup
+from nasnet_keras.serving.rest import Refusal, Spec
+from nasnet_keras.serving.servable import Servable, Versions
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from nasnet_keras.limits import Limits
-from nasnet_keras.rest import Refusal, Spec
-from nasnet_keras.service import Service
+from nasnet_keras.serving.limits import Limits
+from nasnet_keras.serving.rest import Refusal, Spec
+from nasnet_keras.serving.service import Service
 
 METADATA = {"serving_default": {"method_name": "tensorflow/serving/predict"}}
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nasnet_keras.children.sharing import SharedWeights, keys
+from nasnet_keras.children.turnaround import Child
 from nasnet_keras.data import load_data
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.search.children import ChildSettings
@@ -12,8 +14,6 @@ from nasnet_keras.search.controller import ControllerSettings
 from nasnet_keras.search.roles import Role
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.tuner import NASNetOracle, NASNetTuner, search
-from nasnet_keras.sharing import SharedWeights, keys
-from nasnet_keras.turnaround import Child
 
 NETWORK = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 10}
 SPACE = SearchSpace(blocks=2, operations=("identity", "conv_1x1", "conv_3x3", "sep_conv_3x3"), combinations=("add",))

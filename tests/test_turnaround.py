@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 from random_genotypes import random_genotype
 
-from nasnet_keras.descent import Optimizer
+from nasnet_keras.children.descent import Optimizer
+from nasnet_keras.children.turnaround import Child
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plan import plan
-from nasnet_keras.turnaround import Child
 
 SHAPE = (8, 8, 3)
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": SHAPE, "classes": 10}

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 
 from nasnet_keras import recipes, training
+from nasnet_keras.children.scores import SCORES
+from nasnet_keras.children.start import knows, start_child
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plan import plan
-from nasnet_keras.scores import SCORES
 from nasnet_keras.search.screen import check
-from nasnet_keras.start import knows, start_child
 
 EVALUATIONS = ("independent", "shared")
 

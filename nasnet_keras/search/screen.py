@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nasnet_keras.scores import score
+from nasnet_keras.children.scores import score
 from nasnet_keras.search.space import SearchSpace
 
 RANDOM_CELLS = 32  # whose scores the threshold comes from

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras import training
+from nasnet_keras.children.sharing import SharedWeights
 from nasnet_keras.data import normalize
 from nasnet_keras.files import write_atomically
 from nasnet_keras.search.children import sizes
 from nasnet_keras.search.screen import check
-from nasnet_keras.sharing import SharedWeights
 
 
 def shared_evaluation(child, role, directory):

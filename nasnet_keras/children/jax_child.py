@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from nasnet_keras.child import BaseChild
+from nasnet_keras.children.child import BaseChild
 from nasnet_keras.functions import FUNCTIONS, Run
 
 

@@ -16,10 +16,18 @@ Each primitive is a class with
 
 import tensorflow as tf
 
+from nasnet_keras.children.weighted_primitives import (
+    BasePrimitive,
+    Conv,
+    Dense,
+    Depthwise,
+    DilatedConv,
+    GroupNorm,
+    Norm,
+)
 from nasnet_keras.kernels import LANES, average_pool_gradient
 from nasnet_keras.options import BOUND
 from nasnet_keras.program import zeros_before
-from nasnet_keras.weighted_primitives import BasePrimitive, Conv, Dense, Depthwise, DilatedConv, GroupNorm, Norm
 
 raw = tf.raw_ops
 

@@ -22,9 +22,9 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import ClientDisconnect
 
-from nasnet_keras.batching import Batcher, QueueFull
-from nasnet_keras.limits import Bodies
-from nasnet_keras.rest import Refusal, read_predict, write_predict
+from nasnet_keras.serving.batching import Batcher, QueueFull
+from nasnet_keras.serving.limits import Bodies
+from nasnet_keras.serving.rest import Refusal, read_predict, write_predict
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 READ_AT_ONCE = 65_536  # bytes; a larger body is read in a thread, so that others go on meanwhile
@@ -218,7 +218,9 @@ class Service:
 
     async def _page(self, request: Request):
         name, kind = PAGE[request.url.path]
-        return Response((files("nasnet_keras") / "page" / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS)
+        return Response(
+            (files("nasnet_keras.serving") / "page" / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS
+        )
 
     async def _no_such_address(self, request, error):
         return _error(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")

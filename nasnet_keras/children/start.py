@@ -2,7 +2,7 @@
 
 import keras
 
-from nasnet_keras.descent import Optimizer
+from nasnet_keras.children.descent import Optimizer
 
 BACKENDS = ("tensorflow", "jax")  # of those, children exist
 
@@ -24,8 +24,8 @@ def start_child(genotype, recipe, steps, **arguments):
         **arguments: as for `child.BaseChild`.
     """
     if keras.backend.backend() == "jax":
-        from nasnet_keras.jax_child import Child
+        from nasnet_keras.children.jax_child import Child
     else:
-        from nasnet_keras.turnaround import Child
+        from nasnet_keras.children.turnaround import Child
     optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
     return Child(genotype, optimizer=optimizer, **arguments)

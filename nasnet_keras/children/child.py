@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from nasnet_keras.descent import Optimizer
+from nasnet_keras.children.descent import Optimizer
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.layers import named_weights
 from nasnet_keras.network import NASNet

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from nasnet_keras.batching import SIZES
-from nasnet_keras.rest import Refusal
+from nasnet_keras.serving.batching import SIZES
+from nasnet_keras.serving.rest import Refusal
 
 BODIES = 8  # as many bodies of the greatest size may be in memory at a time
 

@@ -19,10 +19,10 @@ from functools import cache, reduce
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.child import BaseChild
-from nasnet_keras.descent import Optimizer
-from nasnet_keras.flat import Layout, descend
-from nasnet_keras.primitives import PRIMITIVES
+from nasnet_keras.children.child import BaseChild
+from nasnet_keras.children.descent import Optimizer
+from nasnet_keras.children.flat import Layout, descend
+from nasnet_keras.children.primitives import PRIMITIVES
 
 raw = tf.raw_ops
 

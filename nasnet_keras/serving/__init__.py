@@ -1,0 +1,1 @@
+"""What stands around an exported model: its files, other runtimes, and the parts of the server."""
