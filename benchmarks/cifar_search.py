@@ -170,6 +170,9 @@ def search_table():
         seconds = statistics.mean(sum(trial["seconds"] for trial in trials) for trials in runs)
         start = f"| {NAMES[strategy]} | `{' '.join(STRATEGIES[strategy])}` | {', '.join(map(str, own))}"
         yield f"{start} | {shown} | {different:.0f} | {seconds:.0f} |"
+    words = [word for word in command("random", "SEED", "CIFAR", "DIRECTORY") if word not in STRATEGIES["random"]]
+    yield ""
+    yield f"Each search is `nasnet-keras {' '.join(words)}` with its options."
 
 
 def ahead_table():

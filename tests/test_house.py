@@ -164,3 +164,9 @@ def test_the_chosen_backend_runs():
 
     assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
     assert np.array_equal(keras.ops.convert_to_numpy(keras.ops.ones(2)), [1, 1])
+
+
+def test_the_results_are_those_of_the_raw_results():
+    command = [sys.executable, "benchmarks/results.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
