@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import tarfile
 import urllib.request
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import nasnet_keras
-from nasnet_keras import applications, weights, zoo
+from nasnet_keras import applications, training, weights, zoo
 from nasnet_keras.applications import FACTORIES, decode_predictions, preprocess_input
 from nasnet_keras.plan import plan
+from nasnet_keras.splits import Split
 
 SMALL = {"weights": None, "repeats": 1, "filters": 4, "input_shape": (32, 32, 3), "classes": 5}
 
@@ -104,6 +107,24 @@ def test_an_entry_loads_by_name(tmp_path, monkeypatch):
     (tmp_path / "five.weights.h5").write_bytes(b"broken")
     with pytest.raises(ValueError, match="sha256"):
         nasnet_keras.NASNetCIFAR(weights="five", classes=5, input_shape=(32, 32, 3))
+
+
+def test_the_trained_network_comes_with_the_package_and_recognises_photographs(shared_data):
+    model, labels, images = nasnet_keras.NASNetCIFAR(), [], []
+    assert model.class_names[3] == "cat" and model.count_params() < 1_000_000
+    with tarfile.open(shared_data / "cifar10-jpeg.tar.xz", "r|xz") as archive:
+        for member in archive:
+            part, *place = member.name.split("/")
+            if part == "test" and member.isfile() and place[1] < "0050":
+                labels.append(model.class_names.index(place[0]))
+                images.append(np.asarray(Image.open(archive.extractfile(member))))
+    figures = training.evaluate(model, Split(np.stack(images), np.array(labels)))
+    promised = weights.find("cifar10", "NASNetCIFAR").metric["value"]
+    assert figures["images"] == 500 and abs(figures["accuracy"] - promised) < 0.05
+    body = nasnet_keras.NASNetCIFAR(include_top=False)  # the same file, without the classifier
+    image = preprocess_input(images[0][None])
+    features = keras.Model(model.input, model.get_layer("activation").output)
+    np.testing.assert_allclose(*(keras.ops.convert_to_numpy(net(image)) for net in (body, features)), atol=1e-5)
 
 
 def test_preprocessing_leaves_its_argument_alone():
