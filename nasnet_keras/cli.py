@@ -172,6 +172,9 @@ def parser():
     export.add_argument(
         "--calibration", metavar="DATA", help="images that litert's int8 is measured on (default: float32)"
     )
+    export.add_argument(
+        "--batch", type=int, help="images of every call of another format; 1 is faster in openvino (default: any)"
+    )
     export.add_argument("--version", type=int, help="an integer that is not there yet (default: the next free one)")
     export.add_argument("--top", type=int, help="classes named in a SavedModel's answer (default: 5)")
     export.add_argument(

@@ -26,7 +26,8 @@ def run_export(options):
     saved_model = options.format == "saved_model"
     settings = {name: getattr(options, name) for name in ("version", "top", "image_dtype")}
     settings = {name: value for name, value in settings.items() if value is not None}
-    for name in [*([] if saved_model else settings), *(["calibration"] if options.calibration and saved_model else [])]:
+    foreign = [name for name in ("calibration", "batch") if getattr(options, name) is not None]
+    for name in foreign if saved_model else settings:
         raise ValueError(f"`{name}` means nothing for the format {options.format}: leave it out")
     model = load_model(options.model)
     try:
@@ -41,7 +42,7 @@ def run_export(options):
             if options.calibration:
                 size = tuple(side or 224 for side in model.input_shape[1:3])
                 images = load_data(options.calibration, image_size=size, limit=CALIBRATION).train.images[:]
-            path = export_target(model, options.output, options.format, calibration=images)
+            path = export_target(model, options.output, options.format, batch=options.batch, calibration=images)
     except RuntimeError as error:  # the export is wrong, and nothing was written
         raise ValueError(str(error)) from None
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -132,9 +132,9 @@ class Served(tf.Module):
 
         return {"serving_default": serving_default, "image_bytes": image_bytes}
 
-    def function(self):
+    def function(self, batch=None):
         """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
-        image = tf.TensorSpec((None, *self.sides, self.channels), tf.float32, name="image")
+        image = tf.TensorSpec((batch, *self.sides, self.channels), tf.float32, name="image")
 
         @tf.function(input_signature=[image], autograph=False)
         def function(image):
@@ -174,7 +174,7 @@ def new_folder(path):
         raise
 
 
-def check_export(model, served, runs, quantized=None):
+def check_export(model, served, runs, quantized=None, count=3):
     """Compare what was written with the network, on a batch of another size than the warm-up's.
 
     Args:
@@ -182,11 +182,12 @@ def check_export(model, served, runs, quantized=None):
         served: its `Served`.
         runs: {name: function from pixels in 0–255, float32, to probabilities}.
         quantized: greatest mean difference of a probability for an export in int8; None for one in float32.
+        count: images of the batch.
 
     Raises:
         RuntimeError: they differ by more than rounding.
     """
-    shape = (3, *served.size, served.channels)
+    shape = (count, *served.size, served.channels)
     pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
     scaled = pixels / np.float32(127.5) - np.float32(1)
     inside = model.get_config()["include_preprocessing"]

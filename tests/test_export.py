@@ -207,6 +207,7 @@ def test_other_runtimes_give_the_same_numbers(target, package, tmp_path):
     assert (folder / "classes.txt").read_text().split() == list(NAMES)
     with pytest.raises(ValueError, match="`path` must not exist yet"):
         export_target(trained(), folder, target)
+    export_target(trained(), tmp_path / "fixed", target, batch=2)
 
 
 def test_litert_in_int8(tmp_path, rng):
@@ -225,6 +226,7 @@ def test_bad_arguments_of_another_runtime(tmp_path):
         ({"target": "caffe"}, "target"),
         ({"target": "onnx", "calibration": np.zeros((1, 8, 8, 3))}, "calibration"),
         ({"target": "litert", "calibration": np.zeros((1, 9, 8, 3))}, "calibration"),
+        ({"target": "onnx", "batch": 0}, "batch"),
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             export_target(trained(), tmp_path / "net", **arguments)
@@ -235,6 +237,7 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     common = ["export", "--model", str(tmp_path), "--output", str(tmp_path / "out")]
     for further, words in (
         (["--calibration", "digits"], "`calibration` means nothing for the format saved_model"),
+        (["--batch", "1"], "`batch` means nothing for the format saved_model"),
         (["--format", "onnx", "--version", "3"], "`version` means nothing for the format onnx"),
         (["--top", "0"], "`top` must be"),
     ):
