@@ -8,8 +8,10 @@ T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9:
 
 
 def interval(numbers):
-    """Mean and half width of its 95% interval."""
+    """Mean and half width of its 95% interval, 0 for a single number, of which nothing is known."""
     numbers = np.asarray(numbers)
+    if len(numbers) == 1:
+        return float(numbers[0]), 0.0
     return float(numbers.mean()), float(T95[len(numbers)] * numbers.std(ddof=1) / len(numbers) ** 0.5)
 
 

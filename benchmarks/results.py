@@ -1,4 +1,4 @@
-"""The tables and the plot of RESULTS.md, made anew from the raw results in this folder.
+"""The tables and the plots of RESULTS.md, made anew from the raw results in this folder and the index of weights.
 
     python benchmarks/results.py [--check]
 
@@ -7,16 +7,20 @@ Each table stands between two comments with its name and is replaced as a whole;
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
 
 import cifar_search
+import numpy as np
 import transfer
+from bands import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "RESULTS.md"
-PLOT = ROOT / "docs" / "cifar_search.svg"
+DOCS = ROOT / "docs"
+TRAINED = "nasnet_cifar_cifar10"
 TABLES = {
     "searches": cifar_search.search_table,
     "ahead of random": cifar_search.ahead_table,
@@ -36,8 +40,16 @@ def with_tables(page):
     return page
 
 
+def plot_training(path):
+    """Draw the validation accuracy of the shipped weights over their epochs."""
+    index = json.loads((ROOT / "weights" / "index.json").read_text())
+    (curve,) = (100 * np.array(entry["curve"]) for entry in index["weights"] if entry["name"] == TRAINED)
+    panel = {"validation": [curve]}
+    draw({"validation accuracy in % over the epochs": panel}, {"validation": "#1c7ed6"}, len(curve), 1, path)
+
+
 def main():
-    """Write the tables and the plot, or only look whether the tables are right."""
+    """Write the tables and the plots, or only look whether the tables are right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only look whether the tables are right")
     options = parser.parse_args()
@@ -46,7 +58,8 @@ def main():
     if options.check:
         sys.exit(f"{PAGE.name} is not what the raw results say: python benchmarks/results.py" if made != page else 0)
     PAGE.write_text(made)
-    cifar_search.plot(PLOT)
+    cifar_search.plot(DOCS / "cifar_search.svg")
+    plot_training(DOCS / "cifar_training.svg")
 
 
 if __name__ == "__main__":
