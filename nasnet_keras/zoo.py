@@ -13,7 +13,8 @@ UNLIKE = "the released wiring does not give the paper's size"
 ROWS = (
     ("NASNetMobile()", "4 @ 1056", 224, 5_289_978, 563_638_816, "5.3M", "564M", "ImageNet 74.0 / 91.6", ""),
     ("NASNetLarge()", "6 @ 4032", 331, 88_753_150, 23_783_414_658, "88.9M", "23.8B", "ImageNet 82.7 / 96.2", ""),
-    ("NASNetCIFAR()", "6 @ 768", 32, 3_346_538, 544_333_312, "3.3M", "", "CIFAR-10 97.35", ""),
+    ("NASNetCIFAR(weights=None)", "6 @ 768", 32, 3_346_538, 544_333_312, "3.3M", "", "CIFAR-10 97.35", ""),
+    ("NASNetCIFAR(repeats=2, filters=16)", "2 @ 384", 32, 363_194, 65_761_024, "", "", "", "trained by this project"),
     ("PNASNetLarge()", "4 @ 4320", 331, 86_057_668, 24_937_395_792, "86.1M", "25.0B", "ImageNet 82.9 / 96.2", ""),
     ("PNASNetMobile()", "3 @ 1080", 224, 5_064_487, 587_293_200, "5.1M", "588M", "ImageNet 74.2 / 91.9", ""),
     (
@@ -82,11 +83,11 @@ def list_models():
     """
     known = {}
     for entry in entries():
-        known.setdefault(entry.model, set()).add(entry.weights)
+        options = ", ".join(f"{name}={value!r}" for name, value in entry.options.items())
+        known.setdefault(f"{entry.model}({options})", set()).add(entry.weights)
     table = Table()
     for row in ROWS:
-        name = row[0].removesuffix("()")
-        table.append({**dict(zip(COLUMNS, row, strict=True)), "weights": tuple(sorted(known.get(name, ())))})
+        table.append({**dict(zip(COLUMNS, row, strict=True)), "weights": tuple(sorted(known.get(row[0], ())))})
     return table
 
 

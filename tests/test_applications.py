@@ -172,4 +172,6 @@ def test_the_table_prints():
     table = zoo.list_models()
     assert "NASNetMobile()" in str(table) and "5,289,978" in str(table)
     assert table._repr_html_().count("<tr>") == len(table) + 1
-    assert {row["model"]: row["weights"] for row in table}["NASNetLarge()"] == ("imagenet",)
+    known = {row["model"]: row["weights"] for row in table}
+    assert known["NASNetLarge()"] == ("imagenet",) and known["NASNetCIFAR(repeats=2, filters=16)"] == ("cifar10",)
+    assert known["NASNetCIFAR(weights=None)"] == ()
