@@ -46,11 +46,11 @@ RETRAINED_IMAGES = {"image_size": 16, "limit": 10_000, "validation": 0.0}
 RETRAINED_SEED = 0
 
 
-def command(strategy, seed, data, directory):
-    """The words of one search after `nasnet-keras`."""
+def shared_words(seed, data, directory):
+    """The words of every search after `nasnet-keras`, but for the strategy's options."""
     child = [word for name, value in CHILD.items() for word in (f"--{name}", str(value))]
-    words = ["search", "--data", data, *child, *STRATEGIES[strategy], "--max-trials", str(TRIALS)]
-    return [*words, "--seed", str(seed), "--no-final", "--directory", str(directory)]
+    words = ["search", "--data", data, *child, "--max-trials", str(TRIALS), "--seed", str(seed)]
+    return [*words, "--no-final", "--directory", str(directory)]
 
 
 def search(options):
@@ -62,7 +62,7 @@ def search(options):
             if kept.exists():
                 continue
             directory = Path(options.runs) / f"{strategy}-{seed}"
-            words = command(strategy, seed, options.data, directory)
+            words = [*shared_words(seed, options.data, directory), *STRATEGIES[strategy]]
             start = time.perf_counter()
             program = "import sys; from nasnet_keras.cli import main; sys.exit(main(sys.argv[1:]))"
             done = subprocess.run([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
@@ -170,9 +170,8 @@ def search_table():
         seconds = statistics.mean(sum(trial["seconds"] for trial in trials) for trials in runs)
         start = f"| {NAMES[strategy]} | `{' '.join(STRATEGIES[strategy])}` | {', '.join(map(str, own))}"
         yield f"{start} | {shown} | {different:.0f} | {seconds:.0f} |"
-    words = [word for word in command("random", "SEED", "CIFAR", "DIRECTORY") if word not in STRATEGIES["random"]]
     yield ""
-    yield f"Each search is `nasnet-keras {' '.join(words)}` with its options."
+    yield f"Each search is `nasnet-keras {' '.join(shared_words('SEED', 'CIFAR', 'DIRECTORY'))}` with its options."
 
 
 def ahead_table():

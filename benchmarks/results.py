@@ -54,7 +54,10 @@ def main():
     parser.add_argument("--check", action="store_true", help="only look whether the tables are right")
     options = parser.parse_args()
     page = PAGE.read_text()
-    made = with_tables(page)
+    try:
+        made = with_tables(page)
+    except OSError as error:
+        sys.exit(f"no raw results: {error}")
     if options.check:
         sys.exit(f"{PAGE.name} is not what the raw results say: python benchmarks/results.py" if made != page else 0)
     PAGE.write_text(made)

@@ -41,6 +41,27 @@ class BaseChild:
         generator = np.random.default_rng(seed)
         self.set_weights([weight.initial_value(generator) for weight in self.program.weights])
 
+    def loss_and_gradient(self, images, labels):
+        """Mean cross-entropy of a batch, and its gradient: arrays in the order of the trained weights.
+
+        Args:
+            images: [batch, height, width, channels], float32, in [-1, 1].
+            labels: [batch] integers.
+        """
+        raise NotImplementedError
+
+    def train_step(self, images, labels):
+        """One step of the optimiser on one batch, moving statistics included.
+
+        Args:
+            images: [batch, height, width, channels], float32, in [-1, 1].
+            labels: [batch] integers.
+
+        Returns:
+            The mean loss before the step: reading its value waits for the step.
+        """
+        raise NotImplementedError
+
     def to_model(self, **further):
         """The ordinary network with the same weights, a `NASNet`.
 

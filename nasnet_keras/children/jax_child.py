@@ -81,25 +81,12 @@ class Child(BaseChild):
         return loss, result, statistics
 
     def loss_and_gradient(self, images, labels):
-        """Mean cross-entropy of a batch, and its gradient: arrays in the order of the trained weights.
-
-        Args:
-            images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
-        """
+        """Arrays; see `BaseChild`."""
         loss, gradients, _ = self._gradient(images, labels)
         return float(loss), [np.asarray(gradients[number]) for number in sorted(gradients)]
 
     def train_step(self, images, labels):
-        """One step of the optimiser on one batch, moving statistics included.
-
-        Args:
-            images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
-
-        Returns:
-            The mean loss before the step, a scalar array: reading its value waits for the step.
-        """
+        """The loss is a scalar array; see `BaseChild`."""
         loss, gradients, statistics = self._gradient(images, labels)
         optimizer, rate = self.optimizer, np.float32(self.optimizer.rate(self.step))
         if optimizer.clip_norm is not None:

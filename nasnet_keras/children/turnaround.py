@@ -163,27 +163,14 @@ class Child(BaseChild):
         return loss, weights, velocity, batch + self._keep * (statistics - batch)
 
     def loss_and_gradient(self, images, labels):
-        """Mean cross-entropy of a batch, and its gradient: arrays in the order of the trained weights.
-
-        Args:
-            images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
-        """
+        """Arrays; see `BaseChild`."""
         loss, gradient, _ = self._gradient(self._weights, tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
         pieces = self._trained_layout.cut(gradient)
         shaped = zip(pieces, self._trained, strict=True)
         return float(loss), [piece.numpy().reshape(weight.shape) for piece, weight in shaped]
 
     def train_step(self, images, labels):
-        """One step of the optimiser on one batch, moving statistics included.
-
-        Args:
-            images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
-
-        Returns:
-            The mean loss before the step, a scalar tensor: reading its value waits for the step.
-        """
+        """The loss is a scalar tensor; see `BaseChild`."""
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         rate = tf.constant(self.optimizer.rate(self.step), tf.float32)
         arguments = (self._weights, self._velocity, self._statistics, rate, images, labels)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from nasnet_keras.export import Served, check_export, new_folder
 
 OPSET = 17
+MAX_BATCH = 128  # a whole batch is run and compared
 QUANTIZED_TOLERANCE = 0.1  # mean difference of a probability that int8 weights and activations may bring
 
 
@@ -76,7 +77,7 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         path: a folder that does not exist yet.
         target: `"onnx"`, `"litert"` or `"openvino"`.
         class_names: as for `export.export_saved_model`.
-        batch: images of every call, which makes OpenVINO faster; None: any number.
+        batch: images of every call, at most 128, which makes OpenVINO faster; None: any number.
         calibration: pixels in 0–255 [count, height, width, channels] on which LiteRT measures the ranges of int8
             activations; None for float32.
 
@@ -92,8 +93,8 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         raise ValueError(f"`target` must be one of {', '.join(TARGETS)}. Received: {target!r}")
     if calibration is not None and target != "litert":
         raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
-    if batch is not None and (type(batch) is not int or batch < 1):
-        raise ValueError(f"`batch` must be None or an integer above 0. Received: {batch!r}")
+    if batch is not None and (type(batch) is not int or not 1 <= batch <= MAX_BATCH):
+        raise ValueError(f"`batch` must be None or an integer from 1 to {MAX_BATCH}. Received: {batch!r}")
     if path.exists():
         raise ValueError(f"`path` must not exist yet. Received: {path}")
     served = Served(model, class_names, 1, "float32")
