@@ -228,6 +228,8 @@ def main():
     parser.add_argument("--part", type=int, default=1, help="retrain this one of so many parts: for two processes")
     parser.add_argument("--parts", type=int, default=1)
     options = parser.parse_args()
+    if not Path(options.data).is_dir():
+        parser.error(f"--data must be a folder. Received: {options.data}")
     {"search": search, "retrain": retrain}[options.step](options)
 
 

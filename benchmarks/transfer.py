@@ -88,6 +88,8 @@ def main():
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
+    if not Path(options.flowers).is_dir():
+        parser.error(f"--flowers must be a folder. Received: {options.flowers}")
     shown = " ".join(command(options, "pretrained", 0, "flowers", "mine"))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"command": shown, "runs": []}
     if results["command"] != shown:

@@ -163,6 +163,11 @@ def _build(factory, arguments):
                 f"`classes` must be {entry.outputs} with `weights={weights!r}` and `include_top=True`. "
                 f"Received: {arguments['classes']}"
             )
+        for option in sorted(name for name, value in entry.options.items() if options.get(name, value) != value):
+            raise ValueError(
+                f"`{option}` must be {entry.options[option]} with `weights={weights!r}`; `weights=None` builds any. "
+                f"Received: {options[option]!r}"
+            )
     if weights is not None and top and arguments["classifier_activation"] not in (None, "softmax"):
         raise ValueError(
             "`classifier_activation` must be None or 'softmax' with pretrained `weights`. "
