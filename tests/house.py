@@ -53,9 +53,10 @@ folding                      | no framework        | above
 prediction                   | keras, tensorflow   | above
 network                      | keras               | above
 children.__init__            | standard library    | nothing
+children.pieces              | tensorflow          | nothing
 children.weighted_primitives | tensorflow          | kernels
 children.primitives          | tensorflow          | above
-children.flat                | tensorflow          | nothing
+children.flat                | no framework        | nothing
 children.descent             | standard library    | nothing
 children.child               | keras               | above
 children.turnaround          | tensorflow          | above

@@ -98,7 +98,7 @@ def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng
     genotype = random_genotype(draws.randint, inputs=3 if number % 6 == 5 else 2, max_blocks=5)
     child = perturbed(Child(genotype, seed=1, **TINY), rng)
     with tf.device("CPU"):
-        other = turnaround.Child(genotype, seed=1, compile_from=None, **TINY)
+        other = turnaround.Child(genotype, seed=1, **TINY)
         other.set_weights(child.get_weights())
         images, labels = batch(rng)
         assert_close([child.logits(images)], [other.logits(images).numpy()])
@@ -111,10 +111,7 @@ def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_training_gives_the_losses_of_tensorflow(nesterov, rng):
     optimizer = Optimizer(learning_rate=0.1, steps=4, nesterov=nesterov, clip_norm=1.0)
-    one, other = (
-        kind("tiny", seed=2, optimizer=optimizer, **further, **TINY)
-        for kind, further in ((Child, {}), (turnaround.Child, {"compile_from": None}))
-    )
+    one, other = (kind("tiny", seed=2, optimizer=optimizer, **TINY) for kind in (Child, turnaround.Child))
     for _ in range(4):
         data = batch(rng)
         np.testing.assert_allclose(float(one.train_step(*data)), float(other.train_step(*data)), rtol=1e-3)

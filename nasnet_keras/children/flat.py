@@ -1,6 +1,9 @@
-"""All weights as one flat TensorFlow vector: its layout, and descent on it."""
+"""All weights of a child as one flat NumPy vector: its layout, and descent on it."""
 
-import tensorflow as tf
+from itertools import groupby
+from math import prod
+
+import numpy as np
 
 
 def descend(optimizer, weights, velocity, gradient, rate):
@@ -11,45 +14,50 @@ def descend(optimizer, weights, velocity, gradient, rate):
         weights: all trained weights.
         velocity: the last update; zeros before the first.
         gradient: the gradient of the mean loss.
-        rate: the learning rate, a scalar.
+        rate: the learning rate.
     """
+    rate = np.float32(rate)
     if optimizer.clip_norm is not None:
-        norm = tf.sqrt(tf.reduce_sum(gradient * gradient))
-        rate = rate * (optimizer.clip_norm / tf.maximum(norm, optimizer.clip_norm))
+        norm = np.sqrt(np.sum(gradient * gradient))
+        rate *= np.float32(optimizer.clip_norm) / max(norm, np.float32(optimizer.clip_norm))
+    momentum = np.float32(optimizer.momentum)
     change = gradient * rate
-    velocity = velocity * optimizer.momentum - change
-    return weights + (velocity * optimizer.momentum - change if optimizer.nesterov else velocity), velocity
+    velocity = velocity * momentum - change
+    return weights + (velocity * momentum - change if optimizer.nesterov else velocity), velocity
 
 
 class Layout:
-    """Cuts a flat vector into the pieces of some weights, and joins such pieces.
+    """The places of some weights in a flat vector, where those of equal shape stand side by side.
 
-    It does so in groups of `GROUP`: TensorFlow keeps a kernel for every number of pieces that it ever met.
+    So a graph cuts and joins a few dozen arrays [count, …] instead of hundreds of weights.
 
     Args:
-        weights: `program.Weight`s.
+        shapes: the weights' shapes.
+
+    Attributes:
+        shapes: of each group, the count included.
     """
 
-    GROUP = 32
-
-    def __init__(self, weights):
-        sizes = [weight.size for weight in weights]
-        groups = [sizes[start : start + self.GROUP] for start in range(0, len(sizes), self.GROUP)]
-        self.axis = tf.constant(0)
-        self.whole = tf.constant([sum(group) for group in groups], tf.int32)
-        self.groups = [tf.constant(group) for group in groups]
+    def __init__(self, shapes):
+        order = sorted(range(len(shapes)), key=lambda number: shapes[number])
+        groups = [(shape, list(numbers)) for shape, numbers in groupby(order, key=lambda number: shapes[number])]
+        self.shapes = tuple((len(numbers), *shape) for shape, numbers in groups)
+        self._groups, self._places = [numbers for _, numbers in groups], np.argsort(order)
 
     def cut(self, flat):
-        """The pieces, vectors."""
-        parts = tf.raw_ops.SplitV(value=flat, size_splits=self.whole, axis=self.axis, num_split=len(self.groups))
-        pieces = []
-        for part, sizes in zip(parts, self.groups, strict=True):
-            pieces += tf.raw_ops.SplitV(value=part, size_splits=sizes, axis=self.axis, num_split=len(sizes))
-        return pieces
+        """The weights of a vector, as views."""
+        ends = np.cumsum([prod(shape) for shape in self.shapes])[:-1]
+        return self.in_order(part.reshape(shape) for part, shape in zip(np.split(flat, ends), self.shapes, strict=True))
 
-    def join(self, pieces):
-        """The flat vector."""
-        while len(pieces) > 1:
-            groups = (pieces[start : start + self.GROUP] for start in range(0, len(pieces), self.GROUP))
-            pieces = [tf.raw_ops.ConcatV2(values=one, axis=self.axis) if len(one) > 1 else one[0] for one in groups]
-        return pieces[0]
+    def join(self, weights):
+        """The vector of some weights."""
+        return np.concatenate([np.ravel(one) for group in self.groups_of(weights) for one in group]).astype(np.float32)
+
+    def groups_of(self, weights):
+        """What belongs to each weight, as a list for each group."""
+        return [[weights[number] for number in numbers] for numbers in self._groups]
+
+    def in_order(self, groups):
+        """What belongs to each weight, from a sequence for each group."""
+        everything = [one for group in groups for one in group]
+        return [everything[place] for place in self._places]

@@ -1,17 +1,15 @@
 """The primitives of a `program.Program` on TensorFlow, each forward and backward, as a few raw operations.
 
-A raw operation called eagerly costs some ten microseconds and needs no tracing, no graph and no
-variable: that is what makes a new child start at once. The derivatives are written out because a
-gradient tape costs more than the arithmetic at these sizes.
+They are functions for `pieces.Assembly.call`: called once for each shape, with tensors of a graph whose shapes are all
+known. The derivatives are written out because TensorFlow's own need more operations, and every child pays for each.
 
 Each primitive is a class with
 
-    __init__(settings, weights, constant)  constants, made once for each child
-    shapes                                 the shapes in which it wants its trained weights
-    forward(inputs, weights, training)     the result, and what `backward` wants to see again
+    forward(inputs, weights, training)     the result, and a tuple of what `backward` wants to see again
     backward(saved, gradient)              gradients of the inputs, and of the weights that are trained
 
-`weights` are the tensors in the order of `Step.weights`, without the moving statistics.
+`weights` are in the order of `Step.weights`, without the moving statistics while it is trained; a 1×1 kernel comes as
+a matrix.
 """
 
 import tensorflow as tf
@@ -32,6 +30,29 @@ from nasnet_keras.program import zeros_before
 raw = tf.raw_ops
 
 
+def forward(tensors, primitive, inputs, training):
+    """The result of a `program.Primitive`, and what `backward` wants to see again.
+
+    Args:
+        tensors: the values that it reads, and its weights.
+        primitive: the `Primitive`.
+        inputs: how many values it reads.
+        training: whether statistics are the batch's.
+    """
+    return PRIMITIVES[primitive.kind](primitive).forward(tensors[:inputs], tensors[inputs:], training)
+
+
+def backward(tensors, primitive):
+    """The gradients of the values that it reads and of its trained weights.
+
+    Args:
+        tensors: what `forward` saved, and the gradient of its result.
+        primitive: the `Primitive`.
+    """
+    *saved, gradient = tensors
+    return PRIMITIVES[primitive.kind](primitive).backward(saved, gradient)
+
+
 class Relu(BasePrimitive):
     """max(0, x), or min(6, max(0, x))."""
 
@@ -39,13 +60,13 @@ class Relu(BasePrimitive):
         """Save the result, whose sign is the mask."""
         bounded = self.settings.bound is not None
         result = raw.Relu6(features=inputs[0]) if bounded else raw.Relu(features=inputs[0])
-        return result, result
+        return result, (result,)
 
     def backward(self, saved, gradient):
         """The gradient where 0 < result (< 6)."""
         if self.settings.bound is not None:
-            return (raw.Relu6Grad(gradients=gradient, features=saved),), ()
-        return (raw.ReluGrad(gradients=gradient, features=saved),), ()
+            return (raw.Relu6Grad(gradients=gradient, features=saved[0]),), ()
+        return (raw.ReluGrad(gradients=gradient, features=saved[0]),), ()
 
 
 class Clip(BasePrimitive):
@@ -53,28 +74,23 @@ class Clip(BasePrimitive):
 
     def forward(self, inputs, weights, training):
         """Save the input."""
-        return tf.clip_by_value(inputs[0], -BOUND, BOUND), inputs[0]
+        return tf.clip_by_value(inputs[0], -BOUND, BOUND), (inputs[0],)
 
     def backward(self, saved, gradient):
         """The gradient inside the bounds, borders included."""
-        return (tf.where(tf.abs(saved) <= BOUND, gradient, tf.zeros_like(gradient)),), ()
+        return (tf.where(tf.abs(saved[0]) <= BOUND, gradient, tf.zeros_like(gradient)),), ()
 
 
 class AveragePool(BasePrimitive):
     """The mean over a window; padding is not counted."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        window, strides = ([1, *value, 1] for value in (settings.size, settings.strides))
-        self.pool = {"ksize": window, "strides": strides, "padding": settings.padding}
-
     def forward(self, inputs, weights, training):
         """Save the input."""
-        return raw.AvgPool(value=inputs[0], **self.pool), inputs[0]
+        return raw.AvgPool(value=inputs[0], **_window(self.settings)), (inputs[0],)
 
     def backward(self, saved, gradient):
         """One kernel, or what is faster."""
-        return (average_pool_gradient(saved, gradient, **self.pool),), ()
+        return (average_pool_gradient(saved[0], gradient, **_window(self.settings)),), ()
 
 
 class MaxPool(BasePrimitive):
@@ -85,53 +101,70 @@ class MaxPool(BasePrimitive):
     the pixels of the other side among its channels.
     """
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.turned = constant(0, 2, 1, 3)
-
     def forward(self, inputs, weights, training):
-        """Save the way back: functions from gradient to gradient."""
-        back, x = [], inputs[0]
-        (height, width), (up, across), channels = self.settings.size, self.settings.strides, x.shape[3]
-        if _neighbours(channels, x.shape[1]) == 1 or _neighbours(channels, x.shape[2]) == 1:
-            return self.pool(x, (height, width), (up, across), back), back
-        if width > 1:
-            x = self.turn(self.pool_columns(self.turn(x, back), width, across, back), back)
-        if height > 1:
-            x = self.pool_columns(x, height, up, back)
-        return x, back
+        """Save the values between the moves."""
+        values = [inputs[0]]
+        for there, _ in self.moves(inputs[0].shape):
+            values.append(there(values[-1]))
+        return values[-1], tuple(values)
 
     def backward(self, saved, gradient):
         """The first of equal maxima gets the gradient."""
-        for step in reversed(saved):
-            gradient = step(gradient)
+        moves = self.moves(saved[0].shape)
+        for (_, back), before, after in reversed(list(zip(moves, saved[:-1], saved[1:], strict=True))):
+            gradient = back(before, after, gradient)
         return (gradient,), ()
 
-    def pool_columns(self, x, size, strides, back):
+    def moves(self, shape):
+        """Pairs of functions: from a value to the next, and from both and the next one's gradient to its own."""
+        _, rows, columns, channels = shape
+        (height, width), (up, across) = self.settings.size, self.settings.strides
+        if _neighbours(channels, rows) == 1 or _neighbours(channels, columns) == 1:
+            return [self.pool((height, width), (up, across))]
+        moves = []
+        if width > 1:
+            moves += [_TURN, *self.pool_rows(width, across, rows, channels), _TURN]
+        if height > 1:
+            valid = self.settings.padding == "VALID"
+            moves += self.pool_rows(height, up, (columns - (width - 1) * valid + across - 1) // across, channels)
+        return moves
+
+    def pool_rows(self, size, strides, columns, channels):
         """A pool along the height, with neighbours of a row as one pixel."""
-        count, height, width, channels = x.shape
-        together = _neighbours(channels, width)
-        x = self.reshape(x, (count, height, width // together, channels * together), back)
-        x = self.pool(x, (size, 1), (strides, 1), back)
-        return self.reshape(x, (count, x.shape[1], width, channels), back)
+        together = _neighbours(channels, columns)
+        return [
+            _reshape(columns // together, channels * together),
+            self.pool((size, 1), (strides, 1)),
+            _reshape(columns, channels),
+        ]
 
-    def pool(self, x, size, strides, back):
+    def pool(self, size, strides):
         """The kernel."""
-        settings = {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": self.settings.padding}
-        result = raw.MaxPool(input=x, **settings)
-        back.append(lambda gradient: raw.MaxPoolGrad(orig_input=x, orig_output=result, grad=gradient, **settings))
-        return result
+        settings = _window(self.settings, size, strides)
+        return (
+            lambda x: raw.MaxPool(input=x, **settings),
+            lambda x, made, gradient: raw.MaxPoolGrad(orig_input=x, orig_output=made, grad=gradient, **settings),
+        )
 
-    def reshape(self, x, shape, back):
-        """The same values in another shape."""
-        before, after = tf.constant(x.shape.as_list()), tf.constant(shape)
-        back.append(lambda gradient: raw.Reshape(tensor=gradient, shape=before))
-        return raw.Reshape(tensor=x, shape=after)
 
-    def turn(self, x, back):
-        """Height and width exchanged."""
-        back.append(lambda gradient: raw.Transpose(x=gradient, perm=self.turned))
-        return raw.Transpose(x=x, perm=self.turned)
+_TURN = (  # height and width exchanged
+    lambda x: raw.Transpose(x=x, perm=[0, 2, 1, 3]),
+    lambda x, made, gradient: raw.Transpose(x=gradient, perm=[0, 2, 1, 3]),
+)
+
+
+def _reshape(columns, channels):
+    """The same values with other columns and channels."""
+    return (
+        lambda x: raw.Reshape(tensor=x, shape=[*x.shape[:2], columns, channels]),
+        lambda x, made, gradient: raw.Reshape(tensor=gradient, shape=list(x.shape)),
+    )
+
+
+def _window(settings, size=None, strides=None):
+    """The attributes of a pool's kernel."""
+    size, strides = size or settings.size, strides or settings.strides
+    return {"ksize": [1, *size, 1], "strides": [1, *strides, 1], "padding": settings.padding}
 
 
 def _neighbours(channels, length):
@@ -144,54 +177,53 @@ class Zeros(BasePrimitive):
     """Zeros around the image, as keras.applications puts them before a pool of stride 2."""
 
     def forward(self, inputs, weights, training):
-        """Save the input and the padding before it."""
+        """Save the input, for its size."""
         half = self.settings.size // 2
-        before = [0, *(zeros_before(length, self.settings.size) for length in inputs[0].shape[1:3]), 0]
-        return tf.pad(inputs[0], list(zip(before, [0, half, half, 0], strict=True))), (inputs[0], before)
+        pairs = zip(self.before(inputs[0]), [0, half, half, 0], strict=True)
+        return raw.Pad(input=inputs[0], paddings=[list(pair) for pair in pairs]), (inputs[0],)
 
     def backward(self, saved, gradient):
         """Cut the padding off."""
-        x, before = saved
-        return (tf.slice(gradient, before, raw.Shape(input=x)),), ()
+        return (raw.Slice(input=gradient, begin=self.before(saved[0]), size=list(saved[0].shape)),), ()
+
+    def before(self, x):
+        """Zeros before each axis."""
+        return [0, *(zeros_before(length, self.settings.size) for length in x.shape[1:3]), 0]
 
 
 class Subsample(BasePrimitive):
     """Every second pixel."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.ends = {
-            "begin": constant(0, 0, 0, 0),
-            "end": constant(0, 0, 0, 0),
-            "strides": constant(1, settings.strides, settings.strides, 1),
-            "begin_mask": 15,
-            "end_mask": 15,
-        }
-
     def forward(self, inputs, weights, training):
-        """Save the input."""
-        return raw.StridedSlice(input=inputs[0], **self.ends), inputs[0]
+        """Save the input, for its size."""
+        return raw.StridedSlice(input=inputs[0], **self.ends()), (inputs[0],)
 
     def backward(self, saved, gradient):
         """Zeros between the pixels."""
-        return (raw.StridedSliceGrad(shape=raw.Shape(input=saved), dy=gradient, **self.ends),), ()
+        return (raw.StridedSliceGrad(shape=list(saved[0].shape), dy=gradient, **self.ends()),), ()
+
+    def ends(self):
+        """The kernel's attributes: from the first to the last pixel."""
+        strides = [1, self.settings.strides, self.settings.strides, 1]
+        return {"begin": [0] * 4, "end": [0] * 4, "strides": strides, "begin_mask": 15, "end_mask": 15}
 
 
 class Shift(BasePrimitive):
     """The image moved by a pixel up and left, zeros behind it."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.behind = tf.constant([[0, 0], [0, 1], [0, 1], [0, 0]])
-        self.before = tf.constant([[0, 0], [1, 0], [1, 0], [0, 0]])
-
     def forward(self, inputs, weights, training):
         """Nothing to save."""
-        return raw.Pad(input=inputs[0][:, 1:, 1:, :], paddings=self.behind), None
+        return raw.Pad(input=_cut(inputs[0], 1), paddings=[[0, 0], [0, 1], [0, 1], [0, 0]]), ()
 
     def backward(self, saved, gradient):
         """The gradient moved back."""
-        return (raw.Pad(input=gradient[:, :-1, :-1, :], paddings=self.before),), ()
+        return (raw.Pad(input=_cut(gradient, 0), paddings=[[0, 0], [1, 0], [1, 0], [0, 0]]),), ()
+
+
+def _cut(x, start):
+    """All but one row and one column."""
+    batch, height, width, channels = x.shape
+    return raw.Slice(input=x, begin=[0, start, start, 0], size=[batch, height - 1, width - 1, channels])
 
 
 class Add(BasePrimitive):
@@ -199,7 +231,7 @@ class Add(BasePrimitive):
 
     def forward(self, inputs, weights, training):
         """Nothing to save."""
-        return raw.AddV2(x=inputs[0], y=inputs[1]), None
+        return raw.AddV2(x=inputs[0], y=inputs[1]), ()
 
     def backward(self, saved, gradient):
         """The gradient for both."""
@@ -209,33 +241,28 @@ class Add(BasePrimitive):
 class Concat(BasePrimitive):
     """Values one after another along the channels."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.axis = tf.constant(3)
-        self.channels = constant(*settings.channels)
-        self.count = len(settings.channels)
-
     def forward(self, inputs, weights, training):
         """Nothing to save."""
-        return raw.ConcatV2(values=inputs, axis=self.axis), None
+        return raw.ConcatV2(values=inputs, axis=3), ()
 
     def backward(self, saved, gradient):
         """The gradient cut into pieces."""
-        return raw.SplitV(value=gradient, size_splits=self.channels, axis=self.axis, num_split=self.count), ()
+        channels = list(self.settings.channels)
+        return raw.SplitV(value=gradient, size_splits=channels, axis=3, num_split=len(channels)), ()
 
 
 class Mean(BasePrimitive):
     """The mean over height and width."""
 
     def forward(self, inputs, weights, training):
-        """Save the input."""
-        return tf.reduce_mean(inputs[0], axis=(1, 2)), inputs[0]
+        """Save the input, for its size."""
+        return raw.Mean(input=inputs[0], axis=[1, 2]), (inputs[0],)
 
     def backward(self, saved, gradient):
         """An equal share for each pixel."""
-        shape = raw.Shape(input=saved)
-        share = gradient / tf.cast(shape[1] * shape[2], gradient.dtype)
-        return (tf.broadcast_to(share[:, None, None, :], shape),), ()
+        batch, height, width, channels = saved[0].shape
+        share = raw.Reshape(tensor=gradient / float(height * width), shape=[batch, 1, 1, channels])
+        return (raw.BroadcastTo(input=share, shape=list(saved[0].shape)),), ()
 
 
 PRIMITIVES = {

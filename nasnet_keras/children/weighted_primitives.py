@@ -8,58 +8,53 @@ raw = tf.raw_ops
 
 
 class BasePrimitive:
-    """What most primitives need.
+    """What all primitives have.
 
     Args:
         settings: a `program.Primitive`.
-        weights: its `program.Weight`s.
-        constant: makes a constant vector of some integers, once for equal ones.
     """
 
-    def __init__(self, settings, weights, constant):
+    def __init__(self, settings):
         self.settings = settings
-        self.shapes = [weight.shape for weight in weights if weight.trainable]
 
 
 class Conv(BasePrimitive):
     """A convolution without bias; a plain 1×1 is a matrix product."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        shape = weights[0].shape
-        self.pointwise = shape[:2] == (1, 1) and settings.strides == (1, 1)
-        self.flat = [constant(-1, channels) for channels in shape[2:]]
-        self.shape = constant(*shape)
-        if self.pointwise:
-            self.shapes = [shape[2:]]
-        self.settings = {"strides": [1, *settings.strides, 1], "padding": settings.padding}
-
     def forward(self, inputs, weights, training):
         """Save the input and the kernel."""
         x, kernel = inputs[0], weights[0]
-        result = raw.BatchMatMulV2(x=x, y=kernel) if self.pointwise else self.convolve(x, kernel)
-        return result, (x, kernel)
-
-    def convolve(self, x, kernel):
-        """The convolution proper."""
-        return raw.Conv2D(input=x, filter=kernel, **self.settings)
+        if self.is_product(kernel):
+            return raw.BatchMatMulV2(x=x, y=kernel), (x, kernel)
+        kernel = _four(kernel)
+        return self.convolve(x, kernel, self.settings.padding), (x, kernel)
 
     def backward(self, saved, gradient):
         """The two convolutions, or products, that a convolution's gradient is."""
         x, kernel = saved
-        if self.pointwise:
-            rows, columns = (
-                raw.Reshape(tensor=one, shape=shape) for one, shape in zip((x, gradient), self.flat, strict=True)
-            )
+        if self.is_product(kernel):
+            rows, columns = (raw.Reshape(tensor=one, shape=[-1, one.shape[3]]) for one in (x, gradient))
             return (
                 (raw.BatchMatMulV2(x=gradient, y=kernel, adj_y=True),),
                 (raw.MatMul(a=rows, b=columns, transpose_a=True),),
             )
-        backward = {"out_backprop": gradient, **self.settings}
-        return (
-            (raw.Conv2DBackpropInput(input_sizes=raw.Shape(input=x), filter=kernel, **backward),),
-            (raw.Conv2DBackpropFilter(input=x, filter_sizes=self.shape, **backward),),
-        )
+        return self.deconvolve(x, kernel, gradient, self.settings.padding)
+
+    def is_product(self, kernel):
+        """Whether a kernel is a matrix that has to be applied to every pixel."""
+        return len(kernel.shape) == 2 and self.settings.strides == (1, 1)
+
+    def convolve(self, x, kernel, padding):
+        """The convolution proper."""
+        return raw.Conv2D(input=x, filter=kernel, strides=[1, *self.settings.strides, 1], padding=padding)
+
+    def deconvolve(self, x, kernel, gradient, padding):
+        """Its gradients; that of a 1×1 kernel is a matrix again."""
+        settings = {"out_backprop": gradient, "strides": [1, *self.settings.strides, 1], "padding": padding}
+        to_kernel = raw.Conv2DBackpropFilter(input=x, filter_sizes=list(kernel.shape), **settings)
+        if kernel.shape[:2] == (1, 1):
+            to_kernel = raw.Reshape(tensor=to_kernel, shape=list(kernel.shape[2:]))
+        return (raw.Conv2DBackpropInput(input_sizes=list(x.shape), filter=kernel, **settings),), (to_kernel,)
 
 
 class DilatedConv(Conv):
@@ -68,53 +63,49 @@ class DilatedConv(Conv):
     Not every build of TensorFlow has the gradient of a dilated convolution; this needs none.
     """
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.dilation = settings.dilation
-        self.reach = [(length - 1) * settings.dilation for length in settings.kernel]
-        self.block = constant(settings.dilation, settings.dilation)
-        self.settings["padding"] = "VALID"
-
     def forward(self, inputs, weights, training):
-        """Save the sorted input and how it was padded."""
-        ends = [
-            -(length + reach) % self.dilation for length, reach in zip(inputs[0].shape[1:3], self.reach, strict=True)
-        ]
-        crops = tf.constant([[0, end] for end in ends])
-        padding = tf.constant(
-            [[reach // 2, reach - reach // 2 + end] for reach, end in zip(self.reach, ends, strict=True)]
-        )
+        """Save the sorted input."""
+        padding, crops = self.ends(*inputs[0].shape[1:3])
         x = raw.SpaceToBatchND(input=inputs[0], block_shape=self.block, paddings=padding)
-        result = raw.BatchToSpaceND(input=self.convolve(x, weights[0]), block_shape=self.block, crops=crops)
-        return result, (x, weights[0], padding, crops)
+        result = self.convolve(x, _four(weights[0]), "VALID")
+        return raw.BatchToSpaceND(input=result, block_shape=self.block, crops=crops), (x, _four(weights[0]))
 
     def backward(self, saved, gradient):
         """The gradient of the dense convolution, sorted there and back."""
-        *saved, padding, crops = saved
+        padding, crops = self.ends(*gradient.shape[1:3])
         gradient = raw.SpaceToBatchND(input=gradient, block_shape=self.block, paddings=crops)
-        (dx,), weights = super().backward(saved, gradient)
+        (dx,), weights = self.deconvolve(*saved, gradient, "VALID")
         return (raw.BatchToSpaceND(input=dx, block_shape=self.block, crops=padding),), weights
+
+    @property
+    def block(self):
+        """Rows and columns that are sorted."""
+        return [self.settings.dilation] * 2
+
+    def ends(self, *sides):
+        """Zeros before and behind rows and columns of the input, and what is cut off the result."""
+        dilation = self.settings.dilation
+        reach = [(length - 1) * dilation for length in self.settings.kernel]
+        ends = [-(side + far) % dilation for side, far in zip(sides, reach, strict=True)]
+        padding = [[far // 2, far - far // 2 + end] for far, end in zip(reach, ends, strict=True)]
+        return padding, [[0, end] for end in ends]
 
 
 class Depthwise(BasePrimitive):
     """A convolution of each channel by itself."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.shape, self.strides = weights[0].shape, settings.strides
-
     def forward(self, inputs, weights, training):
         """Save the input and the kernel."""
         x, kernel = inputs[0], weights[0]
-        result = raw.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, *self.strides, 1], padding="SAME")
-        return result, (x, kernel)
+        strides = [1, *self.settings.strides, 1]
+        return raw.DepthwiseConv2dNative(input=x, filter=kernel, strides=strides, padding="SAME"), (x, kernel)
 
     def backward(self, saved, gradient):
         """The two convolutions of the gradient."""
         x, kernel = saved
         return (
-            (depthwise_input_gradient(x, kernel, gradient, self.strides),),
-            (depthwise_filter_gradient(x, self.shape, gradient, self.strides),),
+            (depthwise_input_gradient(x, kernel, gradient, self.settings.strides),),
+            (depthwise_filter_gradient(x, kernel.shape, gradient, self.settings.strides),),
         )
 
 
@@ -124,16 +115,10 @@ class Norm(BasePrimitive):
     What it saves ends in the batch's mean and variance; the variance is the unbiased one.
     """
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.settings = {"epsilon": settings.epsilon}
-        self.factor = 1.0  # an integer, as in the kernel's default, would send every call the slow way
-        self.nothing = tf.zeros((0,))
-
     def forward(self, inputs, weights, training):
         """Save what TensorFlow's fused kernel wants to have saved."""
         scale, offset, *moving = weights
-        mean, variance = (self.nothing, self.nothing) if training else moving
+        mean, variance = (tf.zeros((0,)), tf.zeros((0,))) if training else moving
         result, mean, variance, *reserved = raw.FusedBatchNormV3(
             x=inputs[0],
             scale=scale,
@@ -141,10 +126,9 @@ class Norm(BasePrimitive):
             mean=mean,
             variance=variance,
             is_training=training,
-            exponential_avg_factor=self.factor,
-            **self.settings,
+            epsilon=self.settings.epsilon,
         )
-        return result, (inputs[0], scale, *reserved[:3], mean, variance)
+        return result, (inputs[0], scale, *reserved, mean, variance)
 
     def backward(self, saved, gradient):
         """One fused kernel."""
@@ -156,7 +140,7 @@ class Norm(BasePrimitive):
             reserve_space_1=first,
             reserve_space_2=second,
             reserve_space_3=third,
-            **self.settings,
+            epsilon=self.settings.epsilon,
         )
         return (dx,), (dscale, doffset)
 
@@ -164,17 +148,11 @@ class Norm(BasePrimitive):
 class GroupNorm(BasePrimitive):
     """Normalisation of each image over height and width, with or without the channels."""
 
-    def __init__(self, settings, weights, constant):
-        super().__init__(settings, weights, constant)
-        self.axes = constant(1, 2, 3) if settings.whole else constant(1, 2)
-        self.epsilon = settings.epsilon
-        self.rest = constant(0, 1, 2)
-
     def forward(self, inputs, weights, training):
         """Save the normalised values."""
         x, (scale, offset) = inputs[0], weights
-        centred = x - raw.Mean(input=x, axis=self.axes, keep_dims=True)
-        factor = raw.Rsqrt(x=raw.Mean(input=centred * centred, axis=self.axes, keep_dims=True) + self.epsilon)
+        centred = x - self.mean(x)
+        factor = raw.Rsqrt(x=self.mean(centred * centred) + self.settings.epsilon)
         normal = centred * factor
         return normal * scale + offset, (normal, factor, scale)
 
@@ -182,12 +160,12 @@ class GroupNorm(BasePrimitive):
         """dx = (g - mean(g) - n mean(g n)) / deviation, with g = gradient · scale."""
         normal, factor, scale = saved
         inner = gradient * scale
-        first = raw.Mean(input=inner, axis=self.axes, keep_dims=True)
-        second = raw.Mean(input=inner * normal, axis=self.axes, keep_dims=True)
-        return ((inner - first - normal * second) * factor,), (
-            raw.Sum(input=gradient * normal, axis=self.rest),
-            raw.Sum(input=gradient, axis=self.rest),
-        )
+        dx = (inner - self.mean(inner) - normal * self.mean(inner * normal)) * factor
+        return (dx,), tuple(raw.Sum(input=one, axis=[0, 1, 2]) for one in (gradient * normal, gradient))
+
+    def mean(self, x):
+        """The mean of each group, broadcast to all of it."""
+        return raw.Mean(input=x, axis=[1, 2, 3] if self.settings.whole else [1, 2], keep_dims=True)
 
 
 class Dense(BasePrimitive):
@@ -204,3 +182,8 @@ class Dense(BasePrimitive):
             (raw.MatMul(a=gradient, b=kernel, transpose_b=True),),
             (raw.MatMul(a=x, b=gradient, transpose_a=True), raw.BiasAddGrad(out_backprop=gradient)),
         )
+
+
+def _four(kernel):
+    """A kernel with its height and width, which a 1×1 one comes without."""
+    return kernel if len(kernel.shape) == 4 else raw.Reshape(tensor=kernel, shape=[1, 1, *kernel.shape])
