@@ -43,9 +43,8 @@ class Child(BaseChild):
             for weight in step.weights:
                 pool = trained if weight.trainable else moving
                 numbers[not weight.trainable].append(len(pool))
-                pool.append(
-                    weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape
-                )  # a 1×1 kernel is a matrix
+                # A 1×1 kernel is a matrix here.
+                pool.append(weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape)
             self._steps.append((step.primitive, [value.number for value in step.reads], step.result.number, *numbers))
         self._trained, self._moving = Layout(trained), Layout(moving)
         self._runs, self._corrections = {}, {}
@@ -130,16 +129,7 @@ class Child(BaseChild):
         logits, saved = self._forward(graph, images, weights)
         loss, gradient = graph.call(_loss, [logits, labels])
         gradients = self._backward(graph, weights, saved, gradient)
-        normed = [kept for (*_, untrained), kept in zip(self._steps, saved, strict=True) if untrained]
-        # TensorFlow's kernel reports the unbiased variance, Keras keeps the biased one.
-        sizes = [np.prod(values.shape[:3]) for values, *_ in normed]
-        factors = [
-            np.full(values.shape[3], factor)
-            for (values, *_), size in zip(normed, sizes, strict=True)
-            for factor in (1, max(size - 1, 1) / size)
-        ]
-        self._corrections[images.shape] = self._moving.join(factors)
-        statistics = [one for kept in normed for one in kept[-2:]]
+        statistics = [one for (*_, moving), kept in zip(self._steps, saved, strict=True) if moving for one in kept[-2:]]
         return [labels], [loss, _join(graph, self._moving, statistics), _join(graph, self._trained, gradients)]
 
     def _logits_graph(self, graph, images, weights):
@@ -162,7 +152,18 @@ class Child(BaseChild):
         """Mean loss, flat statistics of the batch, and flat gradient."""
         images, run = self._run(self._step_graph, images)
         loss, statistics, gradient = run(images, self._weights, np.asarray(labels, np.int64))
+        if images.shape not in self._corrections:
+            self._corrections[images.shape] = self._correction(*images.shape[:3])
         return loss, statistics * self._corrections[images.shape], gradient
+
+    def _correction(self, count, *size):
+        """What turns the unbiased variances that TensorFlow's kernel reports into those of Keras; 1 for the means."""
+        factors, sizes = [], self.program.sizes(size)
+        for step in self.program.steps:
+            if step.primitive.kind == "norm":
+                values = count * prod(sizes[step.result.number])
+                factors += [np.full(step.result.channels, one) for one in (1, max(values - 1, 1) / values)]
+        return self._moving.join(factors)
 
     def loss_and_gradient(self, images, labels):
         """Arrays; see `BaseChild`."""
