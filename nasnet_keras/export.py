@@ -18,6 +18,7 @@ from nasnet_keras.functions import Run, compute
 from nasnet_keras.serving.files import batching_params, models_config, write_warmup
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
+LARGE = 400_000  # bytes of a weight: from there on it is a variable, because loading copies constants many times
 MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not
 
 
@@ -81,7 +82,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
 
 
 class Served(tf.Module):
-    """What is exported: the folded network, its weights constants, behind the two signatures."""
+    """What is exported: the folded network behind the two signatures, its weights constants but for large ones."""
 
     def __init__(self, model, class_names, top, image_dtype):
         super().__init__()
@@ -94,9 +95,12 @@ class Served(tf.Module):
         activation = keras.activations.get(config["classifier_activation"])
         last = program.steps[-1].result.number
 
+        self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= LARGE]
+
         def logits(images):
-            values = compute(program, [images], [tf.constant(weight) for weight in weights], Run())
-            return values[last]
+            large = iter(self.large)
+            tensors = [next(large).read_value() if one.nbytes >= LARGE else tf.constant(one) for one in weights]
+            return compute(program, [images], tensors, Run())[last]
 
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)

@@ -66,11 +66,16 @@ def test_nothing_is_computed_twice(rng):
     assert len(set(done)) == len(done)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A model and what was exported of it, under the default version."""
+@pytest.fixture(scope="module", params=[export.LARGE, 200], ids=["constants", "variables"])
+def served(request, tmp_path_factory):
+    """A model and what was exported of it, under the default version; also with some weights as variables."""
     model = trained(auxiliary_head=True, drop_path=0.3, repeats=(1, 1), input_shape=(20, 16, 3))
-    return model, export_saved_model(model, tmp_path_factory.mktemp("served") / "animals", top=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "LARGE", request.param)
+        path = export_saved_model(model, tmp_path_factory.mktemp("served") / "animals", top=2)
+    kept = [name for name, _ in tf.train.list_variables(str(path / "variables" / "variables")) if "VALUE" in name]
+    assert bool(kept) == (request.param == 200)
+    return model, path
 
 
 def pixels(rng, size=(20, 16)):
@@ -196,7 +201,7 @@ def test_the_package_exports_it():
 @pytest.mark.parametrize(
     ("target", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")]
 )
-def test_other_runtimes_give_the_same_numbers(target, package, tmp_path):
+def test_other_runtimes_give_the_same_numbers(target, package, tmp_path, monkeypatch):
     """`export_target` itself runs what it wrote and raises where it differs."""
     if importlib.util.find_spec(package) is None:
         with pytest.raises(ValueError, match=rf"is not installed: pip install nasnet_keras\[{target}\]"):
@@ -207,6 +212,7 @@ def test_other_runtimes_give_the_same_numbers(target, package, tmp_path):
     assert (folder / "classes.txt").read_text().split() == list(NAMES)
     with pytest.raises(ValueError, match="`path` must not exist yet"):
         export_target(trained(), folder, target)
+    monkeypatch.setattr(export, "LARGE", 200)
     export_target(trained(), tmp_path / "fixed", target, batch=2)
 
 

@@ -17,7 +17,6 @@ if keras.backend.backend() != "jax":
 pytestmark = pytest.mark.jax
 
 import jax  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 from nasnet_keras.children import turnaround  # noqa: E402
 from nasnet_keras.children.jax_child import Child  # noqa: E402
@@ -42,29 +41,29 @@ def perturbed(child, rng):
     return child
 
 
+def distance(results, expected):
+    """The greatest difference, as a share of the greatest value."""
+    scale = max(np.abs(one).max() for one in expected)
+    return max(np.abs(result - one).max() for result, one in zip(results, expected, strict=True)) / scale
+
+
 def assert_close(results, expected):
     """Equal to 1e-4 of the greatest value."""
-    scale = max(np.abs(one).max() for one in expected)
-    for result, one in zip(results, expected, strict=True):
-        np.testing.assert_allclose(result, one, rtol=0, atol=1e-4 * scale)
+    assert distance(results, expected) <= 1e-4
 
 
-def is_close(results, expected):
-    try:
-        assert_close(results, expected)
-    except AssertionError:
-        return False
-    return True
-
-
-def is_close_nearby(gradients, other, images, labels, rng, tries=40):
-    """Whether they are `other`'s gradients at a point within rounding of this one.
+def assert_close_nearby(gradients, others, other, images, labels, rng, tries=40):
+    """They are `other`'s gradients to 1e-4, or those at a point within rounding of this one.
 
     Where two elements under a maximum, or an element and a ReLU's zero, lie within rounding of each other, the
-    gradient jumps, and the two backends may land on either side.
+    gradient jumps, and the two backends may land on either side. What rounding changes of `other`'s own
+    gradients in half of all tries is allowed besides.
     """
-    nearby = (images * (1 + 3e-7 * rng.choice([-1, 0, 1], images.shape).astype("float32")) for _ in range(tries))
-    return any(is_close(gradients, other.loss_and_gradient(one, labels)[1]) for one in nearby)
+    if distance(gradients, others) > 1e-4:
+        points = (images * (1 + 3e-7 * rng.choice([-1, 0, 1], images.shape).astype("float32")) for _ in range(tries))
+        nearby = [other.loss_and_gradient(one, labels)[1] for one in points]
+        rounding = np.median([distance(others, one) for one in nearby])
+        assert min(distance(gradients, one) for one in nearby) <= 1e-4 + min(rounding, 1e-4)
 
 
 def test_a_child_computes_what_its_network_computes(rng):
@@ -97,15 +96,13 @@ def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng
     draws = random.Random(number)
     genotype = random_genotype(draws.randint, inputs=3 if number % 6 == 5 else 2, max_blocks=5)
     child = perturbed(Child(genotype, seed=1, **TINY), rng)
-    with tf.device("CPU"):
-        other = turnaround.Child(genotype, seed=1, **TINY)
-        other.set_weights(child.get_weights())
-        images, labels = batch(rng)
-        assert_close([child.logits(images)], [other.logits(images).numpy()])
-        (loss, gradients), (expected, others) = (one.loss_and_gradient(images, labels) for one in (child, other))
-        np.testing.assert_allclose(loss, expected, rtol=1e-4)
-        if not is_close(gradients, others):
-            assert is_close_nearby(gradients, other, images, labels, rng)
+    other = turnaround.Child(genotype, seed=1, **TINY)
+    other.set_weights(child.get_weights())
+    images, labels = batch(rng)
+    assert_close([child.logits(images)], [other.logits(images)])
+    (loss, gradients), (expected, others) = (one.loss_and_gradient(images, labels) for one in (child, other))
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    assert_close_nearby(gradients, others, other, images, labels, rng)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -245,8 +245,7 @@ def test_gradients_are_summed_in_a_fixed_order(rng, monkeypatch):
     assert "AddV2" in kinds and "AddN" not in kinds
 
 
-def test_the_second_child_of_a_kind_traces_next_to_nothing(rng):
-    """What depends on the child as a whole is traced for each: how the flat vectors are cut and joined."""
+def test_the_second_child_of_a_kind_adds_no_piece(rng):
     counts = []
     for genotype in ("nasnet_a", "nasnet_a", "tiny", "nasnet_a"):
         before = pieces._trace.cache_info().misses

@@ -40,7 +40,7 @@ class Assembly:
 
     def placeholder(self, shape, dtype=tf.float32):
         """An `Edge` that is fed."""
-        (edge,) = self.call(_placeholder, [], tuple(shape), dtype)
+        (edge,) = self.call_once(_placeholder, [], tuple(shape), dtype)
         return edge
 
     def call(self, function, edges, *settings):
@@ -55,7 +55,13 @@ class Assembly:
         Returns:
             The function's result with an `Edge` in the place of each tensor.
         """
-        piece = _trace(function, tuple((edge.shape, edge.dtype) for edge in edges), settings)
+        return self._copy(_trace(function, _signature(edges), settings), edges)
+
+    def call_once(self, function, edges, *settings):
+        """The same for what no other graph will have: it is not kept."""
+        return self._copy(_trace.__wrapped__(function, _signature(edges), settings), edges)
+
+    def _copy(self, piece, edges):
         self._calls += 1
         names = {f"{name}:0": edge.name for name, edge in zip(piece.inputs, edges, strict=True)}
         for node, constant, outputs in piece.nodes:
@@ -104,6 +110,10 @@ def _trace(function, signature, settings):
         if node.name not in names
     ]
     return _Piece(names, nodes, _each(_edge, results))
+
+
+def _signature(edges):
+    return tuple((edge.shape, edge.dtype) for edge in edges)
 
 
 def _each(change, results):

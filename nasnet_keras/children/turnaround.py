@@ -203,12 +203,12 @@ class Child(BaseChild):
 
 def _cut(graph, layout, flat):
     """The single weights of a flat vector."""
-    return layout.in_order(graph.call(_unpack, [flat], layout.shapes))
+    return layout.in_order(graph.call_once(_unpack, [flat], layout.shapes))
 
 
 def _join(graph, layout, edges):
     """The flat vector of single weights."""
-    (flat,) = graph.call(_concat, [graph.call(_pack, group) for group in layout.groups_of(edges)])
+    (flat,) = graph.call_once(_concat, [graph.call(_pack, group) for group in layout.groups_of(edges)])
     return flat
 
 
