@@ -18,7 +18,9 @@ from nasnet_keras.functions import Run, compute
 from nasnet_keras.serving.files import batching_params, models_config, write_warmup
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
-LARGE = 400_000  # bytes of a weight: from there on it is a variable, because loading copies constants many times
+# From so many bytes of all weights on, those above the second number are variables: loading copies constants many
+# times, which takes seconds then. A lighter network keeps constants: oneDNN rearranges a variable at every call.
+HEAVY, LARGE = 100_000_000, 100_000
 MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not
 
 
@@ -82,7 +84,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
 
 
 class Served(tf.Module):
-    """What is exported: the folded network behind the two signatures, its weights constants but for large ones."""
+    """What is exported: the folded network behind the two signatures; large weights of a heavy one are variables."""
 
     def __init__(self, model, class_names, top, image_dtype):
         super().__init__()
@@ -95,11 +97,12 @@ class Served(tf.Module):
         activation = keras.activations.get(config["classifier_activation"])
         last = program.steps[-1].result.number
 
-        self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= LARGE]
+        least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
+        self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= least]
 
         def logits(images):
             large = iter(self.large)
-            tensors = [next(large).read_value() if one.nbytes >= LARGE else tf.constant(one) for one in weights]
+            tensors = [next(large).read_value() if one.nbytes >= least else tf.constant(one) for one in weights]
             return compute(program, [images], tensors, Run())[last]
 
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)

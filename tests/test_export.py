@@ -66,15 +66,22 @@ def test_nothing_is_computed_twice(rng):
     assert len(set(done)) == len(done)
 
 
-@pytest.fixture(scope="module", params=[export.LARGE, 200], ids=["constants", "variables"])
+def make_heavy(patch):
+    """Have a small network exported as a large one is, with variables."""
+    patch.setattr(export, "HEAVY", 0)
+    patch.setattr(export, "LARGE", 200)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["constants", "variables"])
 def served(request, tmp_path_factory):
     """A model and what was exported of it, under the default version; also with some weights as variables."""
     model = trained(auxiliary_head=True, drop_path=0.3, repeats=(1, 1), input_shape=(20, 16, 3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "LARGE", request.param)
+        if request.param:
+            make_heavy(patch)
         path = export_saved_model(model, tmp_path_factory.mktemp("served") / "animals", top=2)
     kept = [name for name, _ in tf.train.list_variables(str(path / "variables" / "variables")) if "VALUE" in name]
-    assert bool(kept) == (request.param == 200)
+    assert bool(kept) == request.param
     return model, path
 
 
@@ -212,7 +219,7 @@ def test_other_runtimes_give_the_same_numbers(target, package, tmp_path, monkeyp
     assert (folder / "classes.txt").read_text().split() == list(NAMES)
     with pytest.raises(ValueError, match="`path` must not exist yet"):
         export_target(trained(), folder, target)
-    monkeypatch.setattr(export, "LARGE", 200)
+    make_heavy(monkeypatch)
     export_target(trained(), tmp_path / "fixed", target, batch=2)
 
 
