@@ -9,8 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras import weight_index
 from nasnet_keras import weights as weight_files
+from nasnet_keras.checks import check_integer
 from nasnet_keras.network import NASNet
+from nasnet_keras.zoo import DEFAULT_WEIGHTS, model_file
 
 IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
 
@@ -141,9 +144,7 @@ def PNASNetMobile(
     return _build("PNASNetMobile", {**locals(), "released": released})
 
 
-FACTORIES = {
-    factory.__name__: factory for factory in (NASNetMobile, NASNetLarge, NASNetCIFAR, PNASNetLarge, PNASNetMobile)
-}
+FACTORIES = {name: globals()[name] for name in DEFAULT_WEIGHTS}
 
 
 def _build(factory, arguments):
@@ -156,18 +157,14 @@ def _build(factory, arguments):
     if arguments["input_shape"] is None and arguments["input_tensor"] is None:
         arguments["input_shape"] = (size, size, 3)
     entry = None
-    if weights is not None and not weight_files.is_file(weights):
-        entry = weight_files.find(weights, factory, top)
+    if weights is not None and not weight_index.is_file(weights):
+        entry = weight_index.find(weights, factory, top)
         if top and entry.metric and arguments["classes"] != entry.outputs:
             raise ValueError(
                 f"`classes` must be {entry.outputs} with `weights={weights!r}` and `include_top=True`. "
                 f"Received: {arguments['classes']}"
             )
-        for option in sorted(name for name, value in entry.options.items() if options.get(name, value) != value):
-            raise ValueError(
-                f"`{option}` must be {entry.options[option]} with `weights={weights!r}`; `weights=None` builds any. "
-                f"Received: {options[option]!r}"
-            )
+        entry.check_options(options)
     if weights is not None and top and arguments["classifier_activation"] not in (None, "softmax"):
         raise ValueError(
             "`classifier_activation` must be None or 'softmax' with pretrained `weights`. "
@@ -176,7 +173,7 @@ def _build(factory, arguments):
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
         names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
-        arguments, weights = {**arguments, **entry.options, **names, **options}, entry.path()
+        arguments, weights = {**arguments, **entry.options, **names, **options}, weight_files.fetch(entry)
     model = NASNet(arguments.pop("genotype", "nasnet_a"), **arguments)
     if weights is not None:
         weight_files.load(model, weights, entry.layout if entry else None)
@@ -193,15 +190,9 @@ def load_model(name_or_path):
     Raises:
         ValueError: nothing of the kind.
     """
-    if str(name_or_path) in FACTORIES:
+    path = model_file(name_or_path)
+    if path is None:
         return FACTORIES[str(name_or_path)]()
-    path = Path(name_or_path)
-    path = path / "model.keras" if path.is_dir() else path
-    if not path.is_file() or path.suffix != ".keras":
-        raise ValueError(
-            f"`model` must be a directory with a model.keras, a .keras file, or one of {', '.join(FACTORIES)}. "
-            f"Received: {str(name_or_path)!r}"
-        )
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -242,8 +233,7 @@ def decode_predictions(preds, top=5, class_names=None):
     preds = np.asarray(preds)
     if preds.ndim != 2:
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
-    if type(top) is not int or top < 1:
-        raise ValueError(f"`top` must be an integer above 0. Received: {top!r}")
+    check_integer("top", top, least=1)
     classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
     if len(classes) != preds.shape[1]:
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")

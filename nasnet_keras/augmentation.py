@@ -8,6 +8,8 @@ is as fast as working on whole batches, because Pillow's resampling does the wor
 import numpy as np
 from PIL import Image
 
+from nasnet_keras.checks import check_one_of
+
 
 def upsampled_crop(image, rng):
     """Enlarge the image by a quarter and cut a window of its own size at random.
@@ -106,8 +108,7 @@ def augment(images, recipe, rng, cutout=0):
 
 def check_augmentation(recipe, cutout):
     """Raise `ValueError` where `augment` would."""
-    if not isinstance(recipe, str) or recipe not in AUGMENTATIONS:
-        raise ValueError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}. Received: {recipe!r}")
+    check_one_of("augmentation", recipe, AUGMENTATIONS)
     if type(cutout) is not int or cutout < 0:
         raise ValueError(f"`cutout` must be a number of pixels, 0 for none. Received: {cutout!r}")
 

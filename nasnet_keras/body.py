@@ -6,9 +6,6 @@ Zoph et al. 2018 (arXiv 1707.07012), figure 2 and appendix A.4, wired as the rel
 from nasnet_keras.drop_path import DropPathSchedule
 from nasnet_keras.layers import Cell, Operation
 
-# What a stem implies: the default image side, and batch norm's momentum and epsilon.
-STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
-
 
 class Body:
     """Puts cells one after another and keeps what later ones read.

@@ -5,6 +5,7 @@ Zoph et al. 2018 (arXiv 1707.07012), section 3.1 and appendix A.4.
 
 from dataclasses import dataclass
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.genotype import CellGenotype
 from nasnet_keras.operations import write_combination, write_operation
 
@@ -44,8 +45,7 @@ class CellPlan:
             raise ValueError(
                 f"`adjust` must have {inputs} names from {', '.join(ADJUSTMENTS)}. Received: {self.adjust!r}"
             )
-        if type(self.filters) is not int or self.filters < 1:
-            raise ValueError(f"`filters` must be an integer above 0. Received: {self.filters!r}")
+        check_integer("filters", self.filters, least=1)
         if self.strides not in (1, 2):
             raise ValueError(f"`strides` must be 1 or 2. Received: {self.strides!r}")
 

@@ -19,7 +19,7 @@ class Checkpoints(keras.callbacks.Callback):
     best, follows from the history alone.
 
     Args:
-        batches: the training's `data.Batches`.
+        batches: the training's `batches.Batches`.
         directory: where to keep the state, None for nowhere.
         seed: the training's seed.
         patience: stop after this many epochs without a better one; None for never, and then the last counts.

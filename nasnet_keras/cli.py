@@ -5,14 +5,29 @@ input (one line says what to do), 130 interrupted (the state is saved, and the l
 """
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 from contextlib import contextmanager
 
-from nasnet_keras.search_options import add_search
+from nasnet_keras.commands.search_options import add_search
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
+# The module of `commands` that carries a command out.
+MODULES = {
+    "search": "searches",
+    "train": "models",
+    "finetune": "models",
+    "evaluate": "models",
+    "predict": "models",
+    "export": "exports",
+    "serve": "exports",
+    "plot": "views",
+    "report": "views",
+    "list": "views",
+}
 
 
 def main(arguments=None):
@@ -25,11 +40,8 @@ def main(arguments=None):
         # Small operations are slower on two threads than on one, and their sums would depend on the number of cores.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with _without_greetings():
-        from nasnet_keras import commands
-
     try:
-        getattr(commands, f"run_{options.command}")(options)
+        _run(options)
         return 0
     except KeyboardInterrupt:
         again = " ".join(["nasnet-keras", *options.words])
@@ -41,6 +53,18 @@ def main(arguments=None):
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"nasnet-keras: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _run(options):
+    """What is wrong with the options is said before TensorFlow is loaded, which takes seconds."""
+    given = {}
+    if MODULES[options.command] != "views":
+        from nasnet_keras.commands import inputs
+
+        given = getattr(inputs, f"read_{options.command}")(options)
+    with _without_greetings():
+        module = importlib.import_module(f"nasnet_keras.commands.{MODULES[options.command]}")
+    getattr(module, f"run_{options.command}")(options, **given)
 
 
 @contextmanager
@@ -109,7 +133,7 @@ def parser():
     # The released 0.9997 is for ImageNet's million steps: after some thousand it evaluates by its initial statistics.
     train.add_argument("--batch-norm-momentum", type=float, default=0.9, help="of the moving statistics")
     train.add_argument("--auxiliary-head", action="store_true", help="train with the auxiliary classifier")
-    train.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
+    train.add_argument("--dtype", choices=DTYPES, default="float32", help="of the computation")
 
     finetune = command(
         "finetune",
@@ -147,7 +171,7 @@ def parser():
     finetune.add_argument("--drop-path", type=float, default=0.0, help="final rate of the last cell")
     finetune.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
     finetune.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
-    finetune.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
+    finetune.add_argument("--dtype", choices=DTYPES, default="float32", help="of the computation")
     finetune.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into DIR/tensorboard")
 
     evaluate = command(

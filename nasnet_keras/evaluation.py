@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nasnet_keras.data import Batches
+from nasnet_keras.batches import Batches
 from nasnet_keras.training import predict, scores
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_keras.applications import imagenet_classes
-from nasnet_keras.body import STEMS
+from nasnet_keras.architecture import STEMS
 from nasnet_keras.files import write_atomically
 from nasnet_keras.folding import inference_program
 from nasnet_keras.functions import Run, compute
+from nasnet_keras.serving.exports import check_saved_model
 from nasnet_keras.serving.files import batching_params, models_config, write_warmup
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
@@ -55,11 +56,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             f"Received: {keras.backend.backend()!r}"
         )
     path = Path(path)
-    if image_dtype not in ("float32", "uint8"):
-        raise ValueError(f"`image_dtype` must be 'float32' or 'uint8'. Received: {image_dtype!r}")
-    if type(top) is not int or top < 1:
-        raise ValueError(f"`top` must be an integer above 0. Received: {top!r}")
-    version = _free_version(path, version)
+    version = check_saved_model(path, version, top, image_dtype)
     served = Served(model, class_names, top, image_dtype)
     name = name or path.resolve().name
     path.mkdir(parents=True, exist_ok=True)
@@ -233,14 +230,3 @@ def _class_names(model, class_names, count):
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
     return [str(name) for name in names]
-
-
-def _free_version(path, version):
-    taken = [int(child.name) for child in path.iterdir() if child.name.isdigit()] if path.is_dir() else []
-    if version is None:
-        return max(taken, default=0) + 1
-    if type(version) is not int or version < 1:
-        raise ValueError(f"`version` must be an integer above 0, or None. Received: {version!r}")
-    if version in taken:
-        raise ValueError(f"`version` {version} of {path} exists already. Leave it out to get the next free one")
-    return version

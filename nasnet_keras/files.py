@@ -1,4 +1,4 @@
-"""Files that are replaced in one step."""
+"""Files that are replaced in one step, and folders that can be written."""
 
 import os
 import tempfile
@@ -28,6 +28,22 @@ def write_atomically(path, content):
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def check_folder(name, path):
+    """Raise `ValueError` unless the argument called `name` is a folder that can be written, or made; leaves nothing."""
+    path = Path(path).absolute()
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+        for folder in missing:
+            folder.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"`{name}` must be a folder that can be written. Received: {path} ({error.strerror})"
+        ) from None
 
 
 def sync_folder(path):

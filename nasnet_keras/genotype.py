@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.files import write_atomically
 
 FORMAT = "nasnet-genotype/1"
@@ -47,9 +48,9 @@ class Block:
         object.__setattr__(self, "inputs", _states("inputs", self.inputs, length=2))
         operations = _sequence("operations", self.operations, length=2)
         for operation in operations:
-            _choice("operations", operation, OPERATIONS)
+            check_one_of("operations", operation, OPERATIONS)
         object.__setattr__(self, "operations", operations)
-        _choice("combine", self.combine, COMBINATIONS)
+        check_one_of("combine", self.combine, COMBINATIONS)
 
     def to_dict(self):
         """The block as JSON-able data."""
@@ -80,8 +81,7 @@ class CellGenotype:
         object.__setattr__(self, "blocks", blocks)
         if not 1 <= len(blocks) <= MAX_BLOCKS:
             raise ValueError(f"`blocks` must hold 1 to {MAX_BLOCKS} blocks. Received: {len(blocks)}")
-        if type(self.inputs) is not int or not 2 <= self.inputs <= MAX_BLOCKS:
-            raise ValueError(f"`inputs` must be an integer from 2 to {MAX_BLOCKS}. Received: {self.inputs!r}")
+        check_integer("inputs", self.inputs, least=2, most=MAX_BLOCKS)
         for index, block in enumerate(blocks):
             if not isinstance(block, Block):
                 raise ValueError(f"block {index}: must be a Block. Received: {block!r}")
@@ -263,11 +263,6 @@ def load_genotype(name_or_path):
     if Path(text).is_file():
         return Genotype.load(text)
     raise ValueError(f"`genotype` must be one of {', '.join(list_genotypes())} or a JSON file. Received: {text!r}")
-
-
-def _choice(label, value, allowed):
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"`{label}` must be one of {', '.join(allowed)}. Received: {value!r}")
 
 
 def _sequence(label, value, length=None):

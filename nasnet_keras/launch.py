@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+from nasnet_keras.checks import check_integer
+
 logger = logging.getLogger(__name__)
 
 RESTARTS = 10  # of one worker; a trial that kills workers is given up long before
@@ -33,8 +35,7 @@ class Workers:
     """
 
     def __init__(self, count, words, folder):
-        if type(count) is not int or count < 1:
-            raise ValueError(f"`workers` must be an integer above 0. Received: {count!r}")
+        check_integer("workers", count, least=1)
         self.count, self.words, self.folder = count, list(words), folder
         self.processes, self._restarts, self._port = {}, dict.fromkeys(range(count), 0), None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from nasnet_keras import genotype as genotypes
 from nasnet_keras.cell import CellPlan
+from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.functions import Run, compute, short_variable_names, use_kernels
 from nasnet_keras.operations import RECIPES, write_combination, write_operation
 from nasnet_keras.options import Options
@@ -176,8 +177,7 @@ class Operation(ProgramLayer):
         super().__init__(**kwargs)
         if kind not in RECIPES:
             raise ValueError(f"`kind` must be one of {', '.join(genotypes.OPERATIONS)}. Received: {kind!r}")
-        if type(filters) is not int or filters < 1:
-            raise ValueError(f"`filters` must be an integer above 0. Received: {filters!r}")
+        check_integer("filters", filters, least=1)
         if strides not in (1, 2):
             raise ValueError(f"`strides` must be 1 or 2. Received: {strides!r}")
         self.kind = kind
@@ -207,8 +207,7 @@ class Combination(ProgramLayer):
 
     def __init__(self, kind, **kwargs):
         super().__init__(**kwargs)
-        if kind not in genotypes.COMBINATIONS:
-            raise ValueError(f"`kind` must be one of {', '.join(genotypes.COMBINATIONS)}. Received: {kind!r}")
+        check_one_of("kind", kind, genotypes.COMBINATIONS)
         self.kind = kind
 
     def write(self, program, inputs):

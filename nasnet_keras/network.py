@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from nasnet_keras import weights as weight_files
-from nasnet_keras.body import STEMS, Body
+from nasnet_keras.architecture import architecture
+from nasnet_keras.body import Body
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.heads import AuxiliaryHead, classifier
 from nasnet_keras.layers import ProgramLayer
-from nasnet_keras.options import BOUND, Options
+from nasnet_keras.options import BOUND
 from nasnet_keras.prediction import Predictor, fits
 
 
@@ -97,27 +98,17 @@ class NASNet(keras.Model):
         name="nasnet",
     ):
         config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        _check(config)
         genotype = load_genotype(genotype)
-        stacks = (repeats,) * 3 if isinstance(repeats, int) else tuple(repeats)
-        filters = _first_filters(filters, penultimate_filters, len(stacks), genotype, stem)
-        size, momentum, epsilon = STEMS[stem]
-        shape = (size, size, 3) if input_shape is None else tuple(input_shape)
-        image = keras.Input(shape, name="image") if input_tensor is None else input_tensor
+        described = architecture(**{**config, "genotype": genotype})
+        options = described.options
+        image = keras.Input(described.input_shape, name="image") if input_tensor is None else input_tensor
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        options = Options(
-            batch_norm_momentum=momentum if batch_norm_momentum is None else batch_norm_momentum,
-            batch_norm_epsilon=epsilon if batch_norm_epsilon is None else batch_norm_epsilon,
-            weight_decay=weight_decay,
-            bounded_activations=bounded_activations,
-            pooling_compatibility=pooling_compatibility,
-        )
 
         x = image
         if include_preprocessing:
             x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
-        body = Body(genotype, stacks, skip_reduction, drop_path, options, policy, image)
-        body.assemble(x, stem, stem_filters, filters)
+        body = Body(genotype, described.stacks, skip_reduction, drop_path, options, policy, image)
+        body.assemble(x, stem, stem_filters, described.filters)
 
         if feature_pyramid:
             outputs = {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
@@ -200,55 +191,6 @@ class NASNet(keras.Model):
 def _joined(states, name, dtype):
     """One tensor from the states that a cell passes on: normally there is just one."""
     return states[0] if len(states) == 1 else keras.layers.Concatenate(name=name, dtype=dtype)(states)
-
-
-def _first_filters(filters, penultimate_filters, stacks, genotype, stem):
-    if penultimate_filters is not None:
-        last = len(genotype.normal.concat) * 2 ** (stacks - 1)
-        if penultimate_filters % last:
-            raise ValueError(
-                f"`penultimate_filters` must be a multiple of {last}: 2^(stacks - 1) times the number of states "
-                f"that the normal cell concatenates. Received: {penultimate_filters}"
-            )
-        filters = penultimate_filters // last
-    least = 4 if stem == "imagenet" else 1
-    if type(filters) is not int or filters < least:
-        raise ValueError(f"`filters` must be an integer from {least} with the {stem} stem. Received: {filters!r}")
-    return filters
-
-
-def _check(config):
-    """Raise a `ValueError` for the first argument that makes no sense."""
-
-    def require(name, rule, fine):
-        if not fine:
-            raise ValueError(f"`{name}` must be {rule}. Received: {config[name]!r}")
-
-    def whole(value, least):
-        return type(value) is int and value >= least
-
-    repeats, shape = config["repeats"], config["input_shape"]
-    many = isinstance(repeats, list | tuple) and len(repeats) and all(whole(count, 1) for count in repeats)
-    require("repeats", "an integer above 0, or a tuple of them, one for each stack", whole(repeats, 1) or many)
-    if (config["filters"] is None) == (config["penultimate_filters"] is None):
-        raise ValueError("either `filters` or `penultimate_filters` must be given. Received: both or none")
-    for name in ("penultimate_filters", "stem_filters"):
-        require(name, "an integer above 0", config[name] is None or whole(config[name], 1))
-    require("stem", f"one of {', '.join(STEMS)}", config["stem"] in STEMS)
-    least = 32 if config["stem"] == "imagenet" else 1
-    if shape is not None:
-        sizes = isinstance(shape, list | tuple) and len(shape) == 3 and whole(shape[2], 1)
-        sizes = sizes and all(length is None or whole(length, least) for length in shape[:2])
-        require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
-    require("classes", "an integer above 0", whole(config["classes"], 1))
-    names = config["class_names"]
-    require("class_names", f"None or {config['classes']} names", names is None or len(names) == config["classes"])
-    require("pooling", "None, 'avg' or 'max'", config["pooling"] in (None, "avg", "max"))
-    for name in ("dropout", "drop_path"):
-        require(name, "a rate in [0, 1)", isinstance(config[name], int | float) and 0 <= config[name] < 1)
-    fits = config["include_top"] and not config["feature_pyramid"] and not (many and len(repeats) == 1)
-    rule = "False without `include_top`, with `feature_pyramid`, and with a single stack"
-    require("auxiliary_head", rule, fits or not config["auxiliary_head"])
 
 
 def multiply_adds(model):

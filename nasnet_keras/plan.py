@@ -4,11 +4,11 @@ The plan has the same cells (`cell.CellPlan`) and the same body as `network.NASN
 description of what a genotype computes and two ways to run it: Keras layers, and primitives alone.
 """
 
-from nasnet_keras.body import STEMS, Body
+from nasnet_keras.architecture import architecture
+from nasnet_keras.body import Body
 from nasnet_keras.cell import CellPlan
 from nasnet_keras.genotype import CellGenotype, load_genotype
 from nasnet_keras.operations import write_operation
-from nasnet_keras.options import Options
 from nasnet_keras.program import Program
 
 
@@ -44,20 +44,24 @@ def plan(
         pooling_compatibility: see `NASNet`.
 
     Raises:
-        ValueError: an unknown stem or genotype.
+        ValueError: naming the argument at fault.
     """
-    if stem not in STEMS:
-        raise ValueError(f"`stem` must be one of {', '.join(STEMS)}. Received: {stem!r}")
-    _, momentum, epsilon = STEMS[stem]
-    options = Options(
-        batch_norm_momentum=momentum if batch_norm_momentum is None else batch_norm_momentum,
-        batch_norm_epsilon=epsilon if batch_norm_epsilon is None else batch_norm_epsilon,
+    genotype = load_genotype(genotype)
+    described = architecture(
+        genotype,
+        repeats=repeats,
+        filters=filters,
+        stem=stem,
+        stem_filters=stem_filters,
+        input_shape=input_shape,
+        classes=classes,
+        batch_norm_momentum=batch_norm_momentum,
+        batch_norm_epsilon=batch_norm_epsilon,
         bounded_activations=bounded_activations,
         pooling_compatibility=pooling_compatibility,
     )
-    program = Program((3 if input_shape is None else input_shape[-1],), options)
+    program = Program((described.input_shape[-1],), described.options)
     (image,) = program.inputs
-    stacks = (repeats,) * 3 if isinstance(repeats, int) else tuple(repeats)
 
     def operation(kind, filters, strides, name, **_):
         def write(value):
@@ -67,17 +71,17 @@ def plan(
         return write
 
     body = Body(
-        load_genotype(genotype),
-        stacks,
+        genotype,
+        described.stacks,
         skip_reduction,
         0.0,
-        options,
+        described.options,
         None,
         image,
         operation=operation,
         cell=lambda *description, **further: _PlannedCell(program, *description, **further),
     )
-    body.assemble(image, stem, stem_filters, filters)
+    body.assemble(image, stem, stem_filters, described.filters)
     features = program.relu(program.concat(body.current))
     program.dense(program.mean(features), classes, "logits")
     return program.without_dead_layers()

@@ -1,10 +1,9 @@
-"""How networks are trained: recipes, and what Keras needs to know of them: optimiser, schedule, losses."""
+"""How networks are trained, as values: recipes, and the parts of a training."""
 
 from dataclasses import dataclass, replace
 
-import keras
-
-from nasnet_keras.functions import on_accelerator
+from nasnet_keras.augmentation import check_augmentation
+from nasnet_keras.checks import check_integer, check_one_of, check_positive
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,19 @@ class Recipe:
     moving_average: float | None = None
 
     def __post_init__(self):
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be an integer above 0. Received: {self.batch_size!r}")
-        if type(self.cutout) is not int or self.cutout < 0:
-            raise ValueError(f"`cutout` must be an integer from 0. Received: {self.cutout!r}")
+        check_positive("learning_rate", self.learning_rate)
+        check_integer("batch_size", self.batch_size, least=1)
+        check_augmentation(self.augmentation, self.cutout)
         if self.moving_average is not None and not 0 < self.moving_average < 1:
             raise ValueError(f"`moving_average` must be above 0 and below 1. Received: {self.moving_average!r}")
-        if self.optimizer not in ("sgd", "rmsprop") or self.schedule not in ("cosine", "exponential"):
-            raise ValueError(
-                "`optimizer` must be 'sgd' or 'rmsprop' and `schedule` 'cosine' or 'exponential'. "
-                f"Received: {self.optimizer!r}, {self.schedule!r}"
-            )
+        check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
+        check_one_of("schedule", self.schedule, ("cosine", "exponential"))
+
+    @property
+    def is_plain(self):
+        """Whether it is plain gradient descent, which is all that the children of a search know."""
+        plain = self.optimizer == "sgd" and self.schedule == "cosine"
+        return plain and not (self.warmup_epochs or self.label_smoothing or self.moving_average)
 
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
@@ -87,98 +86,63 @@ def recipe(name, **changes):
     Raises:
         ValueError: an unknown name.
     """
-    if name not in RECIPES:
-        raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {name!r}")
+    check_one_of("recipe", name, RECIPES)
     return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
 
 
-def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
-    """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, losses, accuracy.
-
-    XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
+def stages(epochs, sizes=None, first=0):
+    """The parts of a training in which images have different sizes.
 
     Args:
-        model: a Keras model.
-        recipe: a `Recipe`.
-        steps: batches in an epoch.
-        epochs: epochs of the schedule.
-        class_weights: a factor for each class's loss, or None.
-        rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
+        epochs: epochs in all.
+        sizes: sizes in pixels, each for an equal part of the epochs; None leaves images as they are.
+        first: epochs that another training has done before, which count among `epochs`.
+
+    Returns:
+        A list of (its last epoch, image size or None).
+
+    Raises:
+        ValueError: no epochs, a size of no pixels, or more sizes than epochs.
     """
-    rate = _schedule(recipe, steps, epochs)
-    shared = {"global_clipnorm": recipe.clip_norm}
-    if recipe.moving_average:
-        shared.update(use_ema=True, ema_momentum=recipe.moving_average)
-    if recipe.optimizer == "rmsprop":
-        kind, own = keras.optimizers.RMSprop, {"rho": 0.9, "epsilon": recipe.epsilon}
-    else:
-        kind, own = keras.optimizers.SGD, {}
-    kind = kind if rates is None else _with_rates(kind, rates)
-    optimizer = kind(rate, momentum=recipe.momentum, **own, **shared)
-    if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss = SmoothedCrossentropy(recipe.label_smoothing, class_weights)
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    if isinstance(model.output, dict):
-        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing, class_weights)}
-        weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
-        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
-    else:
-        arguments = {"loss": loss, "metrics": [accuracy]}
-    model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
-    # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
-    optimizer.build(model.trainable_variables)
+    check_integer("epochs", epochs, least=first + 1)
+    if sizes is None:
+        return [(epochs, None)]
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes) or len(sizes) > epochs - first:
+        rule = f"1 to {epochs - first} numbers of pixels, at most one for each epoch"
+        raise ValueError(f"`sizes` must be None or {rule}. Received: {sizes!r}")
+    count = len(sizes)
+    return [(first + (epochs - first) * (index + 1) // count, size) for index, size in enumerate(sizes)]
 
 
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels against probabilities, with label smoothing and weights of classes.
+def phases(
+    trained, epochs, *, head_epochs=None, unfreeze="all", rate_factor=0.3, layer_decay=1.0, batch_norm=0.9, patience=5
+):
+    """The phases of a fine-tuning.
 
     Args:
-        smoothing: share of the target spread evenly over all classes.
-        class_weights: a factor for the loss of each class's images, or None for none.
+        trained: whether the network begins with trained weights.
+        epochs, head_epochs, …: as for `transfer.fine_tune`.
+
+    Returns:
+        A list of (name, its last epoch, the lowest layer that learns, factor on the learning rate); the layer is
+        `"all"`, `"head"`, or the name of one.
+
+    Raises:
+        ValueError: naming the argument at fault.
     """
-
-    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.smoothing = smoothing
-        self.class_weights = class_weights
-
-    def call(self, y_true, y_pred):
-        """Labels [batch] and probabilities [batch, classes] to losses [batch]."""
-        loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
-        if self.smoothing:
-            log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
-            loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
-        if self.class_weights is None:
-            return loss
-        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
-        return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
-
-    def get_config(self):
-        """The constructor's arguments."""
-        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights}
-        return {**arguments, "name": self.name, "reduction": self.reduction}
-
-
-def _with_rates(kind, rates):
-    """An optimiser whose learning rate is another one for each variable: rates[i] times as much for the i-th."""
-
-    class WithRates(kind):
-        def update_step(self, gradient, variable, learning_rate):
-            rate = rates[self._get_variable_index(variable)]
-            super().update_step(gradient, variable, learning_rate * rate)
-
-    return WithRates
-
-
-def _schedule(recipe, steps, epochs):
-    warmup = round(recipe.warmup_epochs * steps)
-    if recipe.schedule == "exponential":
-        return keras.optimizers.schedules.ExponentialDecay(recipe.learning_rate, 2.4 * steps, 0.97, staircase=True)
-    total = max(1, steps * epochs - warmup)
-    if warmup:
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, total, warmup_target=recipe.learning_rate, warmup_steps=warmup
-        )
-    return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total)
+    check_integer("epochs", epochs, least=1)
+    check_integer("patience", patience, least=1, optional=True)
+    for label, value in (("rate_factor", rate_factor), ("layer_decay", layer_decay)):
+        if not 0 < value <= 1:
+            raise ValueError(f"`{label}` must be above 0 and at most 1. Received: {value!r}")
+    if batch_norm != "frozen" and (isinstance(batch_norm, str) or not 0 <= batch_norm < 1):
+        raise ValueError(f"`batch_norm` must be a momentum from 0 to below 1, or 'frozen'. Received: {batch_norm!r}")
+    if not trained:
+        if head_epochs or unfreeze != "all" or batch_norm == "frozen":
+            raise ValueError("`head_epochs`, `unfreeze` and a frozen `batch_norm` need trained weights. Received: none")
+        return [("all", epochs, "all", 1.0)]
+    if head_epochs is None:
+        head_epochs = epochs if unfreeze == "head" else max(1, round(epochs / 4))
+    check_integer("head_epochs", head_epochs, most=epochs)
+    first = [("head", head_epochs, "head", 1.0)] * bool(head_epochs)
+    return first + [("cells", epochs, unfreeze, rate_factor)] * (head_epochs < epochs)

@@ -1,13 +1,14 @@
 """A trained network's cells under a new classifier."""
 
-import inspect
 from pathlib import Path
 
 import keras
 
+from nasnet_keras import weight_index
 from nasnet_keras import weights as weight_files
 from nasnet_keras.applications import FACTORIES, load_model
 from nasnet_keras.network import NASNet
+from nasnet_keras.zoo import starting_weights
 
 HEADS = ("logits", "auxiliary")
 
@@ -25,24 +26,15 @@ def load_source(model_or_name, weights="auto", **architecture):
     Raises:
         ValueError: naming the argument at fault.
     """
-    file = _trained_file(weights)
+    weights = starting_weights(model_or_name, weights, architecture)
+    file = None if isinstance(weights, str) and not weight_index.is_file(weights) else weights
     if str(model_or_name) in FACTORIES:
-        factory = FACTORIES[str(model_or_name)]
-        if weights == "auto":
-            weights = inspect.signature(factory).parameters["weights"].default
-            if weights is None:
-                raise ValueError(f"`weights` must be 'none' or a file: there are none of {model_or_name} in the index")
         name = None if file is not None or weights == "none" else weights
-        source = factory(weights=name, include_top=False, **architecture)
+        source = FACTORIES[str(model_or_name)](weights=name, include_top=False, **architecture)
     else:
-        if architecture:
-            wrong = next(iter(architecture))
-            raise ValueError(f"`{wrong}` means nothing for a network that exists already: leave it out")
         source = model_or_name if isinstance(model_or_name, keras.Model) else load_model(model_or_name)
         if not isinstance(source, NASNet) or "genotype" not in source.get_config():
             raise ValueError(f"`model_or_name` must be a NASNet on an input of its own. Received: {source.name!r}")
-        if weights not in ("auto", "none") and file is None:
-            raise ValueError(f"`weights` must be auto, none or a file here. Received: {weights!r}")
         if weights != "auto":
             source = NASNet.from_config({**source.get_config(), "include_top": False, "auxiliary_head": False})
     if file is not None:
@@ -63,10 +55,6 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         ValueError: naming the argument at fault.
     """
     if batch_norm != "frozen":
-        if isinstance(batch_norm, str):
-            raise ValueError(
-                f"`batch_norm` must be a momentum from 0 to below 1, or 'frozen'. Received: {batch_norm!r}"
-            )
         options["batch_norm_momentum"] = batch_norm
     config = {
         **source.get_config(),
@@ -109,12 +97,6 @@ def parts(model):
     """The layers of a `NASNet` that have weights, from the stem upwards."""
     order = [layer for layer in model.layers if layer.weights]
     return sorted(order, key=lambda layer: layer.name in HEADS)
-
-
-def _trained_file(weights):
-    if isinstance(weights, str) and (weights in ("auto", "none") or not weight_files.is_file(weights)):
-        return None
-    return weights
 
 
 def _fill(source, file):

@@ -1,22 +1,19 @@
 """A small local server that speaks TF Serving's REST. The extra `serve` brings what it needs."""
 
-import errno
-import ipaddress
 import logging
 import signal
-import socket
 from pathlib import Path
 
 import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nasnet_keras.serving.address import BACKLOG, check_name, is_loopback, listen
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.servable import Versions
 from nasnet_keras.serving.service import Service
 
 DRAIN = 30  # seconds that requests get to be answered after SIGTERM
-BACKLOG = 2048  # connections that may wait to be accepted
 MAX_HEAD = 65_536  # bytes of a request's address and headers
 log = logging.getLogger(__name__)
 
@@ -43,11 +40,10 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
     limits = limits or Limits()
     versions = Versions(path, limits.sizes)
     name = name or Path(path).resolve().name
-    if not name or set(name) & set("/:?#%"):
-        raise ValueError(f"`name` must go into an address: no /, :, ?, # or %. Received: {name!r}")
-    listener = _listen(host, port)
+    check_name(name)
+    listener = listen(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    if not _is_loopback(listener.getsockname()[0]):
+    if not is_loopback(listener.getsockname()[0]):
         log.warning(
             "%s can be reached from other machines, and whoever reaches it may ask it: there is no password", url
         )
@@ -145,18 +141,3 @@ class Patient(HttpToolsProtocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def _listen(host, port):
-    if not 0 <= port <= 65535:
-        raise ValueError(f"`port` must be in 0 to 65535. Received: {port}")
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        argument, value = ("port", port) if error.errno in (errno.EADDRINUSE, errno.EACCES) else ("host", host)
-        raise ValueError(f"`{argument}` cannot be listened on: {error.strerror}. Received: {value}") from None
-
-
-def _is_loopback(address):
-    return ipaddress.ip_address(address.split("%")[0]).is_loopback

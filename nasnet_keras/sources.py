@@ -8,23 +8,24 @@ array or an `ImageFiles`, which decodes nothing before it is asked to.
 import os
 import re
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.images import SUFFIXES, ImageFiles, as_size, read_size, resize
+from nasnet_keras.images import SUFFIXES, ImageFiles, read_size
 
 PART_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = (224, 224)
 
 
-def open_source(name, image_size, data_dir, download, memory_limit):
+def open_source(name, data_dir, download, memory_limit):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
-        image_size, data_dir, download, memory_limit: as in `load_data`.
+        data_dir, download, memory_limit: as in `load_data`.
 
     Returns:
         `(parts, class_names)`: a dict from part to `(images, labels)`, and a tuple of strings.
@@ -34,19 +35,18 @@ def open_source(name, image_size, data_dir, download, memory_limit):
     """
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {name!r}")
-    size = None if image_size is None else as_size(image_size)
     if name == "digits":
-        parts, class_names = _digits(size)
+        parts, class_names = _digits()
     elif str(name).startswith("tfds:"):
-        parts, class_names = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
+        parts, class_names = _tfds(str(name).removeprefix("tfds:"), data_dir, download, memory_limit)
     else:
-        parts, class_names = _folder(Path(name), size)
+        parts, class_names = _folder(Path(name))
     if len(class_names) < 2:
         raise ValueError(f"`data` must have at least two classes. Received: {name}, which has {list(class_names)}")
     return parts, class_names
 
 
-def _digits(size):
+def _digits():
     """The 1,797 scanned digits of scikit-learn (UCI's test set of handwritten digits), 8x8 pixels of 17 greys."""
     try:
         from sklearn.datasets import load_digits
@@ -55,12 +55,10 @@ def _digits(size):
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=-1)
-    if size and size != images.shape[1:3]:
-        images = np.stack([resize(image, size) for image in images])
     return {"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names))
 
 
-def _folder(root, size):
+def _folder(root):
     """`root/<class>/*`, or `root/{train,test,validation}/<class>/*` with at least `train`."""
     if not os.path.isdir(root):  # unlike Path.is_dir, False also for a name that no file system takes
         what = "is a file" if os.path.exists(root) else "does not exist"
@@ -78,7 +76,7 @@ def _folder(root, size):
             odd = ", ".join(sorted(set(names) ^ set(class_names)))
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
-    size = size or _own_size(files["train"][0])
+    size = _own_size(files["train"][0])
     return {part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names
 
 
@@ -114,24 +112,20 @@ def _own_size(sources):
     return own if not sizes and max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
-def _tfds(name, size, data_dir, download, memory_limit):
+def _tfds(name, data_dir, download, memory_limit):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
     if not re.fullmatch(r"\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(f"`data` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: 'tfds:{name}'")
-    try:
+    with _packages_for(name):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.constants import DATA_DIR
-
-        tfds.builder_from_directory  # noqa: B018  (the package imports its parts on first use)
-    except ImportError as error:
-        needed = "tensorflow, tensorflow-datasets and importlib_resources"
-        raise ValueError(f"`data` 'tfds:{name}' needs the packages {needed}: {error}") from None
     root = Path(data_dir or DATA_DIR).expanduser()
     folder = _prepared(root, name)
-    if folder is None and download:
-        folder = _downloaded(tfds, name, root)
-    if folder is None:
+    if folder is None and not download:
         raise ValueError(f"`data` 'tfds:{name}' is not prepared in {root}, and `download` is False")
+    with _packages_for(name):
+        tfds.builder_from_directory  # noqa: B018  (the package imports its parts, and TensorFlow, on first use)
+    folder = folder or _downloaded(tfds, name, root)
     info = tfds.builder_from_directory(folder).info
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
@@ -145,9 +139,18 @@ def _tfds(name, size, data_dir, download, memory_limit):
     read = {part: _tfds_part(tfds, folder, part, images[0], labels[0]) for part in parts}
     # Some test sets are published without their labels, which are -1 then.
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
-    size = size or _own_size(read["train"][0])
+    size = _own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
     return {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names
+
+
+@contextmanager
+def _packages_for(name):
+    try:
+        yield
+    except ImportError as error:
+        needed = "tensorflow, tensorflow-datasets and importlib_resources"
+        raise ValueError(f"`data` 'tfds:{name}' needs the packages {needed}: {error}") from None
 
 
 def _tfds_part(tfds, folder, part, image, label):

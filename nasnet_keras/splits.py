@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.images import ImageFiles
 
 
@@ -105,12 +106,6 @@ def limited(splits, limit, seed, classes):
         "train": train.take(limit - held, seed),
         "validation": validation.take(held, seed) if held else validation,
     }
-
-
-def check_integer(label, value, least=0):
-    """Raise `ValueError` unless the argument called `label` is an integer from `least` upwards."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"`{label}` must be an integer from {least}. Received: {value!r}")
 
 
 def _by_class(labels, seed, classes=0):

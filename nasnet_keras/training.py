@@ -11,9 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras.batches import Batches
 from nasnet_keras.checkpoints import Checkpoints
-from nasnet_keras.data import Batches
-from nasnet_keras.recipes import compile_model
+from nasnet_keras.checks import check_integer
+from nasnet_keras.compilation import compile_model
+from nasnet_keras.recipes import stages
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -115,10 +117,10 @@ def fit(
         FloatingPointError: the loss is not finite.
         ValueError: no epochs, an argument out of range, or a state in `directory` that belongs to another training.
     """
-    if type(epochs) is not int or epochs <= first:
-        raise ValueError(f"`epochs` must be an integer above {first}. Received: {epochs!r}")
-    if patience is not None and (type(patience) is not int or patience < 1 or not validate):
-        raise ValueError(f"`patience` must be an integer above 0, and needs validation. Received: {patience!r}")
+    parts = stages(epochs, sizes, first)
+    check_integer("patience", patience, least=1, optional=True)
+    if patience and not validate:
+        raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     batches = training_batches(data, recipe, seed)
     steps = len(batches)
     weights = _class_weights(class_weights, data)
@@ -128,7 +130,7 @@ def fit(
     identity["image sizes"] = sizes and list(sizes)
     state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
     state.restore(model)
-    for last, size in _stages(first, epochs, sizes):
+    for last, size in parts:
         done = first + len(state.history)
         if done >= last or state.has_ended():
             continue
@@ -147,17 +149,6 @@ def fit(
         )
     state.finish(model)
     return state.history
-
-
-def _stages(first, epochs, sizes):
-    """(its last epoch, image size) of each part of a training; None leaves images as they are."""
-    if sizes is None:
-        return [(epochs, None)]
-    if not sizes or any(type(size) is not int or size < 1 for size in sizes) or len(sizes) > epochs - first:
-        rule = f"1 to {epochs - first} numbers of pixels, at most one for each epoch"
-        raise ValueError(f"`sizes` must be None or {rule}. Received: {sizes!r}")
-    count = len(sizes)
-    return [(first + (epochs - first) * (index + 1) // count, size) for index, size in enumerate(sizes)]
 
 
 def _class_weights(value, data):

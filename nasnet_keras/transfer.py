@@ -11,6 +11,7 @@ import keras
 
 from nasnet_keras import recipes, training
 from nasnet_keras.data import Data
+from nasnet_keras.recipes import phases
 from nasnet_keras.reuse import HEADS, load_source, parts, with_new_head
 from nasnet_keras.splits import Split
 
@@ -85,21 +86,27 @@ def fine_tune(
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     if tensorboard and directory is None:
         raise ValueError("`tensorboard` needs a `directory`. Received: None")
-    for label, value in (("rate_factor", rate_factor), ("layer_decay", layer_decay)):
-        if not 0 < value <= 1:
-            raise ValueError(f"`{label}` must be above 0 and at most 1. Received: {value!r}")
     training.seed_everything(seed)
     source, trained = load_source(model_or_name, weights, **_architecture(options))
+    plan = phases(
+        trained,
+        epochs,
+        head_epochs=head_epochs,
+        unfreeze=unfreeze,
+        rate_factor=rate_factor,
+        layer_decay=layer_decay,
+        batch_norm=batch_norm,
+        patience=patience,
+    )
     model = with_new_head(source, data, batch_norm=batch_norm, **options)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
         head = model.get_layer("logits")
         head.set_weights([0.0 * value for value in head.get_weights()])
+    _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
     first = 0
-    for phase, last, learning, factor in _phases(
-        model, trained, epochs, head_epochs, unfreeze, batch_norm, rate_factor
-    ):
-        _freeze(model, learning, batch_norm == "frozen" and trained)
+    for phase, last, lowest, factor in plan:
+        _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
         logs = [_tensorboard(directory, phase)] if tensorboard else []
         training.fit(
             model,
@@ -150,25 +157,13 @@ def _architecture(options):
     }
 
 
-def _phases(model, trained, epochs, head_epochs, unfreeze, batch_norm, rate_factor):
-    """(name, its last epoch, layers that learn, factor on the rate) of each phase."""
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"`epochs` must be an integer above 0. Received: {epochs!r}")
+def _upwards(model, lowest):
+    """The layers that learn, from the lowest one upwards."""
     layers = parts(model)
     names = [layer.name for layer in layers if layer.name not in HEADS]
-    if unfreeze not in ("all", "head", *names):
-        raise ValueError(f"`unfreeze` must be all, head, or one of {', '.join(names)}. Received: {unfreeze!r}")
-    if not trained:
-        if head_epochs or unfreeze != "all" or batch_norm == "frozen":
-            raise ValueError("`head_epochs`, `unfreeze` and a frozen `batch_norm` need trained weights. Received: none")
-        return [("all", epochs, layers, 1.0)]
-    if head_epochs is None:
-        head_epochs = epochs if unfreeze == "head" else max(1, round(epochs / 4))
-    if type(head_epochs) is not int or not 0 <= head_epochs <= epochs:
-        raise ValueError(f"`head_epochs` must be an integer from 0 to {epochs}. Received: {head_epochs!r}")
-    first = 0 if unfreeze == "all" else len(names) if unfreeze == "head" else names.index(unfreeze)
-    phases = [("head", head_epochs, layers[len(names) :], 1.0)] * bool(head_epochs)
-    return phases + [("cells", epochs, layers[first:], rate_factor)] * (head_epochs < epochs)
+    if lowest not in ("all", "head", *names):
+        raise ValueError(f"`unfreeze` must be all, head, or one of {', '.join(names)}. Received: {lowest!r}")
+    return layers[0 if lowest == "all" else len(names) if lowest == "head" else names.index(lowest) :]
 
 
 def _freeze(model, learning, frozen_statistics):

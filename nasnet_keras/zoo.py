@@ -1,12 +1,22 @@
-"""The table of the released and the published networks: counted sizes beside the papers' figures.
+"""The released and the published networks: their names, what weights they have, their sizes beside the papers' figures.
 
 The counts are those of `network.multiply_adds` and of the trainable weights; a test builds every
 network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), tables 1 to 3; Liu et
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
 
-from nasnet_keras.weights import entries
+from pathlib import Path
 
+from nasnet_keras.weight_index import entries, find, is_file
+
+# The factories of `applications`, and the weights that they take by default.
+DEFAULT_WEIGHTS = {
+    "NASNetMobile": "imagenet",
+    "NASNetLarge": "imagenet",
+    "NASNetCIFAR": "cifar10",
+    "PNASNetLarge": None,
+    "PNASNetMobile": None,
+}
 COLUMNS = ("model", "notation", "image", "parameters", "multiply_adds")
 COLUMNS += ("paper_parameters", "paper_multiply_adds", "paper_accuracy", "note")
 UNLIKE = "the released wiring does not give the paper's size"
@@ -89,6 +99,57 @@ def list_models():
     for row in ROWS:
         table.append({**dict(zip(COLUMNS, row, strict=True)), "weights": tuple(sorted(known.get(row[0], ())))})
     return table
+
+
+def model_file(name_or_path):
+    """The `.keras` file of a model that is given by a path, or None for a name of the zoo.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    if str(name_or_path) in DEFAULT_WEIGHTS:
+        return None
+    path = Path(name_or_path)
+    path = path / "model.keras" if path.is_dir() else path
+    if not path.is_file() or path.suffix != ".keras":
+        raise ValueError(
+            "`model` must be a directory with a model.keras, a .keras file, or one of "
+            f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
+        )
+    return path
+
+
+def starting_weights(model, weights="auto", changes=None):
+    """What a network that is to be used again begins with.
+
+    Args:
+        model: the name of a factory; anything else means a network that exists already.
+        weights: as for `transfer.fine_tune`.
+        changes: arguments of the factory.
+
+    Returns:
+        A name of the index, a file, `"auto"` (those that the network has) or `"none"`.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    is_name = isinstance(weights, str) and weights not in ("auto", "none") and not is_file(weights)
+    if str(model) not in DEFAULT_WEIGHTS:
+        for change in changes or ():
+            raise ValueError(f"`{change}` means nothing for a network that exists already: leave it out")
+        if is_name:
+            raise ValueError(f"`weights` must be auto, none or a file here. Received: {weights!r}")
+        return weights
+    if weights == "auto":
+        weights, is_name = DEFAULT_WEIGHTS[model], True
+        if weights is None:
+            raise ValueError(f"`weights` must be 'none' or a file: there are none of {model} in the index")
+    if is_name:
+        find(weights, model, include_top=False).check_options(changes or {})
+    return weights
 
 
 def _text(value):

@@ -23,7 +23,7 @@ MAX_WEIGHT_BYTES = 20_000_000
 #
 #   outside   `standard library`: nothing else; `no framework`: other packages, but none of FRAMEWORKS;
 #             otherwise the frameworks it may import beside other packages
-#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not), and
+#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not), `checks`, and
 #             the genotype, in which the halves meet; `-name`: not this one; `nothing`; `anything`
 #
 # The halves know of each other only a genotype and a float, the reward. Only `children`, which turns the one into the
@@ -33,9 +33,11 @@ MAX_WEIGHT_BYTES = 20_000_000
 # reading TF-slim's checkpoints; PyTorch for reading timm's.
 HOUSE = """
 module                       | outside             | inside
+checks                       | standard library    | nothing
 files                        | standard library    | nothing
-genotype                     | standard library    | files, plot
+genotype                     | standard library    | checks, files, plot
 options                      | standard library    | nothing
+architecture                 | standard library    | above
 program                      | no framework        | above
 operations                   | standard library    | above
 cell                         | standard library    | above
@@ -46,6 +48,8 @@ drop_path                    | keras               | above
 heads                        | keras               | above
 converters                   | tensorflow          | above
 foreign                      | torch               | above
+weight_index                 | standard library    | nothing
+zoo                          | standard library    | weight_index
 weights                      | keras               | above
 body                         | keras               | above
 plan                         | keras               | above
@@ -57,7 +61,7 @@ children.pieces              | tensorflow          | nothing
 children.weighted_primitives | tensorflow          | kernels
 children.primitives          | tensorflow          | above
 children.flat                | no framework        | nothing
-children.descent             | standard library    | nothing
+children.descent             | standard library    | checks
 children.child               | keras               | above
 children.turnaround          | tensorflow          | above
 children.jax_child           | jax                 | above
@@ -65,27 +69,30 @@ children.start               | keras               | above
 children.sharing             | no framework        | above
 children.scores              | no framework        | above
 applications                 | keras               | above
-zoo                          | keras               | above
 images                       | no framework        | nothing
-augmentation                 | no framework        | nothing
-splits                       | no framework        | images
+augmentation                 | no framework        | checks
+splits                       | no framework        | images, checks
 sources                      | tensorflow_datasets | images, splits
-data                         | keras, tensorflow   | images, augmentation, splits, sources
-recipes                      | keras               | functions
+data                         | no framework        | images, splits, sources, checks
+batches                      | keras               | images, augmentation, splits, data, checks
+recipes                      | no framework        | augmentation, checks
+compilation                  | keras               | functions
 checkpoints                  | keras               | files
 training                     | keras               | above, -genotype
 reuse                        | keras               | above
 transfer                     | keras               | above
 serving.__init__             | standard library    | nothing
+serving.exports              | standard library    | checks
+serving.address              | standard library    | nothing
 serving.files                | tensorflow          | nothing
 export                       | keras, tensorflow   | above
 serving.targets              | tensorflow          | above
 serving.rest                 | no framework        | nothing
 serving.batching             | no framework        | nothing
-serving.servable             | tensorflow          | serving.rest, serving.files
+serving.servable             | tensorflow          | serving.rest, serving.files, serving.exports
 serving.limits               | no framework        | serving.rest, serving.batching
 serving.service              | no framework        | serving.rest, serving.batching, serving.limits
-serve                        | no framework        | serving.limits, serving.service, serving.servable
+serve                        | no framework        | serving.address, serving.limits, serving.service, serving.servable
 evaluation                   | no framework        | above
 layering                     | standard library    | genotype
 layout                       | standard library    | genotype, layering
@@ -93,7 +100,7 @@ plot                         | standard library    | genotype, layout
 curve                        | standard library    | plot
 confusion                    | standard library    | plot
 report                       | standard library    | genotype, plot, curve
-search.space                 | standard library    | genotype
+search.space                 | standard library    | genotype, checks
 search.journal               | standard library    | files
 search.proposal              | no framework        | above, files
 search.policy_gradient       | no framework        | above
@@ -107,12 +114,13 @@ search.archive               | no framework        | above, files
 search.ledger                | no framework        | above
 search.resumable             | keras_tuner         | above
 search.oracle                | keras_tuner         | above
-search.roles                 | standard library    | nothing
+search.roles                 | standard library    | checks
 search.chief                 | keras_tuner         | above
 search.worker                | keras_tuner         | above
 search.inheritance           | no framework        | above, report
 search.screen                | no framework        | above, children
-search.children              | keras               | above, network, training, recipes, data, plan, children
+search.child_description     | no framework        | above, recipes, architecture, children
+search.children              | keras               | above, network, training, data, plan, children
 search.shared                | no framework        | above, training, data, files, children
 search.publication           | standard library    | above, files, plot, report
 search.directory             | standard library    | above, files
@@ -120,14 +128,18 @@ search.summaries             | no framework        | nothing
 search.tuner                 | keras_tuner         | above, data, __init__
 search.final                 | no framework        | above, network, training, files
 search.__init__              | no framework        | above
-progress                     | keras               | nothing
-speech                       | no framework        | data, progress
-model_commands               | no framework        | above
-launch                       | standard library    | nothing
-search_options               | standard library    | nothing
-search_commands              | no framework        | anything
-commands                     | keras               | anything
-cli                          | standard library    | commands, search_options
+launch                       | standard library    | checks
+commands.__init__            | standard library    | nothing
+commands.search_options      | standard library    | nothing
+commands.progress            | no framework        | nothing
+commands.speech              | no framework        | data, images, commands.progress
+commands.inputs              | no framework        | anything
+commands.views               | no framework        | anything
+commands.epoch_progress      | keras               | commands.progress
+commands.models              | no framework        | anything
+commands.exports             | no framework        | anything
+commands.searches            | no framework        | anything
+cli                          | standard library    | commands
 __init__                     | standard library    | anything
 """
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
@@ -143,7 +155,7 @@ class Habit:
     names: tuple[str, ...] = ()  # what is allowed of it all the same
 
 
-SPEAKERS = ("cli", "commands", "model_commands", "search_commands", "speech", "progress")
+SPEAKERS = ("cli", *(f"commands.{name}" for name in ("speech", "progress", "views", "models", "exports", "searches")))
 HABITS = (
     Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
     Habit(
@@ -184,7 +196,7 @@ def house():
         half = above[name.startswith("search.")]
         items = {item.strip() for item in inside.split(",")}
         allowed = {item for item in items if not item.startswith("-")} - {"above", "anything", "nothing"}
-        allowed |= half | {"genotype"} if "above" in items else set()
+        allowed |= half | {"genotype", "checks"} if "above" in items else set()
         allowed |= {row[0] for row in rows} if "anything" in items else set()
         allowed |= {row[0] for row in rows if row[0].split(".")[0] in items}  # all of a folder
         rooms[name] = (outside, allowed - {item[1:] for item in items if item.startswith("-")})

@@ -1,6 +1,7 @@
 """The factories' keras.applications manners, preprocessing and decoding, the zoo's table, the weight index."""
 
 import hashlib
+import inspect
 import json
 import tarfile
 import urllib.request
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import nasnet_keras
-from nasnet_keras import applications, training, weights, zoo
+from nasnet_keras import applications, training, weight_index, weights, zoo
 from nasnet_keras.applications import FACTORIES, decode_predictions, preprocess_input
 from nasnet_keras.plan import plan
 from nasnet_keras.splits import Split
@@ -88,7 +89,7 @@ def test_an_entry_loads_by_name(tmp_path, monkeypatch):
     model = nasnet_keras.NASNetCIFAR(**SMALL)
     model.save_weights(tmp_path / "five.weights.h5")
     entry = {
-        **json.loads((weights.folder() / "index.json").read_text())["weights"][0],
+        **json.loads((weight_index.folder() / "index.json").read_text())["weights"][0],
         "name": "five",
         "weights": "five",
         "model": "NASNetCIFAR",
@@ -99,8 +100,8 @@ def test_an_entry_loads_by_name(tmp_path, monkeypatch):
         "url": None,
         "hash": "sha256:" + hashlib.sha256((tmp_path / "five.weights.h5").read_bytes()).hexdigest(),
     }
-    (tmp_path / "index.json").write_text(json.dumps({"format": weights.FORMAT, "weights": [entry]}))
-    monkeypatch.setattr(weights, "folder", lambda: tmp_path)
+    (tmp_path / "index.json").write_text(json.dumps({"format": weight_index.FORMAT, "weights": [entry]}))
+    monkeypatch.setattr(weight_index, "folder", lambda: tmp_path)
     again = nasnet_keras.NASNetCIFAR(weights="five", classes=5, input_shape=(32, 32, 3))
     image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(*(keras.ops.convert_to_numpy(net(image)) for net in (model, again)), atol=1e-6)
@@ -119,7 +120,7 @@ def test_the_trained_network_comes_with_the_package_and_recognises_photographs(s
                 labels.append(model.class_names.index(place[0]))
                 images.append(np.asarray(Image.open(archive.extractfile(member))))
     figures = training.evaluate(model, Split(np.stack(images), np.array(labels)))
-    promised = weights.find("cifar10", "NASNetCIFAR").metric["value"]
+    promised = weight_index.find("cifar10", "NASNetCIFAR").metric["value"]
     assert figures["images"] == 500 and abs(figures["accuracy"] - promised) < 0.05
     with pytest.raises(ValueError, match="`repeats` must be 2 with `weights='cifar10'`.* Received: 4"):
         nasnet_keras.NASNetCIFAR(repeats=4)
@@ -177,3 +178,8 @@ def test_the_table_prints():
     known = {row["model"]: row["weights"] for row in table}
     assert known["NASNetLarge()"] == ("imagenet",) and known["NASNetCIFAR(repeats=2, filters=16)"] == ("cifar10",)
     assert known["NASNetCIFAR(weights=None)"] == ()
+
+
+def test_the_zoo_knows_the_default_weights():
+    for name, factory in applications.FACTORIES.items():
+        assert zoo.DEFAULT_WEIGHTS[name] == inspect.signature(factory).parameters["weights"].default

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from nasnet_keras import images as images_module
 from nasnet_keras.augmentation import AUGMENTATIONS, augment
-from nasnet_keras.data import Batches, Split, load_data, normalize, read_image
+from nasnet_keras.batches import Batches
+from nasnet_keras.data import Split, load_data, normalize, read_image
 from nasnet_keras.images import ImageFiles, read_size
 from nasnet_keras.splits import hold_out
 

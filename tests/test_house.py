@@ -136,7 +136,9 @@ def test_what_is_allowed_is_not_found(small_house):
     small_house(
         "data", "import random\nimport numpy as np\nrandom.Random(1).random()\nnp.random.default_rng(1).random()"
     )
-    package = small_house("commands", "def search():\n    from nasnet_keras.search import search\n    print(search)")
+    package = small_house(
+        "commands.views", "def search():\n    from nasnet_keras.search import search\n    print(search)"
+    )
     assert list(wrong_imports(package)) == []
     assert not [line for line in wrong_habits(package) if "docstring" not in line]
 

@@ -1,5 +1,6 @@
 """Whole networks: sizes to the last weight, wiring, heads, arguments, and files."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from checks import array, check, check_gradients, randomize
 from random_genotypes import random_genotype
 
+from nasnet_keras.architecture import architecture
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.program import Weight
@@ -493,3 +495,9 @@ def test_all_names_are_told_apart():
         "cell_2", "activation", "global_pool", "logits", "predictions"]  # fmt: skip
     for layer in model.layers:
         assert all(weight.path.startswith(f"{layer.name}/") for weight in layer.weights)
+
+
+def test_what_is_checked_has_the_defaults_of_what_is_built():
+    checked, built = (inspect.signature(function).parameters for function in (architecture, NASNet))
+    for name in set(checked) - {"genotype", "others"}:
+        assert checked[name].default == built[name].default, name

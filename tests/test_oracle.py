@@ -640,7 +640,7 @@ def test_an_oracle_without_a_folder_says_so():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_trials": 0}, "`max_trials` must be None or an integer of at least 1. Received: 0"),
+        ({"max_trials": 0}, "`max_trials` must be None or an integer from 1. Received: 0"),
         ({"max_trials": 2.0}, "`max_trials`"),
         ({"max_trials": True}, "`max_trials`"),
         ({"max_trials": 3, "max_retries_per_trial": -1}, "`max_retries_per_trial`"),

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from nasnet_keras import recipes, training
+from nasnet_keras import compilation, recipes, training
 from nasnet_keras.data import Data, Split
 from nasnet_keras.network import NASNet
 
@@ -139,20 +139,20 @@ def test_a_network_that_scales_images_itself_gets_them_unscaled(data):
 
 @pytest.mark.jax
 def test_label_smoothing_by_hand():
-    loss = recipes.SmoothedCrossentropy(0.1)
+    loss = compilation.SmoothedCrossentropy(0.1)
     value = loss(np.array([1]), np.array([[0.2, 0.5, 0.3]], dtype="float32"))
     target = np.array([0.1 / 3, 0.9 + 0.1 / 3, 0.1 / 3])
     assert float(value) == pytest.approx(-(target * np.log([0.2, 0.5, 0.3])).sum(), rel=1e-5)
 
 
 def test_schedules():
-    cosine = recipes._schedule(recipes.recipe("cifar"), 10, 4)
+    cosine = compilation._schedule(recipes.recipe("cifar"), 10, 4)
     assert float(cosine(0)) == pytest.approx(0.025)
     assert float(cosine(20)) == pytest.approx(0.0125)
     assert float(cosine(40)) == pytest.approx(0, abs=1e-9)
-    warm = recipes._schedule(replace(recipes.recipe("cifar"), warmup_epochs=1), 10, 4)
+    warm = compilation._schedule(replace(recipes.recipe("cifar"), warmup_epochs=1), 10, 4)
     assert float(warm(5)) == pytest.approx(0.0125)
-    steps = recipes._schedule(recipes.recipe("imagenet"), 10, 4)
+    steps = compilation._schedule(recipes.recipe("imagenet"), 10, 4)
     assert float(steps(23)) == pytest.approx(0.04)
     assert float(steps(25)) == pytest.approx(0.04 * 0.97)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from nasnet_keras import NASNet, checkpoints, load_model, recipes, training, transfer
+from nasnet_keras import NASNet, checkpoints, compilation, load_model, recipes, training, transfer
 from nasnet_keras.applications import preprocess_input
 from nasnet_keras.data import Split
 from nasnet_keras.functions import FUNCTIONS
@@ -262,12 +262,12 @@ def test_balanced_classes_count_the_same():
     weights = training._class_weights("balanced", data)
     counts = np.bincount(few.labels)
     np.testing.assert_allclose(np.array(weights) * counts, len(few) / 3)
-    loss = recipes.SmoothedCrossentropy(0.1, class_weights=[1.0, 2.0, 0.0])
-    plain = recipes.SmoothedCrossentropy(0.1, reduction=None)
+    loss = compilation.SmoothedCrossentropy(0.1, class_weights=[1.0, 2.0, 0.0])
+    plain = compilation.SmoothedCrossentropy(0.1, reduction=None)
     labels, scores = np.array([1, 2, 0]), np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]], "float32")
     one, two, three = np.array(plain(labels, scores))
     assert float(loss(labels, scores)) == pytest.approx((2 * one + 0 * two + three) / 3, rel=1e-5)
-    assert recipes.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
+    assert compilation.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="class 'blue' has no training images"):
         training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES))
 
@@ -309,7 +309,7 @@ BAD = [
     ({"rate_factor": 0}, "`rate_factor`"),
     ({"layer_decay": 1.5}, "`layer_decay`"),
     ({"batch_norm": "never"}, "`batch_norm`"),
-    ({"batch_norm": 1.5}, "`batch_norm_momentum`"),
+    ({"batch_norm": 1.5}, "`batch_norm`"),
     ({"patience": 0}, "`patience`"),
     ({"recipe": "best"}, "`recipe`"),
     ({"class_weights": "fair"}, "`class_weights`"),

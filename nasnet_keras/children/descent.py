@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import cos, pi
 
+from nasnet_keras.checks import check_integer, check_positive
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -26,14 +28,11 @@ class Optimizer:
     clip_norm: float | None = 5.0
 
     def __post_init__(self):
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` must be above 0. Received: {self.learning_rate!r}")
-        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise ValueError(f"`steps` must be an integer above 0, or None. Received: {self.steps!r}")
+        check_positive("learning_rate", self.learning_rate)
+        check_integer("steps", self.steps, least=1, optional=True)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: {self.momentum!r}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"`clip_norm` must be above 0, or None. Received: {self.clip_norm!r}")
+        check_positive("clip_norm", self.clip_norm, optional=True)
 
     def rate(self, step):
         """The learning rate at a step, counted from 0."""

@@ -9,6 +9,8 @@
 
 import numpy as np
 
+from nasnet_keras.checks import check_one_of
+
 
 def parameters(child, images, labels):
     """The number of trained weights."""
@@ -45,6 +47,5 @@ def score(name, child, images, labels):
     Raises:
         ValueError: an unknown name.
     """
-    if name not in SCORES:
-        raise ValueError(f"`score` must be one of {', '.join(SCORES)}. Received: {name!r}")
+    check_one_of("score", name, SCORES)
     return SCORES[name](child, images, labels)

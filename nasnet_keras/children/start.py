@@ -9,9 +9,7 @@ BACKENDS = ("tensorflow", "jax")  # of those, children exist
 
 def knows(recipe):
     """Whether children can be trained by this recipe on this backend: they know plain gradient descent only."""
-    plain = recipe.optimizer == "sgd" and recipe.schedule == "cosine"
-    plain = plain and not (recipe.warmup_epochs or recipe.label_smoothing or recipe.moving_average)
-    return plain and keras.backend.backend() in BACKENDS
+    return recipe.is_plain and keras.backend.backend() in BACKENDS
 
 
 def start_child(genotype, recipe, steps, **arguments):

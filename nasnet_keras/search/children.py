@@ -6,20 +6,18 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nasnet_keras import recipes, training
-from nasnet_keras.children.scores import SCORES
+from nasnet_keras import training
 from nasnet_keras.children.start import knows, start_child
 from nasnet_keras.data import normalize
 from nasnet_keras.network import NASNet, multiply_adds
 from nasnet_keras.plan import plan
+from nasnet_keras.search.child_description import ChildDescription
 from nasnet_keras.search.screen import check
-
-EVALUATIONS = ("independent", "shared")
 
 
 @dataclass(frozen=True)
-class ChildSettings:
-    """How a child is built and trained: the same for every child of a search.
+class ChildSettings(ChildDescription):
+    """How a child is built and trained, the same for every child of a search; and the means to do it.
 
     Args:
         repeats: Normal cells a stack, or a tuple with one number for each stack.
@@ -38,45 +36,10 @@ class ChildSettings:
         ValueError: naming the argument at fault.
     """
 
-    repeats: int | tuple[int, ...] = 1
-    filters: int = 8
-    epochs: int = 1
-    recipe: str = "micro"
-    batch_size: int | None = None
-    stem: str = "cifar"
-    evaluation: str = "independent"
-    shared_steps: int = 10
-    screen: str | None = None
-    screen_share: float = 0.3
-
     def __post_init__(self):
-        stacks = self.repeats if isinstance(self.repeats, tuple) else (self.repeats,)
-        numbers = {
-            "filters": self.filters,
-            "epochs": self.epochs,
-            "shared_steps": self.shared_steps,
-            "batch_size": 1 if self.batch_size is None else self.batch_size,
-        }
-        for name, value in (*numbers.items(), *(("repeats", count) for count in stacks)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"`{name}` must be an integer above 0. Received: {value!r}")
-        if self.recipe not in recipes.RECIPES:
-            raise ValueError(f"`recipe` must be one of {', '.join(recipes.RECIPES)}. Received: {self.recipe!r}")
-        if self.evaluation not in EVALUATIONS:
-            raise ValueError(f"`evaluation` must be one of {', '.join(EVALUATIONS)}. Received: {self.evaluation!r}")
-        if self.screen is not None and self.screen not in SCORES:
-            raise ValueError(f"`screen` must be None or one of {', '.join(SCORES)}. Received: {self.screen!r}")
-        if not 0 <= self.screen_share <= 1:
-            raise ValueError(f"`screen_share` must be a share from 0 to 1. Received: {self.screen_share!r}")
+        super().__post_init__()
         if (self.evaluation == "shared" or self.screen) and not self.is_interpreted():
-            raise ValueError(
-                "`evaluation='shared'` and `screen` need children of the recipes with plain gradient descent on "
-                f"TensorFlow or JAX. Received: `recipe` {self.recipe!r}"
-            )
-
-    def training_recipe(self):
-        """The `recipes.Recipe` with this batch size."""
-        return recipes.recipe(self.recipe, batch_size=self.batch_size)
+            raise ValueError("`evaluation='shared'` and `screen` need Keras on TensorFlow or JAX")
 
     def build(self, genotype, data, seed):
         """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.search import policy_gradient
 from nasnet_keras.search.policy_network import PolicyNetwork
 from nasnet_keras.search.proposal import Proposal, Strategy
@@ -58,9 +59,7 @@ class ControllerSettings:
 
     def __post_init__(self):
         for label in ("hidden_units", "batch_size", "epochs", "embedding_size"):
-            value = getattr(self, label)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"`{label}` must be an integer of at least 1. Received: {value!r}")
+            check_integer(label, getattr(self, label), least=1)
         for label, lower, upper in (
             ("initial_range", 0, math.inf), ("learning_rate", 0, math.inf), ("entropy_weight", 0, math.inf),
             ("clip", 0, math.inf), ("adam_epsilon", 0, math.inf),
@@ -69,8 +68,7 @@ class ControllerSettings:
             value = getattr(self, label)
             if type(value) not in (int, float) or not lower <= value < upper:
                 raise ValueError(f"`{label}` must be a number from {lower} to below {upper}. Received: {value!r}")
-        if self.algorithm not in ("ppo", "reinforce"):
-            raise ValueError(f"`algorithm` must be one of ppo, reinforce. Received: {self.algorithm!r}")
+        check_one_of("algorithm", self.algorithm, ("ppo", "reinforce"))
 
 
 class Controller(Strategy):

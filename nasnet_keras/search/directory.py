@@ -5,23 +5,16 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import check_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
 
 def prepare(directory):
     """The directory as an absolute path, made if need be; raises `ValueError` if nothing can be written there."""
+    check_folder("directory", directory)
     directory = Path(directory).absolute()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"`directory` must be a folder that can be written. Received: {directory} ({error.strerror})"
-        ) from None
+    directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 

@@ -16,6 +16,7 @@ from itertools import count
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
+from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.search.proposal import Strategy
 from nasnet_keras.search.resumable import ResumableOracle
 from nasnet_keras.search.strategies import make_strategy
@@ -81,12 +82,11 @@ class NASNetOracle(ResumableOracle):
         hours=None,
         imports=(),
     ):
-        _check_count("max_trials", max_trials, 1, optional=True)
-        _check_count("max_retries_per_trial", max_retries_per_trial, 0)
-        _check_count("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
-        _check_count("max_attempts", max_attempts, 1, optional=True)
-        if hours is not None and (type(hours) not in (int, float) or not hours > 0):
-            raise ValueError(f"`hours` must be None or a number above 0. Received: {hours!r}")
+        check_integer("max_trials", max_trials, 1, optional=True)
+        check_integer("max_retries_per_trial", max_retries_per_trial, 0)
+        check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
+        check_integer("max_attempts", max_attempts, 1, optional=True)
+        check_positive("hours", hours, optional=True)
         self.strategy = make_strategy(strategy, space, seed, settings)
         super().__init__(
             objective,
@@ -257,9 +257,3 @@ class NASNetOracle(ResumableOracle):
     def _finish(self, trial, score, reason, **further):
         with self._all_or_nothing():
             self._ledger.finish(trial, score, reason, **further)
-
-
-def _check_count(label, value, least, optional=False):
-    if (value is None and optional) or (type(value) is int and value >= least):
-        return
-    raise ValueError(f"`{label}` must be {'None or ' * optional}an integer of at least {least}. Received: {value!r}")

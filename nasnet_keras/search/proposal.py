@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.files import write_atomically
 
 FORMAT = "nasnet-strategy/1"
@@ -96,8 +97,7 @@ class Strategy:
         settings = self.Settings() if settings is None else settings
         if not isinstance(settings, self.Settings):
             raise ValueError(f"`settings` must be {self.Settings.__name__}. Received: {settings!r}")
-        if type(seed) is not int or not 0 <= seed < 2**32:
-            raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1. Received: {seed!r}")
+        check_integer("seed", seed, most=2**32 - 1)
         self.space = space
         self.settings = settings
         self.seed = seed

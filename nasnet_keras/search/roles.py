@@ -8,6 +8,8 @@ Without the first, a process searches alone.
 import os
 from dataclasses import dataclass
 
+from nasnet_keras.checks import check_integer
+
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 
 
@@ -31,8 +33,7 @@ class Role:
     def __post_init__(self):
         if not self.tuner_id or not self.tuner_id.isprintable():
             raise ValueError(f"`tuner_id` must be a name. Received: {self.tuner_id!r}")
-        if type(self.port) is not int or not 0 <= self.port < 2**16:
-            raise ValueError(f"`port` must be an integer from 0 to {2**16 - 1}. Received: {self.port!r}")
+        check_integer("port", self.port, most=2**16 - 1)
 
     @property
     def is_chief(self):

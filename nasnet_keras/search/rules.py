@@ -12,6 +12,8 @@ import math
 from bisect import insort
 from dataclasses import asdict, dataclass
 
+from nasnet_keras.checks import check_integer, check_positive
+
 
 class Rule:
     """Base of the rules; every hook does nothing.
@@ -73,8 +75,7 @@ class Limits(Rule):
 
     def __post_init__(self):
         for label, value in asdict(self).items():
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"`{label}` must be None or an integer above 0. Received: {value!r}")
+            check_integer(label, value, least=1, optional=True)
 
     def refusal(self, sizes):
         """Names the first limit that is broken."""
@@ -107,8 +108,7 @@ class SoftTarget(Rule):
     exponent: float = -0.07
 
     def __post_init__(self):
-        if type(self.target) not in (int, float) or not 0 < self.target < math.inf:
-            raise ValueError(f"`target` must be a number above 0. Received: {self.target!r}")
+        check_positive("target", self.target)
         if type(self.exponent) not in (int, float) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
 
@@ -142,8 +142,7 @@ class MedianStop(Rule):
 
     def __post_init__(self):
         for label, value in asdict(self).items():
-            if type(value) is not int or value < 1:
-                raise ValueError(f"`{label}` must be an integer above 0. Received: {value!r}")
+            check_integer(label, value, least=1)
 
     def is_hopeless(self, curve, memory):
         """Vizier's comparison at the curve's last epoch."""

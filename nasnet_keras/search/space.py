@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.genotype import COMBINATIONS, MAX_BLOCKS, OPERATIONS, Block, CellGenotype, Genotype
 
 CELLS = ("normal", "reduction")
@@ -53,8 +54,7 @@ class SearchSpace:
     combinations: tuple[str, ...] = ("add", "concat")
 
     def __post_init__(self):
-        if type(self.blocks) is not int or not 1 <= self.blocks <= MAX_BLOCKS:
-            raise ValueError(f"`blocks` must be an integer from 1 to {MAX_BLOCKS}. Received: {self.blocks!r}")
+        check_integer("blocks", self.blocks, least=1, most=MAX_BLOCKS)
         for label, allowed in (("operations", OPERATIONS), ("combinations", COMBINATIONS)):
             object.__setattr__(self, label, _names(label, getattr(self, label), allowed))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.search.controller import Controller
 from nasnet_keras.search.proposal import Strategy
 from nasnet_keras.search.space import SearchSpace
@@ -49,9 +50,7 @@ class EvolutionSettings:
 
     def __post_init__(self):
         for label in ("population", "sample"):
-            value = getattr(self, label)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"`{label}` must be an integer of at least 1. Received: {value!r}")
+            check_integer(label, getattr(self, label), least=1)
 
 
 class RegularizedEvolution(Strategy):

@@ -15,6 +15,7 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
+from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.data import Data, load_data
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.children import ChildSettings, child_seed
@@ -72,8 +73,7 @@ class NASNetTuner(base_tuner.BaseTuner):
                 "`overwrite` must be False on a worker: it would delete the chief's project. Received: True"
             )
         for label, value in (("lease", lease), ("patience", patience)):
-            if type(value) not in (int, float) or not value > 0:
-                raise ValueError(f"`{label}` must be a number of seconds above 0. Received: {value!r}")
+            check_positive(label, value, "seconds")
         super().__init__(oracle, **kwargs)
         self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
         self.own_oracle = oracle
@@ -215,8 +215,7 @@ def search(
         ValueError: a bad argument, a directory that cannot be written or holds another search.
         OSError: the disk is full, and what has happened is saved; on a worker, no chief answers.
     """
-    if type(max_trials) is not int or max_trials < 1:
-        raise ValueError(f"`max_trials` must be an integer above 0. Received: {max_trials!r}")
+    check_integer("max_trials", max_trials, least=1)
     child, space = child or ChildSettings(), space or SearchSpace()
     role = role or (Role("chief", port=0) if workers else current_role())
     rules = (Replay(),) if rules is None else rules

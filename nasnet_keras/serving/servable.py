@@ -12,6 +12,7 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
+from nasnet_keras.serving.exports import check_versions, versions
 from nasnet_keras.serving.files import read_warmup
 from nasnet_keras.serving.rest import Refusal, Spec
 
@@ -115,18 +116,11 @@ class Versions:
         self.current = self.loading = None
         self.broken = {}
         self._sizes = sizes
-        if not self._found():
-            where = "no such folder" if not self.path.is_dir() else "there is none in it"
-            if (self.path / "saved_model.pb").is_file():
-                where = "this is a version itself, so give the folder above"
-            raise ValueError(
-                "`model` must be a folder that `nasnet-keras export` wrote, with versions such as 1/saved_model.pb. "
-                f"Received: {path}: {where}"
-            )
+        check_versions(path)
 
     async def refresh(self):
         """Load the newest version that can be, unless it is served already. The old one serves until then."""
-        for version, folder in self._found():
+        for version, folder in versions(self.path):
             if self.current and version == self.current.version:
                 return
             files = _files(folder)
@@ -148,15 +142,6 @@ class Versions:
             del old
             gc.collect()  # TensorFlow's objects know each other in circles, and a model is large
             return
-
-    def _found(self):
-        """(version, folder) of each version, the newest first."""
-        try:
-            names = [child for child in self.path.iterdir() if child.name.isascii() and child.name.isdigit()]
-        except OSError:  # the folder is away for a moment; what is served stays
-            return []
-        found = {int(child.name): child for child in names if (child / "saved_model.pb").is_file()}
-        return sorted(found.items(), reverse=True)
 
 
 def _files(folder):

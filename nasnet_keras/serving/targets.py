@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_keras.export import Served, check_export, new_folder
+from nasnet_keras.serving.exports import check_target
 
 OPSET = 17
-MAX_BATCH = 128  # a whole batch is run and compared
 QUANTIZED_TOLERANCE = 0.1  # mean difference of a probability that int8 weights and activations may bring
 
 
@@ -66,7 +66,7 @@ def export_openvino(served, folder, batch, calibration):
     return lambda pixels: model(pixels)[0]
 
 
-TARGETS = {"onnx": export_onnx, "litert": export_litert, "openvino": export_openvino}
+WRITERS = {"onnx": export_onnx, "litert": export_litert, "openvino": export_openvino}
 
 
 def export_target(model, path, target, *, class_names=None, batch=None, calibration=None):
@@ -89,14 +89,7 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         RuntimeError: what was written does not compute what the network computes; nothing is left behind.
     """
     path = Path(path)
-    if target not in TARGETS:
-        raise ValueError(f"`target` must be one of {', '.join(TARGETS)}. Received: {target!r}")
-    if calibration is not None and target != "litert":
-        raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
-    if batch is not None and (type(batch) is not int or not 1 <= batch <= MAX_BATCH):
-        raise ValueError(f"`batch` must be None or an integer from 1 to {MAX_BATCH}. Received: {batch!r}")
-    if path.exists():
-        raise ValueError(f"`path` must not exist yet. Received: {path}")
+    check_target(path, target, batch, calibration is not None)
     served = Served(model, class_names, 1, "float32")
     if calibration is not None:
         calibration = np.asarray(calibration, np.float32)
@@ -105,7 +98,7 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
             raise ValueError(f"`calibration` must be images of {shape}. Received: {calibration.shape}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
-        run = TARGETS[target](served, folder, batch, calibration)
+        run = WRITERS[target](served, folder, batch, calibration)
         (folder / "classes.txt").write_text("\n".join(served.names) + "\n", encoding="utf-8")
         check_export(model, served, {target: run}, None if calibration is None else QUANTIZED_TOLERANCE, batch or 3)
     return path

@@ -4,12 +4,12 @@ import sys
 from collections import deque
 from contextlib import contextmanager
 
-import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-def _bar():
+def bar():
+    """An empty `rich.progress.Progress` in the house's style."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -32,7 +32,7 @@ class SearchProgress:
     """
 
     def __init__(self, max_trials):
-        self.bar = _bar()
+        self.bar = bar()
         self.task = self.bar.add_task("search", total=max_trials, note="")
         self.rewards, self.best, self.seen = deque(maxlen=20), float("-inf"), 0
 
@@ -57,47 +57,9 @@ class SearchProgress:
         self.bar.update(self.task, completed=len(trials), note=note)
 
 
-class EpochProgress(keras.callbacks.Callback):
-    """One bar for a training, a step for each batch.
-
-    Args:
-        title: what is trained.
-        epochs: epochs in all.
-    """
-
-    def __init__(self, title, epochs):
-        super().__init__()
-        self.bar, self.epochs = _bar(), epochs
-        self.task = self.bar.add_task(title, total=None, note="")
-
-    def __enter__(self):
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self.bar.stop()
-
-    def on_train_begin(self, logs=None):
-        """Learn how many steps there are."""
-        self.bar.update(self.task, total=self.params["steps"] * self.epochs)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Stand where the epoch begins, also after a resumption."""
-        self.bar.update(self.task, completed=epoch * self.params["steps"])
-
-    def on_train_batch_end(self, batch, logs=None):
-        """One step more."""
-        self.bar.advance(self.task)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Show the epoch's figures."""
-        figures = "  ".join(f"{key} {value:.3f}" for key, value in (logs or {}).items() if "accuracy" in key)
-        self.bar.update(self.task, note=f"epoch {epoch + 1}/{self.epochs}  {figures}")
-
-
 @contextmanager
 def decoding():
     """A bar for decoding image files: gives a function of (decoded, all)."""
-    with _bar() as bar:
-        task = bar.add_task("read images", total=None, visible=False, note="")
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 2000)
+    with bar() as shown:
+        task = shown.add_task("read images", total=None, visible=False, note="")
+        yield lambda done, total: shown.update(task, completed=done, total=total, visible=total > 2000)

@@ -1,0 +1,1 @@
+"""What the commands of the command line do: `inputs` reads and checks, the others carry out."""
