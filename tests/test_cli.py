@@ -40,6 +40,26 @@ def trained(folder, tmp_path_factory):
     return directory
 
 
+def fresh(code, *words):
+    """What a new process prints."""
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+
+
+def refused_with_a_framework(rows):
+    """The first command that is not refused, or not before a framework is loaded, in a list."""
+    code = (
+        "import json, sys\n"
+        "from nasnet_keras.cli import main\n"
+        "def code(words):\n"
+        "    try: return main(words)\n"
+        "    except SystemExit as error: return error.code\n"
+        "done = ((words, code(words), {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules))\n"
+        "        for words in json.loads(sys.argv[1]))\n"
+        "print(json.dumps([words for words, code, loaded in done if code != 2 or loaded][:1]))"
+    )
+    return json.loads(fresh(code, json.dumps(rows)).splitlines()[-1])
+
+
 def call(capsys, *arguments):
     code = main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
@@ -142,6 +162,12 @@ def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
     assert [row["network"] for row in figures["final"]] == ["found", "nasnet_a", "random"]
     code, out, _ = call(capsys, "report", tmp_path / "s")
     assert code == 0 and (tmp_path / "s" / "report.html").exists()
+    rows = [["search", *map(str, size), *further] for further in (["--seed", "1"], ["--filters", "5"])]
+    before = (tmp_path / "s" / "trials.jsonl").read_bytes()
+    for words, named in zip(rows, ("`seed` must be 0, as in the search", "another `filters`: 4"), strict=True):
+        code, _, err = call(capsys, *words)
+        assert code == 2 and named in err and len(err.splitlines()) == 1
+    assert refused_with_a_framework(rows) == [] and (tmp_path / "s" / "trials.jsonl").read_bytes() == before
     # The found cell builds a network elsewhere and predicts.
     genotype = load_genotype(tmp_path / "s" / "best_genotype.json")
     net = NASNet(genotype, repeats=1, filters=4, stem="cifar", input_shape=(16, 16, 3), classes=2)
@@ -276,22 +302,9 @@ def test_bad_input_is_one_line_and_code_2(arguments, named, folder, tmp_path, ca
     assert not (tmp_path / "s").exists() and not (tmp_path / "t").exists()
 
 
-def fresh(code, *words):
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
-
-
 def test_bad_input_is_refused_without_a_framework(folder, tmp_path):
     rows = [written_out(arguments, folder, tmp_path) for arguments, named in BAD if named not in SLOW]
-    code = (
-        "import contextlib, json, sys\n"
-        "from nasnet_keras.cli import main\n"
-        "loaded = []\n"
-        "for words in json.loads(sys.argv[1]):\n"
-        "    with contextlib.suppress(SystemExit): main(words)\n"
-        "    loaded.append({'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules))\n"
-        "print([words for words, there in zip(json.loads(sys.argv[1]), loaded) if there][:1])"
-    )
-    assert fresh(code, json.dumps(rows)).splitlines()[-1] == "[]"
+    assert refused_with_a_framework(rows) == []
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,15 @@ from nasnet_keras.data import open_data
 from nasnet_keras.files import check_folder
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.images import read_size
+from nasnet_keras.search.archive import check_identity, identity
 from nasnet_keras.search.child_description import ChildDescription
 from nasnet_keras.search.controller import ControllerSettings
+from nasnet_keras.search.directory import check_children
 from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.strategies import make_strategy
 from nasnet_keras.serving.address import check_name, listen
 from nasnet_keras.serving.exports import check_saved_model, check_target, check_versions
 from nasnet_keras.zoo import model_file, starting_weights
@@ -44,13 +47,18 @@ def read_search(options):
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
     is_worker = role is not None and not role.is_chief
+    directory = Path(options.directory).absolute()
     if not is_worker:
-        check_folder("directory", options.directory)
-        if options.start_from and not (Path(options.directory) / "search.json").exists():
+        check_folder("directory", directory)
+        strategy = make_strategy(options.controller, space, options.seed, settings)
+        check_identity(directory, identity(strategy, "reward", "max", rules))
+        if options.start_from and not (directory / "search.json").exists():
             read_imports(options.start_from, space)
     data = find(options)
-    # A worker looks for its chief before it decodes images, which may take long.
-    data = data if is_worker else decode(options, data)
+    if not is_worker:  # which looks for its chief before it decodes images: that may take long
+        data = decode(options, data)
+        if (directory / "children.json").exists():
+            check_children(directory, child, data)
     return {"space": space, "child": child, "rules": rules, "settings": settings, "role": role, "data": data}
 
 

@@ -26,7 +26,7 @@ from nasnet_keras.search.proposal import Proposal, extend_history
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "nasnet-search/1"
+FORMAT, HEADER = "nasnet-search/1", "search.json"
 SNAPSHOT_EVERY = 20  # finished trials; so many rewards at most are told again after a restart
 
 
@@ -55,7 +55,7 @@ class Archive:
         state = self.folder / "controller"
         state.mkdir(parents=True, exist_ok=True)
         self._claim_alone(state / "lock")
-        self._header_file = self.folder / "search.json"
+        self._header_file = self.folder / HEADER
         self._snapshot_file = state / "state.npz"
         self._proposals = Journal(state / "proposals.jsonl")
         self._attempts = Journal(state / "attempts.jsonl")
@@ -87,7 +87,7 @@ class Archive:
         Raises:
             ValueError: the folder belongs to another search; the message names the first difference.
         """
-        header = json.loads(json.dumps({"format": FORMAT, **identity}))
+        header = _header(identity)
         if self.header is None:
             if not self.started:
                 lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in imports)
@@ -96,12 +96,7 @@ class Archive:
                 self.imported = list(imports)
             write_atomically(self._header_file, json.dumps(header, indent=2).encode() + b"\n")
             self.header = header
-        old, new = _flat(self.header), _flat(header)
-        for key in (key for key in {**old, **new} if old.get(key) != new.get(key)):
-            raise ValueError(
-                f"`{key}` must be {old.get(key)!r}, as in the search that {self.folder} belongs to "
-                f"(or use another directory, or overwrite it). Received: {new.get(key)!r}"
-            )
+        _compare(self.folder, self.header, header)
 
     def replay(self, strategies, reward):
         """A strategy that has learnt from all finished trials, exactly as the original did.
@@ -214,6 +209,41 @@ class Archive:
             raise ValueError(f"{self._header_file}: `format` must be {FORMAT!r}. Received: {header!r:.100}")
         self.header = header
         return True
+
+
+def identity(strategy, objective, direction, rules):
+    """What makes a search this one, JSON-able.
+
+    Args:
+        strategy: its `Strategy`.
+        objective, direction: what is looked for, for example `"reward"` and `"max"`.
+        rules: a tuple of `rules.Rule`.
+    """
+    described = {**strategy.identity, "objective": {"name": objective, "direction": direction}}
+    return {**described, "rules": [rule.to_dict() for rule in rules]} if rules else described
+
+
+def check_identity(folder, identity):
+    """Raise `ValueError` if a folder is known to belong to another search; nothing is changed, and little is read."""
+    try:
+        header = json.loads((Path(folder) / HEADER).read_bytes())
+    except (OSError, ValueError):
+        return  # new, or damaged: for the `Archive`
+    if isinstance(header, dict) and header.get("format") == FORMAT:
+        _compare(folder, header, _header(identity))
+
+
+def _header(identity):
+    return json.loads(json.dumps({"format": FORMAT, **identity}))
+
+
+def _compare(folder, then, now):
+    old, new = _flat(then), _flat(now)
+    for key in (key for key in {**old, **new} if old.get(key) != new.get(key)):
+        raise ValueError(
+            f"`{key}` must be {old.get(key)!r}, as in the search that {folder} belongs to "
+            f"(or use another directory, or overwrite it). Received: {new.get(key)!r}"
+        )
 
 
 def _flat(data, prefix=""):

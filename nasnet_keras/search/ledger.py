@@ -8,7 +8,7 @@ from bisect import insort
 
 import numpy as np
 
-from nasnet_keras.search.archive import Archive
+from nasnet_keras.search.archive import Archive, identity
 from nasnet_keras.search.rules import Memory
 
 
@@ -40,13 +40,8 @@ class Ledger:
         self._archive, self._form = Archive(folder), form
         header = self._archive.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
-        identity = {
-            **strategies(self.seed).identity,
-            "objective": {"name": form.objective.name, "direction": form.objective.direction},
-        }
-        if form.rules:
-            identity["rules"] = [rule.to_dict() for rule in form.rules]
-        self._archive.claim(identity, imports)
+        objective = form.objective.name, form.objective.direction
+        self._archive.claim(identity(strategies(self.seed), *objective, form.rules), imports)
         self.strategy = self._archive.replay(lambda: strategies(self.seed), form.reward)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = 0
