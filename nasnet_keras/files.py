@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,20 +31,31 @@ def write_atomically(path, content):
     sync_folder(path.parent)
 
 
-def check_folder(name, path):
-    """Raise `ValueError` unless the argument called `name` is a folder that can be written, or made; leaves nothing."""
+def make_folder(name, path):
+    """The folder that the argument called `name` is, as an absolute path; made if need be.
+
+    Raises:
+        ValueError: it cannot be made, or nothing can be written there.
+    """
     path = Path(path).absolute()
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
-            pass
-        for folder in missing:
-            folder.rmdir()
+            return path
     except OSError as error:
         raise ValueError(
             f"`{name}` must be a folder that can be written. Received: {path} ({error.strerror})"
         ) from None
+
+
+def check_folder(name, path):
+    """Raise `ValueError` where `make_folder` would; what it made is gone again."""
+    path = Path(path).absolute()
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(name, path)
+    with suppress(OSError):  # somebody else has begun to use it
+        for folder in missing:
+            folder.rmdir()
 
 
 def sync_folder(path):

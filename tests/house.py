@@ -125,7 +125,7 @@ search.shared                | no framework        | above, training, data, file
 search.publication           | standard library    | above, files, plot, report
 search.directory             | standard library    | above, files
 search.summaries             | no framework        | nothing
-search.tuner                 | keras_tuner         | above, data, __init__
+search.tuner                 | keras_tuner         | above, data, files, __init__
 search.final                 | no framework        | above, network, training, files
 search.__init__              | no framework        | above
 launch                       | standard library    | checks

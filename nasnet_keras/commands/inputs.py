@@ -36,12 +36,8 @@ CALIBRATION = 200  # images
 def read_search(options):
     """The space, the description of the children, rules, settings, role, and the data."""
     child = ChildDescription(**_given(options, *(field.name for field in fields(ChildDescription))))
-    space, rules, settings, role = (
-        SearchSpace(blocks=options.blocks),
-        _rules(options),
-        _settings(options),
-        _role(options),
-    )
+    space, rules = SearchSpace(blocks=options.blocks), _rules(options)
+    settings, role = _settings(options), _role(options)
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):

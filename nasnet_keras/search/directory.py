@@ -1,21 +1,12 @@
-"""The directory of a search: that it can be written, and that it holds children of one kind."""
+"""The directory of a search holds children of one kind."""
 
 import json
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
-from nasnet_keras.files import check_folder, write_atomically
+from nasnet_keras.files import write_atomically
 
 logger = logging.getLogger(__name__)
-
-
-def prepare(directory):
-    """The directory as an absolute path, made if need be; raises `ValueError` if nothing can be written there."""
-    check_folder("directory", directory)
-    directory = Path(directory).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def check_children(directory, child, data):

@@ -17,9 +17,10 @@ from keras_tuner.engine.trial import TrialStatus
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.data import Data, load_data
+from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.children import ChildSettings, child_seed
-from nasnet_keras.search.directory import check_children, prepare
+from nasnet_keras.search.directory import check_children
 from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
@@ -225,7 +226,7 @@ def search(
 
         await_chief(role, patience)
     else:
-        directory = prepare(directory)
+        directory = make_folder("directory", directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
     is_new = not is_worker and not (directory / "search.json").exists()
