@@ -56,9 +56,21 @@ def __dir__():
 
 def _register():
     """Import the classes that saved models are made of, unless that is going on already."""
-    chain = ("functions", "layers", "drop_path", "heads", "converters", "foreign", "weights", "body", "network")
+    chain = (
+        "functions",
+        "layers",
+        "drop_path",
+        "heads",
+        "converters",
+        "foreign",
+        "weights",
+        "body",
+        "network",
+        "compilation",
+    )
     if not any(f"{__name__}.{module}" in sys.modules for module in chain):
         importlib.import_module(f"{__name__}.network")
+        importlib.import_module(f"{__name__}.compilation")
 
 
 class _WhenKerasComes(importlib.abc.MetaPathFinder):

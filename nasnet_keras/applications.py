@@ -13,7 +13,7 @@ from nasnet_keras import weight_index
 from nasnet_keras import weights as weight_files
 from nasnet_keras.checks import check_integer
 from nasnet_keras.network import NASNet
-from nasnet_keras.zoo import DEFAULT_WEIGHTS, model_file
+from nasnet_keras.zoo import model_file
 
 IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
 
@@ -144,7 +144,9 @@ def PNASNetMobile(
     return _build("PNASNetMobile", {**locals(), "released": released})
 
 
-FACTORIES = {name: globals()[name] for name in DEFAULT_WEIGHTS}
+FACTORIES = {
+    factory.__name__: factory for factory in (NASNetMobile, NASNetLarge, NASNetCIFAR, PNASNetLarge, PNASNetMobile)
+}
 
 
 def _build(factory, arguments):

@@ -8,7 +8,7 @@ is as fast as working on whole batches, because Pillow's resampling does the wor
 import numpy as np
 from PIL import Image
 
-from nasnet_keras.checks import check_one_of
+from nasnet_keras.checks import check_integer, check_one_of
 
 
 def upsampled_crop(image, rng):
@@ -108,9 +108,8 @@ def augment(images, recipe, rng, cutout=0):
 
 def check_augmentation(recipe, cutout):
     """Raise `ValueError` where `augment` would."""
-    check_one_of("augmentation", recipe, AUGMENTATIONS)
-    if type(cutout) is not int or cutout < 0:
-        raise ValueError(f"`cutout` must be a number of pixels, 0 for none. Received: {cutout!r}")
+    check_one_of("augmentation", recipe, AUGMENTATIONS, optional=True)
+    check_integer("cutout", cutout)
 
 
 def _resized_crop(image, top, left, height, width):

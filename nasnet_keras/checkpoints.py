@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.files import write_atomically
+from nasnet_keras.resumption import HISTORY, check_resumption
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -23,14 +24,14 @@ class Checkpoints(keras.callbacks.Callback):
         directory: where to keep the state, None for nowhere.
         seed: the training's seed.
         patience: stop after this many epochs without a better one; None for never, and then the last counts.
-        identity: what a state on disk must agree with, JSON-able; a dict from what it is to its value.
+        identity: what a state on disk must agree with, see `resumption.training_identity`.
     """
 
     def __init__(self, batches, directory, seed, *, patience=None, identity=None):
         super().__init__()
         self.batches, self.seed, self.patience = batches, seed, patience
         self.directory = None if directory is None else Path(directory)
-        self.identity = json.loads(json.dumps(identity or {}))
+        self.identity = identity or {}
         self.history, self._best = [], None
 
     def restore(self, model):
@@ -42,16 +43,14 @@ class Checkpoints(keras.callbacks.Callback):
         if self.directory is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / "history.json"
+        path = self.directory / HISTORY
         if not path.exists():
             return
+        check_resumption(self.directory, self.identity)
         try:
             state = json.loads(path.read_text())
             if state["network"] != _shape_of(model):
                 raise ValueError("its network has other weights")
-            for what, value in state.get("identity", {}).items():
-                if what in self.identity and self.identity[what] != value:
-                    raise ValueError(f"it has other {what}")
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self.directory / state["weights"])
             self.history = list(state["epochs"])
@@ -108,7 +107,7 @@ class Checkpoints(keras.callbacks.Callback):
         last, best = _file_of(len(self.history)), _file_of(self.best())
         self.model.save_weights(self.directory / last)
         state = {"network": _shape_of(self.model), "identity": self.identity, "weights": last, "epochs": self.history}
-        write_atomically(self.directory / "history.json", json.dumps(state, indent=1).encode())
+        write_atomically(self.directory / HISTORY, json.dumps(state, indent=1).encode())
         for old in self.directory.glob("state-*.weights.h5"):
             if old.name not in (last, best):
                 old.unlink()

@@ -1,7 +1,6 @@
 """The rules that many arguments share. Each raises a `ValueError` of one line that says what is allowed."""
 
 import math
-from numbers import Real
 
 
 def check_integer(name, value, least=0, most=None, optional=False):
@@ -13,13 +12,27 @@ def check_integer(name, value, least=0, most=None, optional=False):
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
 
 
-def check_positive(name, value, unit="", optional=False):
-    """Raise unless the argument called `name` is a finite number above 0, or None if that is allowed."""
+def check_positive(name, value, unit="", optional=False, finite=False):
+    """Raise unless the argument called `name` is a number above 0, or None if that is allowed."""
     if value is None and optional:
         return
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
-        rule = f"a number{f' of {unit}' * bool(unit)} above 0"
+    if not is_number(value) or not value > 0 or (finite and value == math.inf):
+        rule = f"a {'finite ' * finite}number{f' of {unit}' * bool(unit)} above 0"
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
+
+
+def check_rate(name, value, optional=False):
+    """Raise unless the argument called `name` is a number from 0 to below 1, or None if that is allowed."""
+    if value is None and optional:
+        return
+    if not is_number(value) or not 0 <= value < 1:
+        rule = "a number from 0 to below 1"
+        raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
+
+
+def is_number(value):
+    """Whether a value is an int or a float; JSON knows no others."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_one_of(name, value, allowed, optional=False):

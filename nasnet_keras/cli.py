@@ -9,9 +9,9 @@ import importlib
 import logging
 import os
 import sys
-from contextlib import contextmanager
 
 from nasnet_keras.commands.search_options import add_search
+from nasnet_keras.commands.speech import without_greetings
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -50,7 +50,7 @@ def main(arguments=None):
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         print(f"nasnet-keras: {_one_line(error)}", file=sys.stderr)
         return 2
 
@@ -62,28 +62,15 @@ def _run(options):
         from nasnet_keras.commands import inputs
 
         given = getattr(inputs, f"read_{options.command}")(options)
-    with _without_greetings():
+    with without_greetings():
         module = importlib.import_module(f"nasnet_keras.commands.{MODULES[options.command]}")
     getattr(module, f"run_{options.command}")(options, **given)
-
-
-@contextmanager
-def _without_greetings():
-    """TensorFlow's libraries greet on the bare stderr while they are loaded, whatever one sets."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _one_line(error):
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Parser(argparse.ArgumentParser):

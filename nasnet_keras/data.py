@@ -82,6 +82,7 @@ def load_data(
     size = None if image_size is None else as_size(image_size)
     opened = open_data(
         name,
+        image_size=size,
         validation=validation,
         test=test,
         seed=seed,
@@ -94,19 +95,29 @@ def load_data(
 
 
 def open_data(
-    name, *, validation=0.1, test=0.2, seed=0, limit=None, memory_limit=MEMORY_LIMIT, data_dir=None, download=False
+    name,
+    *,
+    image_size=None,
+    validation=0.1,
+    test=0.2,
+    seed=0,
+    limit=None,
+    memory_limit=MEMORY_LIMIT,
+    data_dir=None,
+    download=False,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; images have their own size, or 224.
+    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are read, and stay encoded.
     """
+    size = None if image_size is None else as_size(image_size)
     for label, share in (("validation", validation), ("test", test)):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"`{label}` must be a share from 0 to below 1. Received: {share!r}")
-    check_integer("seed", seed)
+    check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
-    parts, class_names = open_source(name, data_dir, download, memory_limit)
+    parts, class_names = open_source(name, size, data_dir, download, memory_limit)
     given = {part: Split(images, labels) for part, (images, labels) in parts.items()}
     shares = {part: share for part, share in (("test", test), ("validation", validation)) if part not in given}
     splits = {**given, **hold_out(given["train"], shares, seed, class_names)}

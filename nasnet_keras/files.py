@@ -1,8 +1,10 @@
 """Files that are replaced in one step, and folders that can be written."""
 
+import errno
+import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -38,24 +40,59 @@ def make_folder(name, path):
         ValueError: it cannot be made, or nothing can be written there.
     """
     path = Path(path).absolute()
-    try:
+    with _writable(name, "a folder", path):
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise ValueError(
-            f"`{name}` must be a folder that can be written. Received: {path} ({error.strerror})"
-        ) from None
+        _write_in(path)
+    return path
 
 
 def check_folder(name, path):
-    """Raise `ValueError` where `make_folder` would; what it made is gone again."""
+    """Raise `ValueError` where `make_folder` would, as far as that can be told without making anything."""
     path = Path(path).absolute()
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    make_folder(name, path)
-    with suppress(OSError):  # somebody else has begun to use it
-        for folder in missing:
-            folder.rmdir()
+    with _writable(name, "a folder", path):
+        there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+        _write_in(there)
+        for name_of_one in path.relative_to(there).parts:
+            with suppress(FileNotFoundError):
+                os.lstat(there / name_of_one)  # it may be too long
+
+
+def check_file(name, path):
+    """Raise `ValueError` unless the argument called `name` is a file that can be written, or made."""
+    path = Path(path).absolute()
+    with _writable(name, "a file", path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _write_in(path.parent)
+
+
+@contextmanager
+def _writable(name, what, path):
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"`{name}` must be {what} that can be written. Received: {path} ({error.strerror})") from None
+
+
+def _write_in(folder):
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def read_object(path):
+    """The JSON object in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else, or is damaged.
+    """
+    try:
+        data = json.loads(Path(path).read_bytes())
+    except RecursionError:
+        data = None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold a JSON object")
+    return data
 
 
 def sync_folder(path):

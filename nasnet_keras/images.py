@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MAX_PIXELS = 80_000_000
+LONGEST_SIDE = 8192
 CHUNK = 64
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,10 +89,9 @@ def as_size(image_size):
     """`image_size` as `(height, width)`: one number stands for a square. Raises `ValueError`."""
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     valid = isinstance(size, tuple | list) and len(size) == 2
-    if not valid or any(type(side) is not int or not 1 <= side <= 8192 for side in size):
-        raise ValueError(
-            f"`image_size` must be a number of pixels or (height, width), from 1 to 8192. Received: {image_size!r}"
-        )
+    if not valid or any(type(side) is not int or not 1 <= side <= LONGEST_SIDE for side in size):
+        rule = f"a number of pixels or (height, width), from 1 to {LONGEST_SIDE}"
+        raise ValueError(f"`image_size` must be {rule}. Received: {image_size!r}")
     return tuple(size)
 
 

@@ -1,6 +1,7 @@
 """What all parts of one network share."""
 
 from dataclasses import asdict, dataclass
+from math import inf
 
 BOUND = 6.0
 
@@ -32,10 +33,10 @@ class Options:
     def __post_init__(self):
         if not 0 <= self.batch_norm_momentum < 1:
             raise ValueError(f"`batch_norm_momentum` must be in [0, 1). Received: {self.batch_norm_momentum}")
-        if not self.batch_norm_epsilon > 0:
-            raise ValueError(f"`batch_norm_epsilon` must be above 0. Received: {self.batch_norm_epsilon}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"`weight_decay` must be 0 or more. Received: {self.weight_decay}")
+        if not 0 < self.batch_norm_epsilon < inf:
+            raise ValueError(f"`batch_norm_epsilon` must be a number above 0. Received: {self.batch_norm_epsilon}")
+        if not 0 <= self.weight_decay < inf:
+            raise ValueError(f"`weight_decay` must be a number from 0. Received: {self.weight_decay}")
         if self.pooling_compatibility not in (None, "keras"):
             raise ValueError(
                 f"`pooling_compatibility` must be None or 'keras'. Received: {self.pooling_compatibility!r}"

@@ -1,9 +1,11 @@
 """How networks are trained, as values: recipes, and the parts of a training."""
 
+import math
 from dataclasses import dataclass, replace
 
 from nasnet_keras.augmentation import check_augmentation
-from nasnet_keras.checks import check_integer, check_one_of, check_positive
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, is_number
+from nasnet_keras.images import LONGEST_SIDE
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,13 @@ class Recipe:
     moving_average: float | None = None
 
     def __post_init__(self):
-        check_positive("learning_rate", self.learning_rate)
+        check_positive("learning_rate", self.learning_rate, finite=True)
+        check_positive("epsilon", self.epsilon, finite=True)
+        check_positive("clip_norm", self.clip_norm, optional=True)
+        check_rate("momentum", self.momentum)
+        check_rate("label_smoothing", self.label_smoothing)
+        if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
+            raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
         check_integer("batch_size", self.batch_size, least=1)
         check_augmentation(self.augmentation, self.cutout)
         if self.moving_average is not None and not 0 < self.moving_average < 1:
@@ -107,8 +115,9 @@ def stages(epochs, sizes=None, first=0):
     check_integer("epochs", epochs, least=first + 1)
     if sizes is None:
         return [(epochs, None)]
-    if not sizes or any(type(size) is not int or size < 1 for size in sizes) or len(sizes) > epochs - first:
-        rule = f"1 to {epochs - first} numbers of pixels, at most one for each epoch"
+    fit = all(type(size) is int and 1 <= size <= LONGEST_SIDE for size in sizes)
+    if not fit or not 1 <= len(sizes) <= epochs - first:
+        rule = f"1 to {epochs - first} numbers of pixels up to {LONGEST_SIDE}, at most one for each epoch"
         raise ValueError(f"`sizes` must be None or {rule}. Received: {sizes!r}")
     count = len(sizes)
     return [(first + (epochs - first) * (index + 1) // count, size) for index, size in enumerate(sizes)]
@@ -133,9 +142,9 @@ def phases(
     check_integer("epochs", epochs, least=1)
     check_integer("patience", patience, least=1, optional=True)
     for label, value in (("rate_factor", rate_factor), ("layer_decay", layer_decay)):
-        if not 0 < value <= 1:
+        if not is_number(value) or not 0 < value <= 1:
             raise ValueError(f"`{label}` must be above 0 and at most 1. Received: {value!r}")
-    if batch_norm != "frozen" and (isinstance(batch_norm, str) or not 0 <= batch_norm < 1):
+    if batch_norm not in (None, "frozen") and not (is_number(batch_norm) and 0 <= batch_norm < 1):
         raise ValueError(f"`batch_norm` must be a momentum from 0 to below 1, or 'frozen'. Received: {batch_norm!r}")
     if not trained:
         if head_epochs or unfreeze != "all" or batch_norm == "frozen":

@@ -20,11 +20,12 @@ LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = (224, 224)
 
 
-def open_source(name, data_dir, download, memory_limit):
+def open_source(name, size, data_dir, download, memory_limit):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
+        size: `(height, width)`, or None for the images' own; the digits stay as they are.
         data_dir, download, memory_limit: as in `load_data`.
 
     Returns:
@@ -33,17 +34,28 @@ def open_source(name, data_dir, download, memory_limit):
     Raises:
         ValueError: one line that says what is wrong with which file, folder or data set.
     """
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {name!r}")
+    check_source(name)
     if name == "digits":
         parts, class_names = _digits()
     elif str(name).startswith("tfds:"):
-        parts, class_names = _tfds(str(name).removeprefix("tfds:"), data_dir, download, memory_limit)
+        parts, class_names = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
     else:
-        parts, class_names = _folder(Path(name))
+        parts, class_names = _folder(Path(name), size)
     if len(class_names) < 2:
         raise ValueError(f"`data` must have at least two classes. Received: {name}, which has {list(class_names)}")
     return parts, class_names
+
+
+def check_source(name):
+    """Raise `ValueError` unless the name is one of a source; a folder must exist. Nothing is opened."""
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {name!r}")
+    if str(name).startswith("tfds:"):
+        if not re.fullmatch(r"tfds:\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", str(name)):
+            raise ValueError(f"`data` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: {name!r}")
+    elif name != "digits" and not os.path.isdir(name):  # unlike Path.is_dir, False also for an impossible name
+        what = "is a file" if os.path.exists(name) else "does not exist"
+        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {str(name)!r}, which {what}")
 
 
 def _digits():
@@ -58,11 +70,8 @@ def _digits():
     return {"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names))
 
 
-def _folder(root):
+def _folder(root, size):
     """`root/<class>/*`, or `root/{train,test,validation}/<class>/*` with at least `train`."""
-    if not os.path.isdir(root):  # unlike Path.is_dir, False also for a name that no file system takes
-        what = "is a file" if os.path.exists(root) else "does not exist"
-        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {str(root)!r}, which {what}")
     folders = {"train": root}
     if os.path.isdir(root / "train") and _entries(root / "train", folders=True):
         present = [(part, root / name) for part, names in PART_FOLDERS.items() for name in names]
@@ -76,7 +85,7 @@ def _folder(root):
             odd = ", ".join(sorted(set(names) ^ set(class_names)))
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
-    size = _own_size(files["train"][0])
+    size = size or _own_size(files["train"][0])
     return {part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names
 
 
@@ -112,10 +121,8 @@ def _own_size(sources):
     return own if not sizes and max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
-def _tfds(name, data_dir, download, memory_limit):
+def _tfds(name, size, data_dir, download, memory_limit):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
-    if not re.fullmatch(r"\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name):
-        raise ValueError(f"`data` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: 'tfds:{name}'")
     with _packages_for(name):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.constants import DATA_DIR
@@ -139,7 +146,7 @@ def _tfds(name, data_dir, download, memory_limit):
     read = {part: _tfds_part(tfds, folder, part, images[0], labels[0]) for part in parts}
     # Some test sets are published without their labels, which are -1 then.
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
-    size = _own_size(read["train"][0])
+    size = size or _own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
     return {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names
 

@@ -108,6 +108,13 @@ def limited(splits, limit, seed, classes):
     }
 
 
+def check_classes(names, class_names):
+    """Raise `ValueError` unless a model's classes are those of the data, in whatever order."""
+    if sorted(names) != sorted(class_names):
+        odd = sorted(set(names) ^ set(class_names))
+        raise ValueError(f"`data` must have the model's {len(names)} classes. They differ in: {', '.join(odd[:10])}")
+
+
 def _by_class(labels, seed, classes=0):
     """Indices in random order within each class, class after class, and each one's place in its class."""
     shuffled = np.random.default_rng([seed, 0]).permutation(len(labels))

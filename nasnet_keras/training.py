@@ -16,6 +16,8 @@ from nasnet_keras.checkpoints import Checkpoints
 from nasnet_keras.checks import check_integer
 from nasnet_keras.compilation import compile_model
 from nasnet_keras.recipes import stages
+from nasnet_keras.resumption import training_identity
+from nasnet_keras.splits import check_classes
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -126,8 +128,7 @@ def fit(
     weights = _class_weights(class_weights, data)
     compile_model(model, recipe, steps, epochs - first, weights, rates)
     watched = Batches(data.validation, 256) if validate else None
-    identity = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
-    identity["image sizes"] = sizes and list(sizes)
+    identity = training_identity(data, seed, sizes)
     state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
     state.restore(model)
     for last, size in parts:
@@ -206,11 +207,7 @@ def match_classes(model, data, split):
     names = getattr(model, "class_names", None)
     if names is None or names == data.class_names:
         return split
-    if sorted(names) != sorted(data.class_names):
-        missing = sorted(set(data.class_names) ^ set(names))
-        raise ValueError(
-            f"`data` must have the model's {len(names)} classes. They differ in: {', '.join(missing[:10])}"
-        )
+    check_classes(names, data.class_names)
     order = np.array([names.index(name) for name in data.class_names], dtype="int32")
     return replace(split, labels=order[split.labels])
 

@@ -96,7 +96,7 @@ def fine_tune(
         rate_factor=rate_factor,
         layer_decay=layer_decay,
         batch_norm=batch_norm,
-        patience=patience,
+        patience=None if validation is None else patience,
     )
     model = with_new_head(source, data, batch_norm=batch_norm, **options)
     if trained:

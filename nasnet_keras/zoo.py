@@ -5,6 +5,9 @@ network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), 
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
 
+import json
+import os
+import zipfile
 from pathlib import Path
 
 from nasnet_keras.weight_index import entries, find, is_file
@@ -114,12 +117,41 @@ def model_file(name_or_path):
         return None
     path = Path(name_or_path)
     path = path / "model.keras" if path.is_dir() else path
-    if not path.is_file() or path.suffix != ".keras":
-        raise ValueError(
-            "`model` must be a directory with a model.keras, a .keras file, or one of "
-            f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
-        )
-    return path
+    if path.suffix == ".keras" and path.is_file():
+        return _checked(path)
+    raise ValueError(
+        "`model` must be a directory with a model.keras, a .keras file, or one of "
+        f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
+    )
+
+
+def known_classes(name_or_path):
+    """The names of a model's classes as far as they can be told without loading it, or None.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    path = model_file(name_or_path)
+    if path is None:
+        weights = DEFAULT_WEIGHTS[str(name_or_path)]
+        return weights and find(weights, str(name_or_path)).classes
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    return config.get("config", {}).get("class_names")
+
+
+def _checked(path):
+    """The path, if it is a file as Keras writes them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if set(archive.namelist()) >= {"config.json", "metadata.json", "model.weights.h5"}:
+                return path
+    except (OSError, zipfile.BadZipFile):
+        pass
+    raise ValueError(f"cannot load {path}: it is not a file that Keras has saved, or it is damaged")
 
 
 def starting_weights(model, weights="auto", changes=None):
@@ -136,8 +168,13 @@ def starting_weights(model, weights="auto", changes=None):
     Raises:
         ValueError: naming the argument at fault.
     """
-    is_name = isinstance(weights, str) and weights not in ("auto", "none") and not is_file(weights)
-    if str(model) not in DEFAULT_WEIGHTS:
+    model = str(model)
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"`weights` must be auto, none, a name or a file. Received: {weights!r}")
+    is_name = str(weights) not in ("auto", "none") and not is_file(weights)
+    if is_file(weights) and (Path(weights).is_dir() or Path(weights).suffix == ".keras"):
+        model_file(weights)
+    if model not in DEFAULT_WEIGHTS:
         for change in changes or ():
             raise ValueError(f"`{change}` means nothing for a network that exists already: leave it out")
         if is_name:

@@ -75,14 +75,15 @@ splits                       | no framework        | images, checks
 sources                      | tensorflow_datasets | images, splits
 data                         | no framework        | images, splits, sources, checks
 batches                      | keras               | images, augmentation, splits, data, checks
-recipes                      | no framework        | augmentation, checks
+recipes                      | no framework        | augmentation, checks, images
+resumption                   | standard library    | files
 compilation                  | keras               | functions
-checkpoints                  | keras               | files
+checkpoints                  | keras               | files, resumption
 training                     | keras               | above, -genotype
 reuse                        | keras               | above
 transfer                     | keras               | above
 serving.__init__             | standard library    | nothing
-serving.exports              | standard library    | checks
+serving.exports              | standard library    | checks, files
 serving.address              | standard library    | nothing
 serving.files                | tensorflow          | nothing
 export                       | keras, tensorflow   | above
@@ -122,7 +123,7 @@ search.screen                | no framework        | above, children
 search.child_description     | no framework        | above, recipes, architecture, children
 search.children              | keras               | above, network, training, data, plan, children
 search.shared                | no framework        | above, training, data, files, children
-search.publication           | standard library    | above, files, plot, report
+search.publication           | standard library    | above, files, plot, report, curve
 search.directory             | standard library    | above, files
 search.summaries             | no framework        | nothing
 search.tuner                 | keras_tuner         | above, data, files, __init__
@@ -132,7 +133,8 @@ launch                       | standard library    | checks
 commands.__init__            | standard library    | nothing
 commands.search_options      | standard library    | nothing
 commands.progress            | no framework        | nothing
-commands.speech              | no framework        | data, images, commands.progress
+commands.speech              | standard library    | nothing
+commands.datasets            | no framework        | data, images, commands.progress, commands.speech
 commands.inputs              | no framework        | anything
 commands.views               | no framework        | anything
 commands.epoch_progress      | keras               | commands.progress

@@ -183,3 +183,12 @@ def test_the_table_prints():
 def test_the_zoo_knows_the_default_weights():
     for name, factory in applications.FACTORIES.items():
         assert zoo.DEFAULT_WEIGHTS[name] == inspect.signature(factory).parameters["weights"].default
+
+
+def test_the_classes_of_a_model_are_known_before_it_is_loaded(tmp_path):
+    model = nasnet_keras.NASNetCIFAR(**SMALL, class_names=tuple("abcde"))
+    model.save(tmp_path / "model.keras")
+    assert list(zoo.known_classes(tmp_path)) == list("abcde") == list(zoo.known_classes(tmp_path / "model.keras"))
+    assert zoo.known_classes("NASNetCIFAR")[3] == "cat" and zoo.known_classes("PNASNetMobile") is None
+    nasnet_keras.NASNetCIFAR(**SMALL).save(tmp_path / "nameless.keras")
+    assert zoo.known_classes(tmp_path / "nameless.keras") is None

@@ -1,39 +1,66 @@
 """The rules for arguments: what passes, and the one line about what does not."""
 
+import math
+import os
+
 import numpy as np
 import pytest
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate
+from nasnet_keras.files import check_file, check_folder, make_folder, read_object
+
+RULES = [
+    (check_integer, {}, [0, 7], [-1, 1.0, True, None, "1"], "an integer from 0"),
+    (
+        check_integer,
+        {"least": 2, "most": 4, "optional": True},
+        [2, 4, None],
+        [1, 5, 3.0],
+        "None or an integer from 2 to 4",
+    ),
+    (
+        check_positive,
+        {"unit": "seconds"},
+        [1, 0.5, math.inf, np.float64(2)],
+        [0, -1, math.nan, True, None, "1", np.int64(2)],
+        "a number of seconds above 0",
+    ),
+    (check_positive, {"finite": True}, [1e300], [math.inf, math.nan], "a finite number above 0"),
+    (check_rate, {}, [0, 0.9], [1, -0.1, math.nan, True, "0"], "a number from 0 to below 1"),
+    (check_one_of, {"allowed": {"a": 1, "b": 2}, "optional": True}, ["a", None], ["c", [], 1], "None or one of a, b"),
+]
 
 
-@pytest.mark.parametrize(
-    ("check", "fine", "wrong", "message"),
-    [
-        (check_integer, [0, 7], [-1, 1.0, True, None, "1"], "`x` must be an integer from 0. Received: "),
-        (
-            lambda name, value: check_integer(name, value, least=2, most=4, optional=True),
-            [2, 4, None],
-            [1, 5, 3.0],
-            "`x` must be None or an integer from 2 to 4. Received: ",
-        ),
-        (
-            lambda name, value: check_positive(name, value, "seconds"),
-            [1, 0.5, np.float32(2)],
-            [0, -1, float("nan"), float("inf"), True, None, "1"],
-            "`x` must be a number of seconds above 0. Received: ",
-        ),
-        (
-            lambda name, value: check_one_of(name, value, {"a": 1, "b": 2}, optional=True),
-            ["a", None],
-            ["c", [], 1],
-            "`x` must be None or one of a, b. Received: ",
-        ),
-    ],
-)
-def test_rules(check, fine, wrong, message):
+@pytest.mark.parametrize(("check", "rule", "fine", "wrong", "text"), RULES)
+def test_rules(check, rule, fine, wrong, text):
     for value in fine:
-        check("x", value)
+        check("x", value, **rule)
     for value in wrong:
         with pytest.raises(ValueError) as error:
-            check("x", value)
-        assert str(error.value) == f"{message}{value!r}"
+            check("x", value, **rule)
+        assert str(error.value) == f"`x` must be {text}. Received: {value!r}"
+
+
+def test_folders_and_files_are_tried_and_nothing_is_left(tmp_path):
+    check_folder("x", tmp_path / "new" / "deep")
+    check_file("x", tmp_path / "new.svg")
+    assert not os.listdir(tmp_path)
+    assert make_folder("x", tmp_path / "new" / "deep").is_dir()
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below", f"other/{300 * 'a'}"):
+        with pytest.raises(ValueError, match="`x` must be a folder that can be written. Received: "):
+            check_folder("x", tmp_path / place)
+    for place in ("new", "file/below", "other/x.svg"):
+        with pytest.raises(ValueError, match="`x` must be a file that can be written. Received: "):
+            check_file("x", tmp_path / place)
+    assert sorted(os.listdir(tmp_path)) == ["file", "new"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", 99999 * "[", "", "\xff"])
+def test_a_json_file_holds_an_object(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError):
+        read_object(path)
+    path.write_text('{"a": 1}')
+    assert read_object(path) == {"a": 1}

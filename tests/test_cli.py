@@ -168,6 +168,12 @@ def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
         code, _, err = call(capsys, *words)
         assert code == 2 and named in err and len(err.splitlines()) == 1
     assert refused_with_a_framework(rows) == [] and (tmp_path / "s" / "trials.jsonl").read_bytes() == before
+    for file in ("children.json", "search.json"):  # looked at first, and set aside only by the search itself
+        (tmp_path / "s" / file).write_text(99999 * "[")
+    assert refused_with_a_framework([[*rows[0], "--limit", "0"]]) == []
+    assert not [*(tmp_path / "s").glob("*.damaged")]
+    code, out, _ = call(capsys, "search", "--max-trials", "2", "--no-final", *size)
+    assert code == 0 and out.startswith("2 trials") and len([*(tmp_path / "s").glob("*.damaged")]) == 2
     # The found cell builds a network elsewhere and predicts.
     genotype = load_genotype(tmp_path / "s" / "best_genotype.json")
     net = NASNet(genotype, repeats=1, filters=4, stem="cifar", input_shape=(16, 16, 3), classes=2)
@@ -266,6 +272,26 @@ BAD = [
     (["export", "--model", "NASNetCIFAR", "--output", "{root}", "--format", "onnx"], "must not exist yet"),
     (["serve", "--model", "{root}/missing"], "no such folder"),
     (["serve", "--model", "{root}", "--timeout", "0"], "seconds"),
+    (["search", "--stem", "imagenet"], "input_shape"),
+    (["search", "--stem", "imagenet", "--filters", "2"], "filters"),
+    (["search", "--hours", "nan"], "hours"),
+    (["search", "--role", "chief", "--address", "a.b.invalid:7877"], "host"),
+    (["search", "--directory", "{root}/broken.json"], "directory"),
+    (["search", "--role", "worker", "--data", "{root}/missing"], "missing"),
+    (["train", "--sizes", "999999", "--directory", "{root}/t"], "sizes"),
+    (["train", "--seed", "4294967296", "--directory", "{root}/t"], "seed"),
+    (["train", "--weight-decay", "inf", "--directory", "{root}/t"], "weight_decay"),
+    (["train", "--directory", "{root}/new/" + 300 * "a"], "directory"),
+    (["finetune", "--genotype", "tiny", "--label-smoothing", "-5", "--directory", "{root}/t"], "label_smoothing"),
+    (["finetune", "--genotype", "tiny", "--weights", "{root}/broken.keras", "--directory", "{root}/t"], "broken.keras"),
+    (["evaluate", "--model", "{root}/broken.keras"], "broken.keras"),
+    (["evaluate", "--model", "NASNetCIFAR", "--output", "{root}"], "output"),
+    (["evaluate", "--model", "NASNetCIFAR", "--data", "{root}/photos"], "airplane"),
+    (["predict", "--model", "NASNetCIFAR", "{root}/cut.png"], "cut.png"),
+    (["export", "--model", "NASNetCIFAR", "--output", "{root}/broken.json"], "path"),
+    (["export", "--model", "NASNetCIFAR", "--output", "/proc/nowhere", "--format", "onnx"], "path"),
+    (["serve", "--model", "{root}", "--max-pixels", "inf"], "max_pixels"),
+    (["plot", "nasnet_a", "--output", "/proc/nowhere.svg"], "output"),
     (["search", "--controller", "luck"], "luck"),
     (["dance"], "dance"),
 ]
@@ -280,6 +306,11 @@ def written_out(arguments, folder, root):
     (root / "broken.json").write_text('{"format": "nasnet-genotype/1", "normal":')
     tiny = load_genotype("tiny").to_json()
     (root / "unknown.json").write_text(tiny.replace("conv_3x3", "conv_9x9", 1))
+    (root / "broken.keras").write_bytes(b"PK")
+    content = (folder / "red" / "0.png").read_bytes()
+    (root / "cut.png").write_bytes(content[: len(content) // 2])
+    if not (root / "photos").exists():
+        (root / "photos").symlink_to(folder)
     places = {"root": root}
     for what in ("empty", "text", "single"):
         if f"{{{what}}}" in str(arguments):
@@ -299,7 +330,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, named, folder, tmp_path, ca
     out, err = capsys.readouterr()
     assert code == 2 and out == ""
     assert named in err and len(err.strip().splitlines()) == 1 and "Traceback" not in err
-    assert not (tmp_path / "s").exists() and not (tmp_path / "t").exists()
+    assert not [name for name in ("s", "t", "new") if (tmp_path / name).exists()]
 
 
 def test_bad_input_is_refused_without_a_framework(folder, tmp_path):

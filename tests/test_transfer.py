@@ -315,6 +315,7 @@ BAD = [
     ({"class_weights": "fair"}, "`class_weights`"),
     ({"class_weights": [1, 2]}, "`class_weights`"),
     ({"weights": "imagenet"}, "`weights` must be auto, none or a file"),
+    ({"weights": None}, "`weights` must be auto, none, a name or a file"),
     ({"weights": "none", "batch_norm": "frozen"}, "need trained weights"),
     ({"tensorboard": True}, "`tensorboard` needs a `directory`"),
     ({"repeats": 2}, "`repeats` means nothing"),

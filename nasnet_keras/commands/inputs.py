@@ -1,4 +1,4 @@
-"""What the commands are given: read and checked without TensorFlow, which takes seconds to load.
+"""What the commands are given: read and checked without TensorFlow, which takes seconds to load (but `tfds:` needs it).
 
 `read_…` takes the parsed options and returns what `run_…` is called with besides them. Data and genotypes are read
 here; what only the trained network can tell, such as the names of its layers, is checked by those who load it.
@@ -12,29 +12,33 @@ from pathlib import Path
 from nasnet_keras import recipes
 from nasnet_keras.architecture import architecture
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.commands.speech import decode, find, needs
+from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.speech import needs
 from nasnet_keras.data import open_data
-from nasnet_keras.files import check_folder
+from nasnet_keras.files import check_file, check_folder
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.images import read_size
-from nasnet_keras.search.archive import check_identity, identity
+from nasnet_keras.images import read_image
+from nasnet_keras.resumption import check_resumption, training_identity
+from nasnet_keras.search.archive import check_identity, identify
 from nasnet_keras.search.child_description import ChildDescription
 from nasnet_keras.search.controller import ControllerSettings
-from nasnet_keras.search.directory import check_children
+from nasnet_keras.search.directory import compare_children, description
 from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies import make_strategy
-from nasnet_keras.serving.address import check_name, listen
+from nasnet_keras.serving.address import check_address, check_name
 from nasnet_keras.serving.exports import check_saved_model, check_target, check_versions
-from nasnet_keras.zoo import model_file, starting_weights
+from nasnet_keras.sources import check_source
+from nasnet_keras.splits import check_classes
+from nasnet_keras.zoo import known_classes, model_file, starting_weights
 
 CALIBRATION = 200  # images
 
 
 def read_search(options):
-    """The space, the description of the children, rules, settings, role, and the data."""
+    """The space, the description of the children, rules, settings, role, and the data, None for a worker."""
     child = ChildDescription(**_given(options, *(field.name for field in fields(ChildDescription))))
     space, rules = SearchSpace(blocks=options.blocks), _rules(options)
     settings, role = _settings(options), _role(options)
@@ -42,20 +46,25 @@ def read_search(options):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
-    is_worker = role is not None and not role.is_chief
+    given = {"space": space, "child": child, "rules": rules, "settings": settings, "role": role}
+    size = _given(options, "repeats", "filters", "stem")
+    architecture(None, **size)
+    check_source(options.data)
+    if role is not None and not role.is_chief:
+        return {**given, "data": None}  # first it looks for its chief, which knows the rest
+    if role is not None:
+        check_address(role.host, role.port)
     directory = Path(options.directory).absolute()
-    if not is_worker:
-        check_folder("directory", directory)
-        strategy = make_strategy(options.controller, space, options.seed, settings)
-        check_identity(directory, identity(strategy, "reward", "max", rules))
-        if options.start_from and not (directory / "search.json").exists():
-            read_imports(options.start_from, space)
-    data = find(options)
-    if not is_worker:  # which looks for its chief before it decodes images: that may take long
-        data = decode(options, data)
-        if (directory / "children.json").exists():
-            check_children(directory, child, data)
-    return {"space": space, "child": child, "rules": rules, "settings": settings, "role": role, "data": data}
+    check_folder("directory", directory)
+    strategy = make_strategy(options.controller, space, options.seed, settings)
+    check_identity(directory, identify(strategy, "reward", "max", rules))
+    compare_children(directory, description(child))
+    if options.start_from and not (directory / "search.json").exists():
+        read_imports(options.start_from, space)
+    data = decode(options, find(options))
+    architecture(None, **size, input_shape=data.image_shape)
+    compare_children(directory, description(child, data))
+    return {**given, "data": data}
 
 
 def read_train(options):
@@ -67,7 +76,9 @@ def read_train(options):
     network = _given(options, *names, "auxiliary_head")
     architecture(genotype, **network)
     check_folder("directory", options.directory)
-    data = decode(options, find(options))
+    data = find(options)
+    check_resumption(options.directory, training_identity(data, options.seed, options.sizes))
+    data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names}
     architecture(genotype, **network)
@@ -94,19 +105,28 @@ def read_finetune(options):
         source = options.model
         model_file(source)
         weights = starting_weights(source, options.weights, size)
-        architecture(None, **{"repeats": 1, "filters": 4, **size, **further})  # what it has itself is not known here
-    phases = _given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
-    phases |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
-    recipes.phases(weights != "none", **phases)
+        # Its own sizes are not known here: what was not given stands for any.
+        architecture(None, **{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
+    settings = _given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
+    settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
+    phases = recipes.phases(weights != "none", **settings)
     check_folder("directory", options.directory)
+    data = find(options)
+    for phase, *_ in phases:
+        check_resumption(Path(options.directory) / phase, training_identity(data, options.seed))
     start = {"source": source, "weights": weights, "size": size}
-    return {"recipe": recipe, **start, "settings": {**phases, **further}, "data": find(options)}
+    return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data}
 
 
 def read_evaluate(options):
     """The data, not decoded yet: the model says in which size."""
-    model_file(options.model)
-    return {"data": find(options)}
+    names = known_classes(options.model)
+    if options.output:
+        check_file("output", options.output)
+    data = find(options)
+    if names:
+        check_classes(names, data.class_names)
+    return {"data": data}
 
 
 def read_predict(options):
@@ -114,7 +134,7 @@ def read_predict(options):
     model_file(options.model)
     check_integer("top", options.top, least=1)
     for image in options.images:
-        read_size(image)
+        read_image(image)
     return {}
 
 
@@ -140,6 +160,8 @@ def read_serve(options):
     """What requests may take."""
     with needs("serve"):
         from nasnet_keras.serving import limits
+    for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
+        check_positive(name, getattr(options, name), unit, finite=True)
     allowed = limits.Limits(
         body=options.max_body * 2**20,
         pixels=round(options.max_pixels * 1e6),
@@ -149,7 +171,7 @@ def read_serve(options):
     )
     check_versions(options.model)
     check_name(options.name or Path(options.model).resolve().name)
-    listen(options.host, options.port).close()
+    check_address(options.host, options.port)
     return {"limits": allowed}
 
 
@@ -207,7 +229,7 @@ def _role(options):
     if options.role is None:
         return Role("chief", port=0) if options.workers else current_role()
     host, colon, port = options.address.rpartition(":")
-    if not colon or not host or not port.isdigit():
+    if not colon or not host or not (port.isascii() and port.isdigit()):
         raise ValueError(f"`address` must be HOST:PORT. Received: {options.address!r}")
     name = "chief" if options.role == "chief" else options.name or f"worker-{socket.gethostname()}-{os.getpid()}"
     if options.role == "worker" and "chief" in name:

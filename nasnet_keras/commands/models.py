@@ -7,8 +7,9 @@ from rich.table import Table
 
 from nasnet_keras import training
 from nasnet_keras.applications import decode_predictions, load_model
+from nasnet_keras.commands.datasets import decode
 from nasnet_keras.commands.epoch_progress import EpochProgress
-from nasnet_keras.commands.speech import decode, finish, percent
+from nasnet_keras.commands.speech import finish, percent
 from nasnet_keras.confusion import confusion_svg, most_confused
 from nasnet_keras.data import normalize, read_image
 from nasnet_keras.evaluation import evaluate_classes

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.epoch_progress import EpochProgress
 from nasnet_keras.commands.progress import SearchProgress
-from nasnet_keras.commands.speech import decode, finish, percent
+from nasnet_keras.commands.speech import finish, percent
 from nasnet_keras.launch import Workers, follow
 from nasnet_keras.search.children import ChildSettings
 from nasnet_keras.search.final import compare, retrain
@@ -29,8 +30,8 @@ def run_search(options, space, child, rules, settings, role, data):
     if role is not None and not role.is_chief:
         if options.parent:
             follow(options.parent)
-        await_chief(role, options.patience)
-        search(decode(options, data), *search_it, **arguments)
+        await_chief(role, options.patience)  # before the data are read, which may take long
+        search(decode(options, find(options)), *search_it, **arguments)
         print(f"{role.tuner_id}: there is nothing left to do")
         return
     listeners = [Summaries(directory)] if options.tensorboard else []

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.commands.speech import finish
+from nasnet_keras.files import check_file
 from nasnet_keras.genotype import list_genotypes, load_genotype
 from nasnet_keras.plot import genotype_svg
 from nasnet_keras.report import read_trials
@@ -17,6 +18,7 @@ def run_plot(options):
     """Write both cells of a genotype as one SVG."""
     genotype = load_genotype(options.genotype)
     output = Path(options.output or f"{genotype.name or Path(options.genotype).stem}.svg")
+    check_file("output", output)
     output.write_text(genotype_svg(genotype), encoding="utf-8")
     print(output)
     finish(options, {"output": str(output), "digest": genotype.digest})

@@ -20,7 +20,7 @@ import os
 import weakref
 from pathlib import Path
 
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.search.journal import Journal
 from nasnet_keras.search.proposal import Proposal, extend_history
 
@@ -190,14 +190,10 @@ class Archive:
         """Read `search.json` into `header`; false if it is damaged, and then it is set aside."""
         self.header = None
         try:
-            content = self._header_file.read_bytes()
+            header = read_object(self._header_file)
         except FileNotFoundError:
             return True
-        try:
-            header = json.loads(content)
         except ValueError:
-            header = None
-        if not isinstance(header, dict):
             aside = self._header_file.with_name(f"{self._header_file.name}.damaged")
             self._header_file.replace(aside)
             logger.warning(
@@ -211,7 +207,7 @@ class Archive:
         return True
 
 
-def identity(strategy, objective, direction, rules):
+def identify(strategy, objective, direction, rules):
     """What makes a search this one, JSON-able.
 
     Args:
@@ -226,10 +222,10 @@ def identity(strategy, objective, direction, rules):
 def check_identity(folder, identity):
     """Raise `ValueError` if a folder is known to belong to another search; nothing is changed, and little is read."""
     try:
-        header = json.loads((Path(folder) / HEADER).read_bytes())
+        header = read_object(Path(folder) / HEADER)
     except (OSError, ValueError):
         return  # new, or damaged: for the `Archive`
-    if isinstance(header, dict) and header.get("format") == FORMAT:
+    if header.get("format") == FORMAT:
         _compare(folder, header, _header(identity))
 
 

@@ -8,7 +8,7 @@ from bisect import insort
 
 import numpy as np
 
-from nasnet_keras.search.archive import Archive, identity
+from nasnet_keras.search.archive import Archive, identify
 from nasnet_keras.search.rules import Memory
 
 
@@ -41,7 +41,7 @@ class Ledger:
         header = self._archive.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
         objective = form.objective.name, form.objective.direction
-        self._archive.claim(identity(strategies(self.seed), *objective, form.rules), imports)
+        self._archive.claim(identify(strategies(self.seed), *objective, form.rules), imports)
         self.strategy = self._archive.replay(lambda: strategies(self.seed), form.reward)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = 0

@@ -2,6 +2,7 @@
 
 import json
 
+from nasnet_keras.curve import reward_of
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.plot import cell_svg
@@ -32,15 +33,14 @@ class Publisher:
 
 def best_trial(trials):
     """The trial with the highest reward, the first of equals, or None."""
-    return max(
-        (trial for trial in trials if trial["reward"] is not None), key=lambda trial: trial["reward"], default=None
-    )
+    rewarded = (trial for trial in trials if reward_of(trial) is not None)
+    return max(rewarded, key=reward_of, default=None)
 
 
 def best_genotype(trials):
     """The `Genotype` of the best trial, or None."""
     best = best_trial(trials)
-    return None if best is None else Genotype.from_dict(best["genotype"])
+    return None if best is None else Genotype.from_dict(best.get("genotype"))
 
 
 def write_report(directory, trials):

@@ -108,7 +108,7 @@ class SoftTarget(Rule):
     exponent: float = -0.07
 
     def __post_init__(self):
-        check_positive("target", self.target)
+        check_positive("target", self.target, finite=True)
         if type(self.exponent) not in (int, float) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
 

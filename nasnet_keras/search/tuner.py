@@ -20,7 +20,7 @@ from nasnet_keras.data import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.children import ChildSettings, child_seed
-from nasnet_keras.search.directory import check_children
+from nasnet_keras.search.directory import description, keep_children
 from nasnet_keras.search.inheritance import read_imports
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.publication import Publisher, best_genotype, write_report
@@ -244,7 +244,7 @@ def search(
     place = {"directory": str(directory.parent), "project_name": directory.name}
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
     finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-    check_children(directory, child, data)
+    keep_children(directory, description(child, data))
     publisher(finished)
     if workers is None:
         tuner.search(data)

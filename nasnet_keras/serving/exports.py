@@ -1,8 +1,10 @@
 """Exported models as folders: their versions, which format goes where, and what each format takes."""
 
+import os
 from pathlib import Path
 
 from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.files import check_folder
 
 TARGETS = ("onnx", "litert", "openvino")
 IMAGE_DTYPES = ("float32", "uint8")
@@ -11,12 +13,8 @@ MAX_BATCH = 128  # a whole batch is run and compared
 
 def versions(path):
     """(version, folder) of each SavedModel in a model's folder, the newest first; empty if it cannot be read."""
-    try:
-        names = [child for child in Path(path).iterdir() if child.name.isascii() and child.name.isdigit()]
-    except OSError:
-        return []
-    found = {int(child.name): child for child in names if (child / "saved_model.pb").is_file()}
-    return sorted(found.items(), reverse=True)
+    found = [(version, folder) for version, folder in _numbered(path) if (folder / "saved_model.pb").is_file()]
+    return sorted(found, reverse=True)
 
 
 def check_versions(path):
@@ -45,8 +43,8 @@ def check_saved_model(path, version=None, top=5, image_dtype="float32"):
     check_one_of("image_dtype", image_dtype, IMAGE_DTYPES)
     check_integer("top", top, least=1)
     check_integer("version", version, least=1, optional=True)
-    path = Path(path)
-    taken = [int(child.name) for child in path.iterdir() if child.name.isdigit()] if path.is_dir() else []
+    check_folder("path", path)
+    taken = [number for number, _ in _numbered(path)]
     if version in taken:
         raise ValueError(f"`version` {version} of {path} exists already. Leave it out to get the next free one")
     return max(taken, default=0) + 1 if version is None else version
@@ -62,5 +60,15 @@ def check_target(path, target, batch=None, is_calibrated=False):
     if is_calibrated and target != "litert":
         raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
     check_integer("batch", batch, least=1, most=MAX_BATCH, optional=True)
-    if Path(path).exists():
+    if os.path.lexists(path):
         raise ValueError(f"`path` must not exist yet. Received: {path}")
+    check_folder("path", Path(path).absolute().parent)
+
+
+def _numbered(path):
+    """(number, entry) of what is named by a number in a folder; nothing if it cannot be read."""
+    try:
+        names = [child for child in Path(path).iterdir() if child.name.isascii() and child.name.isdigit()]
+    except OSError:
+        return []
+    return [(int(child.name), child) for child in names]
