@@ -40,7 +40,7 @@ class Assembly:
 
     def placeholder(self, shape, dtype=tf.float32):
         """An `Edge` that is fed."""
-        (edge,) = self.call_once(_placeholder, [], tuple(shape), dtype)
+        (edge,) = self.call(_placeholder, [], tuple(shape), dtype)
         return edge
 
     def call(self, function, edges, *settings):
@@ -60,6 +60,18 @@ class Assembly:
     def call_once(self, function, edges, *settings):
         """The same for what no other graph will have: it is not kept."""
         return self._copy(_trace.__wrapped__(function, _signature(edges), settings), edges)
+
+    def concat(self, edges):
+        """One vector of several; written down at once, as no other graph will have the same ones."""
+        if len(edges) == 1:
+            return edges[0]
+        self._calls += 1
+        axis, dtype = self.call(_zero, []), edges[0].dtype
+        node = self.definition.node.add(op="ConcatV2", name=f"concat_{self._calls}")
+        node.input.extend([*(edge.name for edge in edges), axis.name])
+        node.attr["N"].i = len(edges)
+        node.attr["T"].type, node.attr["Tidx"].type = dtype.as_datatype_enum, axis.dtype.as_datatype_enum
+        return Edge(f"{node.name}:0", (sum(edge.shape[0] for edge in edges),), dtype)
 
     def _copy(self, piece, edges):
         self._calls += 1
@@ -128,6 +140,10 @@ def _edge(tensor):
 
 def _placeholder(tensors, shape, dtype):
     return (tf.compat.v1.placeholder(dtype, shape),)
+
+
+def _zero(tensors):
+    return tf.constant(0)
 
 
 def _full(name):

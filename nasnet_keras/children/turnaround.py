@@ -203,27 +203,25 @@ class Child(BaseChild):
 
 def _cut(graph, layout, flat):
     """The single weights of a flat vector."""
-    return layout.in_order(graph.call_once(_unpack, [flat], layout.shapes))
+    parts = graph.call_once(_split, [flat], tuple(prod(shape) for shape in layout.shapes))
+    return layout.in_order(graph.call(_unpack, [part], shape) for part, shape in zip(parts, layout.shapes, strict=True))
 
 
 def _join(graph, layout, edges):
     """The flat vector of single weights."""
-    (flat,) = graph.call_once(_concat, [graph.call(_pack, group) for group in layout.groups_of(edges)])
-    return flat
+    return graph.concat([graph.call(_pack, group) for group in layout.groups_of(edges)])
 
 
-def _unpack(tensors, shapes):
-    parts = raw.SplitV(value=tensors[0], size_splits=[prod(shape) for shape in shapes], axis=0, num_split=len(shapes))
-    stacks = [raw.Reshape(tensor=part, shape=shape) for part, shape in zip(parts, shapes, strict=True)]
-    return [raw.Unpack(value=stack, num=shape[0]) for stack, shape in zip(stacks, shapes, strict=True)]
+def _split(tensors, sizes):
+    return raw.SplitV(value=tensors[0], size_splits=sizes, axis=0, num_split=len(sizes))
+
+
+def _unpack(tensors, shape):
+    return raw.Unpack(value=raw.Reshape(tensor=tensors[0], shape=shape), num=shape[0])
 
 
 def _pack(tensors):
     return raw.Reshape(tensor=raw.Pack(values=tensors), shape=[-1])
-
-
-def _concat(tensors):
-    return (raw.ConcatV2(values=tensors, axis=0),)
 
 
 def _add(tensors):
