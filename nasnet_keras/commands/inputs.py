@@ -119,14 +119,15 @@ def read_finetune(options):
 
 
 def read_evaluate(options):
-    """The data, not decoded yet: the model says in which size."""
-    names = known_classes(options.model)
-    if options.output:
-        check_file("output", options.output)
+    """The data, not decoded yet, because the model says in which size; and where the picture goes."""
+    names, model = known_classes(options.model), Path(options.model)
+    own = model / "confusion.svg" if model.is_dir() else Path(f"{model.stem}-confusion.svg")
+    output = Path(options.output or own)
+    check_file("output", output)
     data = find(options)
     if names:
         check_classes(names, data.class_names)
-    return {"data": data}
+    return {"data": data, "output": output}
 
 
 def read_predict(options):

@@ -71,7 +71,7 @@ def run_finetune(options, recipe, source, weights, size, settings, data):
     finish(options, figures)
 
 
-def run_evaluate(options, data):
+def run_evaluate(options, data, output):
     """Print a model's accuracy, overall and class by class, and draw what it confuses."""
     model = load_model(options.model)
     data = decode(options, data, model)
@@ -87,9 +87,6 @@ def run_evaluate(options, data):
     for row in (figures["classes"][index] for index in shown):
         table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
     Console().print(table)
-    folder = Path(options.model)
-    own = folder / "confusion.svg" if folder.is_dir() else Path(f"{folder.stem}-confusion.svg")
-    output = Path(options.output or own)
     title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
     output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
     print(f"What is taken for what: {output}")
