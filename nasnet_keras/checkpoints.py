@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.files import write_atomically
-from nasnet_keras.resumption import HISTORY, check_resumption
+from nasnet_keras.resumption import ADVICE, HISTORY, check_resumption
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -58,7 +58,9 @@ class Checkpoints(keras.callbacks.Callback):
                 raise ValueError(f"it kept no weights of epoch {self.history[self.best() - 1]['epoch']}, its best")
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"`directory` {self.directory} holds the state of another training: {reason}") from None
+            raise ValueError(
+                f"`directory` {self.directory} holds the state of another training: {reason}. {ADVICE}"
+            ) from None
 
     def has_ended(self):
         """Whether there has been no better epoch for so long that more are not worth it."""

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import logging
 import os
+import shlex
 import sys
 
 from nasnet_keras.commands.search_options import add_search
@@ -44,8 +45,8 @@ def main(arguments=None):
         _run(options)
         return 0
     except KeyboardInterrupt:
-        again = " ".join(["nasnet-keras", *options.words])
-        print(f"nasnet-keras: interrupted. To go on, run the same command again: {again}", file=sys.stderr)
+        again = f"interrupted. To go on, run the same command again: {shlex.join(['nasnet-keras', *options.words])}"
+        print(f"nasnet-keras: {'stopped' if options.command == 'serve' else again}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -73,6 +74,13 @@ def _one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not that an option without one is None."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage in front of it."""
 
@@ -91,7 +99,7 @@ def parser():
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=f"example: nasnet-keras {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Defaults,
         )
         sub.add_argument("--json", action="store_true", help="print one JSON object as the last line")
         return sub
@@ -166,7 +174,13 @@ def parser():
     )
     evaluate.add_argument("--model", required=True, help="a directory that `train` wrote, or a name of the zoo")
     evaluate.add_argument("--output", help="the picture, an SVG file (default: confusion.svg in the model's directory)")
-    _data(evaluate, "digits")
+    _data(
+        evaluate,
+        "digits",
+        limit="evaluate at most this many images",
+        seed="that of the training (default: the model's)",
+    )
+    evaluate.set_defaults(seed=None)
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the images used")
 
     predict = command("predict", "name what is on images", "predict --model net photo.jpg")
@@ -178,7 +192,12 @@ def parser():
         "export", "write a SavedModel for TF Serving, or another format", "export --model net --output served/net"
     )
     export.add_argument("--model", required=True, help="a directory that `train` wrote, or a name of the zoo")
-    export.add_argument("--output", required=True, metavar="DIR", help="the model's folder; versions go below it")
+    export.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the model's folder, with a version below; for other formats a new folder",
+    )
     export.add_argument("--format", choices=("saved_model", "onnx", "litert", "openvino"), default="saved_model")
     export.add_argument(
         "--calibration", metavar="DATA", help="images that litert's int8 is measured on (default: float32)"
@@ -219,12 +238,17 @@ def parser():
     return top
 
 
-def _data(sub, default):
+def _data(
+    sub,
+    default,
+    limit="use at most this many images for training and validation",
+    seed="everything random comes from it",
+):
     sub.add_argument("--data", default=default, help=DATA_HELP)
-    sub.add_argument("--limit", type=int, help="use at most this many images for training and validation")
+    sub.add_argument("--limit", type=int, help=limit)
     sub.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
     sub.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
-    sub.add_argument("--seed", type=int, default=0, help="everything random comes from it")
+    sub.add_argument("--seed", type=int, default=0, help=seed)
 
 
 def _network(sub, repeats, filters):

@@ -50,20 +50,21 @@ def check_folder(name, path):
     """Raise `ValueError` where `make_folder` would, as far as that can be told without making anything."""
     path = Path(path).absolute()
     with _writable(name, "a folder", path):
-        there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-        _write_in(there)
-        for name_of_one in path.relative_to(there).parts:
-            with suppress(FileNotFoundError):
-                os.lstat(there / name_of_one)  # it may be too long
+        _try(path)
 
 
-def check_file(name, path):
-    """Raise `ValueError` unless the argument called `name` is a file that can be written, or made."""
+def check_file(name, path, suffix):
+    """Raise `ValueError` unless the argument called `name` is a file of a kind that can be written, or made.
+
+    Its folder may have to be made; nothing is made here.
+    """
     path = Path(path).absolute()
+    if path.suffix != suffix:
+        raise ValueError(f"`{name}` must be a {suffix} file. Received: {path}")
     with _writable(name, "a file", path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        _write_in(path.parent)
+        _try(path.parent)
 
 
 @contextmanager
@@ -72,6 +73,14 @@ def _writable(name, what, path):
         yield
     except OSError as error:
         raise ValueError(f"`{name}` must be {what} that can be written. Received: {path} ({error.strerror})") from None
+
+
+def _try(folder):
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    _write_in(there)
+    for name in folder.relative_to(there).parts:
+        with suppress(FileNotFoundError):
+            os.lstat(there / name)  # it may be too long
 
 
 def _write_in(folder):

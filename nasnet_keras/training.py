@@ -128,7 +128,7 @@ def fit(
     weights = _class_weights(class_weights, data)
     compile_model(model, recipe, steps, epochs - first, weights, rates)
     watched = Batches(data.validation, 256) if validate else None
-    identity = training_identity(data, seed, sizes)
+    identity = training_identity(data, recipe, seed, sizes)
     state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
     state.restore(model)
     for last, size in parts:

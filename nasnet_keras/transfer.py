@@ -12,6 +12,7 @@ import keras
 from nasnet_keras import recipes, training
 from nasnet_keras.data import Data
 from nasnet_keras.recipes import phases
+from nasnet_keras.resumption import check_phases
 from nasnet_keras.reuse import HEADS, load_source, parts, with_new_head
 from nasnet_keras.splits import Split
 
@@ -98,6 +99,8 @@ def fine_tune(
         batch_norm=batch_norm,
         patience=None if validation is None else patience,
     )
+    if directory is not None:
+        check_phases(directory, [name for name, *_ in plan])
     model = with_new_head(source, data, batch_norm=batch_norm, **options)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.

@@ -104,11 +104,12 @@ def list_models():
     return table
 
 
-def model_file(name_or_path):
+def model_file(name_or_path, label="model"):
     """The `.keras` file of a model that is given by a path, or None for a name of the zoo.
 
     Args:
         name_or_path: as for `applications.load_model`.
+        label: the argument that it was given as.
 
     Raises:
         ValueError: neither a name nor a model.
@@ -120,7 +121,7 @@ def model_file(name_or_path):
     if path.suffix == ".keras" and path.is_file():
         return _checked(path)
     raise ValueError(
-        "`model` must be a directory with a model.keras, a .keras file, or one of "
+        f"`{label}` must be a directory with a model.keras, a .keras file, or one of "
         f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
     )
 
@@ -173,7 +174,7 @@ def starting_weights(model, weights="auto", changes=None):
         raise ValueError(f"`weights` must be auto, none, a name or a file. Received: {weights!r}")
     is_name = str(weights) not in ("auto", "none") and not is_file(weights)
     if is_file(weights) and (Path(weights).is_dir() or Path(weights).suffix == ".keras"):
-        model_file(weights)
+        model_file(weights, "weights")
     if model not in DEFAULT_WEIGHTS:
         for change in changes or ():
             raise ValueError(f"`{change}` means nothing for a network that exists already: leave it out")

@@ -43,17 +43,20 @@ def test_rules(check, rule, fine, wrong, text):
 
 def test_folders_and_files_are_tried_and_nothing_is_left(tmp_path):
     check_folder("x", tmp_path / "new" / "deep")
-    check_file("x", tmp_path / "new.svg")
+    check_file("x", tmp_path / "new" / "new.svg", ".svg")
     assert not os.listdir(tmp_path)
     assert make_folder("x", tmp_path / "new" / "deep").is_dir()
     (tmp_path / "file").touch()
     for place in ("file", "file/below", f"other/{300 * 'a'}"):
         with pytest.raises(ValueError, match="`x` must be a folder that can be written. Received: "):
             check_folder("x", tmp_path / place)
-    for place in ("new", "file/below", "other/x.svg"):
+    (tmp_path / "folder.svg").mkdir()
+    for place in ("folder.svg", "file/below.svg"):
         with pytest.raises(ValueError, match="`x` must be a file that can be written. Received: "):
-            check_file("x", tmp_path / place)
-    assert sorted(os.listdir(tmp_path)) == ["file", "new"]
+            check_file("x", tmp_path / place, ".svg")
+    with pytest.raises(ValueError, match="`x` must be a .svg file. Received: "):
+        check_file("x", tmp_path / "x.png", ".svg")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.svg", "new"]
 
 
 @pytest.mark.parametrize("content", ["[]", "{", 99999 * "[", "", "\xff"])

@@ -83,6 +83,31 @@ def test_train_evaluate_predict(trained, folder, capsys):
     assert {answer["classes"][0]["name"] for answer in answers} <= {"red", "blue"}
 
 
+def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_path, capsys):
+    size = ["--repeats", 1, "--filters", 4, "--image-size", 8, "--batch-size", 4, "--epochs", 1]
+    made = [*size, "--genotype", "tiny", "--data", folder, "--directory", tmp_path / "net"]
+    code, _, _ = call(capsys, "train", *made, "--seed", 3)
+    assert code == 0
+    figures = []
+    for further in ([], ["--seed", 3], ["--seed", 4]):
+        code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", folder, *further, "--json")
+        assert code == 0
+        figures.append(json.loads(out.splitlines()[-1]))
+    assert figures[0] == figures[1] != figures[2]
+    words = ["--split", "train", "--limit", 5, "--output", tmp_path / "new" / "five.svg", "--json"]
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", folder, *words)
+    assert code == 0 and json.loads(out.splitlines()[-1])["images"] == 5 and (tmp_path / "new" / "five.svg").exists()
+    for further, named in (
+        (["--seed", 4], "other seed"),
+        (["--seed", 3, "--learning-rate", 0.5], "other `learning_rate`"),
+        (["--seed", 3, "--recipe", "photos"], "another training"),
+    ):
+        words = [str(word) for word in ["train", *made, *further]]
+        code, _, err = call(capsys, *words)
+        assert code == 2 and named in err and "Choose another directory" in err and len(err.splitlines()) == 1
+        assert refused_with_a_framework([words]) == []
+
+
 def test_the_same_answers_from_a_network_that_scales_images_itself(trained, folder, tmp_path, capsys):
     model = keras.saving.load_model(trained / "model.keras")
     config = model.get_config()
@@ -288,10 +313,11 @@ BAD = [
     (["evaluate", "--model", "NASNetCIFAR", "--output", "{root}"], "output"),
     (["evaluate", "--model", "NASNetCIFAR", "--data", "{root}/photos"], "airplane"),
     (["predict", "--model", "NASNetCIFAR", "{root}/cut.png"], "cut.png"),
-    (["export", "--model", "NASNetCIFAR", "--output", "{root}/broken.json"], "path"),
-    (["export", "--model", "NASNetCIFAR", "--output", "/proc/nowhere", "--format", "onnx"], "path"),
+    (["export", "--model", "NASNetCIFAR", "--output", "{root}/broken.json"], "output"),
+    (["export", "--model", "NASNetCIFAR", "--output", "/proc/nowhere", "--format", "onnx"], "output"),
     (["serve", "--model", "{root}", "--max-pixels", "inf"], "max_pixels"),
     (["plot", "nasnet_a", "--output", "/proc/nowhere.svg"], "output"),
+    (["plot", "nasnet_a", "--output", "{root}/a.png"], "must be a .svg file"),
     (["search", "--controller", "luck"], "luck"),
     (["dance"], "dance"),
 ]

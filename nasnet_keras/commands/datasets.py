@@ -17,7 +17,7 @@ def find(options):
             image_size=options.image_size,
             validation=options.validation,
             seed=options.seed,
-            limit=options.limit,
+            limit=options.limit if trains else None,
         )
     if trains:
         _require_validation(options, len(data.validation))

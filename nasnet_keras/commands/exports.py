@@ -5,7 +5,7 @@ import os
 import sys
 
 from nasnet_keras.applications import load_model
-from nasnet_keras.commands.speech import finish, needs
+from nasnet_keras.commands.speech import finish, needs, without_greetings
 from nasnet_keras.data import decoded
 
 
@@ -23,7 +23,8 @@ def run_export(options, settings, calibration):
             images = None
             if calibration is not None:
                 images = decoded(calibration, tuple(side or 224 for side in model.input_shape[1:3])).train.images[:]
-            path = export_target(model, options.output, options.format, batch=options.batch, calibration=images)
+            with without_greetings():  # of the runtimes
+                path = export_target(model, options.output, options.format, batch=options.batch, calibration=images)
     except RuntimeError as error:  # the export is wrong, and nothing was written
         raise ValueError(str(error)) from None
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -6,7 +6,7 @@ here; what only the trained network can tell, such as the names of its layers, i
 
 import os
 import socket
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from nasnet_keras import recipes
@@ -18,7 +18,7 @@ from nasnet_keras.data import open_data
 from nasnet_keras.files import check_file, check_folder
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.images import read_image
-from nasnet_keras.resumption import check_resumption, training_identity
+from nasnet_keras.resumption import check_phases, check_resumption, known_seed, training_identity
 from nasnet_keras.search.archive import check_identity, identify
 from nasnet_keras.search.child_description import ChildDescription
 from nasnet_keras.search.controller import ControllerSettings
@@ -77,7 +77,7 @@ def read_train(options):
     architecture(genotype, **network)
     check_folder("directory", options.directory)
     data = find(options)
-    check_resumption(options.directory, training_identity(data, options.seed, options.sizes))
+    check_resumption(options.directory, training_identity(data, recipe, options.seed, options.sizes))
     data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names}
@@ -88,7 +88,8 @@ def read_train(options):
 def read_finetune(options):
     """The recipe, where the cells come from, the settings of the phases, and the data, not decoded yet."""
     if (options.model is None) == (options.genotype is None):
-        raise ValueError("either `model` or `genotype` must be given. Received: both or none")
+        received = "none" if options.model is None else "both"
+        raise ValueError(f"either `model` or `genotype` must be given. Received: {received}")
     if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
         raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
     recipe = _recipe(options, "batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout")
@@ -112,8 +113,10 @@ def read_finetune(options):
     phases = recipes.phases(weights != "none", **settings)
     check_folder("directory", options.directory)
     data = find(options)
-    for phase, *_ in phases:
-        check_resumption(Path(options.directory) / phase, training_identity(data, options.seed))
+    check_phases(options.directory, [name for name, *_ in phases])
+    for name, _, _, factor in phases:
+        scaled = replace(recipe, learning_rate=recipe.learning_rate * factor)
+        check_resumption(Path(options.directory) / name, training_identity(data, scaled, options.seed))
     start = {"source": source, "weights": weights, "size": size}
     return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data}
 
@@ -123,11 +126,17 @@ def read_evaluate(options):
     names, model = known_classes(options.model), Path(options.model)
     own = model / "confusion.svg" if model.is_dir() else Path(f"{model.stem}-confusion.svg")
     output = Path(options.output or own)
-    check_file("output", output)
+    check_file("output", output, ".svg")
+    check_integer("limit", options.limit, least=1, optional=True)
+    if options.seed is None:  # the images that the training did not see follow from its seed
+        options.seed = known_seed(model) or 0
     data = find(options)
     if names:
         check_classes(names, data.class_names)
-    return {"data": data, "output": output}
+    empty = {name: getattr(data, name).select([]) for name in ("train", "validation", "test")}
+    split = getattr(data, options.split)
+    split = split if options.limit is None else split.take(options.limit, options.seed)
+    return {"data": replace(data, **{**empty, options.split: split}), "output": output}
 
 
 def read_predict(options):
@@ -150,9 +159,9 @@ def read_export(options):
         raise ValueError(f"`{name}` means nothing for the format {options.format}: leave it out")
     model_file(options.model)
     if saved_model:
-        check_saved_model(options.output, **settings)
+        check_saved_model(options.output, **settings, label="output")
         return {"settings": settings, "calibration": None}
-    check_target(options.output, options.format, options.batch, options.calibration is not None)
+    check_target(options.output, options.format, options.batch, options.calibration is not None, "output")
     images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
     return {"settings": settings, "calibration": images}
 

@@ -74,6 +74,9 @@ def run_finetune(options, recipe, source, weights, size, settings, data):
 def run_evaluate(options, data, output):
     """Print a model's accuracy, overall and class by class, and draw what it confuses."""
     model = load_model(options.model)
+    own = model.input_shape[1:3]
+    if options.image_size is not None and None not in own and own != (options.image_size,) * 2:
+        raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     data = decode(options, data, model)
     split = training.match_classes(model, data, getattr(data, options.split))
     names = getattr(model, "class_names", None) or data.class_names
@@ -88,6 +91,7 @@ def run_evaluate(options, data, output):
         table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
     Console().print(table)
     title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
     print(f"What is taken for what: {output}")
     described = {"model": options.model, "data": data.name, "split": options.split, "output": str(output)}

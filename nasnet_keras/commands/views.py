@@ -18,7 +18,8 @@ def run_plot(options):
     """Write both cells of a genotype as one SVG."""
     genotype = load_genotype(options.genotype)
     output = Path(options.output or f"{genotype.name or Path(options.genotype).stem}.svg")
-    check_file("output", output)
+    check_file("output", output, ".svg")
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(genotype_svg(genotype), encoding="utf-8")
     print(output)
     finish(options, {"output": str(output), "digest": genotype.digest})

@@ -1,12 +1,14 @@
 """Exported models as folders: their versions, which format goes where, and what each format takes."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.files import check_folder
 
-TARGETS = ("onnx", "litert", "openvino")
+# The packages that each format needs, which its extra brings.
+TARGETS = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",), "openvino": ("openvino",)}
 IMAGE_DTYPES = ("float32", "uint8")
 MAX_BATCH = 128  # a whole batch is run and compared
 
@@ -31,8 +33,8 @@ def check_versions(path):
     )
 
 
-def check_saved_model(path, version=None, top=5, image_dtype="float32"):
-    """Check the arguments of `export.export_saved_model`.
+def check_saved_model(path, version=None, top=5, image_dtype="float32", label="path"):
+    """Check the arguments of `export.export_saved_model`; `label` is what `path` was given as.
 
     Returns:
         The version, or the next free one where it is None.
@@ -43,15 +45,15 @@ def check_saved_model(path, version=None, top=5, image_dtype="float32"):
     check_one_of("image_dtype", image_dtype, IMAGE_DTYPES)
     check_integer("top", top, least=1)
     check_integer("version", version, least=1, optional=True)
-    check_folder("path", path)
+    check_folder(label, path)
     taken = [number for number, _ in _numbered(path)]
     if version in taken:
         raise ValueError(f"`version` {version} of {path} exists already. Leave it out to get the next free one")
     return max(taken, default=0) + 1 if version is None else version
 
 
-def check_target(path, target, batch=None, is_calibrated=False):
-    """Check the arguments of `targets.export_target`.
+def check_target(path, target, batch=None, is_calibrated=False, label="path"):
+    """Check the arguments of `targets.export_target`; `label` is what `path` was given as.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -61,8 +63,11 @@ def check_target(path, target, batch=None, is_calibrated=False):
         raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
     check_integer("batch", batch, least=1, most=MAX_BATCH, optional=True)
     if os.path.lexists(path):
-        raise ValueError(f"`path` must not exist yet. Received: {path}")
-    check_folder("path", Path(path).absolute().parent)
+        raise ValueError(f"`{label}` must not exist yet. Received: {path}")
+    check_folder(label, Path(path).absolute().parent)
+    for package in TARGETS[target]:
+        if find_spec(package) is None:
+            raise ValueError(f"`{package}` is not installed: pip install nasnet_keras[{target}]")
 
 
 def _numbered(path):
