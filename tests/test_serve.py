@@ -432,7 +432,7 @@ def test_ctrl_c_and_a_warning_for_other_hosts(exports, tmp_path, capfd, caplog):
     assert first == f"version 1 is ready: http://0.0.0.0:{port} (Ctrl-C stops)"
     assert json.loads(second) == {"url": f"http://0.0.0.0:{port}", "version": 1}
     assert "can be reached from other machines" in caplog.text and "version 2 cannot be served" in caplog.text
-    assert "nasnet-keras: interrupted" in err and "Traceback" not in err
+    assert "nasnet-keras: stopped" in err and "Traceback" not in err
 
 
 def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch, request):

@@ -29,7 +29,7 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies import make_strategy
 from nasnet_keras.serving.address import check_address, check_name
-from nasnet_keras.serving.exports import check_saved_model, check_target, check_versions
+from nasnet_keras.serving.exports import check_installed, check_saved_model, check_target, check_versions
 from nasnet_keras.sources import check_source
 from nasnet_keras.splits import check_classes
 from nasnet_keras.zoo import known_classes, model_file, starting_weights
@@ -162,6 +162,7 @@ def read_export(options):
         check_saved_model(options.output, **settings, label="output")
         return {"settings": settings, "calibration": None}
     check_target(options.output, options.format, options.batch, options.calibration is not None, "output")
+    check_installed(options.format)
     images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
     return {"settings": settings, "calibration": images}
 

@@ -65,6 +65,10 @@ def check_target(path, target, batch=None, is_calibrated=False, label="path"):
     if os.path.lexists(path):
         raise ValueError(f"`{label}` must not exist yet. Received: {path}")
     check_folder(label, Path(path).absolute().parent)
+
+
+def check_installed(target):
+    """Raise `ValueError` for the first package that a format lacks, with the line that installs it."""
     for package in TARGETS[target]:
         if find_spec(package) is None:
             raise ValueError(f"`{package}` is not installed: pip install nasnet_keras[{target}]")
