@@ -195,7 +195,7 @@ folder, kills = sys.argv[1], int(sys.argv[2])
 for attempt in range(200):
     child = os.fork()
     if child == 0:
-        finish(make(folder, "rl", max_trials=60))
+        finish(make(folder, "rl", max_trials=60, max_attempts=None))
         os._exit(7)
     if attempt < kills:
         time.sleep(0.03 + 0.011 * (attempt % 17))
