@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.resumption import ADVICE, HISTORY, check_resumption
 
 
@@ -48,7 +48,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         check_resumption(self.directory, self.identity)
         try:
-            state = json.loads(path.read_text())
+            state = read_object(path)
             if state["network"] != _shape_of(model):
                 raise ValueError("its network has other weights")
             model.optimizer.build(model.trainable_variables)

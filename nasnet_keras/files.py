@@ -95,12 +95,17 @@ def read_object(path):
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or is damaged.
     """
+    return parse_object(Path(path).read_bytes(), path)
+
+
+def parse_object(content, label):
+    """The JSON object that some bytes are; raises `ValueError` with the label if they are something else."""
     try:
-        data = json.loads(Path(path).read_bytes())
-    except RecursionError:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise ValueError(f"{path} must hold a JSON object")
+        raise ValueError(f"{label} must hold a JSON object")
     return data
 
 

@@ -46,8 +46,9 @@ def check_phases(directory, names):
 def known_seed(directory):
     """The seed of the training that made the model in a directory, which its test images follow from; or None."""
     for place in (Path(directory), *(Path(directory) / name for name in PHASES)):
-        if "seed" in (identity := _identity(place)):
-            return identity["seed"]
+        seed = _identity(place).get("seed")
+        if type(seed) is int and seed >= 0:
+            return seed
     return None
 
 

@@ -5,11 +5,11 @@ network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), 
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
 
-import json
 import os
 import zipfile
 from pathlib import Path
 
+from nasnet_keras.files import parse_object
 from nasnet_keras.weight_index import entries, find, is_file
 
 # The factories of `applications`, and the weights that they take by default.
@@ -140,8 +140,10 @@ def known_classes(name_or_path):
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
     with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-    return config.get("config", {}).get("class_names")
+        config = parse_object(archive.read("config.json"), f"config.json in {path}").get("config")
+    names = config.get("class_names") if isinstance(config, dict) else None
+    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if fine else None  # what else is wrong is for those to say who load it
 
 
 def _checked(path):

@@ -49,7 +49,7 @@ heads                        | keras               | above
 converters                   | tensorflow          | above
 foreign                      | torch               | above
 weight_index                 | standard library    | nothing
-zoo                          | standard library    | weight_index
+zoo                          | standard library    | files, weight_index
 weights                      | keras               | above
 body                         | keras               | above
 plan                         | keras               | above

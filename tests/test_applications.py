@@ -5,6 +5,7 @@ import inspect
 import json
 import tarfile
 import urllib.request
+import zipfile
 
 import keras
 import numpy as np
@@ -192,3 +193,13 @@ def test_the_classes_of_a_model_are_known_before_it_is_loaded(tmp_path):
     assert zoo.known_classes("NASNetCIFAR")[3] == "cat" and zoo.known_classes("PNASNetMobile") is None
     nasnet_keras.NASNetCIFAR(**SMALL).save(tmp_path / "nameless.keras")
     assert zoo.known_classes(tmp_path / "nameless.keras") is None
+    for content, known in (('{"config": 3}', None), ('{"config": {"class_names": [1, null]}}', None), ("[]", "error"),
+                           (99999 * "[", "error"), ("{", "error")):  # fmt: skip
+        with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+            for name in ("config.json", "metadata.json", "model.weights.h5"):
+                archive.writestr(name, content)
+        if known == "error":
+            with pytest.raises(ValueError, match="config.json in .* must hold a JSON object"):
+                zoo.known_classes(tmp_path / "odd.keras")
+        else:
+            assert zoo.known_classes(tmp_path / "odd.keras") is known

@@ -94,6 +94,15 @@ def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_pat
         assert code == 0
         figures.append(json.loads(out.splitlines()[-1]))
     assert figures[0] == figures[1] != figures[2]
+    history = tmp_path / "net" / "history.json"
+    kept = history.read_text()
+    for content in ('{"identity": {"seed": "abc"}}', '{"identity": []}', 99999 * "["):  # as if there were none
+        history.write_text(content)
+        code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", folder, "--limit", 1)
+        assert code == 0 and out.startswith("accuracy")
+    code, _, err = call(capsys, "train", *made, "--seed", 3)
+    assert code == 2 and len(err.splitlines()) == 1
+    history.write_text(kept)
     words = ["--split", "train", "--limit", 5, "--output", tmp_path / "new" / "five.svg", "--json"]
     code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", folder, *words)
     assert code == 0 and json.loads(out.splitlines()[-1])["images"] == 5 and (tmp_path / "new" / "five.svg").exists()
