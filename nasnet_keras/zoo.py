@@ -7,11 +7,13 @@ al. 2018 (arXiv 1712.00559), tables 5 and 6.
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 from nasnet_keras.files import parse_object
 from nasnet_keras.weight_index import entries, find, is_file
 
+MAX_CONFIG = 1 << 26  # bytes
 # The factories of `applications`, and the weights that they take by default.
 DEFAULT_WEIGHTS = {
     "NASNetMobile": "imagenet",
@@ -119,7 +121,8 @@ def model_file(name_or_path, label="model"):
     path = Path(name_or_path)
     path = path / "model.keras" if path.is_dir() else path
     if path.suffix == ".keras" and path.is_file():
-        return _checked(path)
+        _config(path)
+        return path
     raise ValueError(
         f"`{label}` must be a directory with a model.keras, a .keras file, or one of "
         f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
@@ -139,22 +142,23 @@ def known_classes(name_or_path):
     if path is None:
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
-    with zipfile.ZipFile(path) as archive:
-        config = parse_object(archive.read("config.json"), f"config.json in {path}").get("config")
+    config = _config(path).get("config")
     names = config.get("class_names") if isinstance(config, dict) else None
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
 
 
-def _checked(path):
-    """The path, if it is a file as Keras writes them."""
+def _config(path):
+    """The description in a file as Keras writes them; raises `ValueError` for another file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if set(archive.namelist()) >= {"config.json", "metadata.json", "model.weights.h5"}:
-                return path
-    except (OSError, zipfile.BadZipFile):
-        pass
-    raise ValueError(f"cannot load {path}: it is not a file that Keras has saved, or it is damaged")
+            parts = {part.filename: part.file_size for part in archive.infolist()}
+            if {"metadata.json", "model.weights.h5"} <= set(parts) and parts["config.json"] <= MAX_CONFIG:
+                return parse_object(archive.read("config.json"), "its config.json")
+            reason = "it is not a file that Keras has saved"
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error)
+    raise ValueError(f"cannot load {path}: {reason}")
 
 
 def starting_weights(model, weights="auto", changes=None):
