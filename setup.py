@@ -58,7 +58,10 @@ setup(
     # The weights live at the top of the repository, where people look for them, and inside the package once installed.
     packages=[*find_packages(include=["nasnet_keras", "nasnet_keras.*"]), "nasnet_keras.weights_files"],
     package_dir={"nasnet_keras.weights_files": "weights"},
-    package_data={"nasnet_keras": ["*.tsv", "genotypes/*.json", "serving/page/*"], "nasnet_keras.weights_files": ["*"]},
+    package_data={
+        "nasnet_keras": ["models/*.tsv", "genotypes/*.json", "serving/page/*"],
+        "nasnet_keras.weights_files": ["*"],
+    },
     entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",

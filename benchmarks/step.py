@@ -18,7 +18,7 @@ import numpy as np
 from turnaround import plain
 
 import nasnet_keras
-from nasnet_keras.plan import plan
+from nasnet_keras.program.plan import plan
 
 
 def plain_model(genotype, network):

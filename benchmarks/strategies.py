@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 from bands import draw, interval
 
-from nasnet_keras.search.controller import ControllerSettings
 from nasnet_keras.search.space import CELLS, SearchSpace
-from nasnet_keras.search.strategies import EvolutionSettings, make_strategy
+from nasnet_keras.search.strategies.choice import EvolutionSettings, make_strategy
+from nasnet_keras.search.strategies.controller import ControllerSettings
 
 STRATEGIES = {
     "random": ("random", None),

@@ -25,12 +25,12 @@ import keras_tuner
 import numpy as np
 
 from nasnet_keras import search
-from nasnet_keras.data import load_data, normalize
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data, normalize
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.launch import Workers
-from nasnet_keras.plan import plan
-from nasnet_keras.search.children import ChildSettings
-from nasnet_keras.search.roles import Role
+from nasnet_keras.program.plan import plan
+from nasnet_keras.search.distributed.processes import Workers
+from nasnet_keras.search.distributed.roles import Role
 
 STEPS, BATCH, LIMIT, FILTERS, CLASSES = 20, 32, 736, 8, 10  # a tenth of the images is held out
 CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)

@@ -238,7 +238,7 @@ class Genotype:
 
     def _repr_svg_(self):
         """Both cells as a picture, for notebooks."""
-        from nasnet_keras.plot import genotype_svg
+        from nasnet_keras.pictures.cells import genotype_svg
 
         return genotype_svg(self)
 

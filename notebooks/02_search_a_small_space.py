@@ -25,7 +25,7 @@ from pathlib import Path
 from IPython.display import SVG
 
 from nasnet_keras import ChildSettings, ControllerSettings, SearchSpace, load_data, search
-from nasnet_keras.curve import search_curve_svg
+from nasnet_keras.pictures.curves import search_curve_svg
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a few trials, to test that this notebook runs
 TRIALS, EPOCHS = (4, 1) if SHORT else (60, 10)
@@ -93,7 +93,8 @@ for trial in best:
 # `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --directory net`.
 
 # %%
-from nasnet_keras import RECIPES, NASNet, training
+from nasnet_keras import RECIPES, NASNet
+from nasnet_keras.training import fitting as training
 
 training.seed_everything(0)
 shape = {"input_shape": digits.image_shape, "classes": 10, "class_names": digits.class_names}

@@ -11,8 +11,8 @@ from unittest import mock
 import keras
 import numpy as np
 
-from nasnet_keras import functions
-from nasnet_keras.network import multiply_adds
+from nasnet_keras.models import functions
+from nasnet_keras.models.network import multiply_adds
 
 
 def check(make, inputs, *, path=None, mixed_dtype="bfloat16", gradientless=()):

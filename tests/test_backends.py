@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from nasnet_keras.layers import named_weights
-from nasnet_keras.network import NASNet
+from nasnet_keras.models.layers import named_weights
+from nasnet_keras.models.network import NASNet
 
 NETWORKS = {
     "cifar": {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (16, 15, 3), "classes": 10},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nasnet_keras
-from nasnet_keras.network import NASNet
+from nasnet_keras.models.network import NASNet
 
 
 def fresh(code):
@@ -43,7 +43,7 @@ def test_search_is_a_function_and_a_package():
         "import nasnet_keras, keras",
         "import keras, nasnet_keras",
         "from nasnet_keras import load_data; import keras",
-        "from nasnet_keras.drop_path import DropPath; import keras, nasnet_keras.network",
+        "from nasnet_keras.models.drop_path import DropPath; import keras, nasnet_keras.models.network",
     ],
 )
 def test_saved_models_load_whatever_is_imported_first(imports, tmp_path):

@@ -5,9 +5,9 @@ from keras import ops
 
 from nasnet_keras.children.descent import Optimizer
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.layers import named_weights
-from nasnet_keras.network import NASNet
-from nasnet_keras.plan import plan, without_repetitions
+from nasnet_keras.models.layers import named_weights
+from nasnet_keras.models.network import NASNet
+from nasnet_keras.program.plan import plan, without_repetitions
 
 
 class BaseChild:

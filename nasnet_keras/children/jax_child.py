@@ -15,7 +15,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from nasnet_keras.children.child import BaseChild
-from nasnet_keras.functions import FUNCTIONS, Run
+from nasnet_keras.models.functions import FUNCTIONS, Run
 
 
 class Child(BaseChild):

@@ -23,9 +23,9 @@ from nasnet_keras.children.weighted_primitives import (
     GroupNorm,
     Norm,
 )
-from nasnet_keras.kernels import LANES, average_pool_gradient
-from nasnet_keras.options import BOUND
-from nasnet_keras.program import zeros_before
+from nasnet_keras.models.kernels import LANES, average_pool_gradient
+from nasnet_keras.program.options import BOUND
+from nasnet_keras.program.program import zeros_before
 
 raw = tf.raw_ops
 

@@ -24,6 +24,6 @@ def start_child(genotype, recipe, steps, **arguments):
     if keras.backend.backend() == "jax":
         from nasnet_keras.children.jax_child import Child
     else:
-        from nasnet_keras.children.turnaround import Child
+        from nasnet_keras.children.tensorflow_child import Child
     optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
     return Child(genotype, optimizer=optimizer, **arguments)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from nasnet_keras.kernels import depthwise_filter_gradient, depthwise_input_gradient
+from nasnet_keras.models.kernels import depthwise_filter_gradient, depthwise_input_gradient
 
 raw = tf.raw_ops
 

@@ -2,8 +2,8 @@
 
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.speech import without_greetings
-from nasnet_keras.data import decoded, open_data
-from nasnet_keras.images import as_size
+from nasnet_keras.data.images import as_size
+from nasnet_keras.data.loading import decoded, open_data
 
 
 def find(options):

@@ -4,9 +4,9 @@ import logging
 import os
 import sys
 
-from nasnet_keras.applications import load_model
 from nasnet_keras.commands.speech import finish, needs, without_greetings
-from nasnet_keras.data import decoded
+from nasnet_keras.data.loading import decoded
+from nasnet_keras.models.applications import load_model
 
 
 def run_export(options, settings, calibration):
@@ -14,11 +14,11 @@ def run_export(options, settings, calibration):
     model = load_model(options.model)
     try:
         if options.format == "saved_model":
-            from nasnet_keras.export import export_saved_model
+            from nasnet_keras.export.saved_model import export_saved_model
 
             path = export_saved_model(model, options.output, **settings)
         else:
-            from nasnet_keras.serving.targets import export_target
+            from nasnet_keras.export.targets import export_target
 
             images = None
             if calibration is not None:
@@ -35,8 +35,8 @@ def run_export(options, settings, calibration):
 def run_serve(options, limits):
     """Serve an exported model until somebody stops it."""
     with needs("serve"):
-        from nasnet_keras.serve import serve
         from nasnet_keras.serving.servable import use_cores
+        from nasnet_keras.serving.server import serve
     use_cores(len(os.sched_getaffinity(0)), limits.runners)
     logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
     logging.getLogger("nasnet_keras").setLevel(logging.INFO)

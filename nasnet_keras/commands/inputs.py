@@ -9,30 +9,30 @@ import socket
 from dataclasses import fields, replace
 from pathlib import Path
 
-from nasnet_keras import recipes
-from nasnet_keras.architecture import architecture
 from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.children.description import ChildDescription
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.speech import needs
-from nasnet_keras.data import open_data
+from nasnet_keras.data.images import read_image
+from nasnet_keras.data.loading import open_data
+from nasnet_keras.data.sources import check_source
+from nasnet_keras.data.splits import check_classes
+from nasnet_keras.export.folders import check_installed, check_saved_model, check_target, check_versions
 from nasnet_keras.files import check_file, check_folder
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.images import read_image
-from nasnet_keras.resumption import check_phases, check_resumption, known_seed, training_identity
-from nasnet_keras.search.archive import check_identity, identify
-from nasnet_keras.search.child_description import ChildDescription
-from nasnet_keras.search.controller import ControllerSettings
+from nasnet_keras.program.architecture import architecture
 from nasnet_keras.search.directory import compare_children, description
-from nasnet_keras.search.inheritance import read_imports
-from nasnet_keras.search.roles import Role, current_role
+from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies import make_strategy
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.trials.archive import check_identity, identify
+from nasnet_keras.search.trials.imported import read_imports
 from nasnet_keras.serving.address import check_address, check_name
-from nasnet_keras.serving.exports import check_installed, check_saved_model, check_target, check_versions
-from nasnet_keras.sources import check_source
-from nasnet_keras.splits import check_classes
-from nasnet_keras.zoo import known_classes, model_file, starting_weights
+from nasnet_keras.training import recipes
+from nasnet_keras.training.resumption import check_phases, check_resumption, known_seed, training_identity
+from nasnet_keras.weights.zoo import known_classes, model_file, starting_weights
 
 CALIBRATION = 200  # images
 

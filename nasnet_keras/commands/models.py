@@ -5,17 +5,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras import training
-from nasnet_keras.applications import decode_predictions, load_model
 from nasnet_keras.commands.datasets import decode
 from nasnet_keras.commands.epoch_progress import EpochProgress
 from nasnet_keras.commands.speech import finish, percent
-from nasnet_keras.confusion import confusion_svg, most_confused
-from nasnet_keras.data import normalize, read_image
-from nasnet_keras.evaluation import evaluate_classes
-from nasnet_keras.network import NASNet
-from nasnet_keras.reuse import load_source
-from nasnet_keras.transfer import fine_tune
+from nasnet_keras.data.loading import normalize, read_image
+from nasnet_keras.models.applications import decode_predictions, load_model
+from nasnet_keras.models.network import NASNet
+from nasnet_keras.pictures.confusion import confusion_svg, most_confused
+from nasnet_keras.training import fitting as training
+from nasnet_keras.training.evaluation import evaluate_classes
+from nasnet_keras.training.reuse import load_source
+from nasnet_keras.training.transfer import fine_tune
 
 SHOWN = 40  # classes in a table
 

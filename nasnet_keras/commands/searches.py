@@ -7,16 +7,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.epoch_progress import EpochProgress
 from nasnet_keras.commands.progress import SearchProgress
 from nasnet_keras.commands.speech import finish, percent
-from nasnet_keras.launch import Workers, follow
-from nasnet_keras.search.children import ChildSettings
-from nasnet_keras.search.final import compare, retrain
-from nasnet_keras.search.summaries import Summaries
+from nasnet_keras.search.distributed.processes import Workers, follow
+from nasnet_keras.search.distributed.worker import await_chief
+from nasnet_keras.search.results.final import compare, retrain
+from nasnet_keras.search.results.tensorboard import Summaries
 from nasnet_keras.search.tuner import search
-from nasnet_keras.search.worker import await_chief
 
 
 def run_search(options, space, child, rules, settings, role, data):

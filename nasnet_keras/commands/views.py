@@ -8,10 +8,10 @@ from rich.table import Table
 from nasnet_keras.commands.speech import finish
 from nasnet_keras.files import check_file
 from nasnet_keras.genotype import list_genotypes, load_genotype
-from nasnet_keras.plot import genotype_svg
-from nasnet_keras.report import read_trials
-from nasnet_keras.search.publication import write_report
-from nasnet_keras.zoo import list_models
+from nasnet_keras.pictures.cells import genotype_svg
+from nasnet_keras.pictures.report import read_trials
+from nasnet_keras.search.results.publication import write_report
+from nasnet_keras.weights.zoo import list_models
 
 
 def run_plot(options):
@@ -33,7 +33,7 @@ def run_report(options):
     trials = read_trials(directory / "trials.jsonl")
     write_report(directory, trials)
     if options.tensorboard:
-        from nasnet_keras.search.summaries import Summaries
+        from nasnet_keras.search.results.tensorboard import Summaries
 
         Summaries(directory).update(trials)
     print(directory / "report.html")

@@ -17,9 +17,9 @@ import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.search.proposal import Strategy
 from nasnet_keras.search.resumable import ResumableOracle
-from nasnet_keras.search.strategies import make_strategy
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.proposal import Strategy
 
 logger = logging.getLogger(__name__)
 

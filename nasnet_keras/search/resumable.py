@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
-from nasnet_keras.search.ledger import Ledger
 from nasnet_keras.search.rules import check_rules
-from nasnet_keras.search.trials import Trials
+from nasnet_keras.search.trials.ledger import Ledger
+from nasnet_keras.search.trials.records import Trials
 
 
 class ResumableOracle(keras_tuner.Oracle):

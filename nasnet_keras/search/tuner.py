@@ -16,18 +16,18 @@ from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.data import Data, load_data
+from nasnet_keras.children.settings import ChildSettings, child_seed
+from nasnet_keras.children.shared_evaluation import shared_evaluation
+from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.search.children import ChildSettings, child_seed
 from nasnet_keras.search.directory import description, keep_children
-from nasnet_keras.search.inheritance import read_imports
+from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
-from nasnet_keras.search.publication import Publisher, best_genotype, write_report
-from nasnet_keras.search.roles import Role, current_role
+from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
-from nasnet_keras.search.shared import shared_evaluation
 from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.trials.imported import read_imports
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class NASNetTuner(base_tuner.BaseTuner):
             return super().search(data)
         description = self.description(data)
         if self.role.is_chief:
-            from nasnet_keras.search.chief import serve
+            from nasnet_keras.search.distributed.chief import serve
 
             return serve(self.own_oracle, self.role, description, self.lease, **chief)
-        from nasnet_keras.search.worker import Client
+        from nasnet_keras.search.distributed.worker import Client
 
         self.oracle = Client(self.own_oracle, self.role, description, self.patience, beat=self.lease / 8)
         return super().search(data)
@@ -222,7 +222,7 @@ def search(
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
     if is_worker:
-        from nasnet_keras.search.worker import await_chief
+        from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, patience)
     else:

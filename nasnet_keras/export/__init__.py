@@ -1,0 +1,1 @@
+"""Networks for other runtimes: SavedModel, ONNX, LiteRT, OpenVINO; written, read back and compared."""

@@ -1,0 +1,1 @@
+"""The same as Keras layers and models."""

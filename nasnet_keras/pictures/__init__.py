@@ -1,0 +1,1 @@
+"""Genotypes and figures as SVG and HTML, from the standard library alone."""

@@ -1,0 +1,1 @@
+"""What a network computes, as values and steps, without a framework."""

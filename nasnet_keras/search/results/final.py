@@ -1,0 +1,103 @@
+"""After the search: the found cell trained longer, beside NASNet-A's and a random one under the same budget."""
+
+import json
+
+import numpy as np
+
+from nasnet_keras.children.settings import accuracy, sizes
+from nasnet_keras.files import write_atomically
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.models.network import multiply_adds
+from nasnet_keras.search.results.publication import write_report
+from nasnet_keras.training import fitting as training
+
+# A training of more steps than this keeps states to go on from, as only the ordinary network does.
+UNINTERRUPTED = 2000
+
+
+def compare(result, data, child, space, epochs, seed, progress):
+    """Train three networks alike and measure them on the test images, which the search never saw.
+
+    Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again.
+
+    Args:
+        result: a `SearchResult`.
+        data: the search's `Data`.
+        child: the search's `ChildSettings`: the networks have the same size.
+        space: the `SearchSpace` that the random cell is drawn from.
+        epochs: epochs for each.
+        seed: seed of the random cell and of the trainings.
+        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+
+    Returns:
+        One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
+        `epochs`.
+    """
+    random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
+    rows = []
+    for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
+        rows.append(_trained(name, genotype, data, child, epochs, seed, result.directory / "final" / name, progress))
+    write_report(result.directory, result.trials)
+    return rows
+
+
+def retrain(result, data, child, count, epochs, seed, progress):
+    """Train the best cells of a search longer and rank them anew, as Zoph et al. 2018 do with their best 250.
+
+    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`.
+
+    Args:
+        result: a `SearchResult`.
+        data, child, epochs, seed, progress: see `compare`.
+        count: how many different networks, fewer where there are not so many.
+
+    Returns:
+        One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
+        search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
+    """
+    ranked = sorted((t for t in result.trials if t["reward"] is not None), key=lambda trial: -trial["reward"])
+    different = {trial["canonical"]: trial for trial in reversed(ranked)}
+    rows = []
+    for trial in sorted(different.values(), key=lambda trial: (-trial["reward"], trial["number"]))[:count]:
+        genotype = Genotype.from_dict(trial["genotype"])
+        place = result.directory / "retrained" / trial["trial_id"]
+        row = _trained(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
+        rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
+    rows.sort(key=lambda row: -row["validation_accuracy"])
+    kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
+    write_atomically(result.directory / "retrained.json", json.dumps(kept, indent=1).encode())
+    write_report(result.directory, result.trials)
+    return rows
+
+
+def _trained(name, genotype, data, child, epochs, seed, directory, progress):
+    """What `_train` gives, or gave before."""
+    record = directory / "result.json"
+    row = json.loads(record.read_text()) if record.exists() else None
+    if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
+        row = _train(name, genotype, data, child, epochs, seed, directory, progress)
+        write_atomically(record, json.dumps(row).encode())
+    return row
+
+
+def _train(name, genotype, data, child, epochs, seed, directory, progress):
+    figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
+    with progress(f"final {name}", epochs) as bar:
+        if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
+            trained = child.train_interpreted(genotype, data, seed, epochs, bar)
+            training.save_model(trained.to_model(class_names=data.class_names), directory)
+            accuracies = {
+                "accuracy": accuracy(trained, data.test),
+                "validation_accuracy": accuracy(trained, data.validation),
+            }
+            return {**figures, **sizes(trained, data), **accuracies}
+        model, recipe = child.build(genotype, data, seed), child.training_recipe()
+        state = directory / f"{genotype.digest}-{epochs}"
+        training.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
+    training.save_model(model, directory)
+    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
+    measured = {
+        name: training.evaluate(model, split)["accuracy"]
+        for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
+    }
+    return {**figures, **counts, **measured}

@@ -1,0 +1,1 @@
+"""Who proposes cells and learns from their rewards; nobody here knows a network."""

@@ -1,0 +1,139 @@
+"""All trials of a search: in memory, on the disk, and the strategy that learns from them.
+
+Made from the folder, a ledger stands where the one before it stood when its process was
+killed. Whoever is broken off inside a method throws the ledger away and reads a new one.
+"""
+
+from bisect import insort
+
+import numpy as np
+
+from nasnet_keras.search.rules import Memory
+from nasnet_keras.search.trials.archive import Archive, identify
+
+
+class Ledger:
+    """The state of one search; the oracle adds who works on which trial.
+
+    Args:
+        folder: the search's directory.
+        strategies: function that gives a fresh strategy for a seed.
+        seed: of the search; None for that in the folder, or a new one.
+        form: a `trials.Trials`.
+        imports: what a new search begins with, see `Archive.claim`.
+
+    Attributes:
+        seed: of the search.
+        strategy: the live `Strategy`.
+        trials: {trial_id: KerasTuner trial}, in the order of their starts.
+        open: {trial_id: `Proposal`} of the trials without a result.
+        end_order: trial ids in the order of their ends.
+        ranked: (sign · reward, number, trial_id) of the completed trials, the best first.
+        failures_in_a_row: how many of the last trials failed.
+        attempts: {trial_id: how often it was given out}.
+
+    Raises:
+        ValueError: the folder is that of another search, or cannot be read.
+    """
+
+    def __init__(self, folder, strategies, seed, form, imports=()):
+        self._archive, self._form = Archive(folder), form
+        header = self._archive.header
+        self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
+        objective = form.objective.name, form.objective.direction
+        self._archive.claim(identify(strategies(self.seed), *objective, form.rules), imports)
+        self.strategy = self._archive.replay(lambda: strategies(self.seed), form.reward)
+        self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
+        self.failures_in_a_row = 0
+        self._memory, self._curves = Memory(), {}
+        for number in sorted(self._archive.started):
+            trial = self._add(self._archive.started[number])
+            if number in self._archive.finished:
+                del self._archive.started[number], self.open[trial.trial_id]
+            else:
+                self.attempts[trial.trial_id] = self._archive.attempts.get(number, 1)
+        for line in self._archive.finished.values():
+            self._close(self.trials[line["trial_id"]], line)
+
+    @property
+    def next_number(self):
+        """The number of the next new trial."""
+        return self._archive.next_number
+
+    def finished(self):
+        """The lines of `trials.jsonl`, in order."""
+        return list(self._archive.finished.values())
+
+    def start(self):
+        """A new trial that the strategy proposes; it is on the disk."""
+        proposal = self.strategy.propose(self._archive.next_number)
+        self._archive.start(proposal)
+        return self._add(proposal)
+
+    def give_out(self, trial, worker):
+        """Make a trial ready for a worker, and count it."""
+        attempt = self.attempts.get(trial.trial_id, 0) + 1
+        if attempt > 1:
+            self._archive.attempt(self.open[trial.trial_id].number, attempt, worker)
+        self.attempts[trial.trial_id] = attempt
+        self._curves.pop(trial.trial_id, None)
+        self._form.begin(trial)
+
+    def progress(self, trial, accuracy, epoch):
+        """Take in a running child's accuracy; true if a rule says that it may as well stop."""
+        curve = self._curves.setdefault(trial.trial_id, {})
+        curve[epoch] = float(accuracy)
+        return any(rule.is_hopeless(curve, self._memory) for rule in self._form.rules)
+
+    def is_replayed(self, trial):
+        """Whether a rule knows the reward of an open trial; it is finished then."""
+        name = self._form.name_of(self.open[trial.trial_id].decisions) if self._form.rules else None
+        for rule in self._form.rules:
+            line = rule.replayed(name, self._memory)
+            if line is not None:
+                self._form.repeat(trial, line)
+                self.finish(trial, line["reward"], None, replayed=line["trial_id"])
+                return True
+        return False
+
+    def finish(self, trial, score, reason, **further):
+        """End a trial: log it, tell the strategy, and from time to time save the strategy.
+
+        Args:
+            trial: an open one, with its metrics.
+            score: its reward, None for a failure.
+            reason: of a failure.
+            **further: more for its line.
+        """
+        proposal = self.open[trial.trial_id]
+        further["staleness"] = self.strategy.version - proposal.version
+        curve = self._curves.pop(trial.trial_id, None)
+        if curve:
+            further["curve"] = [curve[epoch] for epoch in sorted(curve)]
+        line = self._form.line(trial, proposal, score, reason, **further)
+        self._archive.finish(line)
+        del self.open[trial.trial_id]
+        self._close(trial, line)
+        self._archive.learn(self.strategy, proposal, self._form.reward(line))
+        self._archive.snapshot(self.strategy)
+
+    def _add(self, proposal):
+        trial = self._form.new(proposal.number, proposal.decisions)
+        self.trials[trial.trial_id] = trial
+        self.open[trial.trial_id] = proposal
+        return trial
+
+    def _close(self, trial, line):
+        self._form.close(trial, line)
+        self._memory.add(line)
+        self.end_order.append(trial.trial_id)
+        if trial.score is None:
+            self.failures_in_a_row += 1
+        else:
+            self.failures_in_a_row = 0
+            sign = -1 if self._form.objective.direction == "max" else 1
+            insort(self.ranked, (sign * line["reward"], line["number"], trial.trial_id))
+
+
+def _new_seed():
+    return int(np.random.SeedSequence().generate_state(1)[0])
