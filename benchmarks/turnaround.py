@@ -28,7 +28,7 @@ from nasnet_keras import search
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data, normalize
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.program.plan import plan
+from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.search.distributed.processes import Workers
 from nasnet_keras.search.distributed.roles import Role
 
@@ -39,7 +39,8 @@ CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)
 def plain_model(genotype, size):
     """The same network as a functional model in which every elementary layer is a layer of its own."""
     image = keras.Input((size, size, 3))
-    program = plan(genotype, repeats=1, filters=FILTERS, stem="cifar", input_shape=(size, size, 3), classes=CLASSES)
+    network = {"repeats": 1, "filters": FILTERS, "stem": "cifar", "input_shape": (size, size, 3), "classes": CLASSES}
+    program = Architecture(genotype, **network).program()
     values = {0: image}
     for step in program.steps:
         values[step.result.number] = plain(step.primitive, [values[value.number] for value in step.reads])

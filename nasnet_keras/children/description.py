@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.children.scores import SCORES
-from nasnet_keras.program.architecture import STEMS
+from nasnet_keras.program.architecture import STEMS, Architecture
 from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
@@ -53,6 +53,18 @@ class ChildDescription:
                 "`evaluation='shared'` and `screen` need children of the recipes with plain gradient descent. "
                 f"Received: `recipe` {self.recipe!r}"
             )
+
+    def architecture(self, genotype, data):
+        """The `Architecture` of a genotype's child for images of this data."""
+        return Architecture(
+            genotype,
+            repeats=self.repeats,
+            filters=self.filters,
+            stem=self.stem,
+            input_shape=data.image_shape,
+            classes=len(data.class_names),
+            class_names=data.class_names,
+        )
 
     def training_recipe(self):
         """The `recipes.Recipe` with this batch size."""

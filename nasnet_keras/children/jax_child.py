@@ -22,13 +22,9 @@ class Child(BaseChild):
     """A small network that is trained for a few steps and judged, on JAX.
 
     Args:
-        genotype: a `Genotype`, a stored name, or a file.
+        architecture: an `Architecture`.
         seed: seed of the initial weights.
         optimizer: an `Optimizer`.
-        **network: see `BaseChild`.
-
-    Raises:
-        ValueError: naming the argument at fault.
     """
 
     def _prepare(self):

@@ -11,7 +11,6 @@ from nasnet_keras.children.screening import check
 from nasnet_keras.children.start import knows, start_child
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.models.network import NASNet, multiply_adds
-from nasnet_keras.program.plan import plan
 from nasnet_keras.training import fitting as training
 
 
@@ -44,28 +43,11 @@ class ChildSettings(ChildDescription):
     def build(self, genotype, data, seed):
         """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""
         keras.utils.set_random_seed(seed)
-        return NASNet(
-            genotype,
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-            class_names=data.class_names,
-            dtype="float32",
-        )
+        return NASNet.of(self.architecture(genotype, data), dtype="float32")
 
     def sizes(self, genotype, data):
         """`parameters` and `multiply_adds` of a child, without making it."""
-        program = plan(
-            genotype,
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-        )
-        return _sizes(program, data)
+        return _sizes(self.architecture(genotype, data).program(), data)
 
     def evaluate(self, genotype, data, seed, on_epoch=None):
         """Train a child and judge it.
@@ -137,17 +119,7 @@ class ChildSettings(ChildDescription):
 
     def start(self, genotype, data, seed, steps):
         """An untrained `child.BaseChild` for a training of so many steps; None for one at a constant rate."""
-        return start_child(
-            genotype,
-            self.training_recipe(),
-            steps,
-            seed=seed,
-            repeats=self.repeats,
-            filters=self.filters,
-            stem=self.stem,
-            input_shape=data.image_shape,
-            classes=len(data.class_names),
-        )
+        return start_child(self.architecture(genotype, data), self.training_recipe(), steps, seed)
 
     def _compiled(self, genotype, data, seed, on_epoch):
         recipe = self.training_recipe()

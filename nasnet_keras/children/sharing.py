@@ -97,7 +97,8 @@ def _sources(child):
 
 
 def _cell(child, layer):
-    return child.genotype.normal if layer.startswith("cell") else child.genotype.reduction
+    genotype = child.architecture.genotype
+    return genotype.normal if layer.startswith("cell") else genotype.reduction
 
 
 def _operation(child, name):

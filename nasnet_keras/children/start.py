@@ -12,18 +12,18 @@ def knows(recipe):
     return recipe.is_plain and keras.backend.backend() in BACKENDS
 
 
-def start_child(genotype, recipe, steps, **arguments):
+def start_child(architecture, recipe, steps, seed=0):
     """An untrained child.
 
     Args:
-        genotype: a `Genotype`.
+        architecture: an `Architecture`.
         recipe: a `recipes.Recipe` that `knows` says yes to.
         steps: length of the training, at the end of which the rate is 0; None for a constant rate.
-        **arguments: as for `child.BaseChild`.
+        seed: seed of the initial weights.
     """
     if keras.backend.backend() == "jax":
         from nasnet_keras.children.jax_child import Child
     else:
         from nasnet_keras.children.tensorflow_child import Child
     optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
-    return Child(genotype, optimizer=optimizer, **arguments)
+    return Child(architecture, seed=seed, optimizer=optimizer)

@@ -1,7 +1,7 @@
 """A child network that starts training at once.
 
 A fresh Keras model of a small child spends ten seconds on tracing and graph optimisation and then
-one on its training. A `Child` computes the same function from the same genotype (`program.plan`), with
+one on its training. A `Child` computes the same function from the same genotype (`Architecture.program`), with
 the same weights and the same optimiser, by a graph of primitives alone. No graph is traced for it: each primitive
 was, forward and backward, when its shapes were first met (`pieces`).
 
@@ -26,13 +26,9 @@ class Child(BaseChild):
     """A small network that is trained for a few steps and judged, on TensorFlow.
 
     Args:
-        genotype: a `Genotype`, a stored name, or a file.
+        architecture: an `Architecture`.
         seed: seed of the initial weights.
         optimizer: an `Optimizer`.
-        **network: see `BaseChild`.
-
-    Raises:
-        ValueError: naming the argument at fault.
     """
 
     def _prepare(self):

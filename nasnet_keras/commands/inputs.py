@@ -20,7 +20,7 @@ from nasnet_keras.data.splits import check_classes
 from nasnet_keras.export.folders import check_installed, check_saved_model, check_target, check_versions
 from nasnet_keras.files import check_file, check_folder
 from nasnet_keras.genotype import load_genotype
-from nasnet_keras.program.architecture import architecture
+from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.search.directory import compare_children, description
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
@@ -48,7 +48,8 @@ def read_search(options):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
     given = {"space": space, "child": child, "rules": rules, "settings": settings, "role": role}
     size = _given(options, "repeats", "filters", "stem")
-    architecture(None, **size)
+    any_genotype = load_genotype("nasnet_a")
+    Architecture(any_genotype, **size)
     check_source(options.data)
     if role is not None and not role.is_chief:
         return {**given, "data": None}  # first it looks for its chief, which knows the rest
@@ -62,7 +63,7 @@ def read_search(options):
     if options.start_from and not (directory / "search.json").exists():
         read_imports(options.start_from, space)
     data = decode(options, find(options))
-    architecture(None, **size, input_shape=data.image_shape)
+    Architecture(any_genotype, **size, input_shape=data.image_shape)
     compare_children(directory, description(child, data))
     return {**given, "data": data}
 
@@ -74,14 +75,14 @@ def read_train(options):
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
     network = _given(options, *names, "auxiliary_head")
-    architecture(genotype, **network)
+    Architecture(genotype, **network)
     check_folder("directory", options.directory)
     data = find(options)
     check_resumption(options.directory, training_identity(data, recipe, options.seed, options.sizes))
     data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names}
-    architecture(genotype, **network)
+    Architecture(genotype, **network)
     return {"genotype": genotype, "recipe": recipe, "network": network, "data": data}
 
 
@@ -98,7 +99,7 @@ def read_finetune(options):
     if options.genotype is not None:
         source, weights = load_genotype(options.genotype), "none" if options.weights == "auto" else options.weights
         size = {"repeats": 2, "filters": 16, **size, "stem": options.stem or "cifar"}
-        architecture(source, **size, **further)
+        Architecture(source, **size, **further)
         starting_weights(source, weights)
     elif options.stem:
         raise ValueError("`stem` is for a network of a `genotype`. Received: a `model`, which has its own")
@@ -107,7 +108,7 @@ def read_finetune(options):
         model_file(source)
         weights = starting_weights(source, options.weights, size)
         # Its own sizes are not known here: what was not given stands for any.
-        architecture(None, **{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
+        Architecture(load_genotype("nasnet_a"), **{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
     settings = _given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
     settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
     phases = recipes.phases(weights != "none", **settings)

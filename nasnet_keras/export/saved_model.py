@@ -15,8 +15,8 @@ from nasnet_keras.export.serving_files import batching_params, models_config, wr
 from nasnet_keras.files import write_atomically
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.inference import inference_program
 from nasnet_keras.program.architecture import STEMS
-from nasnet_keras.program.folding import inference_program
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
 # From so many bytes of all weights on, those above the second number are variables: loading copies constants many
@@ -87,12 +87,10 @@ class Served(tf.Module):
         super().__init__()
         program, weights = inference_program(model)
         *sides, self.channels = model.input.shape[1:]
-        config = model.get_config()
         self.sides = tuple(sides)
-        self.size = tuple(side or STEMS[config["stem"]][0] for side in sides)  # that of decoded images
+        self.size = tuple(side or STEMS[model.architecture.stem][0] for side in sides)  # that of decoded images
         self.image_dtype = image_dtype
-        activation = keras.activations.get(config["classifier_activation"])
-        last = program.steps[-1].result.number
+        last = program.steps[-1].result
 
         least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
         self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= least]
@@ -100,13 +98,15 @@ class Served(tf.Module):
         def logits(images):
             large = iter(self.large)
             tensors = [next(large).read_value() if one.nbytes >= least else tf.constant(one) for one in weights]
-            return compute(program, [images], tensors, Run())[last]
+            return compute(program, [images], tensors, Run(), [last])[0]
 
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
-        self.activation = tf.nn.softmax if config["classifier_activation"] is None else activation
-        self.names = _class_names(model, class_names, program.steps[-1].result.channels)
+        activation = model.get_layer("predictions").activation
+        self.ends_in_logits = activation is keras.activations.linear
+        self.activation = tf.nn.softmax if self.ends_in_logits else activation
+        self.names = _class_names(model, class_names, last.channels)
         top = min(top, len(self.names))
 
         def outputs(pixels):
@@ -194,13 +194,14 @@ def check_export(model, served, runs, quantized=None, count=3):
     shape = (count, *served.size, served.channels)
     pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
     scaled = pixels / np.float32(127.5) - np.float32(1)
-    inside = model.get_config()["include_preprocessing"]
-    network = keras.Model(model.input, model.get_layer("logits").output)
-    logits = np.asarray(network(pixels if inside else scaled, training=False))
+    inside = model.architecture.include_preprocessing
+    layers = [model.get_layer(name).output for name in ("logits", "predictions")]
+    logits, expected = map(np.asarray, keras.Model(model.input, layers)(pixels if inside else scaled, training=False))
+    if served.ends_in_logits:
+        expected = np.asarray(served.activation(tf.constant(logits)))
     tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
     # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
     _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
-    expected = np.asarray(served.activation(tf.constant(logits)))
     for name, run in runs.items():
         result = np.asarray(run(pixels))
         if quantized is None:

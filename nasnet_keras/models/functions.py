@@ -42,21 +42,30 @@ def on_accelerator():
     return any(device.split(":")[0].lower() != "cpu" for device in keras.distribution.list_devices())
 
 
-def compute(program, inputs, weights, run):
-    """Every value of the program that is still wanted, {number: tensor}: the results are among them.
+def compute(program, inputs, weights, run, results):
+    """Run a program. A value is let go as soon as nothing reads it any more: memory holds a cell, not a network.
 
     Args:
         program: a `Program`.
         inputs: one tensor for each of its inputs.
         weights: the weights, in the order of `program.weights`.
         run: a `Run`.
+        results: the `Value`s that are wanted.
+
+    Returns:
+        A list with the tensor of each result.
     """
+    last = {value.number: step for step in program.steps for value in step.reads}
+    last |= {value.number: None for value in results}
     values, weights = dict(enumerate(inputs)), iter(weights)
     for step in program.steps:
         own = [next(weights) for _ in step.weights]
         reads = [values[value.number] for value in step.reads]
+        for value in step.reads:
+            if last[value.number] is step:
+                values.pop(value.number, None)
         values[step.result.number] = FUNCTIONS[step.primitive.kind](step.primitive, reads, own, run)
-    return values
+    return [values[value.number] for value in results]
 
 
 def short_variable_names():

@@ -65,16 +65,37 @@ class AuxiliaryHead(ProgramLayer):
         return {**super().get_config(), "classes": self.classes, "activation": self.activation}
 
 
-def classifier(features, classes, activation, dropout, weight_decay):
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class Predictions(keras.layers.Activation):
+    """The activation that ends a classifier. It may be set later, to None for logits, as recipes for heat maps do."""
+
+    @property
+    def activation(self):
+        """A function."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, value):
+        """Take a function, a name, or None for logits."""
+        self._activation = keras.activations.get(value)
+
+
+def classifier(features, architecture):
     """ReLU'd features [batch, height, width, channels] to [batch, classes] in float32, as layers of the model.
 
     Global average pool (`global_pool`), dropout, dense (`logits`), activation (`predictions`).
+
+    Args:
+        features: a Keras tensor.
+        architecture: an `Architecture`.
     """
-    pooled = keras.layers.GlobalAveragePooling2D(name="global_pool", dtype="float32")(features)
-    if dropout:
-        pooled = keras.layers.Dropout(dropout, name="dropout", dtype="float32")(pooled)
+    pool = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="global_pool", dtype="float32")
+    pooled = pool(features)
+    if architecture.dropout:
+        pooled = keras.layers.Dropout(architecture.dropout, name="dropout", dtype="float32")(pooled)
     initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-    regularizer = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+    decay = architecture.weight_decay
+    regularizer = keras.regularizers.L2(decay / 2) if decay else None
     kinds = {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "dtype": "float32"}
-    logits = keras.layers.Dense(classes, name="logits", **kinds)(pooled)
-    return keras.layers.Activation(activation, name="predictions", dtype="float32")(logits)
+    logits = keras.layers.Dense(architecture.classes, name="logits", **kinds)(pooled)
+    return Predictions(architecture.classifier_activation, name="predictions", dtype="float32")(logits)

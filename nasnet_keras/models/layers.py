@@ -85,8 +85,7 @@ class ProgramLayer(keras.layers.Layer):
         training = bool(training and self.trainable)
         learning = training and not self.frozen_statistics
         run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
-        values = compute(self.program, tensors, self.own, run)
-        results = [values[value.number] for value in self.results]
+        results = compute(self.program, tensors, self.own, run, self.results)
         return results if self.many else results[0]
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
@@ -139,18 +138,6 @@ def _in_parts(weights, seeds):
 
 def _draw(part):
     return [weight.initial_value(np.random.Generator(np.random.SFC64(seed))) for weight, seed in part]
-
-
-def named_weights(model):
-    """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} for every weight of a `NASNet`.
-
-    The places are those of the weights of its program.
-    """
-    named = {}
-    for layer in model.layers:
-        inside = layer.named_weights() if isinstance(layer, ProgramLayer) else {w.name: w for w in layer.weights}
-        named.update({f"{layer.name}/{place}": variable for place, variable in inside.items()})
-    return named
 
 
 def _shapes(inputs_shape):
@@ -245,12 +232,16 @@ class Cell(ProgramLayer):
         super().__init__(**kwargs)
         if not isinstance(genotype, genotypes.CellGenotype):
             genotype = genotypes.CellGenotype.from_dict(genotype)
-        self.plan = CellPlan(genotype, filters, strides, tuple(adjust), drop_path)
-        for name, value in vars(self.plan).items():
-            setattr(self, name, value)
+        self.genotype, self.filters, self.strides = genotype, filters, strides
+        self.adjust, self.drop_path = tuple(adjust), drop_path
         self.reads = self.plan.reads
         self.many = genotype.inputs > 2
         self.seed_generator = keras.random.SeedGenerator() if drop_path else None
+
+    @property
+    def plan(self):
+        """What the cell's program depends on, a `CellPlan`."""
+        return CellPlan(self.genotype, self.filters, self.strides, self.adjust, self.drop_path)
 
     def write(self, program, inputs):
         """Append the cell."""
@@ -258,6 +249,5 @@ class Cell(ProgramLayer):
 
     def get_config(self):
         """The constructor's arguments."""
-        plan = self.plan
-        description = {"genotype": plan.genotype.to_dict(), "filters": plan.filters, "strides": plan.strides}
-        return {**super().get_config(), **description, "adjust": plan.adjust, "drop_path": plan.drop_path}
+        description = {"genotype": self.genotype.to_dict(), "filters": self.filters, "strides": self.strides}
+        return {**super().get_config(), **description, "adjust": self.adjust, "drop_path": self.drop_path}

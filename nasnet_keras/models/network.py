@@ -4,19 +4,21 @@ Zoph et al. 2018 (arXiv 1707.07012), section 3.1, figure 2 and appendix A.4, wir
 code wires it.
 """
 
+from dataclasses import fields, replace
 from math import prod
 
 import keras
 import numpy as np
 
 from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.heads import AuxiliaryHead, classifier
-from nasnet_keras.models.inference import Predictor, fits
-from nasnet_keras.models.layers import ProgramLayer
-from nasnet_keras.program.architecture import architecture
+from nasnet_keras.models.inference import Predictor, changes_of, fits, state_of
+from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
+from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
-from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights import loading
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
@@ -97,52 +99,55 @@ class NASNet(keras.Model):
         dtype=None,
         name="nasnet",
     ):
-        config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        genotype = load_genotype(genotype)
-        described = architecture(**{**config, "genotype": genotype})
-        options = described.options
-        image = keras.Input(described.input_shape, name="image") if input_tensor is None else input_tensor
+        given = dict(locals())
+        description = {field.name: given[field.name] for field in fields(Architecture)}
+        description |= {"genotype": load_genotype(genotype), "penultimate_filters": penultimate_filters}
+        if input_tensor is not None:
+            description["input_shape"] = tuple(input_tensor.shape[1:])
+        architecture = Architecture(**description)
+        image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-
-        x = image
-        if include_preprocessing:
-            x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
-        body = Body(genotype, described.stacks, skip_reduction, drop_path, options, policy, image)
-        body.assemble(x, stem, stem_filters, described.filters)
-
-        if feature_pyramid:
-            outputs = {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
-        else:
-            features = _joined(body.current, "states", policy)
-            bound = BOUND if bounded_activations else None
-            features = keras.layers.ReLU(max_value=bound, name="activation", dtype=policy)(features)
-            if include_top:
-                outputs = classifier(features, classes, classifier_activation, dropout, weight_decay)
-            elif pooling:
-                pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
-                outputs = pool(name="global_pool", dtype="float32")(features)
-            else:
-                outputs = features
-        if auxiliary_head:
-            head = AuxiliaryHead(
-                classes, classifier_activation, options=options.to_dict(), name="auxiliary", dtype=policy
-            )
-            outputs = {
-                "predictions": outputs,
-                "auxiliary": head(_joined(body.before_last_reduction, "auxiliary_states", policy)),
-            }
-
         sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        outputs = _outputs(architecture, image, policy)
         super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
-        self.genotype = genotype
-        self._predictor = None
-        self.class_names = None if class_names is None else tuple(class_names)
-        # Weights have files of their own, and a tensor is nothing that a file could hold.
-        kept = {"genotype": genotype.to_dict(), "input_shape": tuple(image.shape[1:]), "dtype": policy.name}
-        self._arguments = {**config, **kept, "input_tensor": None, "weights": None}
-        self._stands_alone = any(source is image for source in sources)
+        self.architecture = architecture
+        self._policy, self.stands_alone = policy.name, any(source is image for source in sources)
+        self._as_built, self._predictor = state_of(self), None
         if weights is not None:
-            weight_files.load(self, weights)
+            loading.load(self, weights)
+
+    @property
+    def genotype(self):
+        """The network's `Genotype`."""
+        return self.architecture.genotype
+
+    @property
+    def class_names(self):
+        """A name for each class, a tuple, or None; others may be given at any time, and are saved."""
+        return self.architecture.class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        self.architecture = replace(self.architecture, class_names=names)
+
+    def named_weights(self):
+        """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.
+
+        The places are those of the weights of its program (`Architecture.program`).
+        """
+        named = {}
+        for layer in self.layers:
+            inside = layer.named_weights() if isinstance(layer, ProgramLayer) else {w.name: w for w in layer.weights}
+            named.update({f"{layer.name}/{place}": variable for place, variable in inside.items()})
+        return named
+
+    def changes(self):
+        """What of this network is not as it was built, a list of texts: then nothing follows from its architecture.
+
+        Values of weights may change, and what only concerns training. A method of one's own, another attribute of a
+        layer or another layer in its place is a change: `["predictions.activation"]`.
+        """
+        return changes_of(self, self._as_built, NASNet)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As Keras' `predict`; an array of images goes through one lean function, without a data pipeline.
@@ -153,9 +158,25 @@ class NASNet(keras.Model):
         quiet = not verbose or (verbose == "auto" and isinstance(x, np.ndarray) and len(x) <= size)
         if not quiet or not fits(self, x, steps, callbacks):
             return super().predict(x, batch_size, verbose, steps, callbacks)
-        if self._predictor is None:
-            self._predictor = Predictor(self)
+        activation = self.get_layer("predictions").activation
+        if self._predictor is None or self._predictor.activation is not activation:
+            self._predictor = Predictor(self, activation)
         return self._predictor(x, size)
+
+    @classmethod
+    def of(cls, architecture, *, weights=None, dtype=None, name="nasnet", **changes):
+        """The network of an `Architecture`.
+
+        Args:
+            architecture: an `Architecture`.
+            weights, dtype, name: as for the class.
+            **changes: what is to be different in it, as in `Architecture.changed`.
+
+        Raises:
+            ValueError: naming the argument at fault.
+        """
+        description = architecture.changed(**changes).to_dict() | {"genotype": architecture.genotype}
+        return cls(**description, weights=weights, dtype=dtype, name=name)
 
     @classmethod
     def from_notation(cls, notation, genotype="nasnet_a", **kwargs):
@@ -176,9 +197,11 @@ class NASNet(keras.Model):
 
     def get_config(self):
         """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
-        if not self._stands_alone:
+        if not self.stands_alone:
             return keras.Model(self.input, self.output, name=self.name).get_config()
-        return dict(self._arguments)
+        # Weights have files of their own, and a tensor is nothing that a file could hold.
+        own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
+        return {**self.architecture.to_dict(), **own}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -186,6 +209,47 @@ class NASNet(keras.Model):
         if "layers" in config:
             return keras.Model.from_config(config, custom_objects)
         return cls(**{**config, "genotype": Genotype.from_dict(config["genotype"])})
+
+
+def _outputs(architecture, image, policy):
+    """The layers of a network on an image tensor; what comes out of the last ones."""
+    options, progress = architecture.options.to_dict(), []
+    if architecture.drop_path:
+        progress = [DropPathSchedule(name="drop_path", dtype="float32")(image)]
+
+    def operation(kind, value, filters, strides, name):
+        return Operation(kind, filters, strides, options=options, name=name, dtype=policy)(value)
+
+    def cell(plan, values, name):
+        place = (plan.strides, plan.adjust, plan.drop_path)
+        layer = Cell(plan.genotype, plan.filters, *place, options=options, name=name, dtype=policy)
+        results = layer(values, *progress)
+        return list(results) if layer.many else [results]
+
+    x = image
+    if architecture.include_preprocessing:
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
+    body = Body(architecture, x, operation, cell)
+    if architecture.feature_pyramid:
+        return {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
+    features = _joined(body.current, "states", policy)
+    bound = BOUND if architecture.bounded_activations else None
+    features = keras.layers.ReLU(max_value=bound, name="activation", dtype=policy)(features)
+    if not architecture.include_top:
+        if architecture.pooling is None:
+            return features
+        kinds = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+        # Every layer here has its channels last, whatever Keras' global format says.
+        pool = kinds[architecture.pooling](data_format="channels_last", name="global_pool", dtype="float32")
+        return pool(features)
+    predictions = classifier(features, architecture)
+    if not architecture.auxiliary_head:
+        return predictions
+    head = AuxiliaryHead(
+        architecture.classes, architecture.classifier_activation, options=options, name="auxiliary", dtype=policy
+    )
+    states = _joined(body.before_last_reduction, "auxiliary_states", policy)
+    return {"predictions": predictions, "auxiliary": head(states)}
 
 
 def _joined(states, name, dtype):

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.models.layers import named_weights
-from nasnet_keras.program.plan import plan, without_repetitions
 from nasnet_keras.program.program import Primitive, Program, Step, Weight
 
-PLANNED = ("repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes")
-PLANNED += ("batch_norm_momentum", "batch_norm_epsilon", "bounded_activations", "pooling_compatibility")
 KERNELS = ("conv", "dilated_conv")
 
 
@@ -36,34 +32,17 @@ class Fold:
     end: int
 
 
-def inference_program(model):
-    """The program of a `NASNet` from images in [-1, 1] to logits, folded, and its weights.
-
-    Auxiliary head, drop path and dropout are gone: they only serve training.
+def folded_program(architecture):
+    """The program of a network from images in [-1, 1] to logits, lean.
 
     Args:
-        model: a `NASNet` with its classifier.
+        architecture: an `Architecture`.
 
     Returns:
-        (`Program`, list of NumPy arrays in the order of `program.weights`).
-
-    Raises:
-        ValueError: a network without a classifier, or one on a graph of somebody else's.
+        (`Program`, the `Fold`s that give its weights from the network's).
     """
-    program, folds = folded_program(model)
-    weights = {name: np.asarray(variable) for name, variable in named_weights(model).items()}
-    weights.update(folded_weights(folds, weights))
-    return program, [weights[weight.name] for weight in program.weights]
-
-
-def folded_program(model):
-    """The program of a `NASNet`, folded, and the `Fold`s that give its weights; see `inference_program`."""
-    config = model.get_config() if hasattr(model, "genotype") else {}
-    if not config.get("include_top") or config["feature_pyramid"]:
-        raise ValueError(f"`model` must be a NASNet with its classifier and nothing around it. Received: {model!r}")
-    arguments = {**{name: config[name] for name in PLANNED}, "filters": model.get_layer("cell_0").filters}
-    program, folds = fold(plan(model.genotype, **arguments))
-    return without_repetitions(program), folds
+    program, folds = fold(architecture.program())
+    return program.without_repetitions(), folds
 
 
 def fold(program):

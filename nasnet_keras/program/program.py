@@ -1,8 +1,8 @@
 """A network, or a part of one, as a list of primitive steps: plain values, without any framework.
 
 An operation, a cell and a whole network are written once, into a `Program` (`operations`, `cell`).
-Whoever runs one chooses the means: Keras operations inside a layer (`functions`, `layers`), or raw
-TensorFlow operations with a backward pass of their own (`turnaround`).
+Whoever runs one chooses the means: Keras operations inside a layer (`models.functions`, `models.layers`), or raw
+TensorFlow operations with a backward pass of their own (`children.tensorflow_child`).
 """
 
 from contextlib import contextmanager
@@ -234,6 +234,18 @@ class Program:
         return self.add_step(_primitive("dense", makes=units), [value], name, weights)
 
     # The whole
+
+    def without_repetitions(self):
+        """The program with equal steps on equal values done once: many operations begin with the same ReLU."""
+        lean, seen = Program(self.channels, self.options), {}
+        now = {value.number: value for value in self.inputs}
+        for step in self.steps:
+            reads = [now[value.number] for value in step.reads]
+            key = (step.primitive, tuple(reads), step.weights)
+            if key not in seen:
+                seen[key] = lean.append(step.name, step.primitive, reads, step.weights)
+            now[step.result.number] = seen[key]
+        return lean
 
     def without_dead_layers(self):
         """The program without the layers of which nothing reaches the last value: the network does not have them."""

@@ -11,8 +11,6 @@ import zlib
 
 import numpy as np
 
-from nasnet_keras.models.layers import named_weights
-
 AVERAGE = "/ExponentialMovingAverage"
 # What a training checkpoint holds besides the network.
 BOOKKEEPING = re.compile(r"(^|/)(global_step|RMSProp(_\d+)?|Momentum|Adam(_\d+)?|beta\d_power)$")
@@ -27,22 +25,24 @@ def slim_variables(model):
     Raises:
         ValueError: another kind of model.
     """
-    if not hasattr(model, "genotype"):
+    if not hasattr(model, "architecture"):
         raise ValueError(f"`model` must be a NASNet. Received: {model!r}")
-    names, layers = {}, {layer.name: layer for layer in model.layers}
-    same_cell = model.genotype.normal == model.genotype.reduction
-    scopes = {}
-    for name in layers:
+    genotype, weights = model.architecture.genotype, model.named_weights()
+    same_cell = genotype.normal == genotype.reduction
+    names, scopes = {}, {}
+    for name in (layer.name for layer in model.layers):
         if re.fullmatch(r"(stem_cell|cell|reduction_cell)_\d+", name):
             in_stem = name.startswith("stem_cell")
             count = sum(not scope.startswith("cell_stem") for scope in scopes.values())
             scopes[name] = f"cell_{count}" if same_cell and not in_stem else name.replace("stem_cell", "cell_stem")
-    for place, variable in named_weights(model).items():
+    for place, variable in weights.items():
         layer, _, inside = place.partition("/")
         if layer == "stem":
-            inside = STEM_NAMES[layers[layer].kind][inside.partition("/")[0]] + _leaf(inside)
+            inside = STEM_NAMES[model.architecture.stem][inside.partition("/")[0]] + _leaf(inside)
         elif layer in scopes:
-            inside = f"{scopes[layer]}/{_in_cell(inside, layers[layer])}"
+            cell = genotype.normal if layer.startswith("cell") else genotype.reduction
+            reduced = f"{layer}/{inside.partition('/')[0]}/reduce/path_2/kernel" in weights
+            inside = f"{scopes[layer]}/{_in_cell(inside, cell, reduced)}"
         elif layer == "logits":
             inside = "final_layer/FC" + _leaf(inside)
         elif layer == "auxiliary":
@@ -54,8 +54,8 @@ def slim_variables(model):
 
 
 STEM_NAMES = {
-    "stem_cifar": {"conv": "l1_stem_3x3", "batch_norm": "l1_stem_bn"},
-    "stem_imagenet": {"conv": "conv0", "batch_norm": "conv0_bn"},
+    "cifar": {"conv": "l1_stem_3x3", "batch_norm": "l1_stem_bn"},
+    "imagenet": {"conv": "conv0", "batch_norm": "conv0_bn"},
 }
 AUXILIARY_NAMES = {
     "project": "proj",
@@ -73,13 +73,13 @@ def _leaf(place):
     return "/" + {"kernel": "weights", "bias": "biases"}.get(name, name)
 
 
-def _in_cell(place, cell):
+def _in_cell(place, cell, reduced):
+    """The name of a weight inside a cell; `reduced` says whether its state is brought to half the size."""
     first, _, rest = place.partition("/")
     leaf = _leaf(place)
     path = re.match(r"reduce/path_(\d)", rest)
     if first.startswith("block_"):
-        return f"comb_iter_{first.removeprefix('block_')}/{_in_block(rest, cell.plan.genotype, int(first[6:]))}"
-    reduced = f"{first}/reduce/path_2/kernel" in cell.named_weights()
+        return f"comb_iter_{first.removeprefix('block_')}/{_in_block(rest, cell, int(first[6:]))}"
     if first.startswith("output_"):
         state, conv, norm = first.removeprefix("output_"), "path_conv", "path_bn"
         scope = f"cell_output/reduction_{_older_last(state, cell)}/"
@@ -94,7 +94,7 @@ def _in_cell(place, cell):
 
 def _older_last(state, cell):
     """TF-slim counts from the newer input to the older."""
-    return {"0": "1", "1": "0"}.get(state, state) if cell.plan.genotype.inputs == 2 else state
+    return {"0": "1", "1": "0"}.get(state, state) if cell.inputs == 2 else state
 
 
 def _in_block(place, genotype, index):

@@ -6,6 +6,7 @@ import random
 import keras
 import numpy as np
 import pytest
+from described import described
 from random_genotypes import random_genotype
 
 from nasnet_keras.children.descent import Optimizer
@@ -67,7 +68,7 @@ def assert_close_nearby(gradients, others, other, images, labels, rng, tries=40)
 
 
 def test_a_child_computes_what_its_network_computes(rng):
-    child = perturbed(Child("tiny", seed=1, **TINY), rng)
+    child = perturbed(Child(described("tiny", **TINY), seed=1), rng)
     model = child.to_model(classifier_activation=None)
     images, labels = batch(rng)
     assert_close([child.logits(images)], [np.asarray(model(images, training=False))])
@@ -95,8 +96,8 @@ def test_a_child_computes_what_its_network_computes(rng):
 def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng):
     draws = random.Random(number)
     genotype = random_genotype(draws.randint, inputs=3 if number % 6 == 5 else 2, max_blocks=5)
-    child = perturbed(Child(genotype, seed=1, **TINY), rng)
-    other = turnaround.Child(genotype, seed=1, **TINY)
+    child = perturbed(Child(described(genotype, **TINY), seed=1), rng)
+    other = turnaround.Child(described(genotype, **TINY), seed=1)
     other.set_weights(child.get_weights())
     images, labels = batch(rng)
     assert_close([child.logits(images)], [other.logits(images)])
@@ -120,7 +121,7 @@ def test_the_second_child_of_a_kind_compiles_nothing(rng):
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append("compile" in name))
     for seed in (1, 2):
         compiled.clear()
-        Child("tiny", seed=seed, **{**TINY, "filters": 5}).train_step(*data)
+        Child(described("tiny", **{**TINY, "filters": 5}), seed=seed).train_step(*data)
         counts.append(sum(compiled))
     assert counts[0] > 0 and counts[1] == 0
 

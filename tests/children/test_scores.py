@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from described import described
 
 from nasnet_keras.children.scores import SCORES, score
 from nasnet_keras.children.screening import ScreenedOut, child_score, threshold
@@ -22,7 +23,7 @@ def digits():
 
 @pytest.fixture
 def child():
-    return Child("tiny", repeats=(1, 1), filters=4, stem="cifar", input_shape=(8, 8, 3), classes=10)
+    return Child(described("tiny", repeats=(1, 1), filters=4, stem="cifar", input_shape=(8, 8, 3), classes=10))
 
 
 def settings(name, share=0.5):

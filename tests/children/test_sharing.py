@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from described import described
 
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.children.sharing import SharedWeights, keys
@@ -27,7 +28,7 @@ def cell(*operations, inputs=(1, 0), concat=(2, 3)):
 
 def child(*operations, seed=0, **wiring):
     one = cell(*operations, **wiring)
-    return Child(Genotype(one, one), seed=seed, **NETWORK)
+    return Child(described(Genotype(one, one), **NETWORK), seed=seed)
 
 
 def named(one):
@@ -77,7 +78,7 @@ def test_readers_of_a_cell_share_their_rows_state_by_state():
 
 def test_keys_are_one_for_each_piece():
     for genotype in ("nasnet_a", "tiny", "pnasnet_5"):
-        one = Child(genotype, **NETWORK)
+        one = Child(described(genotype, **NETWORK))
         found = [key for _, _, parts in keys(one) for key, _ in parts]
         assert len(found) == len(set(found))
         assert [number for number, *_ in keys(one)] == [n for n, w in enumerate(one.program.weights) if w.trainable]

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from described import described
 from random_genotypes import random_genotype
 
 from nasnet_keras.children import graph_assembly as pieces
@@ -16,7 +17,6 @@ from nasnet_keras.children.graph_assembly import Assembly
 from nasnet_keras.children.tensorflow_child import Child
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.models.network import NASNet, multiply_adds
-from nasnet_keras.program.plan import plan
 
 SHAPE = (8, 8, 3)
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": SHAPE, "classes": 10}
@@ -38,7 +38,7 @@ def batch(rng, shape=SHAPE, size=8):
 def pair(genotype, rng, **network):
     """A child and the ordinary network with the same weights, none of them at its initial value."""
     arguments = {**TINY, **network}
-    child = Child(genotype, seed=1, **arguments)
+    child = Child(described(genotype, **arguments), seed=1)
     child.set_weights(
         [
             value if weight.fan_out else value + rng.uniform(-0.2, 0.2, value.shape).astype("float32")
@@ -114,7 +114,7 @@ def test_tied_maxima_send_their_gradient_the_same_way(rng):
 def test_training_gives_the_losses_of_the_ordinary_network(nesterov, rng):
     genotype, steps = load_genotype("tiny"), 6
     optimizer = Optimizer(learning_rate=0.1, steps=steps, nesterov=nesterov, clip_norm=1.0)
-    child = Child(genotype, seed=2, optimizer=optimizer, **TINY)
+    child = Child(described(genotype, **TINY), seed=2, optimizer=optimizer)
     model = child.to_model(classifier_activation=None)
     model.compile(
         keras.optimizers.SGD(
@@ -133,7 +133,7 @@ def test_training_gives_the_losses_of_the_ordinary_network(nesterov, rng):
 
 
 def test_a_last_batch_of_another_size_is_no_problem(rng):
-    child = Child("tiny", **TINY)
+    child = Child(described("tiny", **TINY))
     for size in (8, 8, 5, 8):
         assert np.isfinite(child.train_step(*batch(rng, size=size)))
 
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_child_after_clear_session(rng):
     data = [batch(rng) for _ in range(3)]
 
     def trained(seed):
-        child = Child("nasnet_a", seed=seed, **TINY)
+        child = Child(described("nasnet_a", **TINY), seed=seed)
         return [float(child.train_step(*one)) for one in data], child.evaluate(*data[0])
 
     first = trained(5)
@@ -155,7 +155,7 @@ def test_learning_is_judged_by_the_moving_statistics(rng):
     labels = np.arange(40) % 2
     images = np.where(labels[:, None, None, None], 1.0, -1.0) + rng.normal(0, 0.3, (40, *SHAPE))
     images = images.astype("float32")
-    child = Child("tiny", optimizer=Optimizer(learning_rate=0.02, steps=30), **TINY)
+    child = Child(described("tiny", **TINY), optimizer=Optimizer(learning_rate=0.02, steps=30))
     for _ in range(30):
         child.train_step(images, labels)
     assert child.evaluate(images, labels, batch_size=16) > 0.95
@@ -164,9 +164,9 @@ def test_learning_is_judged_by_the_moving_statistics(rng):
 
 
 def test_weights_go_to_the_ordinary_network_and_back():
-    child = Child("nasnet_a", seed=4, **TINY)
+    child = Child(described("nasnet_a", **TINY), seed=4)
     model = child.to_model()
-    other = Child("nasnet_a", seed=5, **TINY)
+    other = Child(described("nasnet_a", **TINY), seed=5)
     other.from_model(model)
     for left, right in zip(child.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -174,7 +174,7 @@ def test_weights_go_to_the_ordinary_network_and_back():
 
 
 def test_initial_weights_are_spread_as_the_initialisers_spread_them(rng):
-    weights = plan("nasnet_a", repeats=1, filters=32, stem="cifar").weights
+    weights = described("nasnet_a", repeats=1, filters=32, stem="cifar").program().weights
     for weight in weights:
         value = weight.initial_value(rng)
         if weight.fan_out is None:
@@ -188,7 +188,7 @@ def test_initial_weights_are_spread_as_the_initialisers_spread_them(rng):
 
 def test_the_plan_knows_the_multiply_adds_of_the_network():
     for arguments in (TINY, {**TINY, "stem": "imagenet", "input_shape": (33, 35, 3)}):
-        program = plan("nasnet_a", **arguments)
+        program = described("nasnet_a", **arguments).program()
         assert program.multiply_adds(arguments["input_shape"][:2]) == multiply_adds(NASNet("nasnet_a", **arguments))
 
 
@@ -200,7 +200,7 @@ def test_memory_stays_flat(rng):
         return len(gc.get_objects())
 
     def one(seed):
-        child = Child("tiny", seed=seed, **TINY)
+        child = Child(described("tiny", **TINY), seed=seed)
         for _ in range(2):
             child.train_step(*batch(rng))
 
@@ -227,11 +227,11 @@ def test_a_bad_optimizer_names_its_argument(arguments, name):
 
 
 def test_wrong_weights_and_stems_are_refused():
-    child = Child("tiny", **TINY)
+    child = Child(described("tiny", **TINY))
     with pytest.raises(ValueError, match="`weights`"):
         child.set_weights(child.get_weights()[1:])
     with pytest.raises(ValueError, match="`stem`"):
-        Child("tiny", **{**TINY, "stem": "mnist"})
+        Child(described("tiny", **{**TINY, "stem": "mnist"}))
 
 
 def test_gradients_are_summed_in_a_fixed_order(rng, monkeypatch):
@@ -240,7 +240,7 @@ def test_gradients_are_summed_in_a_fixed_order(rng, monkeypatch):
     monkeypatch.setattr(Assembly, "compile", lambda graph, *rest: graphs.append(graph) or compiled(graph, *rest))
     reads = [(1, 0), (0, 1), (2, 1), (2, 0), (2, 3)]
     cell = CellGenotype(tuple(Block(pair, ("conv_3x3", "sep_conv_3x3")) for pair in reads), (4, 5, 6))
-    Child(Genotype(cell, cell), **TINY).train_step(*batch(rng))
+    Child(described(Genotype(cell, cell), **TINY)).train_step(*batch(rng))
     kinds = {node.op for node in graphs[0].definition.node}
     assert "AddV2" in kinds and "AddN" not in kinds
 
@@ -249,6 +249,6 @@ def test_the_second_child_of_a_kind_adds_no_piece(rng):
     counts = []
     for genotype in ("nasnet_a", "nasnet_a", "tiny", "nasnet_a"):
         before = pieces._trace.cache_info().misses
-        Child(genotype, **TINY).train_step(*batch(rng))
+        Child(described(genotype, **TINY)).train_step(*batch(rng))
         counts.append(pieces._trace.cache_info().misses - before)
     assert counts[1] == counts[3] == 0

@@ -18,8 +18,8 @@ from nasnet_keras.export.serving_files import prediction_log
 from nasnet_keras.export.targets import export_target
 from nasnet_keras.models.applications import FACTORIES
 from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.network import NASNet
-from nasnet_keras.program.folding import inference_program
 
 NAMES = ("ant", "bee", "cat")
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}
@@ -37,7 +37,7 @@ def assert_folded_is_equal(model, images):
     program, weights = inference_program(model)
     kinds = {step.primitive.kind for step in program.steps}
     assert "norm" not in kinds and "drop_path" not in kinds
-    result = compute(program, [images], weights, Run())[program.steps[-1].result.number]
+    (result,) = compute(program, [images], weights, Run(), [program.steps[-1].result])
     logits = keras.Model(model.input, model.get_layer("logits").output)(images, training=False)
     np.testing.assert_allclose(result, logits, rtol=0, atol=1e-5 * np.abs(logits).max())
     return program

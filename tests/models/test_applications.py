@@ -10,13 +10,13 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from described import described
 from PIL import Image
 
 import nasnet_keras
 from nasnet_keras.data.splits import Split
 from nasnet_keras.models import applications
 from nasnet_keras.models.applications import FACTORIES, decode_predictions, preprocess_input
-from nasnet_keras.program.plan import plan
 from nasnet_keras.training import fitting as training
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weights
@@ -163,13 +163,13 @@ def test_decoding_needs_no_network_and_takes_names():
 
 def test_the_table_counts_what_the_factories_build(monkeypatch):
     """The plan has the network's weights and multiply-adds (tests/test_turnaround.py) and takes milliseconds."""
-    described = {"repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes"}
+    kept = {"repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes"}
     monkeypatch.setattr(applications, "NASNet", lambda genotype, **arguments: {"genotype": genotype, **arguments})
     for row in zoo.list_models():
         name, arguments = row["model"].split("(", 1)
         built = FACTORIES[name](**{**eval(f"dict({arguments}"), "weights": None})
-        network = {"stem": "imagenet", **{key: value for key, value in built.items() if key in described}}
-        program = plan(built["genotype"], **network)
+        network = {"stem": "imagenet", **{key: value for key, value in built.items() if key in kept}}
+        program = described(built["genotype"], **network).program()
         trainable = sum(weight.size for weight in program.weights if weight.trainable)
         counts = (trainable, program.multiply_adds((row["image"], row["image"])))
         assert counts == (row["parameters"], row["multiply_adds"]), row["model"]

@@ -13,7 +13,7 @@ from random_genotypes import random_genotype
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
 from nasnet_keras.models.network import NASNet, multiply_adds
-from nasnet_keras.program.architecture import architecture
+from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.program import Weight
 
 # Logits, since the softmax of a network that was not trained is 0 or 1, without gradient.
@@ -497,7 +497,8 @@ def test_all_names_are_told_apart():
         assert all(weight.path.startswith(f"{layer.name}/") for weight in layer.weights)
 
 
-def test_what_is_checked_has_the_defaults_of_what_is_built():
-    checked, built = (inspect.signature(function).parameters for function in (architecture, NASNet))
-    for name in set(checked) - {"genotype", "others"}:
-        assert checked[name].default == built[name].default, name
+def test_the_value_has_the_defaults_of_the_network():
+    described, built = (inspect.signature(one).parameters for one in (Architecture, NASNet))
+    assert set(built) - set(described) == {"input_tensor", "weights", "dtype", "name"}
+    for name in set(described) - {"genotype"}:
+        assert described[name].default == built[name].default, name

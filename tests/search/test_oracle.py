@@ -214,7 +214,8 @@ def test_a_process_killed_again_and_again_finishes_the_identical_search(tmp_path
     # One interpreter that has imported everything forks the processes that are killed.
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / "killed"), "12"],
-        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": MODULES},
+        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": MODULES},
     )  # fmt: skip
     codes = process.stdout.split()
     assert codes[-1] == "7", process.stderr
