@@ -103,7 +103,11 @@ class NASNet(keras.Model):
         description = {field.name: given[field.name] for field in fields(Architecture)}
         description |= {"genotype": load_genotype(genotype), "penultimate_filters": penultimate_filters}
         if input_tensor is not None:
-            description["input_shape"] = tuple(input_tensor.shape[1:])
+            shape = tuple(input_tensor.shape[1:])
+            if input_shape is not None and tuple(input_shape) != shape:
+                rule = f"left out or be that of `input_tensor`, {shape}"
+                raise ValueError(f"`input_shape` must be {rule}. Received: {input_shape!r}")
+            description["input_shape"] = shape
         architecture = Architecture(**description)
         image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())

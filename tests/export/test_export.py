@@ -16,6 +16,7 @@ from nasnet_keras.export import saved_model as export
 from nasnet_keras.export.saved_model import export_saved_model
 from nasnet_keras.export.serving_files import prediction_log
 from nasnet_keras.export.targets import export_target
+from nasnet_keras.genotype import Block, CellGenotype, Genotype
 from nasnet_keras.models.applications import FACTORIES
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
@@ -265,3 +266,58 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     assert main(common) == 2
     assert "nothing was written" in capsys.readouterr().err and list((tmp_path / "out").iterdir()) == []
+
+
+# --- what is at hand decides ---
+
+
+def answer(path, images):
+    """The probabilities that an exported version gives for images in 0–255."""
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return served(image=tf.constant(images, tf.float32))["probabilities"].numpy()
+
+
+def test_the_live_activation_is_exported(tmp_path, rng):
+    model, images = trained(), rng.integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    model.get_layer("predictions").activation = "sigmoid"
+    result = answer(export_saved_model(model, tmp_path / "net"), images)
+    np.testing.assert_allclose(result, model(images / 127.5 - 1.0), atol=1e-5)
+    assert np.abs(result.sum(1) - 1).max() > 1e-3
+
+
+def test_the_live_class_names_are_exported(tmp_path):
+    model = trained()
+    model.class_names = ["x", "y", "z"]
+    served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "net"))).signatures["serving_default"]
+    names = served(image=tf.zeros((1, 8, 8, 3)))["top_classes"].numpy()[0]
+    assert sorted(names) == [b"x", b"y", b"z"]
+
+
+class Doubled(NASNet):
+    def call(self, inputs, training=None, mask=None):
+        return 2.0 * super().call(inputs, training=training, mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda model: setattr(model.get_layer("activation"), "max_value", 0.5), "activation.max_value"),
+        (lambda model: setattr(model.get_layer("logits"), "activation", keras.activations.relu), "logits.activation"),
+        (lambda model: setattr(model, "call", lambda x: x), "call"),
+    ],
+)
+def test_a_changed_network_is_not_exported_as_it_was(change, named, tmp_path):
+    model = trained()
+    change(model)
+    with pytest.raises(ValueError, match=f"`model` must be a NASNet as it was built.*another {named}"):
+        export_saved_model(model, tmp_path / "net")
+    with pytest.raises(ValueError, match="`model` must be a NASNet as it was built.*another call"):
+        export_saved_model(Doubled("tiny", **TINY), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+def test_a_network_whose_first_cell_nobody_reads_is_exported(tmp_path, rng):
+    older = CellGenotype((Block((0, 0), ("sep_conv_3x3", "max_pool_3x3")),), (2,))
+    model, images = trained(Genotype(older, older), repeats=2), rng.integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    result = answer(export_saved_model(model, tmp_path / "net"), images)
+    np.testing.assert_allclose(result, model(images / 127.5 - 1.0), atol=1e-5)

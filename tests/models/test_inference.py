@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checks import randomize
+from described import described
 
+from nasnet_keras.genotype import Block, CellGenotype, Genotype
+from nasnet_keras.models import functions
 from nasnet_keras.models import inference as prediction
 from nasnet_keras.models.network import NASNet
 
@@ -112,3 +115,111 @@ def test_saving_is_not_concerned(rng, tmp_path):
     model.export(str(tmp_path / "served"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
     close(served.serve(images), before)
+
+
+# --- what is at hand decides ---
+
+
+def kerass(model, images):
+    """What Keras' own `predict` answers."""
+    return keras.Model.predict(model, images, verbose=0)
+
+
+def raise_activation(model):
+    model.get_layer("activation").max_value = 0.5
+
+
+class Doubled(NASNet):
+    def predict_step(self, data):
+        return 2.0 * self(data, training=False)
+
+
+class Halved(NASNet):
+    def call(self, inputs, training=None, mask=None):
+        return 0.5 * super().call(inputs, training=training, mask=mask)
+
+
+@pytest.mark.parametrize("value", [None, "sigmoid", keras.activations.softplus])
+def test_another_activation_is_used_at_once(value, rng, calls):
+    model, images = made(classifier_activation="softmax"), rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    before = model.predict(images, verbose=0)
+    model.layers[-1].activation = value
+    logits = keras.Model(model.input, model.get_layer("logits").output)(images)
+    close(model.predict(images, verbose=0), keras.activations.get(value)(logits))
+    model.layers[-1].activation = "softmax"
+    close(model.predict(images, verbose=0), before)
+    assert calls == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        raise_activation,
+        lambda model: setattr(model.get_layer("logits"), "activation", keras.activations.relu),
+        lambda model: setattr(model.get_layer("global_pool"), "call", lambda x: keras.ops.max(x, axis=(1, 2))),
+        lambda model: setattr(model, "predict_step", lambda data: model(data) + 1.0),
+    ],
+)
+def test_a_changed_network_answers_as_it_now_is(change, rng, calls):
+    model, images = made(), rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    before = model.predict(images, verbose=0)
+    change(model)
+    model.predict_function = None
+    result = model.predict(images, verbose=0)
+    close(result, kerass(model, images))
+    assert np.abs(result - before).max() > 1e-3 and calls == [2]
+
+
+@pytest.mark.parametrize("kind", [Doubled, Halved])
+def test_a_subclass_answers_in_its_own_way(kind, rng, calls):
+    model = kind("tiny", **TINY)
+    images = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    logits = keras.Model(model.input, model.output)(images)
+    close(model.predict(images, verbose=0), logits * (2.0 if kind is Doubled else 0.5))
+    assert calls == []
+
+
+def test_training_and_loading_are_no_changes(rng, calls, tmp_path):
+    model, images = made(drop_path=0.3), rng.normal(size=(4, 8, 8, 3)).astype("float32")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, np.array([0, 1, 2, 0]), verbose=0)
+    for layer in model.layers:
+        layer.trainable = False
+    model.save(tmp_path / "net.keras")
+    again = keras.saving.load_model(tmp_path / "net.keras")
+    assert model.changes() == again.changes() == []
+    close(again.predict(images, verbose=0), model(images, training=False))
+    assert calls == [4]
+
+
+OLDER = CellGenotype((Block((0, 0), ("sep_conv_3x3", "max_pool_3x3")),), (2,))
+SKIPPING = Genotype(OLDER, OLDER)  # each cell reads what the cell before the previous one made
+
+
+def test_a_network_whose_first_cell_nobody_reads(rng, calls):
+    """Every other cell is left out of a network that only looks at h_{i-1}."""
+    model, images = NASNet(SKIPPING, **{**TINY, "repeats": 2}), rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    assert "cell_0" not in [layer.name for layer in model.layers]
+    close(model.predict(images, verbose=0), model(images, training=False))
+    assert calls == [2]
+
+
+def test_memory_holds_what_is_still_read(monkeypatch):
+    """At most a few values of a network live at a time while it runs step by step."""
+    alive, most = set(), [0]
+
+    class Tensor:
+        def __init__(self):
+            alive.add(id(self))
+            most[0] = max(most[0], len(alive))
+
+        def __del__(self):
+            alive.discard(id(self))
+
+    program = described("nasnet_a", repeats=6, filters=8, stem="cifar").program()
+    kinds = {step.primitive.kind for step in program.steps}
+    monkeypatch.setattr(functions, "FUNCTIONS", dict.fromkeys(kinds, lambda *_: Tensor()))
+    weights = [None] * len(program.weights)
+    (result,) = functions.compute(program, [Tensor()], weights, functions.Run(), [program.steps[-1].result])
+    assert isinstance(result, Tensor) and alive == {id(result)}
+    assert len(program.steps) > 600 and most[0] < 20
