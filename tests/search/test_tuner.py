@@ -1,11 +1,11 @@
 """The whole loop on real digits: children, rewards, files, interruption, failures."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path)
         "from nasnet_keras.data.loading import load_data;"
         f"from pathlib import Path; t.run(load_data('digits', limit=300), Path({str(tmp_path / 's')!r}))"
     )
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = Path(__file__).parents[2]
     for stop_after in (1, 2, None):
         process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.DEVNULL)
         if stop_after is None:
