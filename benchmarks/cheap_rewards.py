@@ -22,7 +22,7 @@ import numpy as np
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.screening import child_score
 from nasnet_keras.children.settings import ChildSettings
-from nasnet_keras.children.shared_evaluation import SharedEvaluation
+from nasnet_keras.children.shared_weights import SharedEvaluation
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.search.space import SearchSpace
 

@@ -8,6 +8,7 @@ itself is there, by whoever's import, the classes are registered.
 import importlib
 import importlib.abc
 import importlib.util
+import os
 import sys
 
 PACKAGE = __name__.partition(".")[0]
@@ -28,6 +29,9 @@ ON_THE_WAY = (
 
 def register_with_keras():
     """Register the classes now if Keras is there, else as soon as it comes."""
+    # By default all sessions of a process share the threads of its first computation. A child needs one of its own,
+    # whatever ran before it, or its result would depend on that; TensorFlow reads this when it first computes.
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
     if "keras" in sys.modules:
         _register()
     else:

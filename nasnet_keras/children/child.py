@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from nasnet_keras.children.descent import Optimizer
+from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.models.network import NASNet
 
 

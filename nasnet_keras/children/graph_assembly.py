@@ -94,7 +94,9 @@ class Assembly:
         """A function from a NumPy array for each of some `Edge`s to a list of arrays for others."""
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(self.definition, name="")
-        config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+        # The sums of an operation must not depend on how many threads share it: the same child is the same to the last
+        # bit on every machine. On small tensors one is faster, too. See `_registration` for when this counts.
+        config = tf.compat.v1.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=1)
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
         session = tf.compat.v1.Session(graph=graph, config=config)

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from nasnet_keras.children import primitives
 from nasnet_keras.children.child import BaseChild
-from nasnet_keras.children.flat import Layout, descend
 from nasnet_keras.children.graph_assembly import Assembly
+from nasnet_keras.children.optimizer import Layout, descend
 
 raw = tf.raw_ops
 

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.children.description import ChildDescription
+from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.speech import needs
 from nasnet_keras.data.images import read_image
@@ -31,7 +31,7 @@ from nasnet_keras.search.trials.archive import check_identity, identify
 from nasnet_keras.search.trials.imported import read_imports
 from nasnet_keras.serving.address import check_address, check_name
 from nasnet_keras.training import recipes
-from nasnet_keras.training.resumption import check_phases, check_resumption, known_seed, training_identity
+from nasnet_keras.training.identity import check_phases, check_resumption, known_seed, training_identity
 from nasnet_keras.weights.zoo import known_classes, model_file, starting_weights
 
 CALIBRATION = 200  # images
@@ -39,7 +39,7 @@ CALIBRATION = 200  # images
 
 def read_search(options):
     """The space, the description of the children, rules, settings, role, and the data, None for a worker."""
-    child = ChildDescription(**_given(options, *(field.name for field in fields(ChildDescription))))
+    child = ChildSettings(**_given(options, *(field.name for field in fields(ChildSettings))))
     space, rules = SearchSpace(blocks=options.blocks), _rules(options)
     settings, role = _settings(options), _role(options)
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):

@@ -11,11 +11,11 @@ from nasnet_keras.commands.speech import finish, percent
 from nasnet_keras.data.loading import normalize, read_image
 from nasnet_keras.models.applications import decode_predictions, load_model
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.pictures.confusion import confusion_svg, most_confused
 from nasnet_keras.training import fitting as training
 from nasnet_keras.training.evaluation import evaluate_classes
-from nasnet_keras.training.reuse import load_source
-from nasnet_keras.training.transfer import fine_tune
+from nasnet_keras.training.transfer import fine_tune, load_source
 
 SHOWN = 40  # classes in a table
 
@@ -23,8 +23,8 @@ SHOWN = 40  # classes in a table
 def run_train(options, genotype, recipe, network, data):
     """Train a network of a genotype and leave it as a model directory."""
     directory = Path(options.directory)
-    training.seed_everything(options.seed)
-    model = NASNet(genotype, **network, dtype=options.dtype)
+    with drawn_from(options.seed):
+        model = NASNet(genotype, **network, dtype=options.dtype)
     with EpochProgress(f"train {genotype.name or options.genotype}", options.epochs) as progress:
         training.fit(
             model,

@@ -1,13 +1,12 @@
 """The command that searches."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.epoch_progress import EpochProgress
 from nasnet_keras.commands.progress import SearchProgress
@@ -21,7 +20,7 @@ from nasnet_keras.search.tuner import search
 
 def run_search(options, space, child, rules, settings, role, data):
     """Search, then train the best cell longer beside NASNet-A's and a random one; or do a worker's part."""
-    child, directory = ChildSettings(**asdict(child)), Path(options.directory)
+    directory = Path(options.directory)
     arguments = {
         "space": space, "child": child, "settings": settings, "rules": rules, "role": role,
         "lease": options.lease, "patience": options.patience,

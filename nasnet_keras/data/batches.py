@@ -25,9 +25,7 @@ class Batches(keras.utils.PyDataset):
     The epoch advances at the end of each epoch of `fit` (without `steps_per_epoch`). To continue a
     training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
-    epoch: a callback that sets `epoch` when an epoch begins is exact everywhere. Setting `image_size` to
-    a number of pixels resizes the whole images of all batches from then on, and `scaled` to False leaves them in 0
-    to 255, for a network with `include_preprocessing`.
+    epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
 
     Args:
         split: a `Split` with at least one image.
@@ -36,12 +34,25 @@ class Batches(keras.utils.PyDataset):
         augmentation: None or a recipe's name, as in `augment`; for training only.
         cutout: side of the grey square painted into each image, in pixels; 0 for none; for training only.
         seed: an integer from 0.
+        image_size: `(height, width)` that whole images are brought to; None leaves them as they are.
+        scaled: whether images come in [-1, 1]; if not, in 0 to 255, for a network with `include_preprocessing`.
 
     Raises:
         ValueError: naming the argument at fault.
     """
 
-    def __init__(self, split, batch_size, *, training=False, augmentation=None, cutout=0, seed=0):
+    def __init__(
+        self,
+        split,
+        batch_size,
+        *,
+        training=False,
+        augmentation=None,
+        cutout=0,
+        seed=0,
+        image_size=None,
+        scaled=True,
+    ):
         super().__init__()
         if not isinstance(split, Split) or not len(split):
             raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
@@ -54,7 +65,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
         self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
         self.augmentation, self.cutout = augmentation, cutout
-        self.image_size, self.scaled = None, True
+        self.image_size, self.scaled = image_size, scaled
         self._epoch, self._order = 0, None
         self._running = self._complete = False
 

@@ -227,7 +227,8 @@ def _fit(image, height, width):
 
 
 def resized(images, size):
-    """Images uint8 [n, height, width, 3] as [n, size, size, 3]; where they shrink, pixels are averaged."""
-    if images.shape[1:3] == (size, size):
+    """Whole images uint8 [n, h, w, 3] in another `(height, width)`; where they shrink, pixels are averaged."""
+    height, width = size
+    if images.shape[1:3] == (height, width):
         return images
-    return np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
+    return np.stack([Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in images])

@@ -156,12 +156,12 @@ def _norm(what, inputs, weights, run):
     x = inputs[0]
     if not run.learning:
         return _normalized(x, moving_mean, moving_variance, scale, offset, what.epsilon)
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(x.dtype) != "float64":
         result, mean, variance = _tensorflow_norm(x, scale, offset, what.epsilon)
     else:
-        mean, variance = ops.moments(ops.cast(x, "float32"), axes=(0, 1, 2))
-        result = ops.batch_normalization(ops.cast(x, "float32"), mean, variance, -1, offset, scale, what.epsilon)
-        result = ops.cast(result, x.dtype)
+        wide = ops.cast(x, moving_mean.dtype)
+        mean, variance = ops.moments(wide, axes=(0, 1, 2))
+        result = ops.cast(ops.batch_normalization(wide, mean, variance, -1, offset, scale, what.epsilon), x.dtype)
     for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
         moving.assign(moving * what.momentum + batch * (1.0 - what.momentum))
     return result

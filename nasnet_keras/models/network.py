@@ -182,6 +182,14 @@ class NASNet(keras.Model):
         description = architecture.changed(**changes).to_dict() | {"genotype": architecture.genotype}
         return cls(**description, weights=weights, dtype=dtype, name=name)
 
+    def alike(self, **changes):
+        """A network of this one's architecture, data type and name with weights of its own.
+
+        Args:
+            **changes: as for `of`.
+        """
+        return NASNet.of(self.architecture, **{"dtype": self._policy, "name": self.name, **changes})
+
     @classmethod
     def from_notation(cls, notation, genotype="nasnet_a", **kwargs):
         """A network named as in the paper: `"6@768"` has 6 Normal cells a stack and 768 penultimate filters.

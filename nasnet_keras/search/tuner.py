@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
+import numpy as np
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings, child_seed
-from nasnet_keras.children.shared_evaluation import shared_evaluation
+from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
@@ -28,6 +29,8 @@ from nasnet_keras.search.results.publication import Publisher, best_genotype, wr
 from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
+
+SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class NASNetTuner(base_tuner.BaseTuner):
                 for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
                     raise ValueError(reason)
             watch |= {"trial": int(trial.trial_id)} if self.shared else {}
+            if getattr(self.child, "screen", None):
+                watch["among"] = self.oracle.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
         except Exception as error:
             if isinstance(error, keras_tuner.errors.FatalError):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.files import read_object, write_atomically
-from nasnet_keras.training.resumption import ADVICE, HISTORY, check_resumption
+from nasnet_keras.training.identity import ADVICE, HISTORY, check_resumption
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -20,16 +20,15 @@ class Checkpoints(keras.callbacks.Callback):
     best, follows from the history alone.
 
     Args:
-        batches: the training's `batches.Batches`.
         directory: where to keep the state, None for nowhere.
         seed: the training's seed.
         patience: stop after this many epochs without a better one; None for never, and then the last counts.
-        identity: what a state on disk must agree with, see `resumption.training_identity`.
+        identity: what a state on disk must agree with, see `identity.training_identity`.
     """
 
-    def __init__(self, batches, directory, seed, *, patience=None, identity=None):
+    def __init__(self, directory, seed, *, patience=None, identity=None):
         super().__init__()
-        self.batches, self.seed, self.patience = batches, seed, patience
+        self.seed, self.patience = seed, patience
         self.directory = None if directory is None else Path(directory)
         self.identity = identity or {}
         self.history, self._best = [], None
@@ -88,8 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Take the epoch's own seeds, of the batches and of what drops paths and units."""
-        self.batches.epoch = epoch
+        """Take the epoch's own seeds of what drops paths and units."""
         for index, generator in enumerate(seed_generators(self.model)):
             state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
             generator.state.assign(state.astype(generator.state.dtype))
@@ -131,7 +129,8 @@ def _file_of(number):
 
 def _quality(epoch):
     """(validation accuracy, minus the validation loss) of an epoch of the history."""
-    accuracy = next((value for key, value in epoch.items() if key.startswith("val_") and "accuracy" in key), 0.0)
+    # Other figures that end in accuracy may stand beside the package's own.
+    accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy", 0.0))
     return accuracy, -epoch.get("val_loss", 0.0)
 
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from nasnet_keras.data.batches import Batches
-from nasnet_keras.training.fitting import predict, scores
+from nasnet_keras.training.fitting import predict_split, scores
 
 
 def evaluate_classes(model, split, class_names, batch_size=256):
@@ -20,7 +19,7 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         `recall` (None where nothing was predicted as the class, or there is no image of it); `confusion`, a list
         with a row for each true class: how many of its images were taken for which class.
     """
-    probabilities = predict(model, Batches(split, batch_size))
+    probabilities = predict_split(model, split, batch_size)
     count = len(class_names)
     pairs = split.labels.astype(np.int64) * count + probabilities.argmax(-1)
     matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)

@@ -16,8 +16,8 @@ from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.training.checkpoints import Checkpoints
 from nasnet_keras.training.compilation import compile_model
+from nasnet_keras.training.identity import training_identity
 from nasnet_keras.training.recipes import stages
-from nasnet_keras.training.resumption import training_identity
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -50,6 +50,17 @@ class _StopOnNaN(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+
+
+class _EpochOf(keras.callbacks.Callback):
+    """Tells batches which epoch they belong to."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
 
 
 class _ForEveryHead(keras.utils.PyDataset):
@@ -109,8 +120,9 @@ def fit(
             the best epoch's weights; None: all epochs, and the last one's weights.
         class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
-        sizes: image sizes in pixels, each for an equal part of the epochs: small first learns faster (progressive
-            resizing, Tan & Le 2021, arXiv 2104.00298, section 4). The model must take images of any size.
+        sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
+            faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
+            and the model must take images of any size.
 
     Returns:
         The history: one dict an epoch.
@@ -123,28 +135,26 @@ def fit(
     check_integer("patience", patience, least=1, optional=True)
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
-    batches = training_batches(data, recipe, seed)
-    steps = len(batches)
+    steps = len(training_batches(data, recipe, seed))
     weights = _class_weights(class_weights, data)
     compile_model(model, recipe, steps, epochs - first, weights, rates)
-    watched = Batches(data.validation, 256) if validate else None
     identity = training_identity(data, recipe, seed, sizes)
-    state = Checkpoints(batches, directory, seed, patience=patience, identity=identity)
+    state = Checkpoints(directory, seed, patience=patience, identity=identity)
     state.restore(model)
     for last, size in parts:
         done = first + len(state.history)
         if done >= last or state.has_ended():
             continue
-        for part in (batches, watched):
-            if part is not None:
-                part.image_size, part.scaled = size, not scales_itself(model)
+        form = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
+        batches = training_batches(data, recipe, seed, **form)
+        watched = Batches(data.validation, 256, **form) if validate else None
         model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         model.fit(
             _for_heads(model, batches),
             epochs=last,
             initial_epoch=done,
             validation_data=watched and _for_heads(model, watched),
-            callbacks=[ScheduledDropPath(steps * epochs), state, _StopOnNaN(), *callbacks],
+            callbacks=[ScheduledDropPath(steps * epochs), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -167,11 +177,17 @@ def _class_weights(value, data):
     return value
 
 
-def training_batches(data, recipe, seed):
-    """The training split as `Batches` for a recipe."""
-    return Batches(
-        data.train, recipe.batch_size, training=True, augmentation=recipe.augmentation, cutout=recipe.cutout, seed=seed
-    )
+def training_batches(data, recipe, seed, **form):
+    """The training split as `Batches` for a recipe; `form` says further arguments of theirs."""
+    learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
+    return Batches(data.train, recipe.batch_size, **learnt, **form)
+
+
+def _in_proportion(image_shape, shorter):
+    """`(height, width)` of images whose shorter side has so many pixels; None for those that they have."""
+    if shorter is None:
+        return None
+    return tuple(round(length * shorter / min(image_shape[:2])) for length in image_shape[:2])
 
 
 def evaluate(model, split, batch_size=256):
@@ -185,7 +201,12 @@ def evaluate(model, split, batch_size=256):
     Returns:
         `{"accuracy": float, "loss": float, "images": int}`.
     """
-    return scores(predict(model, Batches(split, batch_size)), split.labels)
+    return scores(predict_split(model, split, batch_size), split.labels)
+
+
+def predict_split(model, split, batch_size=256):
+    """Class probabilities [n, classes] of a split's images, in evaluation mode."""
+    return predict(model, Batches(split, batch_size, scaled=not scales_itself(model)))
 
 
 def scores(probabilities, labels):
@@ -224,7 +245,7 @@ def save_model(model, directory, **changes):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    bare = type(model).from_config({**model.get_config(), "auxiliary_head": False, **changes})
+    bare = model.alike(auxiliary_head=False, **changes)
     for layer in bare.layers:
         layer.set_weights(model.get_layer(layer.name).get_weights())
     temporary = directory / ".model.keras"
@@ -232,20 +253,13 @@ def save_model(model, directory, **changes):
     os.replace(temporary, directory / "model.keras")
 
 
-def seed_everything(seed):
-    """Seed Python, NumPy and Keras: weights drawn after it depend on the seed alone."""
-    keras.utils.set_random_seed(seed)
-
-
 def scales_itself(model):
     """Whether the model takes images in 0–255 and has the preprocessing inside."""
-    return hasattr(model, "genotype") and model.get_config()["include_preprocessing"]
+    return hasattr(model, "architecture") and model.architecture.include_preprocessing
 
 
 def predict(model, batches):
     """Class probabilities [n, classes] as a NumPy array, in evaluation mode, of `Batches` or an array of images."""
-    if isinstance(batches, Batches):
-        batches.scaled = not scales_itself(model)
     outputs = model.predict(batches, verbose=0)
     return outputs["predictions"] if isinstance(outputs, dict) else outputs
 

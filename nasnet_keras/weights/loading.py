@@ -20,7 +20,8 @@ def fetch(entry):
     """The verified file on this machine, downloaded into Keras' cache if it lies elsewhere.
 
     Raises:
-        ValueError: no connection (with the place where to put the file by hand), or a wrong hash.
+        ValueError: no connection (with the place where to put the file by hand), or a wrong hash; a wrong file in the
+            cache is fetched anew first.
     """
     if entry.file:
         path = weight_index.folder() / entry.file
@@ -28,20 +29,30 @@ def fetch(entry):
         return path
     name = entry.url.rsplit("/", 1)[1]
     place = Path(keras_home()) / "models" / name
-    if place.exists():
-        _verify(place, entry.hash)
-        return place
+    algorithm, digest = entry.hash.split(":")
+    if not place.exists() or _digest(place, algorithm) != digest:
+        _check_connection(entry.url, place)
     try:
-        with urllib.request.urlopen(entry.url, timeout=CONNECT_SECONDS):
-            pass
-        keras.utils.get_file(name, entry.url, cache_subdir="models")
+        # It keeps a file of this digest, and fetches any other anew.
+        home = {"cache_dir": str(place.parents[1]), "cache_subdir": "models"}
+        keras.utils.get_file(name, entry.url, file_hash=digest, hash_algorithm=algorithm, **home)
     except Exception as error:  # Keras wraps what urllib raises in a plain Exception
-        reason = getattr(error, "reason", None) or str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"cannot download {entry.url} ({reason}). Put the file at {place}, or pass `weights=None` or a file"
-        ) from None
-    _verify(place, entry.hash)
+        raise _not_fetched(entry.url, place, error) from None
     return place
+
+
+def _check_connection(url, place):
+    """Raise `ValueError` where nothing can be downloaded: Keras would try for minutes."""
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS):
+            pass
+    except Exception as error:
+        raise _not_fetched(url, place, error) from None
+
+
+def _not_fetched(url, place, error):
+    reason = getattr(error, "reason", None) or str(error).strip().splitlines()[0]
+    return ValueError(f"cannot download {url} ({reason}). Put the file at {place}, or pass `weights=None` or a file")
 
 
 def load(model, weights, layout=None):
@@ -93,7 +104,10 @@ def _verify(path, expected):
     algorithm, digest = expected.split(":")
     if not path.is_file():
         raise ValueError(f"the weight file {path} is missing")
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, algorithm).hexdigest()
-    if found != digest:
+    if (found := _digest(path, algorithm)) != digest:
         raise ValueError(f"{path} is not the file it should be: its {algorithm} is {found}, not {digest}")
+
+
+def _digest(path, algorithm):
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()

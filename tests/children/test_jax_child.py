@@ -9,7 +9,7 @@ import pytest
 from described import described
 from random_genotypes import random_genotype
 
-from nasnet_keras.children.descent import Optimizer
+from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.genotype import load_genotype
 
 pytest.importorskip("jax")

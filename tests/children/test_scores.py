@@ -56,11 +56,12 @@ def test_images_that_look_alike_have_a_low_score(child, rng):
 def test_the_screen_refuses_its_share_of_random_cells(name, digits):
     chosen, rng = settings(name), np.random.default_rng(7)
     space = SearchSpace(blocks=1)
-    least = threshold(chosen, digits, 1)
+    among = space.sample(32, np.random.default_rng(0))
+    least = threshold(chosen, digits, among)
     cells = [space.decode(space.random(rng)) for _ in range(16)]
     below = sum(child_score(chosen, one, digits, seed) < least for seed, one in enumerate(cells))
     assert 2 <= below <= 14
-    assert threshold.__wrapped__(chosen, digits, 1) == least
+    assert threshold.__wrapped__(chosen, digits, among) == least
 
 
 def test_a_refused_child_is_a_failed_trial_that_was_not_trained(digits, tmp_path, monkeypatch):
@@ -71,9 +72,20 @@ def test_a_refused_child_is_a_failed_trial_that_was_not_trained(digits, tmp_path
 
 
 def test_who_beats_the_share_is_trained(digits):
-    assert settings("naswot", 0.0).evaluate(load_genotype("tiny"), digits, 0)["reward"] >= 0
+    among = SearchSpace(blocks=1).sample(8, np.random.default_rng(0))
+    assert settings("naswot", 0.0).evaluate(load_genotype("tiny"), digits, 0, among=among)["reward"] >= 0
     with pytest.raises(ScreenedOut, match="not trained: its naswot"):
-        settings("naswot", 1.0).evaluate(load_genotype("tiny"), digits, 0)
+        settings("naswot", 1.0).evaluate(load_genotype("tiny"), digits, 0, among=among)
+    with pytest.raises(ValueError, match="`among` must be a tuple of genotypes"):
+        settings("naswot").evaluate(load_genotype("tiny"), digits, 0)
+
+
+def test_children_are_compared_with_the_space_that_is_searched(digits, tmp_path):
+    """Where every child is small, among large cells of another space the screen would refuse them all."""
+    small = SearchSpace(blocks=1, operations=("identity", "max_pool_3x3"), combinations=("add",))
+    result = search(digits, 6, tmp_path / "s", "random", 0, space=small, child=settings("parameters", 0.5), rules=())
+    counts = [trial["parameters"] for trial in result.trials if trial["reward"] is not None]
+    assert len(counts) >= 2
 
 
 @pytest.mark.parametrize(

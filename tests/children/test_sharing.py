@@ -7,7 +7,7 @@ import pytest
 from described import described
 
 from nasnet_keras.children.settings import ChildSettings
-from nasnet_keras.children.sharing import SharedWeights, keys
+from nasnet_keras.children.shared_weights import SharedWeights, keys
 from nasnet_keras.children.tensorflow_child import Child
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype

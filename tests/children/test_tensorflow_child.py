@@ -12,8 +12,8 @@ from described import described
 from random_genotypes import random_genotype
 
 from nasnet_keras.children import graph_assembly as pieces
-from nasnet_keras.children.descent import Optimizer
 from nasnet_keras.children.graph_assembly import Assembly
+from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.children.tensorflow_child import Child
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.models.network import NASNet, multiply_adds

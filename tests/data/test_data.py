@@ -749,8 +749,7 @@ def test_smaller_images_are_averages():
     grey = np.tile(np.uint8([0, 200]), (4, 8, 2))[..., None].repeat(3, -1)
     batches = Batches(Split(grey, np.arange(4)), 4)
     assert batches[0][0].shape == (4, 8, 4, 3)
-    batches.image_size = 2
-    images = batches[0][0]
+    images = Batches(Split(grey, np.arange(4)), 4, image_size=(2, 2))[0][0]
     assert images.shape == (4, 2, 2, 3)
     np.testing.assert_allclose(images, normalize(100), atol=0.12)  # a little uneven at the edges
 

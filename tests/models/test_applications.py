@@ -71,14 +71,6 @@ def test_without_a_network_one_line_says_where_the_file_goes(monkeypatch, tmp_pa
     assert str(tmp_path / "models" / "NASNet-mobile.h5") in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_file_with_another_hash_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "keras_home", lambda: str(tmp_path))
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "NASNet-mobile.h5").write_bytes(b"something else")
-    with pytest.raises(ValueError, match=f"md5 is {hashlib.md5(b'something else').hexdigest()}"):
-        nasnet_keras.NASNetMobile()
-
-
 def test_weights_round_trip_through_a_file(tmp_path):
     model = nasnet_keras.NASNetCIFAR(**SMALL)
     path = tmp_path / "mine.weights.h5"

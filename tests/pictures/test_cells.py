@@ -19,8 +19,7 @@ from nasnet_keras.genotype import (
     load_genotype,
 )
 from nasnet_keras.pictures.cells import cell_svg, describe_cell, genotype_svg
-from nasnet_keras.pictures.layering import BLOCKS_IN_A_ROW, Rows
-from nasnet_keras.pictures.layout import cell_layout
+from nasnet_keras.pictures.layout import BLOCKS_IN_A_ROW, Rows, cell_layout
 
 SVG = "{http://www.w3.org/2000/svg}"
 STORED = [

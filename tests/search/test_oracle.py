@@ -19,8 +19,8 @@ from keras_tuner.engine.trial import Trial
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.trials import journal
 
 SPACE = SearchSpace(blocks=2)

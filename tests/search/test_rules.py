@@ -9,7 +9,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, canonical_name
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import (
     FailurePenalty,
@@ -22,9 +22,8 @@ from nasnet_keras.search.rules import (
     check_rules,
 )
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.canonical import canonical_name
-from nasnet_keras.search.strategies.choice import EvolutionSettings
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 from nasnet_keras.search.tuner import NASNetTuner
 
 SMALL = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))  # 256 strings, 100 networks

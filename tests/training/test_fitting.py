@@ -1,5 +1,6 @@
 """Recipes, resumption, seeds, evaluation and the reward."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ def data():
 
 
 def network(data, **options):
-    training.seed_everything(3)
+    keras.utils.set_random_seed(3)
     arguments = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
     return NASNet("tiny", **{**arguments, "class_names": data.class_names, **options})
 
@@ -51,7 +52,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path, sizes):
     halted = network(data, **options)
     with pytest.raises(KeyboardInterrupt):
         training.fit(halted, data, RECIPE, epochs=4, seed=5, sizes=sizes, directory=tmp_path, callbacks=[Interrupt()])
-    training.seed_everything(77)
+    keras.utils.set_random_seed(77)
     resumed = network(data, **options)
     history = training.fit(resumed, data, RECIPE, epochs=4, seed=5, sizes=sizes, directory=tmp_path)
     assert [line["epoch"] for line in history] == [1, 2, 3, 4]
@@ -68,12 +69,30 @@ def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path, sizes):
     [(0, None, [8] * 5), (0, [4, 6], [4, 4, 6, 6, 6]), (2, [4, 6, 8], [4, 6, 8])],
 )
 def test_every_epoch_sees_images_of_its_size(data, monkeypatch, first, sizes, seen):
-    batches, shapes = training.training_batches(data, RECIPE, 5), []
-    monkeypatch.setattr(training, "training_batches", lambda *_: batches)
-    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: shapes.append(batches[0][0].shape[1:]))
     model = network(data, input_shape=(None, None, 3))
-    training.fit(model, data, RECIPE, epochs=5, first=first, seed=5, sizes=sizes, callbacks=[watch])
-    assert shapes == [(size, size, 3) for size in seen]
+    assert shapes_seen(model, data, monkeypatch, epochs=5, first=first, sizes=sizes) == [(size, size) for size in seen]
+
+
+def shapes_seen(model, data, monkeypatch, **options):
+    """`(height, width)` of the images of each epoch of a training."""
+    made, shapes, real = [], [], training.training_batches
+    monkeypatch.setattr(
+        training, "training_batches", lambda *args, **form: made.append(real(*args, **form)) or made[-1]
+    )
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: shapes.append(made[-1][0][0].shape[1:3]))
+    training.fit(model, data, RECIPE, seed=5, callbacks=[watch], **options)
+    return shapes
+
+
+def test_smaller_images_keep_their_proportions(data, monkeypatch):
+    splits = {name: replace_images(getattr(data, name)) for name in ("train", "validation", "test")}
+    wide = dataclasses.replace(data, **splits, image_shape=(8, 12, 3))
+    model = network(wide, input_shape=(None, None, 3))
+    assert shapes_seen(model, wide, monkeypatch, epochs=2, sizes=[4, 8]) == [(4, 6), (8, 12)]
+
+
+def replace_images(split):
+    return Split(np.concatenate([split.images, split.images[:, :, :4]], axis=2), split.labels)
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [4.0], [2, 3, 4], "44"])

@@ -18,8 +18,7 @@ from nasnet_keras.models.applications import preprocess_input
 from nasnet_keras.models.functions import FUNCTIONS
 from nasnet_keras.training import checkpoints, compilation, recipes, transfer
 from nasnet_keras.training import fitting as training
-from nasnet_keras.training.reuse import HEADS, load_source
-from nasnet_keras.training.transfer import fine_tune
+from nasnet_keras.training.transfer import HEADS, fine_tune, load_source
 
 NAMES = ("red", "green", "blue")
 RECIPE = recipes.recipe("scans", batch_size=16, augmentation="none")
@@ -39,7 +38,7 @@ TRAIN, VALIDATION = colours(48), colours(12, 1)
 
 def source(**options):
     """A network of ten classes that has 'learnt' something: random statistics of its batch norms."""
-    training.seed_everything(1)
+    keras.utils.set_random_seed(1)
     arguments = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 10}
     model = NASNet("tiny", **{**arguments, "batch_norm_momentum": 0.9997, **options})
     rng = np.random.default_rng(2)
@@ -194,7 +193,7 @@ def test_a_run_that_dies_again_and_again_is_the_uninterrupted_one(whole, tmp_pat
     options, expected = whole
     done = []
     for index, moment in enumerate(MOMENTS):
-        training.seed_everything(index)
+        keras.utils.set_random_seed(index)
         with pytest.MonkeyPatch.context() as patches, pytest.raises(Killed):
             moment(patches)
             tune(**options, directory=tmp_path, callbacks=[keras.callbacks.Callback()])

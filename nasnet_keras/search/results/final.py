@@ -4,15 +4,10 @@ import json
 
 import numpy as np
 
-from nasnet_keras.children.settings import accuracy, sizes
+from nasnet_keras.children.longer_training import train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
-from nasnet_keras.models.network import multiply_adds
 from nasnet_keras.search.results.publication import write_report
-from nasnet_keras.training import fitting as training
-
-# A training of more steps than this keeps states to go on from, as only the ordinary network does.
-UNINTERRUPTED = 2000
 
 
 def compare(result, data, child, space, epochs, seed, progress):
@@ -36,7 +31,9 @@ def compare(result, data, child, space, epochs, seed, progress):
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
     rows = []
     for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
-        rows.append(_trained(name, genotype, data, child, epochs, seed, result.directory / "final" / name, progress))
+        rows.append(
+            train_longer(name, genotype, data, child, epochs, seed, result.directory / "final" / name, progress)
+        )
     write_report(result.directory, result.trials)
     return rows
 
@@ -61,43 +58,10 @@ def retrain(result, data, child, count, epochs, seed, progress):
     for trial in sorted(different.values(), key=lambda trial: (-trial["reward"], trial["number"]))[:count]:
         genotype = Genotype.from_dict(trial["genotype"])
         place = result.directory / "retrained" / trial["trial_id"]
-        row = _trained(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
+        row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
     rows.sort(key=lambda row: -row["validation_accuracy"])
     kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
     write_atomically(result.directory / "retrained.json", json.dumps(kept, indent=1).encode())
     write_report(result.directory, result.trials)
     return rows
-
-
-def _trained(name, genotype, data, child, epochs, seed, directory, progress):
-    """What `_train` gives, or gave before."""
-    record = directory / "result.json"
-    row = json.loads(record.read_text()) if record.exists() else None
-    if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
-        row = _train(name, genotype, data, child, epochs, seed, directory, progress)
-        write_atomically(record, json.dumps(row).encode())
-    return row
-
-
-def _train(name, genotype, data, child, epochs, seed, directory, progress):
-    figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
-    with progress(f"final {name}", epochs) as bar:
-        if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
-            trained = child.train_interpreted(genotype, data, seed, epochs, bar)
-            training.save_model(trained.to_model(class_names=data.class_names), directory)
-            accuracies = {
-                "accuracy": accuracy(trained, data.test),
-                "validation_accuracy": accuracy(trained, data.validation),
-            }
-            return {**figures, **sizes(trained, data), **accuracies}
-        model, recipe = child.build(genotype, data, seed), child.training_recipe()
-        state = directory / f"{genotype.digest}-{epochs}"
-        training.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
-    training.save_model(model, directory)
-    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
-    measured = {
-        name: training.evaluate(model, split)["accuracy"]
-        for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
-    }
-    return {**figures, **counts, **measured}

@@ -6,7 +6,7 @@ import keras_tuner
 from keras_tuner.engine.metrics_tracking import infer_metric_direction
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from nasnet_keras.search.strategies.canonical import canonical_name
+from nasnet_keras.genotype import canonical_name
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
 
