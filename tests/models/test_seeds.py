@@ -10,6 +10,7 @@ from nasnet_keras import ChildSettings, NASNet, fine_tune, load_data, load_genot
 from nasnet_keras.models.seeds import drawn_from
 
 TINY = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+SOURCE = NASNet("tiny", **TINY)
 
 
 def weights(seed):
@@ -45,8 +46,7 @@ def evaluate(digits):
 
 
 def tune(digits):
-    source = NASNet("tiny", **TINY)
-    fine_tune(source, digits.train, digits.validation, digits.class_names, weights="none", recipe="scans", epochs=1)
+    fine_tune(SOURCE, digits.train, digits.validation, digits.class_names, weights="none", recipe="scans", epochs=1)
 
 
 @pytest.mark.parametrize("call", [build, evaluate, tune])
