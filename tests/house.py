@@ -32,6 +32,7 @@ MAX_WEIGHT_BYTES = 20_000_000
 # and for faster paths that give the same result; it reads TF-slim's checkpoints, and PyTorch reads timm's.
 HOUSE = """
 place                       | outside             | inside
+_registration               | standard library    | nothing
 checks                      | standard library    | nothing
 files                       | standard library    | nothing
 genotype                    | standard library    | checks, files
@@ -62,10 +63,9 @@ export                      | keras, tensorflow   | program, models
 serving                     | tensorflow          | data.images, export
 commands                    | keras               | anything
 cli                         | standard library    | commands
-_registration               | standard library    | nothing
-__init__                    | standard library    | _registration
+__init__                    | standard library    | nothing
 """
-COMMON = ("checks", "files", "genotype")
+COMMON = ("_registration", "checks", "files", "genotype")
 # A genotype draws itself in a notebook: the one arrow against the order.
 AGAINST_THE_ORDER = ("genotype", "pictures.cells")
 # What the command line imports before it knows that the arguments are right, so without a framework.
