@@ -16,6 +16,8 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from nasnet_keras._registration import moved
+
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 500
 MAX_WEIGHT_BYTES = 20_000_000
@@ -270,6 +272,29 @@ def undocumented(tree, inside=""):
             yield node.lineno, inside + node.name
         if isinstance(node, ast.ClassDef):
             yield from undocumented(node, f"{inside}{node.name}.")
+
+
+def wrong_references(package):
+    """Names in backticks, as `module.Class`, that no module has, or of a module that has moved away."""
+    defined, gone = {}, {old.removeprefix("nasnet_keras.") for old in moved()}
+    for name, tree, _ in modules(package):
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        for depth in range(name.count(".") + 1):  # a folder has the classes of its modules
+            defined.setdefault(name.rsplit(".", depth)[0], set()).update(classes)
+    for name, _, source in modules(package):
+        for line, text in enumerate(source.splitlines(), 1):
+            for module, used in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)\.(\w+)", text):
+                module = module.removeprefix("nasnet_keras.")
+                homes = [classes for place, classes in defined.items() if f".{place}".endswith(f".{module}")]
+                if (
+                    homes
+                    and used[0].isupper()
+                    and used[1:] != used[1:].upper()
+                    and not any(used in classes for classes in homes)
+                ):
+                    yield f"{name}:{line}: `{module}.{used}`: no such class there"
+                if not homes and any(f".{old}".endswith(f".{module}") for old in gone):
+                    yield f"{name}:{line}: `{module}.{used}`: the module has moved"
 
 
 def wrong_weights(folder):

@@ -18,6 +18,7 @@ from house import (
     unpackaged,
     wrong_habits,
     wrong_imports,
+    wrong_references,
     wrong_weights,
 )
 
@@ -45,6 +46,10 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_habits():
     assert list(wrong_habits(PACKAGE)) == []
+
+
+def test_docstrings_name_modules_where_they_are():
+    assert list(wrong_references(PACKAGE)) == []
 
 
 def test_weights_folder():
@@ -165,6 +170,20 @@ def test_a_bad_habit_is_found(tmp_path, source, message):
     found = list(wrong_habits(tmp_path))
     assert found
     assert found[0].startswith(message)
+
+
+def test_a_stale_reference_is_found(small_house):
+    small_house("children.tensorflow_child", "class Child:\n    pass")
+    package = small_house(
+        "data.splits",
+        "# `turnaround.Child` and `launch.start`\n# `children.Child`, `tensorflow_child.Child`, `keras.Model`\n"
+        "# `jax_child.Child`, `data.train`, `recipes.RECIPES`",
+    )
+    assert list(wrong_references(package)) == [
+        "data.splits:1: `turnaround.Child`: the module has moved",
+        "data.splits:1: `launch.start`: the module has moved",
+        "data.splits:3: `jax_child.Child`: no such class there",
+    ]
 
 
 def test_an_undeclared_import_is_found(small_house, tmp_path):
