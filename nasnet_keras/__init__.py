@@ -54,3 +54,4 @@ def __dir__():
 
 
 _registration.register_with_keras()
+_registration.tell_new_places()

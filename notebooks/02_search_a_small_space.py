@@ -93,8 +93,7 @@ for trial in best:
 # `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --directory net`.
 
 # %%
-from nasnet_keras import RECIPES, NASNet
-from nasnet_keras.training import fitting as training
+from nasnet_keras import RECIPES, NASNet, training
 
 training.seed_everything(0)
 shape = {"input_shape": digits.image_shape, "classes": 10, "class_names": digits.class_names}

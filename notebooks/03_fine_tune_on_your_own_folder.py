@@ -29,9 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nasnet_keras import RECIPES, NASNet, load_data
-from nasnet_keras.training import fitting as training
-from nasnet_keras.data.loading import Data
+from nasnet_keras import RECIPES, Data, NASNet, load_data, training
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
 EPOCHS = 2 if SHORT else 8

@@ -29,8 +29,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from nasnet_keras import RECIPES, NASNet, export_saved_model, load_data, preprocess_input
-from nasnet_keras.training import fitting as training
+from nasnet_keras import RECIPES, NASNet, export_saved_model, load_data, preprocess_input, training
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
 EPOCHS = 1 if SHORT else 8

@@ -1,4 +1,4 @@
-"""A child network that starts training at once, on JAX; see `turnaround`.
+"""A child network that starts training at once, on JAX; see `tensorflow_child`.
 
 XLA takes tens of seconds to compile a network, so no network is compiled: each primitive is, forward and
 backward, once for every shape that it meets. After a few children all have been met, and a child is some

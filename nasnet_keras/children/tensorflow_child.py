@@ -3,7 +3,7 @@
 A fresh Keras model of a small child spends ten seconds on tracing and graph optimisation and then
 one on its training. A `Child` computes the same function from the same genotype (`Architecture.program`), with
 the same weights and the same optimiser, by a graph of primitives alone. No graph is traced for it: each primitive
-was, forward and backward, when its shapes were first met (`pieces`).
+was, forward and backward, when its shapes were first met (`graph_assembly`).
 
 What is to be trained for long is better off as a `NASNet`; `Child.to_model` makes one with the same weights.
 """

@@ -1,1 +1,1 @@
-"""What the commands of the command line do: `inputs` reads and checks, the others carry out."""
+"""The commands of the command line: what each reads, checks and does."""

@@ -1,1 +1,5 @@
-"""Images on the way to a network: files and their meaning, sources, splits, augmentation, batches."""
+"""Data sets: images from folders, tables and TFDS, their splits, augmentation, and batches for training."""
+
+from nasnet_keras._registration import names_of_old
+
+__getattr__ = names_of_old(__name__)

@@ -1,1 +1,1 @@
-"""The same as Keras layers and models."""
+"""The networks in Keras: layers, `NASNet`, the released networks by name, and a fast way to a prediction."""

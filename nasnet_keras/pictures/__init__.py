@@ -1,1 +1,1 @@
-"""Genotypes and figures as SVG and HTML, from the standard library alone."""
+"""Pictures as SVG and HTML: cells, curves, confusion matrices, and the report of a search."""

@@ -3,7 +3,7 @@
 The file needs nothing else: no network, no script. It is made from the lines of
 `trials.jsonl` alone, in the order in which they stand there, and the same lines give the
 same file. Everything that comes from data is escaped, and a trial that lacks a figure, or
-has one of the wrong type, shows a dash. The curve itself is drawn in `curve.py`.
+has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py`.
 """
 
 import json

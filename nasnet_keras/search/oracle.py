@@ -55,7 +55,7 @@ class NASNetOracle(ResumableOracle):
             with the death of their process included; None for no limit.
         rules: a tuple of `rules.Rule`.
         hours: after so many, counted from this oracle's first trial, no trial is given out; None for no limit.
-        imports: what a new search begins with: dicts with `decisions` and `reward`, see `inheritance.read_imports`.
+        imports: what a new search begins with: dicts with `decisions` and `reward`, see `imported.read_imports`.
 
     Attributes:
         space: the `SearchSpace`.

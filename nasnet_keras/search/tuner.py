@@ -212,7 +212,7 @@ def search(
         hours: after so many no further child is begun in this run; the same call goes on from there.
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
-        workers: a `launch.Workers`: this process is the chief, and starts and stops them.
+        workers: a `processes.Workers`: this process is the chief, and starts and stops them.
 
     Returns:
         A `SearchResult`; a worker's is empty.

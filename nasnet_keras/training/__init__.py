@@ -1,1 +1,5 @@
-"""A model and data in, a trained model and figures out."""
+"""Training a network on data: recipes, fitting that goes on where it stopped, evaluation, fine-tuning."""
+
+from nasnet_keras._registration import names_of_old
+
+__getattr__ = names_of_old(__name__)

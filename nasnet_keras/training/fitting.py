@@ -23,7 +23,7 @@ from nasnet_keras.training.recipes import stages
 class ScheduledDropPath(keras.callbacks.Callback):
     """Lets drop path grow from nothing to its full rate over a number of steps.
 
-    The network counts its own training steps (`layers.DropPathSchedule`), saves them and
+    The network counts its own training steps (`drop_path.DropPathSchedule`), saves them and
     goes on from them; this callback only tells it where the schedule ends.
 
     Args:

@@ -1,1 +1,1 @@
-"""What a search leaves for people: the best cell, its report, longer trainings, TensorBoard."""
+"""What a search leaves for people: the best cell, the report, longer trainings compared, TensorBoard's files."""
