@@ -5,6 +5,7 @@ No reference is a kernel of the machine under test: such kernels have been wrong
 
 import numpy as np
 import pytest
+import references
 import tensorflow as tf
 
 from nasnet_keras import NASNet
@@ -16,50 +17,6 @@ SMALL = [(1, 1, 1, 3), (2, 1, 4, 2), (2, 2, 2, 16), (1, 4, 4, 16), (2, 6, 5, 5)]
 
 def draw(*shape):
     return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
-
-
-def windows(size, window, strides, padding):
-    """For each window, its row and column in the result, and what it holds: slices of the image, and of itself."""
-    axes = []
-    for length, reach, step in zip(size, window, strides, strict=True):
-        count = -(-length // step) if padding == "SAME" else (length - reach) // step + 1
-        before = max((count - 1) * step + reach - length, 0) // 2 if padding == "SAME" else 0
-        starts = [number * step - before for number in range(count)]
-        axes.append([(max(start, 0), min(start + reach, length), start) for start in starts])
-    for row, (top, bottom, above) in enumerate(axes[0]):
-        for column, (left, right, beside) in enumerate(axes[1]):
-            image = (slice(None), slice(top, bottom), slice(left, right))
-            yield row, column, image, (slice(top - above, bottom - above), slice(left - beside, right - beside))
-
-
-def numpy_depthwise(x, kernel, strides, make_gradient):
-    """The convolution, and the gradients of image and kernel for the result's own `make_gradient(shape)`."""
-    x, kernel = x.astype("float64"), kernel[..., 0].astype("float64")
-    seen = list(windows(x.shape[1:3], kernel.shape[:2], strides, "SAME"))
-    result = np.zeros((len(x), seen[-1][0] + 1, seen[-1][1] + 1, x.shape[-1]))
-    for row, column, image, inside in seen:
-        result[:, row, column] = (x[image] * kernel[inside]).sum((1, 2))
-    gradient = make_gradient(*result.shape)
-    to_x, to_kernel = np.zeros_like(x), np.zeros_like(kernel)
-    for row, column, image, inside in seen:
-        own = gradient[:, row, column][:, None, None]
-        to_x[image] += own * kernel[inside]
-        to_kernel[inside] += (own * x[image]).sum(0)
-    return result, to_x, to_kernel[..., None]
-
-
-def numpy_average_pool(x, window, strides, padding, make_gradient):
-    """The mean over what each window holds of the image, and the gradient of the image."""
-    x = x.astype("float64")
-    seen = list(windows(x.shape[1:3], window, strides, padding))
-    result = np.zeros((len(x), seen[-1][0] + 1, seen[-1][1] + 1, x.shape[-1]))
-    for row, column, image, _ in seen:
-        result[:, row, column] = x[image].mean((1, 2))
-    gradient, to_x = make_gradient(*result.shape), np.zeros_like(x)
-    for row, column, image, _ in seen:
-        held = x[image].shape[1] * x[image].shape[2]
-        to_x[image] += gradient[:, row, column][:, None, None] / held
-    return result, to_x
 
 
 def derived(function, *inputs):
@@ -84,7 +41,7 @@ def assert_close(received, expected):
 def test_depthwise(size, strides, kernel):
     x, weights = draw(*size), draw(*kernel, size[-1], 1)
     received = derived(lambda x, weights: kernels.depthwise(x, weights, strides), x, weights)
-    assert_close(received, numpy_depthwise(x, weights, strides, draw))
+    assert_close(received, references.depthwise(x, weights, strides, draw))
 
 
 @pytest.mark.parametrize("size", SIZES + SMALL)
@@ -95,7 +52,7 @@ def test_average_pool(size, window, strides, padding):
     if padding == "VALID" and (size[1] < window[0] or size[2] < window[1]):
         pytest.skip("the window is wider than the image")
     x = draw(*size)
-    expected = numpy_average_pool(x, window, strides, padding, draw)
+    expected = references.average_pool(x, window, strides, padding, draw)
     assert_close(derived(lambda x: kernels.average_pool(x, window, strides, padding), x), expected)
 
 
@@ -109,7 +66,7 @@ def test_average_pool_of_images_whose_size_is_not_known(window, strides):
     for size in ((2, 4, 4, 16), (1, 2, 1, 16), (2, 9, 7, 16)):
         x = draw(*size)
         shape = [size[0], -(-size[1] // strides[0]), -(-size[2] // strides[1]), size[3]]
-        assert_close([gradient(x, draw(*shape))], numpy_average_pool(x, window, strides, "SAME", draw)[1:])
+        assert_close([gradient(x, draw(*shape))], references.average_pool(x, window, strides, "SAME", draw)[1:])
 
 
 def test_a_network_that_trains_uses_them(monkeypatch):
