@@ -1,8 +1,7 @@
 """Derivatives of TensorFlow operations that take several times as long on a CPU as they need to.
 
 `depthwise` and `average_pool` are the operations for a network that trains; the functions of their gradients, of raw
-operations alone, serve a search's children too. The results are TensorFlow's own up to rounding. Sizes are those of
-[batch, height, width, channels] and must be known, batch apart; where they are not, TensorFlow's kernel is called.
+operations alone, serve a search's children too. Where height and width are not known, the slower form serves.
 `benchmarks/kernels.py` measures them.
 """
 
@@ -90,14 +89,48 @@ def average_pool(x, size, strides, padding):
 
 
 def average_pool_gradient(x, gradient, ksize, strides, padding):
-    """Where the window moves by one pixel, a mean of each window's share: for channels that fill no vector register."""
+    """The gradient of a mean over windows, right at every size, also where TensorFlow's own kernel is not.
+
+    Where the window moves by one pixel, it is a mean of each window's share: for channels that fill no vector register.
+    """
     settings = {"ksize": ksize, "strides": strides, "padding": padding}
     _, height, width, channels = x.shape
     odd = ksize[1] % 2 and ksize[2] % 2
-    if padding != "SAME" or tuple(strides[1:3]) != (1, 1) or not odd or None in (height, width) or not channels % LANES:
+    known = None not in (height, width)
+    if padding == "SAME" and tuple(strides[1:3]) == (1, 1) and odd and known and channels % LANES:
+        count = tf.constant(np.outer(_seen(height, ksize[1]), _seen(width, ksize[2]))[None, :, :, None], x.dtype)
+        return raw.AvgPool(value=gradient / count, **settings) * count
+    # Without oneDNN (an AMD EPYC without AVX-512, or `TF_ENABLE_ONEDNN_OPTS=0`), AvgPoolGrad of TensorFlow 2.21 spreads
+    # the share of a window that sticks out on both sides over pixels that it does not hold: 0.31 off for an image of
+    # 4×2, window 5×5, SAME. A window that fits sticks out on one side; one of up to 3 on both only where it holds all.
+    right = padding == "VALID" or all(
+        window <= max(3, length or 0) for window, length in zip(ksize[1:3], (height, width), strict=True)
+    )
+    if right:
         return raw.AvgPoolGrad(orig_input_shape=raw.Shape(input=x), grad=gradient, **settings)
-    count = tf.constant(np.outer(_seen(height, ksize[1]), _seen(width, ksize[2]))[None, :, :, None], x.dtype)
-    return raw.AvgPool(value=gradient / count, **settings) * count
+    return _gradient_of_padded(x, gradient, settings)
+
+
+def _gradient_of_padded(x, gradient, settings):
+    """The gradient of a pool with padding SAME: that of a pool without padding, of an image that is padded before."""
+    settings = {**settings, "padding": "VALID"}
+    batch, height, width, channels = tf.unstack(tf.shape(x))
+    missing = [
+        tf.maximum((made - 1) * step + window - length, 0)
+        for made, step, window, length in zip(
+            tf.unstack(tf.shape(gradient)[1:3]),
+            settings["strides"][1:3],
+            settings["ksize"][1:3],
+            (height, width),
+            strict=True,
+        )
+    ]
+    before = [count // 2 for count in missing]
+    ends = [[0, 0], *([first, count - first] for first, count in zip(before, missing, strict=True)), [0, 0]]
+    held = raw.AvgPool(value=tf.pad(tf.ones([1, height, width, 1], x.dtype), ends), **settings)  # shares of windows
+    padded = [batch, height + missing[0], width + missing[1], channels]
+    whole = raw.AvgPoolGrad(orig_input_shape=padded, grad=gradient / held, **settings)
+    return raw.Slice(input=whole, begin=[0, *before, 0], size=tf.shape(x))
 
 
 def _seen(length, window):

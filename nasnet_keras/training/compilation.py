@@ -17,18 +17,22 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         epochs: epochs of the schedule.
         class_weights: a factor for each class's loss, or None.
         rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
+
+    Raises:
+        ValueError: variables of one path have different `rates`.
     """
     rate = _schedule(recipe, steps, epochs)
     shared = {"global_clipnorm": recipe.clip_norm}
     if recipe.moving_average:
         shared.update(use_ema=True, ema_momentum=recipe.moving_average)
     if recipe.optimizer == "rmsprop":
-        kind, own = keras.optimizers.RMSprop, {"rho": 0.9, "epsilon": recipe.epsilon}
+        kinds, own = (keras.optimizers.RMSprop, RMSpropWithRates), {"rho": 0.9, "epsilon": recipe.epsilon}
     else:
-        kind, own = keras.optimizers.SGD, {}
-    kind = kind if rates is None else _with_rates(kind, rates)
-    optimizer = kind(rate, momentum=recipe.momentum, **own, **shared)
-    if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
+        kinds, own = (keras.optimizers.SGD, SGDWithRates), {}
+    if rates is not None:
+        own["rates"] = _by_path(model.trainable_variables, rates)
+    optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
+    if any(layer.dtype_policy.name == "mixed_float16" for layer in model._flatten_layers()):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     loss = SmoothedCrossentropy(recipe.label_smoothing, class_weights)
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -74,15 +78,53 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return {**arguments, "name": self.name, "reduction": self.reduction}
 
 
-def _with_rates(kind, rates):
-    """An optimiser whose learning rate is another one for each variable: rates[i] times as much for the i-th."""
+class _WithRates:
+    """What makes of an optimiser one whose learning rate is another one for each variable.
 
-    class WithRates(kind):
-        def update_step(self, gradient, variable, learning_rate):
-            rate = rates[self._get_variable_index(variable)]
-            super().update_step(gradient, variable, learning_rate * rate)
+    Args:
+        rates: {path of a variable: factor on its learning rate}; 1 for those that are not named.
+    """
 
-    return WithRates
+    def __init__(self, *args, rates, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rates = dict(rates)
+
+    def build(self, variables):
+        """Find each variable's rate by its path; they may be others, or in another order, than `rates` has."""
+        if not self.built:
+            self._factors = [self.rates.get(variable.path, 1.0) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """The optimiser's own step, at this variable's rate."""
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rates": dict(self.rates)}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class SGDWithRates(_WithRates, keras.optimizers.SGD):
+    """Keras' SGD with a learning rate for each variable, see `_WithRates`."""
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class RMSpropWithRates(_WithRates, keras.optimizers.RMSprop):
+    """Keras' RMSprop with a learning rate for each variable, see `_WithRates`."""
+
+
+def _by_path(variables, rates):
+    """{path: rate} of variables and a rate for each."""
+    named = {}
+    for variable, rate in zip(variables, rates, strict=True):
+        if named.setdefault(variable.path, float(rate)) != rate:
+            raise ValueError(
+                f"`rates` must be the same for variables of the same path, {variable.path}. "
+                f"Received: {named[variable.path]} and {rate}"
+            )
+    return named
 
 
 def _schedule(recipe, steps, epochs):

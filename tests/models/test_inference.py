@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from checks import randomize
+from checks import computes_bfloat16, randomize
 from described import described
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype
@@ -100,6 +100,7 @@ def test_what_is_special_goes_keras_way(rng, calls, capfd):
     assert not calls
 
 
+@pytest.mark.skipif(not computes_bfloat16(), reason="no bfloat16 here")
 def test_half_precision_stays_half_precision(rng, calls):
     model, images = made(dtype="mixed_bfloat16"), rng.normal(size=(1, 8, 8, 3)).astype("float32")
     assert model.predict(images, verbose=0).shape == (1, 3)

@@ -353,3 +353,60 @@ def test_every_primitive_is_a_fixed_function_in_a_frozen_layer(rng):
     model.trainable = False
     images = rng.normal(size=(4, 8, 8, 3)).astype("float32")
     np.testing.assert_array_equal(model(images, training=True), model(images, training=False))
+
+
+def compiled(recipe=RECIPE, **options):
+    """A network that `fine_tune(layer_decay=0.5)` compiles, without its training."""
+    model = source(**options)
+    compilation.compile_model(model, recipe, 3, 1, rates=transfer._rates(model, 0.5))
+    model.run_eagerly = True
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"recipe": replace(RECIPE, optimizer="rmsprop")}, {"dtype": "mixed_float16"}])
+def test_a_model_compiled_with_rates_is_saved_and_learns_on_at_these_rates(tmp_path, options):
+    model = compiled(**options)
+    images, labels = preprocess_input(TRAIN.images[:16].astype("float32")), TRAIN.labels[:16]
+    model.train_on_batch(images, labels)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    again.run_eagerly = True
+    if "dtype" in options:
+        assert isinstance(again.optimizer, keras.optimizers.LossScaleOptimizer)
+    found = [getattr(one.optimizer, "inner_optimizer", one.optimizer).get_config() for one in (model, again)]
+    assert found[0] == found[1] and found[1]["rates"]["cell_1/block_0/left/conv/kernel"] == 0.5
+    for one in (model, again):
+        one.train_on_batch(images, labels)
+    assert moved(*({w.path: keras.ops.convert_to_numpy(w) for w in one.weights} for one in (model, again))) == set()
+
+
+def test_a_model_with_rates_is_loaded_in_a_new_process_after_a_plain_import(tmp_path):
+    compiled().save(tmp_path / "model.keras")
+    code = "import nasnet_keras, keras, sys; print(keras.models.load_model(sys.argv[1]).optimizer.rates)"
+    ran = subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True)
+    assert "'stem/conv/kernel': 0.0625" in ran.stdout, ran.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kind", [compilation.SGDWithRates, compilation.RMSpropWithRates])
+def test_rates_follow_their_variables_to_another_order(kind):
+    def weights():
+        return [keras.Variable(np.ones(2), name=name) for name in "abc"]
+
+    rates = {"a": 1.0, "c": 0.25}
+    for order in ([0, 1, 2], [2, 0], [2, 1, 0]):
+        variables = weights()
+        optimizer = kind(0.5, rates=rates)
+        optimizer = kind.from_config(json.loads(json.dumps(optimizer.get_config())))
+        optimizer.build([variables[index] for index in order])
+        optimizer.apply([keras.ops.ones(2) for _ in order])
+        steps = {v.path: 1 - float(keras.ops.convert_to_numpy(v)[0]) for v in (variables[index] for index in order)}
+        whole = steps["a"]
+        expected = {"a": 1.0, "b": 1.0, "c": 0.25}
+        assert steps == pytest.approx({path: whole * expected[path] for path in steps}, rel=1e-5) and whole > 0.1
+
+
+def test_one_path_has_one_rate():
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="d")])
+    twice = [*network.trainable_variables, network.trainable_variables[0]]
+    with pytest.raises(ValueError, match="`rates` must be the same for variables of the same path, .*Received: 1.0 and"):
+        compilation._by_path(twice, [1, 1, 0.5])
