@@ -26,9 +26,7 @@ def computed(kind, x, *weights, **settings):
 
 def assert_close(received, expected):
     for one, other in zip(received, expected, strict=True):
-        np.testing.assert_allclose(
-            one, np.reshape(other, one.shape), rtol=0, atol=1e-5 * max(1, np.abs(other).max())
-        )
+        np.testing.assert_allclose(one, np.reshape(other, one.shape), rtol=0, atol=1e-5 * max(1, np.abs(other).max()))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -408,5 +408,7 @@ def test_rates_follow_their_variables_to_another_order(kind):
 def test_one_path_has_one_rate():
     network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="d")])
     twice = [*network.trainable_variables, network.trainable_variables[0]]
-    with pytest.raises(ValueError, match="`rates` must be the same for variables of the same path, .*Received: 1.0 and"):
+    with pytest.raises(
+        ValueError, match="`rates` must be the same for variables of the same path, .*Received: 1.0 and"
+    ):
         compilation._by_path(twice, [1, 1, 0.5])

@@ -1,4 +1,4 @@
-"""How the commands speak."""
+"""What is printed: figures, and nothing of what libraries say while they are loaded."""
 
 import json
 import os
