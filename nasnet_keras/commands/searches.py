@@ -15,6 +15,7 @@ from nasnet_keras.commands.speech import finish, percent
 from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.worker import await_chief
 from nasnet_keras.search.results.final import compare, retrain
+from nasnet_keras.search.results.publication import best_genotype
 from nasnet_keras.search.results.tensorboard import Summaries
 from nasnet_keras.search.tuner import search
 
@@ -66,7 +67,7 @@ def _conclude(options, result, data, child, space):
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, EpochProgress)
         figures["retrained"] = rows
         _print_table(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
-        result = replace(result, best=rows[0]["genotype"])
+        result = replace(result, best=best_genotype(result.directory, result.trials))
         figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
     if result.best and not options.no_final:
         rows = compare(result, data, child, space, options.final_epochs, options.seed, EpochProgress)

@@ -1,8 +1,13 @@
-"""The directory of a search holds children of one kind."""
+"""The directory of a search: who may write there, and of what kind its children are."""
 
+import fcntl
 import json
 import logging
+import os
+import threading
+import weakref
 from dataclasses import asdict
+from pathlib import Path
 
 from nasnet_keras.files import read_object, write_atomically
 
@@ -51,3 +56,79 @@ def keep_children(directory, now):
     if not path.exists():
         write_atomically(path, json.dumps(now, indent=1).encode())
     compare_children(directory, now)
+
+
+class DirectoryLock:
+    """The right to write in a search's directory, which one search has at a time; a context manager around each write.
+
+    Another process is refused as long as this one lives or until `close`. In one process the newest takes over, since
+    whoever runs a notebook's cell again does not know what still holds on to the search before: that one is told so
+    when it is used again. A write that has begun ends before the next search takes over, so there are never
+    two writers.
+
+    Args:
+        folder: the search's directory.
+
+    Raises:
+        ValueError: another process has it.
+    """
+
+    def __init__(self, folder):
+        self.folder, self._mutex, self._lost = Path(folder), threading.RLock(), None
+        path = self.folder / "controller" / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _taking:
+            key = os.path.realpath(self.folder)
+            if key in _locks:
+                _locks[key].close("was taken over by a later search in this process")
+            # Not `lockf`: that lock would go as soon as any other handle of the file is closed in this process.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._release = weakref.finalize(self, os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                self._release()
+                raise ValueError(
+                    f"`directory` {self.folder} is in use: another process searches there. End it first"
+                ) from None
+            except OSError as error:
+                logger.warning("%s cannot be locked (%s): take care that nobody else searches there", path, error)
+            _locks[key] = self
+
+    def check(self):
+        """Raise `ValueError` if this is no longer the one that may write."""
+        if self._lost:
+            raise ValueError(f"`directory` {self.folder} {self._lost}. Make a new oracle to go on there")
+
+    def close(self, reason="was closed"):
+        """Let others have the directory; `reason` is what this one's user is told who goes on all the same."""
+        with self._mutex:
+            self._lost = self._lost or reason
+            self._release()
+
+    def __enter__(self):
+        self._mutex.acquire()
+        try:
+            self.check()
+        except ValueError:
+            self._mutex.release()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._mutex.release()
+
+
+# What a process has locked is the process's own state, and only that can tell one search of it from another process's.
+_locks, _taking = weakref.WeakValueDictionary(), threading.RLock()
+
+
+def _leave_to_parent():
+    """A forked process has copies of the handles, which would keep the locks alive, and must not write with them."""
+    for lock in list(_locks.values()):
+        lock._lost = "belongs to the process that this one was forked from"
+        lock._release()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -11,7 +11,6 @@ the same ids and with the same decisions. Rules (see `rules`) may answer in a wo
 import copy
 import logging
 import time
-from itertools import count
 
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
@@ -20,12 +19,13 @@ from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.search.resumable import ResumableOracle
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.proposal import Strategy
+from nasnet_keras.search.trials.records import one_line
 
 logger = logging.getLogger(__name__)
 
 REWARD = keras_tuner.Objective("reward", "max")
 PROGRESS = "progress"  # the metric by which a running child reports its accuracy, epoch by epoch
-ENDLESS = 1000  # without `max_trials`, so many known networks in a row mean that the space holds no others
+EXHAUSTED = 1000  # so many known networks in a row mean that the space holds no others
 
 
 class NASNetOracle(ResumableOracle):
@@ -37,8 +37,13 @@ class NASNetOracle(ResumableOracle):
     trial is logged with its reason and the search goes on.
 
     The project folder is read when the oracle is first used, so a search goes on whenever
-    its logs are there, and a tuner's `overwrite=True` clears them. Nothing is printed unless
+    its logs are there, and a tuner's `overwrite=True` clears them. From then on the folder is this
+    oracle's, until `close`: another process is refused, and an oracle that is made later in this process
+    takes it over, after which this one raises a `ValueError` that says so. Nothing is printed unless
     `verbose` is set to 1, which `tuner.search(verbose=1)` does.
+
+    Where a rule repeats known rewards, a space can be exhausted: after 1000 known networks in a row no
+    further trial is started, whatever `max_trials` says.
 
     Args:
         max_trials: trials in all, those of earlier runs included; None for no limit.
@@ -116,7 +121,7 @@ class NASNetOracle(ResumableOracle):
             if self._hours is not None and self._ends_at is None:
                 self._ends_at = time.monotonic() + 3600 * self._hours
             trial = self.ongoing_trials.get(tuner_id)
-            if trial is None or self._is_settled(trial):
+            if trial is None or self._settle(trial):
                 trial = self._next()
             if trial is None:
                 self.tuner_ids.discard(tuner_id)
@@ -216,9 +221,7 @@ class NASNetOracle(ResumableOracle):
 
     def _next(self):
         """A trial that needs a worker, the waiting ones first, or None. What needs none is finished on the way."""
-        for replayed in count():
-            if self._is_late() or (self.max_trials is None and replayed >= ENDLESS):
-                return None
+        while not self._is_late():
             if self._retry_queue:
                 trial = self.trials[self._retry_queue.pop(0)]
             elif self._has_room():
@@ -227,24 +230,27 @@ class NASNetOracle(ResumableOracle):
                 self.start_order.append(trial.trial_id)
             else:
                 return None
-            if not self._is_settled(trial):
+            if not self._settle(trial):
                 return trial
+        return None
 
     def _has_room(self):
-        return self.max_trials is None or len(self.trials) < self.max_trials
+        is_exhausted = self._ledger.replays_in_a_row >= EXHAUSTED
+        return not is_exhausted and (self.max_trials is None or len(self.trials) < self.max_trials)
 
     def _is_late(self):
         return self._ends_at is not None and time.monotonic() >= self._ends_at
 
-    def _is_settled(self, trial):
-        """Whether a trial ends without a worker: it was given out too often, or a rule knows its reward."""
+    def _settle(self, trial):
+        """End a trial that needs no worker: it was given out too often, or a rule knows its reward. True if it did."""
         attempts = self._ledger.attempts.get(trial.trial_id, 0)
         if self.max_attempts is not None and attempts >= self.max_attempts:
             self._take(trial)
-            self._finish(trial, None, f"given out {attempts} times, and no worker has answered")
+            last = f"the last time: {one_line(trial.message)}" if trial.message else "and no worker has answered"
+            self._finish(trial, None, f"given out {attempts} times, {last}")
             return True
         with self._all_or_nothing():
-            return self._ledger.is_replayed(trial)
+            return self._ledger.replay(trial)
 
     def _take(self, trial):
         """Take a trial out of the queue and from its worker, whose id is returned."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
+from nasnet_keras.search.directory import DirectoryLock
 from nasnet_keras.search.rules import check_rules
 from nasnet_keras.search.trials.ledger import Ledger
 from nasnet_keras.search.trials.records import Trials
@@ -36,7 +37,8 @@ class ResumableOracle(keras_tuner.Oracle):
         self._form = Trials(space, self.objective, self.rules)
         self.hyperparameters = self._form.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.
-        self._lock, self._telling = threading.RLock(), threading.Lock()
+        self._lock, self._is_telling, self._announced = threading.RLock(), False, None
+        self._directory_lock = None
         self._forget()
 
     def get_trial(self, trial_id):
@@ -66,6 +68,19 @@ class ResumableOracle(keras_tuner.Oracle):
             self._attach()
             return super().remaining_trials()
 
+    def close(self):
+        """Leave the project folder to others; used again, the oracle opens it anew."""
+        with self._lock:
+            self._forget()
+            if self._directory_lock is not None:
+                self._directory_lock.close()
+            self._directory_lock = self._announced = None
+
+    def is_telling(self):
+        """Whether `on_finished` is being called, or trials have ended that it was not told of."""
+        with self._lock:
+            return self._is_telling or self._has_news()
+
     def save(self):
         """Nothing: whatever has happened is on the disk already."""
 
@@ -77,26 +92,41 @@ class ResumableOracle(keras_tuner.Oracle):
 
     def _set_project_dir(self, directory, project_name):
         super()._set_project_dir(directory, project_name)
-        self._forget()
+        self.close()
 
     def _forget(self):
         """As before the first use. The folder is not read yet: a tuner may still clear it."""
-        self._ledger, self._announced = None, 0
+        self._ledger = None
         self.trials, self.ongoing_trials = {}, {}
         self.start_order, self.end_order, self._retry_queue = [], [], []
         self._run_times.clear()
 
     def _attach(self):
-        """The ledger, which is read from the project folder once."""
+        """The ledger, which is read from the project folder once; raises `ValueError` if another has that now."""
+        if self._directory_lock is not None:
+            self._directory_lock.check()
         if self._ledger is None:
-            if getattr(self, "_directory", None) is None:
-                raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
-            ledger = Ledger(self._project_dir, self._strategies, self.seed, self._form, self._imports)
+            ledger = self._read_folder()
             self.seed, self.strategy = ledger.seed, ledger.strategy
             self.trials, self.end_order, self.start_order = ledger.trials, ledger.end_order, list(ledger.trials)
             self._retry_queue = list(ledger.open)
-            self._announced, self._ledger = len(ledger.end_order), ledger
+            self._ledger = ledger
+            if self._announced is None:  # what ended in earlier runs is no news
+                self._announced = len(ledger.end_order)
         return self._ledger
+
+    def _read_folder(self):
+        if getattr(self, "_directory", None) is None:
+            raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
+        lock = self._directory_lock or DirectoryLock(self._project_dir)
+        try:
+            ledger = Ledger(self._project_dir, lock, self._strategies, self.seed, self._form, self._imports)
+        except BaseException:
+            if self._directory_lock is None:
+                lock.close()
+            raise
+        self._directory_lock = lock
+        return ledger
 
     @contextmanager
     def _all_or_nothing(self):
@@ -109,10 +139,32 @@ class ResumableOracle(keras_tuner.Oracle):
 
     @contextmanager
     def _announcing(self):
-        """Tell whoever listens, outside the lock and one after another, if trials have ended inside."""
+        """Tell whoever listens, one after another, if trials have ended inside.
+
+        No lock is held while somebody listens, who may ask the oracle anything, in this thread or by another. Who ends
+        a trial meanwhile leaves the news to the thread that is telling already.
+        """
         yield
-        with self._telling:
-            if self.on_finished and len(self.end_order) > self._announced:
-                trials = self.finished_trials()
-                self._announced = len(trials)
+        with self._lock:
+            if self._is_telling or not self._has_news():
+                return
+            self._is_telling = True
+        try:
+            while (trials := self._news()) is not None:
                 self.on_finished(trials)
+        except BaseException:
+            self._is_telling = False
+            raise
+
+    def _has_news(self):
+        return bool(self.on_finished) and len(self.end_order) > (self._announced or 0)
+
+    def _news(self):
+        """All finished trials if some were not announced; else None, and the telling has ended."""
+        with self._lock:
+            if not self._has_news():
+                self._is_telling = False
+                return None
+            trials = self.finished_trials()
+            self._announced = len(trials)
+            return trials

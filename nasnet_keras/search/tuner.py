@@ -29,13 +29,17 @@ from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
+# What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
+FINAL = (ValueError, FloatingPointError)
+RETRIES = 1  # of a child after an accident, in `search`
+
 
 @dataclass(frozen=True)
 class SearchResult:
     """What a search leaves.
 
     Args:
-        best: the `Genotype` with the highest reward, None while no trial has one.
+        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
     """
@@ -48,8 +52,10 @@ class SearchResult:
 class NASNetTuner(base_tuner.BaseTuner):
     """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
 
-    A child that fails, for want of memory or with a loss that is no number, is one failed
-    trial with its reason; the search goes on.
+    A child that fails is one failed trial with its reason; the search goes on. What training it again
+    would only repeat fails at once: a loss that is no number, a limit, a refused argument (`FloatingPointError`,
+    `ValueError`). After any other exception, such as a lack of memory, the trial is given out again, as often as the
+    oracle's `max_retries_per_trial` allows; its child trains from the same seed, to the same reward.
 
     With KerasTuner's environment variables (see `roles`) the same program is a distributed search's chief or one of
     its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
@@ -132,7 +138,7 @@ class NASNetTuner(base_tuner.BaseTuner):
                     raise ValueError(reason)
             watch |= {"trial": int(trial.trial_id)} if self.shared else {}
             metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
-        except Exception as error:
+        except FINAL as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
             reason = " ".join(str(error).split())[:300]
@@ -159,7 +165,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         except Exception as error:
             is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
             trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = "".join(traceback.format_exception(error.__cause__ or error))
+            trial.message = "".join(traceback.format_exception((is_final and error.__cause__) or error))
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -233,7 +239,7 @@ def search(
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
-        imports=imports,
+        imports=imports, max_retries_per_trial=RETRIES,
     )  # fmt: skip
     further = {"lease": lease, "patience": patience, "role": role}
     if is_worker:
@@ -243,14 +249,17 @@ def search(
     publisher = Publisher(directory, on_trial)
     place = {"directory": str(directory.parent), "project_name": directory.name}
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
-    finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-    keep_children(directory, description(child, data))
-    publisher(finished)
-    if workers is None:
-        tuner.search(data)
-    else:
-        with workers:
-            tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
-    trials = oracle.finished_trials()
-    write_report(directory, trials)
-    return SearchResult(best_genotype(trials), trials, directory)
+    try:
+        finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
+        keep_children(directory, description(child, data))
+        publisher(finished)
+        if workers is None:
+            tuner.search(data)
+        else:
+            with workers:
+                tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
+        trials = oracle.finished_trials()
+        write_report(directory, trials)
+    finally:
+        oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
+    return SearchResult(best_genotype(directory, trials), trials, directory)

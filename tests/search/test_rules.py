@@ -116,6 +116,30 @@ def test_replay_ends_where_a_space_is_exhausted(tmp_path):
     assert 50 < len(trained) <= 100
 
 
+@pytest.mark.parametrize("max_trials", [None, 100_000])
+def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials):
+    oracle = make(tmp_path, (Replay(),), max_trials=max_trials)
+    run(oracle)
+    log = (tmp_path / "trials.jsonl").read_bytes()
+    row = [("replayed" in line) for line in lines(tmp_path)][::-1].index(False)
+    assert row == 1000 and log.count(b"\n") < 5000
+    for again in (oracle, make(tmp_path, (Replay(),), max_trials=max_trials)):
+        assert again.is_done()
+        assert [again.create_trial(name).status for name in "vw"] == ["STOPPED"] * 2
+    assert (tmp_path / "trials.jsonl").read_bytes() == log
+
+
+def test_without_replay_nothing_is_exhausted(tmp_path):
+    space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))
+    assert len(run(make(tmp_path, (), space=space, max_trials=1100))) == 1100
+
+
+def test_what_a_rule_refuses_is_not_tried_again(tmp_path):
+    oracle = make(tmp_path, (SoftTarget(2.0),), max_retries_per_trial=3)
+    assert len(run(oracle, reward=0.5, limit=2)) == 2
+    assert ["`multiply_adds` must be reported" in line["reason"] for line in lines(tmp_path)] == [True] * 2
+
+
 def test_failures_are_not_replayed(tmp_path):
     space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))
     trained = run(make(tmp_path, (Replay(),), space=space, max_trials=20), reward=float("nan"))

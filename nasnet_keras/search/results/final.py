@@ -8,7 +8,7 @@ from nasnet_keras.children.settings import accuracy, sizes
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.network import multiply_adds
-from nasnet_keras.search.results.publication import write_report
+from nasnet_keras.search.results.publication import ranked, write_report
 from nasnet_keras.training import fitting as training
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
@@ -44,7 +44,8 @@ def compare(result, data, child, space, epochs, seed, progress):
 def retrain(result, data, child, count, epochs, seed, progress):
     """Train the best cells of a search longer and rank them anew, as Zoph et al. 2018 do with their best 250.
 
-    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`.
+    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
+    cell in the report, and what `publication.best_genotype` answers, which says for how long.
 
     Args:
         result: a `SearchResult`.
@@ -55,10 +56,10 @@ def retrain(result, data, child, count, epochs, seed, progress):
         One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
         search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
     """
-    ranked = sorted((t for t in result.trials if t["reward"] is not None), key=lambda trial: -trial["reward"])
-    different = {trial["canonical"]: trial for trial in reversed(ranked)}
-    rows = []
-    for trial in sorted(different.values(), key=lambda trial: (-trial["reward"], trial["number"]))[:count]:
+    different, rows = {}, []
+    for trial in ranked(result.trials):
+        different.setdefault(trial["canonical"], trial)
+    for trial in list(different.values())[:count]:
         genotype = Genotype.from_dict(trial["genotype"])
         place = result.directory / "retrained" / trial["trial_id"]
         row = _trained(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)

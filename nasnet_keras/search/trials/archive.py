@@ -13,11 +13,8 @@ process is killed at, the next one restores the snapshot and tells the strategy 
 rewards that came after it. What was started and not finished is known from the logs.
 """
 
-import fcntl
 import json
 import logging
-import os
-import weakref
 from pathlib import Path
 
 from nasnet_keras.files import read_object, write_atomically
@@ -35,6 +32,7 @@ class Archive:
 
     Args:
         folder: the search's directory; `controller/` is made in it.
+        lock: the `DirectoryLock` that whoever writes there has; it is asked before each write.
 
     Attributes:
         header: what `claim` wrote, or None in a new folder.
@@ -50,11 +48,10 @@ class Archive:
         ValueError: the files are not those of a search.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, lock):
+        self.folder, self._lock = Path(folder), lock
         state = self.folder / "controller"
         state.mkdir(parents=True, exist_ok=True)
-        self._claim_alone(state / "lock")
         self._header_file = self.folder / HEADER
         self._snapshot_file = state / "state.npz"
         self._proposals = Journal(state / "proposals.jsonl")
@@ -62,6 +59,10 @@ class Archive:
         self._updates = Journal(state / "updates.jsonl")
         self._trials = Journal(self.folder / "trials.jsonl")
         self._imported_file = self.folder / "imported.jsonl"
+        with self._lock:
+            self._read()
+
+    def _read(self):
         is_damaged = not self._read_header()
         try:
             self.started = {line["number"]: Proposal.from_dict(line) for line in self._proposals.read()}
@@ -89,13 +90,14 @@ class Archive:
         """
         header = _header(identity)
         if self.header is None:
-            if not self.started:
-                lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in imports)
-                if lines or self.imported:
-                    write_atomically(self._imported_file, lines.encode())
-                self.imported = list(imports)
-            write_atomically(self._header_file, json.dumps(header, indent=2).encode() + b"\n")
-            self.header = header
+            with self._lock:
+                if not self.started:
+                    lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in imports)
+                    if lines or self.imported:
+                        write_atomically(self._imported_file, lines.encode())
+                    self.imported = list(imports)
+                write_atomically(self._header_file, json.dumps(header, indent=2).encode() + b"\n")
+                self.header = header
         _compare(self.folder, self.header, header)
 
     def replay(self, strategies, reward):
@@ -125,22 +127,22 @@ class Archive:
         """Tell the strategy a reward, and log what it did with it; the same update is logged once."""
         strategy.feedback(proposal, reward)
         if strategy.diagnostics and strategy.version > self._updated:
-            self._updates.append({"feedbacks": strategy.feedbacks, **strategy.diagnostics})
+            self._append(self._updates, {"feedbacks": strategy.feedbacks, **strategy.diagnostics})
             self._updated = strategy.version
 
     def attempt(self, number, attempt, worker):
         """Log that a trial is given out for the second time or more; raises `OSError`."""
-        self._attempts.append({"number": number, "attempt": attempt, "worker": worker})
+        self._append(self._attempts, {"number": number, "attempt": attempt, "worker": worker})
 
     def start(self, proposal):
         """Log a proposal; call it before its trial runs. Raises `OSError`, and nothing has changed."""
-        self._proposals.append(proposal.to_dict())
+        self._append(self._proposals, proposal.to_dict())
         self.started[proposal.number] = proposal
         self.next_number = max(self.next_number, proposal.number + 1)
 
     def finish(self, record):
         """Log a finished trial; call it before the strategy learns. Raises `OSError`, and nothing has changed."""
-        self._trials.append(record)
+        self._append(self._trials, record)
         self.finished[record["number"]] = record
         del self.started[record["number"]]
 
@@ -148,7 +150,8 @@ class Archive:
         """Save the strategy if that is due. If the disk is full the search goes on without."""
         if strategy.feedbacks % SNAPSHOT_EVERY == 0:
             try:
-                strategy.save(self._snapshot_file)
+                with self._lock:
+                    strategy.save(self._snapshot_file)
             except OSError as error:
                 logger.warning("%s could not be written (%s); a restart will take longer", self._snapshot_file, error)
 
@@ -169,18 +172,9 @@ class Archive:
             return strategies()
         return strategy
 
-    def _claim_alone(self, path):
-        """Keep other processes out as long as this object lives; a killed one keeps nobody out."""
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise ValueError(
-                f"`directory` {self.folder} is in use: another process searches there. End it first"
-            ) from None
-        except OSError as error:
-            logger.warning("%s cannot be locked (%s): take care that nobody else searches there", path, error)
+    def _append(self, log, line):
+        with self._lock:
+            log.append(line)
 
     def _told(self):
         """(number, record) of all that the strategy learns from, in order; imports have numbers below 0."""

@@ -17,6 +17,7 @@ class Ledger:
 
     Args:
         folder: the search's directory.
+        lock: its `DirectoryLock`.
         strategies: function that gives a fresh strategy for a seed.
         seed: of the search; None for that in the folder, or a new one.
         form: a `trials.Trials`.
@@ -30,21 +31,22 @@ class Ledger:
         end_order: trial ids in the order of their ends.
         ranked: (sign · reward, number, trial_id) of the completed trials, the best first.
         failures_in_a_row: how many of the last trials failed.
+        replays_in_a_row: how many of the last trials needed no child, because a rule knew their reward.
         attempts: {trial_id: how often it was given out}.
 
     Raises:
         ValueError: the folder is that of another search, or cannot be read.
     """
 
-    def __init__(self, folder, strategies, seed, form, imports=()):
-        self._archive, self._form = Archive(folder), form
+    def __init__(self, folder, lock, strategies, seed, form, imports=()):
+        self._archive, self._form = Archive(folder, lock), form
         header = self._archive.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
         objective = form.objective.name, form.objective.direction
         self._archive.claim(identify(strategies(self.seed), *objective, form.rules), imports)
         self.strategy = self._archive.replay(lambda: strategies(self.seed), form.reward)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
-        self.failures_in_a_row = 0
+        self.failures_in_a_row = self.replays_in_a_row = 0
         self._memory, self._curves = Memory(), {}
         for number in sorted(self._archive.started):
             trial = self._add(self._archive.started[number])
@@ -85,8 +87,8 @@ class Ledger:
         curve[epoch] = float(accuracy)
         return any(rule.is_hopeless(curve, self._memory) for rule in self._form.rules)
 
-    def is_replayed(self, trial):
-        """Whether a rule knows the reward of an open trial; it is finished then."""
+    def replay(self, trial):
+        """Finish an open trial whose reward a rule knows; false if none does."""
         name = self._form.name_of(self.open[trial.trial_id].decisions) if self._form.rules else None
         for rule in self._form.rules:
             line = rule.replayed(name, self._memory)
@@ -127,6 +129,7 @@ class Ledger:
         self._form.close(trial, line)
         self._memory.add(line)
         self.end_order.append(trial.trial_id)
+        self.replays_in_a_row = self.replays_in_a_row + 1 if "replayed" in line else 0
         if trial.score is None:
             self.failures_in_a_row += 1
         else:

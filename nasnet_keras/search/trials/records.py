@@ -73,7 +73,7 @@ class Trials:
         """
         name = self.objective.name
         if status in (TrialStatus.INVALID, TrialStatus.FAILED):
-            return status, None, _one_line(trial.message)
+            return status, None, one_line(trial.message)
         reason = self._refused.get(trial.trial_id)
         if reason is None and not trial.metrics.exists(name):
             reason = f"no `{name}` was reported"
@@ -83,8 +83,8 @@ class Trials:
                 for rule in self.rules:
                     trial.score = rule.shaped(trial.score, self._best(trial))
                 reason = _refusal(name, trial.score)
-            except ValueError as error:
-                reason = str(error)
+            except ValueError as error:  # of a rule, which would say it again
+                return TrialStatus.FAILED, None, str(error)
         return (TrialStatus.INVALID, None, reason) if reason else (TrialStatus.COMPLETED, float(trial.score), None)
 
     def line(self, trial, proposal, score, reason, **further):
@@ -183,7 +183,7 @@ def _refusal(name, value):
     return None if math.isfinite(value) else f"`{name}` must be a finite number. Received: {value}"
 
 
-def _one_line(message):
+def one_line(message):
     """The line of a traceback that names the exception, or the first line of any other text."""
     lines = [line for line in (message or "").splitlines() if line.strip()] or ["no reason was given"]
     frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
