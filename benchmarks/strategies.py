@@ -31,8 +31,9 @@ import numpy as np
 from bands import draw, interval
 
 from nasnet_keras.search.space import CELLS, SearchSpace
-from nasnet_keras.search.strategies.choice import EvolutionSettings, make_strategy
+from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 
 STRATEGIES = {
     "random": ("random", None),

@@ -1,7 +1,5 @@
 """Trials that share their weights, and how these survive a kill."""
 
-from pathlib import Path
-
 import numpy as np
 
 from nasnet_keras.children.screening import check
@@ -12,8 +10,8 @@ from nasnet_keras.files import write_atomically
 from nasnet_keras.training import fitting as training
 
 
-def shared_evaluation(child, role, directory):
-    """The `SharedEvaluation` of a search in a directory, or None for children that share nothing.
+def shared_evaluation(child, role, folder):
+    """The `SharedEvaluation` of a search, with its files in a folder, or None for children that share nothing.
 
     Raises:
         ValueError: several workers search, and nobody hands the weights from one to the other.
@@ -22,7 +20,7 @@ def shared_evaluation(child, role, directory):
         return None
     if role is not None:
         raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
-    return SharedEvaluation(child, Path(directory) / "shared")
+    return SharedEvaluation(child, folder)
 
 
 class SharedEvaluation:

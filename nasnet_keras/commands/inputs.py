@@ -27,8 +27,8 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials.archive import check_identity, identify
 from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address, check_name
 from nasnet_keras.training import recipes
 from nasnet_keras.training.resumption import check_phases, check_resumption, known_seed, training_identity

@@ -1,4 +1,4 @@
-"""The directory of a search: who may write there, and of what kind its children are."""
+"""The directory of a search: what lies where, who may write there, and of what kind its children are."""
 
 import fcntl
 import json
@@ -9,53 +9,54 @@ import weakref
 from dataclasses import asdict
 from pathlib import Path
 
+from nasnet_keras.checks import first_difference
 from nasnet_keras.files import read_object, write_atomically
 
 logger = logging.getLogger(__name__)
 
-FILE = "children.json"
+
+def _below(*names, doc):
+    return property(lambda self: self.path.joinpath(*names), doc=doc)
 
 
-def description(child, data=None):
-    """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
-    common = {} if data is None else {
-        "data": data.name, "image_shape": data.image_shape, "train_images": len(data.train),
-    }  # fmt: skip
-    return json.loads(json.dumps({**asdict(child), **common}))
+class SearchDirectory:
+    """The paths in a search's directory, each a `Path` that need not exist.
 
+    Args:
+        path: of the directory.
 
-def compare_children(directory, now):
-    """Raise `ValueError` if a directory is known to hold children of another `description`; nothing is changed."""
-    try:
-        then = read_object(directory / FILE)
-    except (OSError, ValueError):
-        return
-    for key in (key for key in now if then.get(key) != now[key]):
-        raise ValueError(
-            f"`directory` {directory} holds a search whose children have another `{key}`: "
-            f"{then.get(key)!r}. Received: {now[key]!r}. Choose another directory"
-        )
-
-
-def keep_children(directory, now):
-    """Write down what the children of this directory are, or compare.
-
-    Raises:
-        ValueError: as `compare_children`.
+    Attributes:
+        path: the directory as a `Path`.
     """
-    path = directory / FILE
-    try:
-        read_object(path)
-    except ValueError:
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        logger.warning(
-            "%s cannot be read and is kept as %s.damaged; the children are taken to be these", path, path.name
-        )
-    except FileNotFoundError:
-        pass
-    if not path.exists():
-        write_atomically(path, json.dumps(now, indent=1).encode())
-    compare_children(directory, now)
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    header = _below("search.json", doc="What search this is: strategy, space, seed, settings, objective, rules.")
+    children = _below("children.json", doc="What all its children have in common.")
+    trials = _below("trials.jsonl", doc="Log: a line per finished trial, written before anything is learnt from it.")
+    imported = _below("imported.jsonl", doc="Log: what the strategy was told of another search, if anything.")
+
+    controller = _below("controller", doc="Folder: what the strategy needs to go on.")
+    proposals = _below("controller", "proposals.jsonl", doc="Log: a line per started trial, written before it runs.")
+    attempts = _below("controller", "attempts.jsonl", doc="Log: a line whenever a trial is given out again.")
+    updates = _below("controller", "updates.jsonl", doc="Log: a line per update of the policy, its diagnostics.")
+    snapshot = _below("controller", "state.npz", doc="The strategy as it was a few trials ago; replaced now and then.")
+    lock_file = _below("controller", "lock", doc="What the process that searches here has locked.")
+
+    best_genotype = _below("best_genotype.json", doc="The found genotype.")
+    best_normal = _below("best_normal.svg", doc="A picture of its normal cell.")
+    best_reduction = _below("best_reduction.svg", doc="A picture of its reduction cell.")
+    report = _below("report.html", doc="The search as one page.")
+
+    retrained = _below("retrained.json", doc="How those did that were trained again, the best first.")
+    retrained_models = _below("retrained", doc="Folder: a model for each of them, by its trial's id.")
+    final = _below("final", doc="Folder: the models of the final comparison, by the network's name.")
+
+    tensorboard = _below("tensorboard", doc="Folder: the search for TensorBoard.")
+    shared = _below("shared", doc="Folder: the weights that children share.")
+    logs = _below("logs", doc="Folder: what the workers on this machine write.")
+    chief_log = _below("chief.log", doc="What the chief of several workers saw.")
 
 
 class DirectoryLock:
@@ -67,15 +68,15 @@ class DirectoryLock:
     two writers.
 
     Args:
-        folder: the search's directory.
+        directory: the `SearchDirectory`.
 
     Raises:
         ValueError: another process has it.
     """
 
-    def __init__(self, folder):
-        self.folder, self._mutex, self._lost = Path(folder), threading.RLock(), None
-        path = self.folder / "controller" / "lock"
+    def __init__(self, directory):
+        self.folder, self._mutex, self._lost = directory.path, threading.RLock(), None
+        path = directory.lock_file
         path.parent.mkdir(parents=True, exist_ok=True)
         with _taking:
             key = os.path.realpath(self.folder)
@@ -132,3 +133,46 @@ def _leave_to_parent():
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def description(child, data=None):
+    """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
+    common = {} if data is None else {
+        "data": data.name, "image_shape": data.image_shape, "train_images": len(data.train),
+    }  # fmt: skip
+    return json.loads(json.dumps({**asdict(child), **common}))
+
+
+def compare_children(directory, now):
+    """Raise `ValueError` if a directory is known to hold children of another `description`; nothing is changed."""
+    try:
+        then = read_object(SearchDirectory(directory).children)
+    except (OSError, ValueError):
+        return
+    if different := first_difference(then, now, now):
+        key, old, new = different
+        raise ValueError(
+            f"`directory` {directory} holds a search whose children have another `{key}`: "
+            f"{old!r}. Received: {new!r}. Choose another directory"
+        )
+
+
+def keep_children(directory, now):
+    """Write down what the children of this directory are, or compare.
+
+    Raises:
+        ValueError: as `compare_children`.
+    """
+    path = SearchDirectory(directory).children
+    try:
+        read_object(path)
+    except ValueError:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        logger.warning(
+            "%s cannot be read and is kept as %s.damaged; the children are taken to be these", path, path.name
+        )
+    except FileNotFoundError:
+        pass
+    if not path.exists():
+        write_atomically(path, json.dumps(now, indent=1).encode())
+    compare_children(directory, now)

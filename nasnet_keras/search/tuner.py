@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
-from keras_tuner.engine import base_tuner
-from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
@@ -21,8 +19,9 @@ from nasnet_keras.children.shared_evaluation import shared_evaluation
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.search.directory import description, keep_children
+from nasnet_keras.search.directory import SearchDirectory, description, keep_children
 from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
@@ -49,7 +48,7 @@ class SearchResult:
     directory: Path
 
 
-class NASNetTuner(base_tuner.BaseTuner):
+class NASNetTuner(BaseTuner):
     """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
 
     A child that fails is one failed trial with its reason; the search goes on. What training it again
@@ -86,7 +85,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
-        self.shared = shared_evaluation(self.child, self.role, self.project_dir)
+        self.shared = shared_evaluation(self.child, self.role, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
 
     def search(self, data, *, verbose=0, **chief):
@@ -235,7 +234,7 @@ def search(
         directory = make_folder("directory", directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
-    is_new = not is_worker and not (directory / "search.json").exists()
+    is_new = not is_worker and not SearchDirectory(directory).header.exists()
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,

@@ -20,9 +20,9 @@ from keras_tuner.engine.trial import Trial
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials import journal
+from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
+from nasnet_keras.search.trials import log
 
 SPACE = SearchSpace(blocks=2)
 SETTINGS = {
@@ -215,7 +215,8 @@ def test_a_process_killed_again_and_again_finishes_the_identical_search(tmp_path
     # One interpreter that has imported everything forks the processes that are killed.
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / "killed"), "12"],
-        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": MODULES},
+        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": MODULES},
     )  # fmt: skip
     codes = process.stdout.split()
     assert codes[-1] == "7", process.stderr
@@ -561,7 +562,7 @@ def test_a_full_disk_or_ctrl_c_at_any_write_loses_and_doubles_nothing(tmp_path, 
             raise error
         real(handle)
 
-    monkeypatch.setattr(journal.os, "fsync", sync)
+    monkeypatch.setattr(log.os, "fsync", sync)
     hits = 0
     for _ in range(200):
         try:
@@ -581,7 +582,7 @@ def test_an_exception_never_keeps_the_lock(tmp_path, monkeypatch):
         raise OSError("disk")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Journal, "append", broken)
+        patch.setattr(log.Log, "append", broken)
         for call in (lambda: oracle.create_trial("x"), lambda: run(oracle, trial, {"reward": 1.0})):
             with pytest.raises(OSError, match="disk"):
                 call()
@@ -663,16 +664,25 @@ def test_in_one_process_the_newest_search_has_the_directory(tmp_path):
     assert not is_free(tmp_path)
 
 
+def test_a_search_that_is_refused_takes_nothing_over(tmp_path):
+    oracle = make(tmp_path)
+    run(oracle, oracle.create_trial("w"))
+    with pytest.raises(ValueError, match="`seed` must be 0"):
+        make(tmp_path, seed=1).create_trial("w")
+    run(oracle, oracle.create_trial("w"))
+    assert len(lines(tmp_path)) == 2
+
+
 def test_a_write_that_has_begun_ends_before_another_search_takes_over(tmp_path, monkeypatch):
     older, writing, go_on = make(tmp_path), threading.Event(), threading.Event()
-    trial, real, read = older.create_trial("w"), journal.Journal.append, []
+    trial, real, read = older.create_trial("w"), log.Log.append, []
 
     def slow(log, value):
         writing.set()
         assert go_on.wait(20)
         real(log, value)
 
-    monkeypatch.setattr(journal.Journal, "append", slow)
+    monkeypatch.setattr(log.Log, "append", slow)
     end = threading.Thread(target=run, args=(older, trial, {"reward": 0.5}), daemon=True)
     end.start()
     assert writing.wait(20)
@@ -711,21 +721,23 @@ def test_a_forked_process_neither_has_nor_keeps_the_directory(tmp_path):
     os.waitpid(child, 0)
 
 
+def elsewhere(function):
+    """In another thread, which ends soon."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_listener_may_ask_the_oracle_anything(tmp_path):
     oracle, told = make(tmp_path, max_trials=6), []
 
-    def elsewhere(function):
-        thread = threading.Thread(target=function, daemon=True)
-        thread.start()
-        thread.join(10)
-        assert not thread.is_alive()
-
     def listen(trials):
         told.append(len(trials))
-        assert oracle.finished_trials() == trials and oracle.is_telling()
+        assert oracle.finished_trials() == trials
         elsewhere(lambda: told.append(oracle.create_trial(f"other{len(trials)}").trial_id))
         if len(trials) == 2:  # trials that end while somebody listens are told of after that
-            run(oracle, oracle.create_trial("other1"))
+            elsewhere(lambda: run(oracle, oracle.create_trial("other1")))
             elsewhere(lambda: run(oracle, oracle.create_trial("other2")))
 
     oracle.on_finished = listen
@@ -765,7 +777,7 @@ def test_what_a_listener_that_failed_missed_is_told_the_next_time(tmp_path):
     def listen(trials):
         told.append(len(trials))
         if len(trials) == 2:
-            run(oracle, oracle.create_trial("other"))
+            elsewhere(lambda: run(oracle, oracle.create_trial("other")))
             raise KeyError("listener")
 
     oracle.on_finished = listen
@@ -789,8 +801,8 @@ def test_a_trial_that_is_given_up_tells_its_last_reason(tmp_path):
 def test_the_cost_of_a_trial_does_not_grow(tmp_path, monkeypatch):
     """Bytes and files, which do not depend on the machine: what trial 200 writes is what trial 20 writes."""
     oracle, written = make(tmp_path, "random", max_trials=200), []
-    real = journal.Journal.append
-    monkeypatch.setattr(journal.Journal, "append", lambda log, value: (written.append(log.path), real(log, value)))
+    real = log.Log.append
+    monkeypatch.setattr(log.Log, "append", lambda log, value: (written.append(log.path), real(log, value)))
     finish(oracle)
     assert len(written) == 400
     assert sorted(path.name for path in tmp_path.rglob("*")) == [

@@ -9,7 +9,8 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, canonical_name
+from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import (
     FailurePenalty,
@@ -22,9 +23,8 @@ from nasnet_keras.search.rules import (
     check_rules,
 )
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.canonical import canonical_name
-from nasnet_keras.search.strategies.choice import EvolutionSettings
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 from nasnet_keras.search.tuner import NASNetTuner
 
 SMALL = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))  # 256 strings, 100 networks
@@ -117,21 +117,24 @@ def test_replay_ends_where_a_space_is_exhausted(tmp_path):
 
 
 @pytest.mark.parametrize("max_trials", [None, 100_000])
-def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials):
+def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials, monkeypatch):
+    assert oracle_module.EXHAUSTED == 1000
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
     oracle = make(tmp_path, (Replay(),), max_trials=max_trials)
     run(oracle)
     log = (tmp_path / "trials.jsonl").read_bytes()
     row = [("replayed" in line) for line in lines(tmp_path)][::-1].index(False)
-    assert row == 1000 and log.count(b"\n") < 5000
+    assert row == 150 and log.count(b"\n") < 3000
     for again in (oracle, make(tmp_path, (Replay(),), max_trials=max_trials)):
         assert again.is_done()
         assert [again.create_trial(name).status for name in "vw"] == ["STOPPED"] * 2
     assert (tmp_path / "trials.jsonl").read_bytes() == log
 
 
-def test_without_replay_nothing_is_exhausted(tmp_path):
+def test_without_replay_nothing_is_exhausted(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 20)
     space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))
-    assert len(run(make(tmp_path, (), space=space, max_trials=1100))) == 1100
+    assert len(run(make(tmp_path, (), space=space, max_trials=60))) == 60
 
 
 def test_what_a_rule_refuses_is_not_tried_again(tmp_path):

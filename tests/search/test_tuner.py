@@ -22,7 +22,7 @@ from nasnet_keras.search import tuner
 from nasnet_keras.search.results.final import compare
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials import journal
+from nasnet_keras.search.trials import log
 from nasnet_keras.search.tuner import NASNetTuner, search
 from nasnet_keras.training import recipes
 from nasnet_keras.training.recipes import RECIPES
@@ -184,7 +184,7 @@ def test_a_full_disk_under_the_logs_ends_the_search(digits, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     def evaluate(self, genotype, data, seed):
-        monkeypatch.setattr(journal.Journal, "append", full)
+        monkeypatch.setattr(log.Log, "append", full)
         return {"reward": 0.5}
 
     monkeypatch.setattr(ChildSettings, "evaluate", evaluate)

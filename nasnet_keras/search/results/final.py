@@ -8,6 +8,7 @@ from nasnet_keras.children.settings import accuracy, sizes
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.network import multiply_adds
+from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.publication import ranked, write_report
 from nasnet_keras.training import fitting as training
 
@@ -34,9 +35,9 @@ def compare(result, data, child, space, epochs, seed, progress):
         `epochs`.
     """
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
-    rows = []
+    rows, directory = [], SearchDirectory(result.directory)
     for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
-        rows.append(_trained(name, genotype, data, child, epochs, seed, result.directory / "final" / name, progress))
+        rows.append(_trained(name, genotype, data, child, epochs, seed, directory.final / name, progress))
     write_report(result.directory, result.trials)
     return rows
 
@@ -56,17 +57,17 @@ def retrain(result, data, child, count, epochs, seed, progress):
         One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
         search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
     """
-    different, rows = {}, []
+    different, rows, directory = {}, [], SearchDirectory(result.directory)
     for trial in ranked(result.trials):
         different.setdefault(trial["canonical"], trial)
     for trial in list(different.values())[:count]:
         genotype = Genotype.from_dict(trial["genotype"])
-        place = result.directory / "retrained" / trial["trial_id"]
+        place = directory.retrained_models / trial["trial_id"]
         row = _trained(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
     rows.sort(key=lambda row: -row["validation_accuracy"])
     kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
-    write_atomically(result.directory / "retrained.json", json.dumps(kept, indent=1).encode())
+    write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
     write_report(result.directory, result.trials)
     return rows
 

@@ -8,6 +8,7 @@ from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed, reward_of
 from nasnet_keras.pictures.report import search_report
+from nasnet_keras.search.directory import SearchDirectory
 
 
 class Publisher:
@@ -19,7 +20,7 @@ class Publisher:
     """
 
     def __init__(self, directory, listener=None):
-        self.directory, self.listener = directory, listener
+        self.directory, self.listener = SearchDirectory(directory), listener
         self._first, self._seen = None, 0
 
     def __call__(self, trials):
@@ -27,7 +28,7 @@ class Publisher:
         self._seen = len(trials)
         if first is not self._first:
             self._first = first
-            _genotype(_standing(self.directory, first, trials)).save(self.directory / "best_genotype.json")
+            _genotype(_standing(self.directory, first, trials)).save(self.directory.best_genotype)
         if self.listener:
             self.listener(trials)
 
@@ -50,7 +51,7 @@ def best_genotype(directory, trials):
         trials: its finished trials, dicts as in `trials.jsonl`.
     """
     first = next(iter(ranked(trials)), None)
-    return None if first is None else _genotype(_standing(directory, first, trials))
+    return None if first is None else _genotype(_standing(SearchDirectory(directory), first, trials))
 
 
 def commonest_reason(trials):
@@ -66,14 +67,14 @@ def write_report(directory, trials):
         directory: the search's directory.
         trials: finished trials.
     """
-    best = best_genotype(directory, trials)
-    page = search_report(trials, title=f"Search {directory.name}", best=best, summary=_final_figures(directory, best))
-    write_atomically(directory / "report.html", page.encode())
+    best, directory = best_genotype(directory, trials), SearchDirectory(directory)
+    figures = _final_figures(directory, best)
+    page = search_report(trials, title=f"Search {directory.path.name}", best=best, summary=figures)
+    write_atomically(directory.report, page.encode())
     if best:
-        best.save(directory / "best_genotype.json")
-        for label, cell in (("normal", best.normal), ("reduction", best.reduction)):
-            picture = cell_svg(cell, title=f"{label.capitalize()} cell")
-            write_atomically(directory / f"best_{label}.svg", picture.encode())
+        best.save(directory.best_genotype)
+        write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
+        write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
 
 
 def _standing(directory, first, trials):
@@ -89,7 +90,7 @@ def _standing(directory, first, trials):
 def _retrained(directory):
     """{trial_id: digest} of those that were trained again, the best first; empty if there was no such training."""
     try:
-        return {row["network"]: row["digest"] for row in json.loads((directory / "retrained.json").read_bytes())}
+        return {row["network"]: row["digest"] for row in json.loads(directory.retrained.read_bytes())}
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return {}
 
@@ -99,7 +100,7 @@ def _genotype(trial):
 
 
 def _final_figures(directory, best):
-    rows = [json.loads(path.read_text()) for path in sorted(directory.glob("final/*/result.json"))]
+    rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob("*/result.json"))]
     return {
         row["network"]: {
             "test accuracy": f"{row['accuracy']:.2%}",

@@ -11,13 +11,14 @@ import pytest
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
+from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.trials import journal
+from nasnet_keras.search.trials import log
 from nasnet_keras.search.tuner import NASNetTuner
 
 SPACE = SearchSpace(blocks=1)
@@ -249,7 +250,7 @@ def test_a_full_disk_ends_the_chief_with_everything_saved(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Journal, "append", full)
+        patch.setattr(log.Log, "append", full)
         client.update_trial(trial.trial_id, {"reward": 1.0})
         trial.status = "COMPLETED"
         with pytest.raises(ChiefGone, match="No space left"):
@@ -389,7 +390,8 @@ class Context:
         raise RuntimeError(reason)
 
 
-def test_an_exhausted_space_sends_the_workers_home(tmp_path):
+def test_an_exhausted_space_sends_the_workers_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
     space = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))
     oracle = oracle_in(tmp_path / "s", None, space=space, strategy="random", rules=(Replay(),))
     servicer, messages = Servicer(oracle, {}, 30.0), protos.get_service()

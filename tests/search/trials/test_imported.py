@@ -8,8 +8,8 @@ import pytest
 from nasnet_keras.genotype import OPERATIONS
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import EvolutionSettings
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 from nasnet_keras.search.trials.imported import read_imports
 
 SPACE = SearchSpace(blocks=2)

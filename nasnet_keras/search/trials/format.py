@@ -1,17 +1,16 @@
-"""KerasTuner trials as lines of `trials.jsonl`, and back."""
+"""The format of a trial: KerasTuner's trials as lines of `trials.jsonl`, and back."""
 
 import math
 
 import keras_tuner
-from keras_tuner.engine.metrics_tracking import infer_metric_direction
-from keras_tuner.engine.trial import Trial, TrialStatus
 
-from nasnet_keras.search.strategies.canonical import canonical_name
+from nasnet_keras.genotype import canonical_name
+from nasnet_keras.search.kerastuner import Trial, TrialStatus, infer_metric_direction
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
 
 
-class Trials:
+class TrialFormat:
     """Makes the trials of one search, takes their metrics, and writes and reads their lines.
 
     Args:
@@ -137,7 +136,7 @@ class Trials:
             if value is not None and not trial.metrics.exists(name):
                 self._observe(trial, name, value, line["step"])
 
-    def reward(self, line):
+    def told(self, line):
         """What a strategy is told of a finished trial: the higher the better, None for a failure."""
         reward = line["reward"]
         if reward is not None and self.objective.direction == "min":

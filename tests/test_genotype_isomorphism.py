@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from random_genotypes import random_cell
 
-from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
-from nasnet_keras.search.strategies.canonical import canonical_cell, canonical_name
+from nasnet_keras.genotype import (
+    Block,
+    CellGenotype,
+    Genotype,
+    canonical_cell,
+    canonical_name,
+    list_genotypes,
+    load_genotype,
+)
 
 
 def relabelled(cell, order, flip=lambda: False):
