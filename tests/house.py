@@ -71,7 +71,7 @@ COMMON = ("_registration", "checks", "files", "genotype")
 # A genotype draws itself in a notebook: the one arrow against the order.
 AGAINST_THE_ORDER = ("genotype", "pictures.cells")
 # What the command line imports before it knows that the arguments are right, so without a framework.
-AT_ONCE = ("cli", "children.description", "data.loading", "search.directory", "training.recipes")
+AT_ONCE = ("cli", "children.settings", "data.loading", "search.directory", "training.recipes")
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
 
 
@@ -90,12 +90,13 @@ HABITS = (
     Habit(
         ("os.environ", "os.getenv"),
         "an argument; only the command line, and roles what KerasTuner sets",
-        modules=("cli", "search.distributed.roles", "search.distributed.processes"),
+        modules=("_registration", "cli", "search.distributed.roles", "search.distributed.processes"),
     ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(
         ("numpy.random", "random"),
         "a generator made from a passed seed",
+        modules=("models.seeds",),
         names=(
             "numpy.random.default_rng",
             "numpy.random.Generator",

@@ -7,7 +7,6 @@ concatenations share them too. The moving statistics belong to one child and are
 
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 
@@ -121,8 +120,8 @@ def _piece(array, axis, start, length):
     return array[(slice(None),) * axis + (slice(start, start + length),)]
 
 
-def shared_evaluation(child, role, directory):
-    """The `SharedEvaluation` of a search in a directory, or None for children that share nothing.
+def shared_evaluation(child, role, folder):
+    """The `SharedEvaluation` of a search, with its files in a folder, or None for children that share nothing.
 
     Raises:
         ValueError: several workers search, and nobody hands the weights from one to the other.
@@ -131,7 +130,7 @@ def shared_evaluation(child, role, directory):
         return None
     if role is not None:
         raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
-    return SharedEvaluation(child, Path(directory) / "shared")
+    return SharedEvaluation(child, folder)
 
 
 class SharedEvaluation:

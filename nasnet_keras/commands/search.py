@@ -4,7 +4,6 @@ import logging
 import os
 import socket
 from argparse import SUPPRESS
-from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials.archive import check_identity, identify
 from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 
 SUMMARY = "search for cells with the controller, then train the best one"
@@ -213,6 +212,7 @@ def run(options, space, child, rules, settings, role, data):
 def _conclude(options, result, data, child, space):
     """Retrain, compare and print, as far as that is wanted."""
     from nasnet_keras.search.results.final import compare, retrain
+    from nasnet_keras.search.results.publication import best_genotype, commonest_reason
 
     failed = sum(trial["reward"] is None for trial in result.trials)
     best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
@@ -225,7 +225,7 @@ def _conclude(options, result, data, child, space):
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
         _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
-        result = replace(result, best=rows[0]["genotype"])
+        result = replace(result, best=best_genotype(result.directory, result.trials))
         figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
     if result.best and not options.no_final:
         rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
@@ -236,15 +236,9 @@ def _conclude(options, result, data, child, space):
     print(f"Report: {result.directory / 'report.html'}")
     finish(options, figures)
     if result.best is None:
-        raise ValueError(f"no child has got a reward: {_why_none(result.trials)}")
-
-
-def _why_none(trials):
-    """Why not one of these trials has a reward: the commonest reason, and how common it is."""
-    if not trials:
-        return "none was begun"
-    reason, count = Counter(trial["reason"] or "no reason given" for trial in trials).most_common(1)[0]
-    return f"{count} of {len(trials)} failed with {reason}"
+        reason, count = commonest_reason(result.trials) or ("none was begun", 0)
+        told = f"{count} of {len(result.trials)} failed with {reason}" if count else reason
+        raise ValueError(f"no child has got a reward: {told}")
 
 
 def _print_networks(rows, title, measure):

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import keras_tuner
 import numpy as np
-from keras_tuner.engine import base_tuner
-from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
@@ -22,8 +20,9 @@ from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.search.directory import description, keep_children
+from nasnet_keras.search.directory import SearchDirectory, description, keep_children
 from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
@@ -31,6 +30,9 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
 SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
+# What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
+FINAL = (ValueError, FloatingPointError)
+RETRIES = 1  # of a child after an accident, in `search`
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class SearchResult:
     """What a search leaves.
 
     Args:
-        best: the `Genotype` with the highest reward, None while no trial has one.
+        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
     """
@@ -48,11 +50,13 @@ class SearchResult:
     directory: Path
 
 
-class NASNetTuner(base_tuner.BaseTuner):
+class NASNetTuner(BaseTuner):
     """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
 
-    A child that fails, for want of memory or with a loss that is no number, is one failed
-    trial with its reason; the search goes on.
+    A child that fails is one failed trial with its reason; the search goes on. What training it again
+    would only repeat fails at once: a loss that is no number, a limit, a refused argument (`FloatingPointError`,
+    `ValueError`). After any other exception, such as a lack of memory, the trial is given out again, as often as the
+    oracle's `max_retries_per_trial` allows; its child trains from the same seed, to the same reward.
 
     With KerasTuner's environment variables (see `roles`) the same program is a distributed search's chief or one of
     its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
@@ -83,7 +87,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
-        self.shared = shared_evaluation(self.child, self.role, self.project_dir)
+        self.shared = shared_evaluation(self.child, self.role, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
 
     def search(self, data, *, verbose=0, **chief):
@@ -137,7 +141,7 @@ class NASNetTuner(base_tuner.BaseTuner):
             if getattr(self.child, "screen", None):
                 watch["among"] = self.oracle.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
-        except Exception as error:
+        except FINAL as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
             reason = " ".join(str(error).split())[:300]
@@ -164,7 +168,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         except Exception as error:
             is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
             trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = "".join(traceback.format_exception(error.__cause__ or error))
+            trial.message = "".join(traceback.format_exception((is_final and error.__cause__) or error))
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -234,11 +238,11 @@ def search(
         directory = make_folder("directory", directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
-    is_new = not is_worker and not (directory / "search.json").exists()
+    is_new = not is_worker and not SearchDirectory(directory).header.exists()
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
-        imports=imports,
+        imports=imports, max_retries_per_trial=RETRIES,
     )  # fmt: skip
     further = {"lease": lease, "patience": patience, "role": role}
     if is_worker:
@@ -248,14 +252,17 @@ def search(
     publisher = Publisher(directory, on_trial)
     place = {"directory": str(directory.parent), "project_name": directory.name}
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
-    finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-    keep_children(directory, description(child, data))
-    publisher(finished)
-    if workers is None:
-        tuner.search(data)
-    else:
-        with workers:
-            tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
-    trials = oracle.finished_trials()
-    write_report(directory, trials)
-    return SearchResult(best_genotype(trials), trials, directory)
+    try:
+        finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
+        keep_children(directory, description(child, data))
+        publisher(finished)
+        if workers is None:
+            tuner.search(data)
+        else:
+            with workers:
+                tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
+        trials = oracle.finished_trials()
+        write_report(directory, trials)
+    finally:
+        oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
+    return SearchResult(best_genotype(directory, trials), trials, directory)

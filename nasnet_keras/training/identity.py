@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from nasnet_keras.checks import first_difference
 from nasnet_keras.files import read_object
 
 HISTORY = "history.json"
@@ -27,11 +28,11 @@ def training_identity(data, recipe, seed, sizes=None):
 
 def check_resumption(directory, identity):
     """Raise `ValueError` if a directory is known to hold the state of a training of another identity."""
-    for what, value in _identity(directory).items():
-        if what in identity and identity[what] != value:
-            raise ValueError(
-                f"`directory` {directory} holds the state of another training: it has other {what}. {ADVICE}"
-            )
+    known = _identity(directory)
+    if different := first_difference(known, identity, [what for what in known if what in identity]):
+        raise ValueError(
+            f"`directory` {directory} holds the state of another training: it has other {different[0]}. {ADVICE}"
+        )
 
 
 def check_phases(directory, names):

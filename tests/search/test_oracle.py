@@ -1,6 +1,7 @@
 """The oracle: KerasTuner's verbs, what is on the disk, and resumption after anything."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
-from nasnet_keras.search.trials import journal
+from nasnet_keras.search.trials import log
 
 SPACE = SearchSpace(blocks=2)
 SETTINGS = {
@@ -561,7 +562,7 @@ def test_a_full_disk_or_ctrl_c_at_any_write_loses_and_doubles_nothing(tmp_path, 
             raise error
         real(handle)
 
-    monkeypatch.setattr(journal.os, "fsync", sync)
+    monkeypatch.setattr(log.os, "fsync", sync)
     hits = 0
     for _ in range(200):
         try:
@@ -581,7 +582,7 @@ def test_an_exception_never_keeps_the_lock(tmp_path, monkeypatch):
         raise OSError("disk")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Journal, "append", broken)
+        patch.setattr(log.Log, "append", broken)
         for call in (lambda: oracle.create_trial("x"), lambda: run(oracle, trial, {"reward": 1.0})):
             with pytest.raises(OSError, match="disk"):
                 call()
@@ -620,11 +621,188 @@ def test_two_processes_cannot_search_in_one_folder(tmp_path):
     assert (tmp_path / "trials.jsonl").read_bytes() == before
 
 
+def is_free(folder):
+    """Whether another process gets a trial there."""
+    code = "import sys; from test_oracle import make; make(sys.argv[1]).create_trial('w')"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(folder)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": MODULES},
+    )  # fmt: skip
+    assert done.returncode == 0 or "is in use: another process searches there" in done.stderr.splitlines()[-1]
+    return done.returncode == 0
+
+
+def test_an_oracle_that_is_collected_takes_no_lock_with_it(tmp_path):
+    """As in a notebook: Ctrl-C, the cell again, and then whatever kept the first oracle lets it go."""
+    first = make(tmp_path)
+    first.create_trial("w")
+    second = make(tmp_path)
+    second.create_trial("w")
+    del first
+    gc.collect()
+    assert not is_free(tmp_path)
+    second.close()
+    assert is_free(tmp_path)
+    assert second.create_trial("w").trial_id == "00000"  # opened again
+    assert not is_free(tmp_path)
+
+
+def test_in_one_process_the_newest_search_has_the_directory(tmp_path):
+    older = make(tmp_path)
+    trial = older.create_trial("w")
+    older.update_trial(trial.trial_id, {"reward": 0.1})
+    newer = make(tmp_path)
+    run(newer, newer.create_trial("w"), {"reward": 0.2})
+    trial.status = "COMPLETED"
+    for call in (lambda: older.end_trial(trial), lambda: older.create_trial("w"), older.finished_trials, older.reload):
+        with pytest.raises(ValueError, match="was taken over by a later search in this process") as error:
+            call()
+        assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    run(newer, newer.create_trial("w"), {"reward": 0.3})
+    assert [line["reward"] for line in lines(tmp_path)] == [0.2, 0.3]
+    older.close()
+    assert not is_free(tmp_path)
+
+
+def test_a_search_that_is_refused_takes_nothing_over(tmp_path):
+    oracle = make(tmp_path)
+    run(oracle, oracle.create_trial("w"))
+    with pytest.raises(ValueError, match="`seed` must be 0"):
+        make(tmp_path, seed=1).create_trial("w")
+    run(oracle, oracle.create_trial("w"))
+    assert len(lines(tmp_path)) == 2
+
+
+def test_a_write_that_has_begun_ends_before_another_search_takes_over(tmp_path, monkeypatch):
+    older, writing, go_on = make(tmp_path), threading.Event(), threading.Event()
+    trial, real, read = older.create_trial("w"), log.Log.append, []
+
+    def slow(log, value):
+        writing.set()
+        assert go_on.wait(20)
+        real(log, value)
+
+    monkeypatch.setattr(log.Log, "append", slow)
+    end = threading.Thread(target=run, args=(older, trial, {"reward": 0.5}), daemon=True)
+    end.start()
+    assert writing.wait(20)
+    take = threading.Thread(target=lambda: read.extend(make(tmp_path).finished_trials()), daemon=True)
+    take.start()
+    take.join(0.2)
+    assert take.is_alive() and not read
+    go_on.set()
+    take.join(20)
+    assert [line["reward"] for line in read] == [0.5] == [line["reward"] for line in lines(tmp_path)]
+
+
+def test_a_forked_process_neither_has_nor_keeps_the_directory(tmp_path):
+    oracle = make(tmp_path)
+    oracle.create_trial("w")
+    reads, answers = os.pipe()
+    stays, goes = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(goes)
+        try:
+            oracle.create_trial("x")
+        except ValueError as error:
+            os.write(answers, str(error).encode())
+        os.close(answers)
+        os.read(stays, 1)  # lives on as long as the parent wants
+        os._exit(0)
+    os.close(answers)
+    os.close(stays)
+    with os.fdopen(reads) as answer:
+        assert "belongs to the process that this one was forked from" in answer.read()
+    assert not is_free(tmp_path)
+    oracle.close()
+    assert is_free(tmp_path)
+    os.close(goes)
+    os.waitpid(child, 0)
+
+
+def elsewhere(function):
+    """In another thread, which ends soon."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_listener_may_ask_the_oracle_anything(tmp_path):
+    oracle, told = make(tmp_path, max_trials=6), []
+
+    def listen(trials):
+        told.append(len(trials))
+        assert oracle.finished_trials() == trials
+        elsewhere(lambda: told.append(oracle.create_trial(f"other{len(trials)}").trial_id))
+        if len(trials) == 2:  # trials that end while somebody listens are told of after that
+            elsewhere(lambda: run(oracle, oracle.create_trial("other1")))
+            elsewhere(lambda: run(oracle, oracle.create_trial("other2")))
+
+    oracle.on_finished = listen
+    for _ in range(2):
+        run(oracle, oracle.create_trial("w"))
+    assert told == [1, "00001", 2, "00003", 4, "00004"] and not oracle.is_telling()
+
+
+def test_announcements_from_many_threads_are_in_order_and_none_is_lost_or_told_twice(tmp_path):
+    oracle, told, within = make(tmp_path, "random", max_trials=300), [], []
+
+    def listen(trials):
+        within.append(1)
+        assert len(within) == 1  # one at a time
+        told.append([trial["trial_id"] for trial in trials])
+        within.pop()
+
+    def work(name):
+        while (trial := oracle.create_trial(name)).status == "RUNNING":
+            run(oracle, trial)
+
+    oracle.on_finished = listen
+    threads = [threading.Thread(target=work, args=(f"w{number}",), daemon=True) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    order = [line["trial_id"] for line in lines(tmp_path)]
+    assert len(order) == 300 and told[-1] == order
+    assert [len(trials) for trials in told] == sorted({len(trials) for trials in told})
+    assert all(trials == order[: len(trials)] for trials in told)
+
+
+def test_what_a_listener_that_failed_missed_is_told_the_next_time(tmp_path):
+    oracle, told = make(tmp_path), []
+
+    def listen(trials):
+        told.append(len(trials))
+        if len(trials) == 2:
+            elsewhere(lambda: run(oracle, oracle.create_trial("other")))
+            raise KeyError("listener")
+
+    oracle.on_finished = listen
+    run(oracle, oracle.create_trial("w"))
+    with pytest.raises(KeyError, match="listener"):
+        run(oracle, oracle.create_trial("w"))
+    oracle.create_trial("w")
+    assert told == [1, 2, 3] and not oracle.is_telling()
+
+
+def test_a_trial_that_is_given_up_tells_its_last_reason(tmp_path):
+    oracle = make(tmp_path, max_retries_per_trial=9, max_attempts=2)
+    for reason in ("first", "OSError: broken pipe"):
+        trial = oracle.create_trial("w")
+        trial.status, trial.message = "INVALID", reason
+        oracle.end_trial(trial)
+    assert oracle.create_trial("w").trial_id == "00001"
+    assert lines(tmp_path)[0]["reason"] == "given out 2 times, the last time: OSError: broken pipe"
+
+
 def test_the_cost_of_a_trial_does_not_grow(tmp_path, monkeypatch):
     """Bytes and files, which do not depend on the machine: what trial 200 writes is what trial 20 writes."""
     oracle, written = make(tmp_path, "random", max_trials=200), []
-    real = journal.Journal.append
-    monkeypatch.setattr(journal.Journal, "append", lambda log, value: (written.append(log.path), real(log, value)))
+    real = log.Log.append
+    monkeypatch.setattr(log.Log, "append", lambda log, value: (written.append(log.path), real(log, value)))
     finish(oracle)
     assert len(written) == 400
     assert sorted(path.name for path in tmp_path.rglob("*")) == [

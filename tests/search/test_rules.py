@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.genotype import Genotype, canonical_name
+from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import (
     FailurePenalty,
@@ -113,6 +114,33 @@ def test_with_rules_too_resumption_is_exact(tmp_path, strategy, rng):
 def test_replay_ends_where_a_space_is_exhausted(tmp_path):
     trained = run(make(tmp_path, (Replay(),), max_trials=None))
     assert 50 < len(trained) <= 100
+
+
+@pytest.mark.parametrize("max_trials", [None, 100_000])
+def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials, monkeypatch):
+    assert oracle_module.EXHAUSTED == 1000
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
+    oracle = make(tmp_path, (Replay(),), max_trials=max_trials)
+    run(oracle)
+    log = (tmp_path / "trials.jsonl").read_bytes()
+    row = [("replayed" in line) for line in lines(tmp_path)][::-1].index(False)
+    assert row == 150 and log.count(b"\n") < 3000
+    for again in (oracle, make(tmp_path, (Replay(),), max_trials=max_trials)):
+        assert again.is_done()
+        assert [again.create_trial(name).status for name in "vw"] == ["STOPPED"] * 2
+    assert (tmp_path / "trials.jsonl").read_bytes() == log
+
+
+def test_without_replay_nothing_is_exhausted(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 20)
+    space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))
+    assert len(run(make(tmp_path, (), space=space, max_trials=60))) == 60
+
+
+def test_what_a_rule_refuses_is_not_tried_again(tmp_path):
+    oracle = make(tmp_path, (SoftTarget(2.0),), max_retries_per_trial=3)
+    assert len(run(oracle, reward=0.5, limit=2)) == 2
+    assert ["`multiply_adds` must be reported" in line["reason"] for line in lines(tmp_path)] == [True] * 2
 
 
 def test_failures_are_not_replayed(tmp_path):

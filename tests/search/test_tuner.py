@@ -1,5 +1,6 @@
 """The whole loop on real digits: children, rewards, files, interruption, failures."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -9,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nasnet_keras.children import settings as children
+from nasnet_keras.children.screening import ScreenedOut
 from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype
+from nasnet_keras.search import tuner
 from nasnet_keras.search.results.final import compare
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.trials import log
 from nasnet_keras.search.tuner import NASNetTuner, search
-from nasnet_keras.training import fitting as training
 from nasnet_keras.training import recipes
 from nasnet_keras.training.recipes import RECIPES
 
@@ -35,6 +39,10 @@ def digits():
 def run(digits, directory, trials=4, controller="rl", **options):
     settings = FAST if controller == "rl" else None
     return search(digits, trials, directory, controller, 3, space=SPACE, child=CHILD, settings=settings, **options)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def lines(directory):
@@ -118,21 +126,92 @@ def test_another_search_is_refused(uninterrupted, digits):
         search(digits, 5, uninterrupted[1], "rl", 4, space=SPACE, child=CHILD, settings=FAST)
 
 
-@pytest.mark.parametrize(("error", "reason"), [(MemoryError("no room"), "no room"), (None, "loss is nan")])
-def test_a_child_that_fails_is_one_failed_trial(error, reason, digits, tmp_path, monkeypatch):
-    evaluate = ChildSettings.evaluate
+FAULTS = [
+    (MemoryError("no room"), 2),
+    (OSError("broken pipe"), 2),
+    (tf.errors.ResourceExhaustedError(None, None, "no room for a tensor"), 2),
+    (tf.errors.UnavailableError(None, None, "gone"), 2),
+    (tf.errors.InternalError(None, None, "of the framework"), 2),
+    (KeyError("unexpected"), 2),
+    (FloatingPointError("the loss is nan"), 1),
+    (ScreenedOut("not trained"), 1),
+    (ValueError("`parameters` must be at most 3"), 1),
+]
+
+
+@pytest.mark.parametrize(("error", "times"), FAULTS, ids=lambda value: type(value).__name__)
+def test_a_child_that_fails_is_one_failed_trial(error, times, digits, tmp_path, monkeypatch):
+    tried = []
 
     def second_fails(self, genotype, data, seed):
+        tried.append(seed)
         if seed == child_seed(3, "00001"):
-            if error:
-                raise error
-            training.check_loss(float("nan"), 0)
-        return evaluate(self, genotype, data, seed)
+            raise error
+        return {"reward": seed / 2**32}
 
     monkeypatch.setattr(ChildSettings, "evaluate", second_fails)
-    result = run(digits, tmp_path / "s", 3)
+    result = run(digits, tmp_path / "s", 3, "random")
     assert [trial["status"] for trial in result.trials] == ["COMPLETED", "FAILED", "COMPLETED"]
-    assert reason in result.trials[1]["reason"] and result.trials[1]["reward"] is None
+    assert f"{type(error).__name__}: " in result.trials[1]["reason"]
+    assert result.trials[1]["reward"] is None and tried.count(child_seed(3, "00001")) == times
+    again = {line["attempt"] for line in read(tmp_path / "s" / "controller" / "attempts.jsonl")}
+    assert again == ({2} if times == 2 else set())
+
+
+@pytest.mark.parametrize("first", [ChildSettings.evaluate, None], ids=["after training", "before training"])
+def test_a_child_that_is_tried_again_after_an_accident_has_the_same_reward(
+    first, uninterrupted, digits, tmp_path, monkeypatch
+):
+    evaluate, tried = ChildSettings.evaluate, []
+
+    def once(self, genotype, data, seed):
+        tried.append(seed)
+        if seed == child_seed(3, "00001") and tried.count(seed) == 1:
+            if first:
+                first(self, genotype, data, seed)
+            raise MemoryError("no room")
+        return evaluate(self, genotype, data, seed)
+
+    monkeypatch.setattr(ChildSettings, "evaluate", once)
+    result = run(digits, tmp_path / "s")
+    assert len(tried) == 5 and [trial["reason"] for trial in result.trials] == [None] * 4
+    assert lines(tmp_path / "s") == lines(uninterrupted[1])
+
+
+def test_a_full_disk_under_the_logs_ends_the_search(digits, tmp_path, monkeypatch):
+    def full(log, value):
+        raise OSError(28, "No space left on device")
+
+    def evaluate(self, genotype, data, seed):
+        monkeypatch.setattr(log.Log, "append", full)
+        return {"reward": 0.5}
+
+    monkeypatch.setattr(ChildSettings, "evaluate", evaluate)
+    with pytest.raises(OSError, match="No space left"):
+        run(digits, tmp_path / "s", 3, "random")
+
+
+def test_a_search_leaves_its_directory_to_others_however_it_ends(digits, tmp_path, monkeypatch):
+    oracles = []
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda self, genotype, data, seed: {"reward": 0.5})
+
+    class Kept(tuner.NASNetOracle):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            oracles.append(self)
+
+    def interrupt(trials):
+        if trials:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner, "NASNetOracle", Kept)
+    with pytest.raises(KeyboardInterrupt):
+        run(digits, tmp_path / "s", 2, "random", on_trial=interrupt)
+    run(digits, tmp_path / "s", 2, "random")
+    handle = os.open(tmp_path / "s" / "controller" / "lock", os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it, though the oracles are still there
+    os.close(handle)
+    assert len(oracles) == 2
 
 
 def test_a_child_that_really_diverges(digits, tmp_path, monkeypatch):
@@ -191,14 +270,14 @@ def test_the_final_comparison(uninterrupted, digits):
 def test_driving_kerastuner_oneself(digits, tmp_path):
     from nasnet_keras.search.oracle import NASNetOracle
 
-    tuner = NASNetTuner(
+    driver = NASNetTuner(
         NASNetOracle(2, space=SPACE, strategy="random", seed=0), CHILD, directory=str(tmp_path), project_name="p"
     )
-    tuner.search(digits)
-    best = tuner.oracle.get_best_trials(1)[0]
+    driver.search(digits)
+    best = driver.oracle.get_best_trials(1)[0]
     assert SPACE.decode_values(best.hyperparameters.values) and best.score > 0
     with pytest.raises(NotImplementedError, match="genotype"):
-        tuner.get_best_models(1)
+        driver.get_best_models(1)
 
 
 @pytest.mark.parametrize(

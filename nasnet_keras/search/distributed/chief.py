@@ -21,9 +21,9 @@ import time
 from concurrent import futures
 
 import grpc
-from keras_tuner.engine.trial import TrialStatus
-from keras_tuner.src import protos
-from keras_tuner.src.distribute import oracle_chief
+
+from nasnet_keras.checks import first_difference
+from nasnet_keras.search.kerastuner import OracleServicer, Trial, TrialStatus, protos
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Leases:
             return over
 
 
-class Servicer(oracle_chief.OracleServicer):
+class Servicer(OracleServicer):
     """Answers the workers.
 
     Args:
@@ -111,7 +111,7 @@ class Servicer(oracle_chief.OracleServicer):
     def EndTrial(self, request, context):
         """Take a trial's end, with the reason of a failure."""
         with self._answering(context):
-            trial = oracle_chief.trial_module.Trial.from_proto(request.trial)
+            trial = Trial.from_proto(request.trial)
             told = dict(context.invocation_metadata())
             trial.message = told.get("nasnet-reason-bin", b"").decode("utf-8", "replace") or None
             if trial.status != TrialStatus.COMPLETED:
@@ -138,7 +138,8 @@ class Servicer(oracle_chief.OracleServicer):
             logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
             self.oracle.take_back(trial_id)
         lost = time.monotonic() - self.leases.seconds
-        return self.oracle.is_done() and all(seen < lost for seen in list(self._seen.values()))
+        has_ended = self.oracle.is_done() and not self.oracle.is_telling()
+        return has_ended and all(seen < lost for seen in list(self._seen.values()))
 
     def _meet(self, worker, context):
         """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
@@ -181,10 +182,10 @@ class _Answer:
 
 def difference(expected, received):
     """The first respect in which a worker's description differs from the chief's, as a sentence, or None."""
-    for key in {**expected, **received}:
-        one, other = expected.get(key), received.get(key)
-        if one != other and other is not None:
-            return f"`{key}` must be {json.dumps(one)}. Received: {json.dumps(other)}"
+    told = [key for key in {**expected, **received} if received.get(key) is not None]
+    if different := first_difference(expected, received, told):
+        key, one, other = different
+        return f"`{key}` must be {json.dumps(one)}. Received: {json.dumps(other)}"
     return None
 
 

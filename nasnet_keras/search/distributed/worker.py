@@ -8,9 +8,8 @@ from contextlib import suppress
 
 import grpc
 import keras_tuner
-from keras_tuner.engine.trial import Trial, TrialStatus
-from keras_tuner.src import protos
-from keras_tuner.src.distribute import oracle_client
+
+from nasnet_keras.search.kerastuner import OracleClient, Trial, TrialStatus, protos
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def _gone(role, patience):
     )
 
 
-class Client(oracle_client.OracleClient):
+class Client(OracleClient):
     """Stands for the chief's oracle in a worker.
 
     Args:

@@ -7,7 +7,8 @@ import numpy as np
 from nasnet_keras.children.longer_training import train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
-from nasnet_keras.search.results.publication import write_report
+from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.results.publication import ranked, write_report
 
 
 def compare(result, data, child, space, epochs, seed, progress):
@@ -29,11 +30,9 @@ def compare(result, data, child, space, epochs, seed, progress):
         `epochs`.
     """
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
-    rows = []
+    rows, directory = [], SearchDirectory(result.directory)
     for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
-        rows.append(
-            train_longer(name, genotype, data, child, epochs, seed, result.directory / "final" / name, progress)
-        )
+        rows.append(train_longer(name, genotype, data, child, epochs, seed, directory.final / name, progress))
     write_report(result.directory, result.trials)
     return rows
 
@@ -41,7 +40,8 @@ def compare(result, data, child, space, epochs, seed, progress):
 def retrain(result, data, child, count, epochs, seed, progress):
     """Train the best cells of a search longer and rank them anew, as Zoph et al. 2018 do with their best 250.
 
-    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`.
+    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
+    cell in the report, and what `publication.best_genotype` answers, which says for how long.
 
     Args:
         result: a `SearchResult`.
@@ -52,16 +52,16 @@ def retrain(result, data, child, count, epochs, seed, progress):
         One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
         search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
     """
-    ranked = sorted((t for t in result.trials if t["reward"] is not None), key=lambda trial: -trial["reward"])
-    different = {trial["canonical"]: trial for trial in reversed(ranked)}
-    rows = []
-    for trial in sorted(different.values(), key=lambda trial: (-trial["reward"], trial["number"]))[:count]:
+    different, rows, directory = {}, [], SearchDirectory(result.directory)
+    for trial in ranked(result.trials):
+        different.setdefault(trial["canonical"], trial)
+    for trial in list(different.values())[:count]:
         genotype = Genotype.from_dict(trial["genotype"])
-        place = result.directory / "retrained" / trial["trial_id"]
+        place = directory.retrained_models / trial["trial_id"]
         row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
     rows.sort(key=lambda row: -row["validation_accuracy"])
     kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
-    write_atomically(result.directory / "retrained.json", json.dumps(kept, indent=1).encode())
+    write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
     write_report(result.directory, result.trials)
     return rows

@@ -9,12 +9,13 @@ wall-clock time, so the time axis is the seconds that they took, added up.
 
 import json
 import shutil
-from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import summary_v2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from nasnet_keras.search.directory import SearchDirectory
 
 SCALARS = ("reward", "best_reward", "staleness", "seconds")
 POLICY = ("reward", "baseline", "entropy", "kl", "clipped", "loss", "staleness")
@@ -31,8 +32,8 @@ class Summaries:
     """
 
     def __init__(self, directory):
-        self.directory = Path(directory)
-        self.folder = self.directory / "tensorboard"
+        self.directory = SearchDirectory(directory)
+        self.folder = self.directory.tensorboard
         self._seen, self._read, self._best, self._clock = 0, 0, None, 0.0
 
     def update(self, trials):
@@ -64,7 +65,7 @@ class Summaries:
     def _new_updates(self):
         """The lines of the log that are complete and were not read yet."""
         try:
-            with (self.directory / "controller" / "updates.jsonl").open("rb") as log:
+            with self.directory.updates.open("rb") as log:
                 log.seek(self._read)
                 content = log.read()
         except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""All strategies by their names. They speak the same verbs: propose, feedback, save, restore."""
+"""The table of the search strategies, and how one is made by its name."""
 
 from copy import deepcopy
 
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import Controller
 from nasnet_keras.search.strategies.evolution import RegularizedEvolution
-from nasnet_keras.search.strategies.proposal import Strategy
 from nasnet_keras.search.strategies.random_search import RandomSearch
+from nasnet_keras.search.strategies.strategy import Strategy
 
 STRATEGIES = {strategy.name: strategy for strategy in (Controller, RandomSearch, RegularizedEvolution)}
 

@@ -13,7 +13,7 @@ import numpy as np
 from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.search.strategies import policy_gradient
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
-from nasnet_keras.search.strategies.proposal import Proposal, Strategy
+from nasnet_keras.search.strategies.strategy import Proposal, Strategy
 
 
 @dataclass(frozen=True)

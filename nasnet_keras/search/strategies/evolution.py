@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.search.strategies.proposal import Strategy
+from nasnet_keras.search.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True)

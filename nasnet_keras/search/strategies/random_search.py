@@ -1,8 +1,8 @@
-"""Random search, the baseline that every search has to beat (Zoph et al. 2018, section 4.4)."""
+"""Random search: the baseline that every search has to beat (Zoph et al. 2018, section 4.4)."""
 
 from dataclasses import dataclass
 
-from nasnet_keras.search.strategies.proposal import Strategy
+from nasnet_keras.search.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.report import read_trials
+from nasnet_keras.search.directory import SearchDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def read_imports(path, space):
         ValueError: the file cannot be read, or none of its trials lies in this space.
     """
     path = Path(path)
-    path = path / "trials.jsonl" if path.is_dir() else path
+    path = SearchDirectory(path).trials if path.is_dir() else path
     lines, imports = read_trials(path), []
     for line in lines:
         reward = line.get("reward")

@@ -8,14 +8,17 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from keras_tuner.engine.trial import Trial
+from keras_tuner.src import protos
 
-from nasnet_keras.search.distributed.chief import Leases, difference, serve
+from nasnet_keras.search import oracle as oracle_module
+from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused
 from nasnet_keras.search.oracle import NASNetOracle
-from nasnet_keras.search.rules import MedianStop
+from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.trials import journal
+from nasnet_keras.search.trials import log
 from nasnet_keras.search.tuner import NASNetTuner
 
 SPACE = SearchSpace(blocks=1)
@@ -247,7 +250,7 @@ def test_a_full_disk_ends_the_chief_with_everything_saved(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Journal, "append", full)
+        patch.setattr(log.Log, "append", full)
         client.update_trial(trial.trial_id, {"reward": 1.0})
         trial.status = "COMPLETED"
         with pytest.raises(ChiefGone, match="No space left"):
@@ -368,6 +371,80 @@ def test_the_same_program_is_chief_and_worker_by_kerastuner_s_variables(tmp_path
     keys = ("trial_id", "genotype", "reward")
     assert [[line[key] for key in keys] for line in found] == [
         [line[key] for key in keys] for line in lines(tmp_path / "alone")
+    ]
+
+
+class Context:
+    """As much of gRPC's as an answer needs, without a channel."""
+
+    def __init__(self, worker):
+        self.worker = worker
+
+    def invocation_metadata(self):
+        return (("nasnet-worker", "{}"), ("nasnet-tuner", self.worker))
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    def abort(self, code, reason):
+        raise RuntimeError(reason)
+
+
+def test_an_exhausted_space_sends_the_workers_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
+    space = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))
+    oracle = oracle_in(tmp_path / "s", None, space=space, strategy="random", rules=(Replay(),))
+    servicer, messages = Servicer(oracle, {}, 30.0), protos.get_service()
+
+    def ask(worker):
+        return servicer.CreateTrial(messages.CreateTrialRequest(tuner_id=worker), Context(worker)).trial
+
+    crew, done = ["w0", "w1", "w2"], 0
+    while crew:
+        worker = crew.pop(0)
+        trial = Trial.from_proto(ask(worker))
+        if trial.status == "STOPPED":  # sent home
+            continue
+        crew.append(worker)
+        if trial.status == "RUNNING":
+            metrics = messages.UpdateTrialRequest(trial_id=trial.trial_id, metrics={"reward": 0.5}, step=0)
+            servicer.UpdateTrial(metrics, Context(worker))
+            trial.status, done = "COMPLETED", done + 1
+            servicer.EndTrial(messages.EndTrialRequest(trial=trial.to_proto()), Context(worker))
+    assert 50 < done <= 100 and oracle.is_done() and servicer.sweep()
+    log = (tmp_path / "s" / "trials.jsonl").read_bytes()
+    assert Trial.from_proto(ask("late")).status == "STOPPED"
+    assert (tmp_path / "s" / "trials.jsonl").read_bytes() == log
+
+
+def test_an_accident_of_a_worker_is_tried_again(tmp_path):
+    @dataclass(frozen=True)
+    class Clumsy:
+        """Its first child has no room the first time; its second never has."""
+
+        seen: list
+
+        def evaluate(self, genotype, data, seed):
+            self.seen.append(seed)
+            if len(self.seen) != 2:
+                raise MemoryError(f"no room, attempt {len(self.seen)}")
+            return {"reward": seed / 2**32}
+
+    child = Clumsy([])
+
+    def worker(port):
+        own = NASNetOracle(2, space=SPACE, strategy="evolution", seed=3)
+        place = {"directory": str(tmp_path), "project_name": "worker"}
+        return NASNetTuner(own, child, role=Role("worker-0", port=port), patience=5.0, **place)
+
+    oracle = oracle_in(tmp_path / "s", 2, max_retries_per_trial=1)
+    chief = Chief(oracle, worker(1).description(Data))
+    worker(chief.port).search(Data)
+    chief.join()
+    assert child.seen[0] == child.seen[1] != child.seen[2] == child.seen[3]
+    assert [(line["status"], line["reason"]) for line in lines(tmp_path / "s")] == [
+        ("COMPLETED", None),
+        ("FAILED", "MemoryError: no room, attempt 4"),
     ]
 
 

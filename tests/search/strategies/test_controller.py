@@ -10,7 +10,7 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
 from nasnet_keras.search.strategies.policy_gradient import log_probability
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
-from nasnet_keras.search.strategies.proposal import Proposal
+from nasnet_keras.search.strategies.strategy import Proposal
 
 SMALL = ControllerSettings(hidden_units=8, embedding_size=6, batch_size=4)
 SPACE = SearchSpace(blocks=2)

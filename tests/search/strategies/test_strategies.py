@@ -9,8 +9,8 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
-from nasnet_keras.search.strategies.proposal import Proposal
 from nasnet_keras.search.strategies.random_search import RandomSearch, RandomSettings
+from nasnet_keras.search.strategies.strategy import Proposal
 
 SPACE = SearchSpace(blocks=2)
 SETTINGS = {

@@ -10,7 +10,7 @@ from nasnet_keras.files import sync_folder, write_atomically
 logger = logging.getLogger(__name__)
 
 
-class Journal:
+class Log:
     """JSON objects, one a line, in a file to which lines are only ever added.
 
     An object counts as written when its line is complete and on the disk. `read` must be

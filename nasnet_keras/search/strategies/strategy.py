@@ -1,4 +1,4 @@
-"""What every search strategy speaks: it proposes architectures, takes rewards, saves and restores itself.
+"""The base of the search strategies: one proposes architectures, takes rewards, saves and restores itself.
 
 A strategy knows nothing of networks, data or KerasTuner. Proposal number n draws from
 a generator of its own, seeded with the strategy's seed and n; so what a strategy

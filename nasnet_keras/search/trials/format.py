@@ -1,17 +1,16 @@
-"""KerasTuner trials as lines of `trials.jsonl`, and back."""
+"""The format of a trial: KerasTuner's trials as lines of `trials.jsonl`, and back."""
 
 import math
 
 import keras_tuner
-from keras_tuner.engine.metrics_tracking import infer_metric_direction
-from keras_tuner.engine.trial import Trial, TrialStatus
 
 from nasnet_keras.genotype import canonical_name
+from nasnet_keras.search.kerastuner import Trial, TrialStatus, infer_metric_direction
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
 
 
-class Trials:
+class TrialFormat:
     """Makes the trials of one search, takes their metrics, and writes and reads their lines.
 
     Args:
@@ -73,7 +72,7 @@ class Trials:
         """
         name = self.objective.name
         if status in (TrialStatus.INVALID, TrialStatus.FAILED):
-            return status, None, _one_line(trial.message)
+            return status, None, one_line(trial.message)
         reason = self._refused.get(trial.trial_id)
         if reason is None and not trial.metrics.exists(name):
             reason = f"no `{name}` was reported"
@@ -83,8 +82,8 @@ class Trials:
                 for rule in self.rules:
                     trial.score = rule.shaped(trial.score, self._best(trial))
                 reason = _refusal(name, trial.score)
-            except ValueError as error:
-                reason = str(error)
+            except ValueError as error:  # of a rule, which would say it again
+                return TrialStatus.FAILED, None, str(error)
         return (TrialStatus.INVALID, None, reason) if reason else (TrialStatus.COMPLETED, float(trial.score), None)
 
     def line(self, trial, proposal, score, reason, **further):
@@ -137,7 +136,7 @@ class Trials:
             if value is not None and not trial.metrics.exists(name):
                 self._observe(trial, name, value, line["step"])
 
-    def reward(self, line):
+    def told(self, line):
         """What a strategy is told of a finished trial: the higher the better, None for a failure."""
         reward = line["reward"]
         if reward is not None and self.objective.direction == "min":
@@ -183,7 +182,7 @@ def _refusal(name, value):
     return None if math.isfinite(value) else f"`{name}` must be a finite number. Received: {value}"
 
 
-def _one_line(message):
+def one_line(message):
     """The line of a traceback that names the exception, or the first line of any other text."""
     lines = [line for line in (message or "").splitlines() if line.strip()] or ["no reason was given"]
     frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
