@@ -253,7 +253,7 @@ def _square(gradient):
 
 @jax.jit
 def _descend(weights, velocity, gradient, rate, momentum, nesterov):
-    """The numbers of `flat.descend`."""
+    """The numbers of `optimizer.descend`."""
     change = gradient * rate
     velocity = velocity * momentum - change
     return weights + jnp.where(nesterov, velocity * momentum - change, velocity), velocity

@@ -132,6 +132,7 @@ class NASNet(keras.Model):
 
     @class_names.setter
     def class_names(self, names):
+        """Take other names, one for each class, or None; raises `ValueError` for another number of them."""
         self.architecture = replace(self.architecture, class_names=names)
 
     def named_weights(self):
