@@ -104,6 +104,7 @@ HABITS = (
             "numpy.random.SeedSequence",
             "random.Random",
         ),
+        modules=("models.seeds",),  # keeps the caller's global generators as they are
     ),
     Habit(("keras.layers.Lambda",), "a registered layer: Keras' safe mode does not load a Lambda"),
 )

@@ -154,7 +154,7 @@ def test_decoding_needs_no_network_and_takes_names():
 
 
 def test_the_table_counts_what_the_factories_build(monkeypatch):
-    """The plan has the network's weights and multiply-adds (tests/test_turnaround.py) and takes milliseconds."""
+    """The program has the network's weights and multiply-adds (test_tensorflow_child.py) and takes milliseconds."""
     kept = {"repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes"}
     monkeypatch.setattr(applications, "NASNet", lambda genotype, **arguments: {"genotype": genotype, **arguments})
     for row in zoo.list_models():
