@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import keras
 import numpy as np
@@ -398,15 +399,78 @@ def test_unreadable_images_to_predict(trained, tmp_path, capsys):
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys):
-    from nasnet_keras.commands import searches
-
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(searches, "search", interrupted)
+    monkeypatch.setattr("nasnet_keras.search.tuner.search", interrupted)
     code, _, err = call(capsys, "search", "--max-trials", "3", "--directory", tmp_path / "s")
     assert code == 130
     assert f"nasnet-keras search --max-trials 3 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1
+
+
+def test_a_search_without_a_reward_ends_with_code_2_and_the_commonest_reason(tmp_path, capsys):
+    words = ["--blocks", 1, "--filters", 2, "--limit", 60, "--max-parameters", 1, "--directory", tmp_path / "s"]
+    code, out, err = call(capsys, "search", "--max-trials", 3, "--controller", "random", *words, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert (code, figures["trials"], figures["failed"], figures["best_reward"]) == (2, 3, 3, None)
+    assert len(err.splitlines()) == 1 and "no child has got a reward: " in err
+    trials = [json.loads(line) for line in (tmp_path / "s" / "trials.jsonl").read_text().splitlines()]
+    commonest, count = Counter(trial["reason"] for trial in trials).most_common(1)[0]
+    assert err.strip().endswith(f": {count} of 3 failed with {commonest}") and "parameters" in commonest
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("`x` must be 1.\n  Received: 2"), 2, "nasnet-keras: `x` must be 1. Received: 2"),
+        (OSError(28, "No space left on device", "a.svg"), 2, "nasnet-keras: No space left on device: a.svg"),
+        (KeyError("blocks"), 1, "nasnet-keras: a fault of nasnet_keras: KeyError: 'blocks'"),
+        (RuntimeError("no\nluck"), 1, "nasnet-keras: a fault of nasnet_keras: RuntimeError: no luck"),
+        (
+            AttributeError("None has no `x`"),
+            1,
+            "nasnet-keras: a fault of nasnet_keras: AttributeError: None has no `x`",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+@pytest.mark.parametrize("part", ["check", "run"])
+def test_every_error_is_one_line_and_traceback_shows_where(error, code, line, part, monkeypatch, capsys):
+    def faulty_function(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(f"nasnet_keras.commands.plot.{part}", faulty_function)
+    more = "; --traceback shows where" if code == 1 else ""
+    assert call(capsys, "plot", "tiny") == (code, "", f"{line}{more}\n")
+    found, out, err = call(capsys, "plot", "tiny", "--traceback")
+    assert (found, out) == (code, "") and err.startswith("Traceback (most recent call last):")
+    assert "in faulty_function" in err and err.splitlines()[-1] == line
+
+
+def test_every_command_has_traceback_and_says_so():
+    from nasnet_keras.cli import COMMANDS, parser
+
+    commands = next(action for action in parser()._actions if action.dest == "command").choices
+    assert list(commands) == list(COMMANDS)
+    assert all("--traceback" in sub.format_help() for sub in commands.values())
+
+
+def test_the_bar_of_a_training_follows_its_callback(monkeypatch):
+    from rich.progress import Progress
+
+    from nasnet_keras.commands import progress
+
+    shown = Progress(disable=True)
+    monkeypatch.setattr(progress, "bar", lambda: shown)
+    with progress.epoch_progress("train", 3) as callback:
+        callback.set_params({"steps": 4, "epochs": 3})
+        callback.on_train_begin()
+        callback.on_epoch_begin(1)  # resumed
+        for batch in range(4):
+            callback.on_train_batch_end(batch)
+        callback.on_epoch_end(1, {"accuracy": 0.5, "loss": 1.0})
+        (task,) = shown.tasks
+    assert (task.total, task.completed, task.fields["note"]) == (12, 8, "epoch 2/3  accuracy 0.500")
 
 
 def test_help_and_looking_come_without_a_framework(tmp_path):
