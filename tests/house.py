@@ -96,7 +96,6 @@ HABITS = (
     Habit(
         ("numpy.random", "random"),
         "a generator made from a passed seed",
-        modules=("models.seeds",),
         names=(
             "numpy.random.default_rng",
             "numpy.random.Generator",
