@@ -73,7 +73,7 @@ class BaseChild:
         named = model.named_weights()
         return [named[weight.name] for weight in self.program.weights]
 
-    def evaluate(self, images, labels, batch_size=500, batch_statistics=False):
+    def accuracy(self, images, labels, batch_size=500, batch_statistics=False):
         """Accuracy in [0, 1] at inference.
 
         Args:

@@ -237,7 +237,7 @@ def accuracy(child, split):
     """Share of a split's images that a trained `child.BaseChild` classifies right."""
     from nasnet_keras.data.loading import normalize
 
-    return child.evaluate(normalize(split.images[:]), split.labels)
+    return child.accuracy(normalize(split.images[:]), split.labels)
 
 
 def sizes_of(program, data):

@@ -170,7 +170,7 @@ class SharedEvaluation:
         training.check_loss(float(loss), 0)
         shared.take(child)
         images = normalize(data.validation.images[:])
-        reward = training.reward(child.evaluate(images, data.validation.labels, batch_statistics=True))
+        reward = training.reward(child.accuracy(images, data.validation.labels, batch_statistics=True))
         self._save(shared, trial, before + 1)
         return {"reward": reward, **sizes_of(child.program, data)}
 

@@ -226,7 +226,7 @@ class NASNet(keras.Model):
 
 def _outputs(architecture, image, policy):
     """The layers of a network on an image tensor; what comes out of the last ones."""
-    options, progress = architecture.options.to_dict(), []
+    options, progress = architecture.options, []
     if architecture.drop_path:
         progress = [DropPathSchedule(name="drop_path", dtype="float32")(image)]
 

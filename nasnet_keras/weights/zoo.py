@@ -5,10 +5,14 @@ network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), 
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
 
+import io
 import os
 import zipfile
 import zlib
 from pathlib import Path
+
+import rich.table
+from rich.console import Console
 
 from nasnet_keras.files import parse_object
 from nasnet_keras.weights.index import entries, find, is_file
@@ -24,6 +28,7 @@ DEFAULT_WEIGHTS = {
 }
 COLUMNS = ("model", "notation", "image", "parameters", "multiply_adds")
 COLUMNS += ("paper_parameters", "paper_multiply_adds", "paper_accuracy", "note")
+WIDTH = 400  # of the printed table: as wide as it wants
 UNLIKE = "the released wiring does not give the paper's size"
 ROWS = (
     ("NASNetMobile()", "4 @ 1056", 224, 5_289_978, 563_638_816, "5.3M", "564M", "ImageNet 74.0 / 91.6", ""),
@@ -71,22 +76,22 @@ ROWS = (
 class Table(list):
     """A list of dicts that prints as a table, in a terminal and in a notebook."""
 
-    def _cells(self):
-        return [list(self[0]), *([_text(value) for value in row.values()] for row in self)]
-
     def __str__(self):
         """Aligned columns."""
-        cells = self._cells()
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells)
-        return "\n".join(line.rstrip() for line in lines)
+        table = rich.table.Table(*self[0], box=None, pad_edge=False)
+        for row in self:
+            table.add_row(*map(_text, row.values()))
+        console = Console(width=WIDTH, record=True, file=io.StringIO())
+        console.print(table)
+        return "\n".join(line.rstrip() for line in console.export_text(styles=False).splitlines())
 
     __repr__ = __str__
 
     def _repr_html_(self):
-        head, *rows = self._cells()
-        body = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>" for row in rows)
-        return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
+        rows = [list(self[0]), *([_text(value) for value in row.values()] for row in self)]
+        return (
+            "<table>" + "".join(f"<tr>{''.join(f'<td>{text}</td>' for text in row)}</tr>" for row in rows) + "</table>"
+        )
 
 
 def list_models():

@@ -113,7 +113,7 @@ def test_training_gives_the_losses_of_tensorflow(nesterov, rng):
     for _ in range(4):
         data = batch(rng)
         np.testing.assert_allclose(float(one.train_step(*data)), float(other.train_step(*data)), rtol=1e-3)
-    assert one.evaluate(*data) == other.evaluate(*data)
+    assert one.accuracy(*data) == other.accuracy(*data)
 
 
 def test_the_second_child_of_a_kind_compiles_nothing(rng):

@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_child_after_clear_session(rng):
 
     def trained(seed):
         child = Child(described("nasnet_a", **TINY), seed=seed)
-        return [float(child.train_step(*one)) for one in data], child.evaluate(*data[0])
+        return [float(child.train_step(*one)) for one in data], child.accuracy(*data[0])
 
     first = trained(5)
     keras.utils.clear_session()
@@ -159,9 +159,9 @@ def test_learning_is_judged_by_the_moving_statistics(rng):
     child = Child(described("tiny", **TINY), optimizer=Optimizer(learning_rate=0.02, steps=30))
     for _ in range(30):
         child.train_step(images, labels)
-    assert child.evaluate(images, labels, batch_size=16) > 0.95
+    assert child.accuracy(images, labels, batch_size=16) > 0.95
     model = child.to_model()
-    assert np.mean(np.argmax(model.predict(images, verbose=0), -1) == labels) == child.evaluate(images, labels)
+    assert np.mean(np.argmax(model.predict(images, verbose=0), -1) == labels) == child.accuracy(images, labels)
 
 
 def test_weights_go_to_the_ordinary_network_and_back():

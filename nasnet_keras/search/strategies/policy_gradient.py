@@ -72,7 +72,11 @@ def reinforce_loss(log_probabilities, advantages):
 
     Returns:
         The loss and its gradient with respect to `log_probabilities` [N, T].
+
+    Raises:
+        ValueError: other shapes, which NumPy would broadcast to something else without a word.
     """
+    _check_ranks(log_probabilities, log_probabilities, advantages)
     weights = np.broadcast_to(-advantages[:, None] / len(advantages), log_probabilities.shape)
     return float((weights * log_probabilities).sum()), weights
 
@@ -92,13 +96,25 @@ def ppo_loss(log_probabilities, sampled_log_probabilities, advantages, clip):
     Returns:
         The loss, -mean over n of the sum over t of min(ratio · A, clipped ratio · A), and its
         gradient with respect to `log_probabilities` [N, T].
+
+    Raises:
+        ValueError: as `reinforce_loss`.
     """
+    _check_ranks(log_probabilities, sampled_log_probabilities, advantages)
     ratio = np.exp(log_probabilities - sampled_log_probabilities)
     advantage = advantages[:, None]
     plain = ratio * advantage
     clipped = np.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage
     value = -np.minimum(plain, clipped).sum() / len(advantages)
     return float(value), np.where(plain <= clipped, -plain / len(advantages), 0.0)
+
+
+def _check_ranks(log_probabilities, sampled, advantages):
+    shapes = np.shape(log_probabilities), np.shape(sampled), np.shape(advantages)
+    if len(shapes[0]) != 2 or shapes[1] != shapes[0] or shapes[2] != shapes[0][:1]:
+        raise ValueError(
+            f"`log_probabilities` must be [N, T] and `advantages` [N]. Received: {shapes[0]}, {shapes[1:]}"
+        )
 
 
 def moving_average(average, values, decay):

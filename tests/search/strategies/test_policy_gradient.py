@@ -106,3 +106,14 @@ def test_moving_average_by_hand():
     assert pg.moving_average(1.0, [0.0, 2.0], 0.5) == 1.25
     assert pg.moving_average(0.6, [0.8], 0.95) == pytest.approx(0.61)
     assert pg.moving_average(0.6, [], 0.95) == 0.6
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1,), (2, 3), ()])
+def test_shapes_that_would_be_broadcast_are_refused(shape):
+    logs = np.zeros((3, 2))
+    for loss in (lambda a: pg.reinforce_loss(logs, a), lambda a: pg.ppo_loss(logs, logs, a, 0.2)):
+        loss(np.zeros(3))
+        with pytest.raises(ValueError, match=r"`log_probabilities` must be \[N, T\] and `advantages` \[N\]"):
+            loss(np.zeros(shape))
+    with pytest.raises(ValueError, match="Received"):
+        pg.ppo_loss(logs, logs[:1], np.zeros(3), 0.2)
