@@ -21,10 +21,8 @@ ON_THE_WAY = (
     "models.layers",
     "models.drop_path",
     "models.heads",
-    "weights.slim",
-    "weights.foreign",
+    "models.inference",
     "weights.loading",
-    "program.body",
     "models.network",
     "training.compilation",
 )
