@@ -8,7 +8,7 @@ from nasnet_keras.children.settings import accuracy, sizes
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.network import multiply_adds
-from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.publication import ranked, write_report
 from nasnet_keras.training import fitting as training
 
@@ -74,11 +74,11 @@ def retrain(result, data, child, count, epochs, seed, progress):
 
 def _trained(name, genotype, data, child, epochs, seed, directory, progress):
     """What `_train` gives, or gave before."""
-    record = directory / "result.json"
-    row = json.loads(record.read_text()) if record.exists() else None
+    path = directory / FIGURES
+    row = json.loads(path.read_text()) if path.exists() else None
     if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
-        write_atomically(record, json.dumps(row).encode())
+        write_atomically(path, json.dumps(row).encode())
     return row
 
 
