@@ -14,6 +14,8 @@ from nasnet_keras.files import read_object, write_atomically
 
 logger = logging.getLogger(__name__)
 
+FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
+
 
 def _below(*names, doc):
     return property(lambda self: self.path.joinpath(*names), doc=doc)

@@ -267,10 +267,26 @@ class NASNetOracle(keras_tuner.Oracle):
                 self._directory_lock.close()
             self._directory_lock = self._announced = None
 
-    def is_telling(self):
-        """Whether `on_finished` is being called, or trials have ended that it was not told of."""
+    def announce(self):
+        """Call `on_finished` until it knows of all trials that have ended; every verb that ends trials does so.
+
+        No lock is held meanwhile: it may ask the oracle anything, in this thread or by another. Who ends a trial then
+        leaves the news to the thread that is telling already.
+
+        Returns:
+            False if another thread is telling, true if there is nothing left to tell.
+        """
         with self._lock:
-            return self._is_telling or self._has_news()
+            if self._is_telling:
+                return False
+            self._is_telling = True
+        try:
+            while (trials := self._news()) is not None:
+                self.on_finished(trials)
+        except BaseException:
+            self._is_telling = False
+            raise
+        return True
 
     def save(self):
         """Nothing: whatever has happened is on the disk already."""
@@ -379,30 +395,14 @@ class NASNetOracle(keras_tuner.Oracle):
 
     @contextmanager
     def _announcing(self):
-        """Tell whoever listens, one after another, if trials have ended inside.
-
-        No lock is held while somebody listens, who may ask the oracle anything, in this thread or by another. Who ends
-        a trial meanwhile leaves the news to the thread that is telling already.
-        """
+        """Tell whoever listens if trials have ended inside."""
         yield
-        with self._lock:
-            if self._is_telling or not self._has_news():
-                return
-            self._is_telling = True
-        try:
-            while (trials := self._news()) is not None:
-                self.on_finished(trials)
-        except BaseException:
-            self._is_telling = False
-            raise
-
-    def _has_news(self):
-        return bool(self.on_finished) and len(self.end_order) > (self._announced or 0)
+        self.announce()
 
     def _news(self):
         """All finished trials if some were not announced; else None, and the telling has ended."""
         with self._lock:
-            if not self._has_news():
+            if not self.on_finished or len(self.end_order) <= (self._announced or 0):
                 self._is_telling = False
                 return None
             trials = self.finished_trials()

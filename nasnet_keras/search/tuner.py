@@ -58,8 +58,8 @@ class NASNetTuner(BaseTuner):
     `ValueError`). After any other exception, such as a lack of memory, the trial is given out again, as often as the
     oracle's `max_retries_per_trial` allows; its child trains from the same seed, to the same reward.
 
-    With KerasTuner's environment variables (see `roles`) the same program is a distributed search's chief or one of
-    its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
+    With KerasTuner's environment variables (see `distributed.roles`) the same program is a distributed search's
+    chief or one of its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
 
     Args:
         oracle: a `NASNetOracle`.
@@ -216,7 +216,7 @@ def search(
         hours: after so many no further child is begun in this run; the same call goes on from there.
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
-        workers: a `processes.Workers`: this process is the chief, and starts and stops them.
+        workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
 
     Returns:
         A `SearchResult`; a worker's is empty.

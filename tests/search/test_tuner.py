@@ -1,8 +1,6 @@
 """The whole loop on real digits: children, rewards, files, interruption, failures."""
 
-import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -209,10 +207,10 @@ def test_a_search_leaves_its_directory_to_others_however_it_ends(digits, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run(digits, tmp_path / "s", 2, "random", on_trial=interrupt)
     run(digits, tmp_path / "s", 2, "random")
-    handle = os.open(tmp_path / "s" / "controller" / "lock", os.O_RDWR)
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it, though the oracles are still there
-    os.close(handle)
-    assert len(oracles) == 2
+    code = "import fcntl, sys; file = open(sys.argv[1], 'r+'); "
+    code += "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB); fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "s" / "controller" / "lock"], check=True)
+    assert len(oracles) == 2  # nobody has the lock, though they are still there
 
 
 def test_a_child_that_really_diverges(digits, tmp_path, monkeypatch):

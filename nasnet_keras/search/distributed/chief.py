@@ -138,8 +138,9 @@ class Servicer(OracleServicer):
             logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
             self.oracle.take_back(trial_id)
         lost = time.monotonic() - self.leases.seconds
-        has_ended = self.oracle.is_done() and not self.oracle.is_telling()
-        return has_ended and all(seen < lost for seen in list(self._seen.values()))
+        return (
+            self.oracle.is_done() and self.oracle.announce() and all(seen < lost for seen in list(self._seen.values()))
+        )
 
     def _meet(self, worker, context):
         """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""

@@ -8,7 +8,7 @@ from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed, reward_of
 from nasnet_keras.pictures.report import search_report
-from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.directory import FIGURES, SearchDirectory
 
 
 class Publisher:
@@ -100,7 +100,7 @@ def _genotype(trial):
 
 
 def _final_figures(directory, best):
-    rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob("*/result.json"))]
+    rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob(f"*/{FIGURES}"))]
     return {
         row["network"]: {
             "test accuracy": f"{row['accuracy']:.2%}",

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from nasnet_keras.search.trials import log
+from nasnet_keras.search.trials import log as log_module
 from nasnet_keras.search.trials.log import Log, write_atomically
 
 
@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(log.os, "fsync", full)
+        patch.setattr(log_module.os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             log.append({"a": 2})
     assert log.path.read_bytes() == b'{"a": 1}\n'
@@ -77,7 +77,7 @@ def test_atomic_writing_replaces_or_leaves(tmp_path, monkeypatch):
     def broken(source, target):
         raise OSError("broken off")
 
-    monkeypatch.setattr(log.os, "replace", broken)
+    monkeypatch.setattr(log_module.os, "replace", broken)
     with pytest.raises(OSError, match="broken off"):
         write_atomically(path, b"newer")
     assert path.read_bytes() == b"new"
