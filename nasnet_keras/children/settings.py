@@ -9,6 +9,7 @@ import numpy as np
 from nasnet_keras.children.description import ChildDescription
 from nasnet_keras.children.screening import check
 from nasnet_keras.children.start import knows, start_child
+from nasnet_keras.children.threads import use_one_thread
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.models.network import NASNet, multiply_adds
 from nasnet_keras.program.plan import plan
@@ -151,6 +152,8 @@ class ChildSettings(ChildDescription):
 
     def _compiled(self, genotype, data, seed, on_epoch):
         recipe = self.training_recipe()
+        if keras.backend.backend() == "tensorflow":
+            use_one_thread()
         try:
             model = self.build(genotype, data, seed)
             callbacks = [_Watch(data, on_epoch)] if on_epoch else []

@@ -97,7 +97,7 @@ class Workers:
         if len(gpus) > 1:
             return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)], "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         threads = str(max(1, len(os.sched_getaffinity(0)) // self.count))
-        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        names = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return dict.fromkeys(names, threads)
 
     def _last_words(self):
