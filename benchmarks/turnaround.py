@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as the command `search` has it; operations still run in parallel
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as children have it anyway; operations still run in parallel
 
 import keras
 import keras_tuner

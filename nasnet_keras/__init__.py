@@ -8,6 +8,7 @@ is imported first: as soon as Keras is there, they are registered.
 import importlib
 
 from nasnet_keras import _registration
+from nasnet_keras.children.threads import give_sessions_own_threads
 
 __version__ = "0.1.0"
 
@@ -55,3 +56,4 @@ def __dir__():
 
 _registration.register_with_keras()
 _registration.tell_new_places()
+give_sessions_own_threads()

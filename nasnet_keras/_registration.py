@@ -11,7 +11,6 @@ folder has the name that a module had, its names are still found through the fol
 import importlib
 import importlib.abc
 import importlib.util
-import os
 import sys
 
 PACKAGE = __name__.partition(".")[0]
@@ -120,9 +119,6 @@ weights                      weights.loading
 
 def register_with_keras():
     """Register the classes now if Keras is there, else as soon as it comes."""
-    # By default all sessions of a process share the threads of its first computation. A child needs one of its own,
-    # whatever ran before it, or its result would depend on that; TensorFlow reads this when it first computes.
-    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
     if "keras" in sys.modules:
         _register()
     else:

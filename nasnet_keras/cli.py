@@ -25,10 +25,6 @@ def main(arguments=None):
     options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if options.command == "search":
-        # What a child computes must not depend on the number of cores: see `children.graph_assembly`. This is for those
-        # that are ordinary networks.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     command = _module(options.command)
     try:

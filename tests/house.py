@@ -52,6 +52,7 @@ data                        | no framework        | nothing
 + data.batches              | keras               | nothing
 training                    | keras               | models, data, weights
 children                    | keras               | program, models, data, training
++ children.threads          | tensorflow          | nothing
 + children.primitives       | tensorflow          | nothing
 + children.graph_assembly   | tensorflow          | nothing
 + children.tensorflow_child | tensorflow          | nothing
@@ -65,7 +66,7 @@ export                      | keras, tensorflow   | program, models
 serving                     | tensorflow          | data.images, export
 commands                    | keras               | anything
 cli                         | standard library    | commands
-__init__                    | standard library    | nothing
+__init__                    | standard library    | children.threads
 """
 COMMON = ("_registration", "checks", "files", "genotype")
 # A genotype draws itself in a notebook: the one arrow against the order.
@@ -90,7 +91,7 @@ HABITS = (
     Habit(
         ("os.environ", "os.getenv"),
         "an argument; only the command line, and roles what KerasTuner sets",
-        modules=("_registration", "cli", "search.distributed.roles", "search.distributed.processes"),
+        modules=("cli", "children.threads", "search.distributed.roles", "search.distributed.processes"),
     ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(

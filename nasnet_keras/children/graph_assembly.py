@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import tensorflow as tf
 
+from nasnet_keras.children.threads import sessions_have_own_threads, use_one_thread
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -91,11 +93,14 @@ class Assembly:
         return _each(lambda edge: Edge(names[edge.name], edge.shape, edge.dtype), piece.results)
 
     def compile(self, feeds, fetches):
-        """A function from a NumPy array for each of some `Edge`s to a list of arrays for others."""
+        """A function from a NumPy array for each of some `Edge`s to a list of arrays for others.
+
+        It computes with one thread an operation, see `threads`.
+        """
+        if not sessions_have_own_threads():
+            use_one_thread()
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(self.definition, name="")
-        # The sums of an operation must not depend on how many threads share it: the same child is the same to the last
-        # bit on every machine. On small tensors one is faster, too. See `_registration` for when this counts.
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True, intra_op_parallelism_threads=1)
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0

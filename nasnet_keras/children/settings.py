@@ -217,9 +217,12 @@ class ChildSettings:
     def _evaluate_network(self, genotype, data, seed, on_epoch):
         import keras
 
+        from nasnet_keras.children.threads import use_one_thread
         from nasnet_keras.models.network import multiply_adds
         from nasnet_keras.training.fitting import evaluate, fit, reward
 
+        if keras.backend.backend() == "tensorflow":
+            use_one_thread()
         model = self.build(genotype, data, seed)
 
         def watch(epoch, logs):

@@ -96,8 +96,8 @@ class Workers:
         gpus = visible_gpus()
         if len(gpus) > 1:
             return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)], "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-        threads = "1"  # as for a search in one process: what a child computes must not depend on it
-        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        threads = str(max(1, len(os.sched_getaffinity(0)) // self.count))
+        names = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return dict.fromkeys(names, threads)
 
     def _last_words(self):
