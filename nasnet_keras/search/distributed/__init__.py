@@ -1,1 +1,1 @@
-"""One search in several processes: the chief, its workers, and how they are started."""
+"""One search in several processes: roles, the chief, the workers, and the processes of this machine."""

@@ -1,9 +1,9 @@
-"""The chief of a distributed search: KerasTuner's service around the oracle, with what it lacks.
+"""The chief of a distributed search: KerasTuner's service around the oracle, with leases.
 
 KerasTuner's chief serves with one thread and waits for ever for a worker that has died. This
 one speaks the same protocol (`OracleServicer`), and besides gives each trial out on a lease
 that its worker's signs of life renew, refuses workers that would search something else,
-writes down the errors of the workers, and ends when the work is done.
+logs the errors of the workers, and ends when the work is done.
 
 What KerasTuner's messages have no field for travels in gRPC's metadata: `nasnet-worker` (the
 worker's description of its search), `nasnet-reason-bin` (why a trial failed), and back
@@ -19,6 +19,7 @@ import logging
 import threading
 import time
 from concurrent import futures
+from contextlib import contextmanager
 
 import grpc
 
@@ -72,23 +73,25 @@ class Servicer(OracleServicer):
         oracle: the `NASNetOracle`.
         description: dict of what every worker must have alike, see `NASNetTuner.description`.
         lease: seconds after which a worker that shows no sign of life has lost its trial.
+        clock: function that gives seconds.
 
     Attributes:
         error: an exception that ends the chief, or None.
     """
 
-    def __init__(self, oracle, description, lease):
+    def __init__(self, oracle, description, lease, clock=time.monotonic):
         super().__init__(oracle)
-        self.description, self.leases = description, Leases(lease)
+        self.description, self.leases = description, Leases(lease, clock)
         self.error = None
-        self._seen = {}  # worker -> when it was heard of; those that were sent home are out
+        self._clock = clock
+        self._seen = {}  # worker -> when it was heard of; those that know that there is no more work are out
         for trial_id in oracle.open_trials():  # of a chief before this one; their workers may be there still
             oracle.hold(trial_id)
             self.leases.grant(trial_id)
 
     def CreateTrial(self, request, context):
-        """Give out a trial, let the worker wait, or send it home."""
-        with self._answering(context):
+        """Give out a trial, let the worker wait, or tell it that there is no more work."""
+        with self._errors_answered(context):
             worker, is_plain = request.tuner_id, self._meet(request.tuner_id, context)
             trial = self.oracle.create_trial(worker)
             if trial.status == TrialStatus.STOPPED:
@@ -105,12 +108,12 @@ class Servicer(OracleServicer):
 
     def UpdateTrial(self, request, context):
         """Take metrics."""
-        with self._answering(context):
+        with self._errors_answered(context):
             return super().UpdateTrial(request, context)
 
     def EndTrial(self, request, context):
         """Take a trial's end, with the reason of a failure."""
-        with self._answering(context):
+        with self._errors_answered(context):
             trial = Trial.from_proto(request.trial)
             told = dict(context.invocation_metadata())
             trial.message = told.get("nasnet-reason-bin", b"").decode("utf-8", "replace") or None
@@ -118,29 +121,28 @@ class Servicer(OracleServicer):
                 worker = told.get("nasnet-tuner", "a worker")
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message or "no reason given")
             self.leases.end(trial.trial_id)
-            for worker in self._workers_of(trial.trial_id):  # they will ask for the next, or be sent home
-                self._seen[worker] = time.monotonic()
+            for worker in self._workers_of(trial.trial_id):  # they will ask for the next
+                self._seen[worker] = self._clock()
             self.oracle.end_trial(trial)
             return protos.get_service().EndTrialResponse()
 
     def GetTrial(self, request, context):
         """Show a trial; a worker that asks for its own shows that it lives."""
-        with self._answering(context):
+        with self._errors_answered(context):
             worker = dict(context.invocation_metadata()).get("nasnet-tuner")
             if worker and request.trial_id in self.oracle.open_trials():
-                self._seen[worker] = time.monotonic()
+                self._seen[worker] = self._clock()
                 self.leases.grant(request.trial_id)
             return super().GetTrial(request, context)
 
     def sweep(self):
-        """Take back what was lost with its worker; true when the work is done and the workers are home or lost."""
+        """Take back what was lost with its worker; true when the work is done and the workers know it or are lost."""
         for trial_id in self.leases.expired():
             logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
             self.oracle.take_back(trial_id)
-        lost = time.monotonic() - self.leases.seconds
-        return (
-            self.oracle.is_done() and self.oracle.announce() and all(seen < lost for seen in list(self._seen.values()))
-        )
+        lost = self._clock() - self.leases.seconds
+        is_over = self.oracle.is_done() and self.oracle.announce()
+        return is_over and all(seen < lost for seen in list(self._seen.values()))
 
     def _meet(self, worker, context):
         """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
@@ -152,33 +154,23 @@ class Servicer(OracleServicer):
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {reason}")
         if worker not in self._seen:
             logger.info("worker %s is there", worker)
-        self._seen[worker] = time.monotonic()
+        self._seen[worker] = self._clock()
         return told is None
 
     def _workers_of(self, trial_id):
         return [worker for worker, trial in list(self.oracle.ongoing_trials.items()) if trial.trial_id == trial_id]
 
-    def _answering(self, context):
-        return _Answer(self, context)
-
-
-class _Answer:
-    """Turns an exception of the oracle into an answer; one that the search does not survive ends the chief."""
-
-    def __init__(self, servicer, context):
-        self.servicer, self.context = servicer, context
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, ValueError):
-            self.context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
-        elif isinstance(error, OSError | RuntimeError):
+    @contextmanager
+    def _errors_answered(self, context):
+        """An exception of the oracle becomes an answer; one that the search does not survive ends the chief."""
+        try:
+            yield
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
+        except (OSError, RuntimeError) as error:
             logger.error("the chief ends: %s", error)
-            self.servicer.error = error
-            self.context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
-        return False
+            self.error = error
+            context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
 
 
 def difference(expected, received):
@@ -190,7 +182,7 @@ def difference(expected, received):
     return None
 
 
-def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=None, every=0.2):
+def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=None, every=0.2, clock=time.monotonic):
     """Give out trials until the search is done.
 
     Args:
@@ -201,6 +193,7 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=N
         on_ready: called with the port once workers may come.
         look_after: called now and then while there is work; what it raises ends the chief.
         every: seconds between two looks at the leases.
+        clock: see `Servicer`.
 
     Raises:
         ValueError: the address cannot be used, or the folder belongs to another search.
@@ -209,7 +202,7 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=N
     """
     if not role.host.startswith(LOOPBACK):
         logger.warning("%s: whoever can reach this port can take part, without authentication", role.address)
-    servicer = Servicer(oracle, json.loads(json.dumps(description)), lease)
+    servicer = Servicer(oracle, json.loads(json.dumps(description)), lease, clock)
     # Without this a second chief would share the port, and each get half of the workers' calls.
     options = (("grpc.so_reuseport", 0),)
     server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=options)

@@ -1,4 +1,4 @@
-"""Workers of a search on this machine: started, looked after, and stopped with their chief."""
+"""The worker processes of a search on this machine: their start, their restarts, and their end with the chief."""
 
 import logging
 import os
@@ -23,7 +23,8 @@ class NoWorkers(ConnectionError):
 class Workers:
     """A number of worker processes with a share of this machine each; a context manager that stops them.
 
-    Where there are several GPUs each worker gets one, in turn. On CPUs each gets its share of threads.
+    Where there are several GPUs each worker gets one, in turn. On CPUs each gets its share of threads, for operations
+    that run side by side: one operation of a child has one thread in any case.
 
     Args:
         count: how many.
@@ -69,24 +70,14 @@ class Workers:
             logger.warning("worker-%d has ended with code %d and is started again", number, ended[number])
             self._start(number)
         if all(code is not None and number in hopeless for number, code in ended.items()):
-            time.sleep(1)  # the last words of one that was told to go
             raise NoWorkers(
                 f"all workers have ended. The last lines of {self.folder}/worker-0.log: {self._last_words()}"
             )
 
     def _start(self, number):
         address = ["--address", f"127.0.0.1:{self._port}", "--name", f"worker-{number}", "--parent", str(os.getpid())]
-        command = [
-            sys.executable,
-            "-m",
-            "nasnet_keras.cli",
-            *self.words,
-            "--workers",
-            "0",
-            "--role",
-            "worker",
-            *address,
-        ]
+        part = [*self.words, "--workers", "0", "--role", "worker", *address]
+        command = [sys.executable, "-m", "nasnet_keras.cli", *part]
         with open(self.folder / f"worker-{number}.log", "ab") as log:
             self.processes[number] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self._share(number)}

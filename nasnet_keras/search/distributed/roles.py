@@ -1,4 +1,4 @@
-"""Which part a process has in a distributed search: KerasTuner's own environment variables say so.
+"""The role of a process in a distributed search, and KerasTuner's environment variables that name it.
 
 `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` are the chief's address, for all; the
 process whose `KERASTUNER_TUNER_ID` contains "chief" is the chief, the others are workers.
@@ -15,7 +15,7 @@ VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER
 
 @dataclass(frozen=True)
 class Role:
-    """A process's part.
+    """A process's role.
 
     Args:
         tuner_id: its name; one that contains "chief" is the chief's.

@@ -1,4 +1,4 @@
-"""A worker's side of a distributed search: KerasTuner's client, with patience and signs of life."""
+"""The worker of a distributed search: KerasTuner's client, with patience and signs of life."""
 
 import json
 import logging

@@ -55,10 +55,17 @@ def oracle_in(folder, max_trials=40, **kwargs):
 
 
 class Chief:
-    """`serve` in a thread."""
+    """`serve` in a thread. Its leases last for 30 seconds of a clock that stands until a test moves it."""
 
-    def __init__(self, oracle, description=None, lease=30.0, port=0):
+    def __init__(self, oracle, description=None, port=0):
         self.oracle, self.error, self.port, ready = oracle, None, None, threading.Event()
+        self.now, self._sweeps, is_done = 0.0, threading.Semaphore(0), oracle.is_done
+
+        def noted():
+            self._sweeps.release()
+            return is_done()
+
+        oracle.is_done = noted
 
         def on_ready(port):
             self.port = port
@@ -66,7 +73,15 @@ class Chief:
 
         def run():
             try:
-                serve(oracle, Role("chief", port=port), description or {}, lease, on_ready=on_ready, every=0.02)
+                serve(
+                    oracle,
+                    Role("chief", port=port),
+                    description or {},
+                    30.0,
+                    on_ready=on_ready,
+                    every=0.02,
+                    clock=lambda: self.now,
+                )
             except Exception as error:
                 self.error = error
                 ready.set()
@@ -74,6 +89,14 @@ class Chief:
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
         assert ready.wait(30)
+
+    def wait(self, seconds):
+        """Let so many seconds of its clock go by, and the chief look at its leases."""
+        self.now += seconds
+        while self._sweeps.acquire(blocking=False):
+            pass
+        for _ in range(3):  # the first may be of a look that began before
+            assert self._sweeps.acquire(timeout=30)
 
     def kill(self):
         """Stop answering without a word to anybody."""
@@ -131,27 +154,43 @@ def test_a_chief_and_its_workers_do_every_trial_once_and_go_home(tmp_path):
 
 
 def test_a_dead_worker_s_trial_is_given_out_again_and_a_late_worker_joins(tmp_path, caplog):
-    chief = Chief(oracle_in(tmp_path / "s", 8), lease=0.5)
+    chief = Chief(oracle_in(tmp_path / "s", 8))
     dead = chief.client("dead")
     lost = dead.create_trial("dead")
     dead._working.set()  # shows no sign of life any more
-    start = time.monotonic()
     assert work(chief.client("alive"), limit=7) == 7
-    late = chief.client("late")
-    assert work(late) == 1  # waits for the lost one
+    chief.wait(29)
+    assert chief.oracle.open_trials() == [lost.trial_id] and "no sign of life" not in caplog.text
+    late, done = chief.client("late"), []
+    thread = in_threads(lambda: done.append(work(late)))[0]  # waits for the lost one
+    chief.wait(2)
+    thread.join(30)
+    assert done == [1]
+    chief.now += 30  # those that have gone without a word are lost
     chief.join()
-    assert 0.4 < time.monotonic() - start < 20
     by_id = {line["trial_id"]: line for line in lines(tmp_path / "s")}
     assert len(by_id) == 8 and by_id[lost.trial_id]["worker"] == "late"
     assert f"trial {lost.trial_id}: no sign of life" in caplog.text
 
 
 def test_signs_of_life_keep_a_slow_trial(tmp_path):
-    chief = Chief(oracle_in(tmp_path / "s", 2), lease=0.6)
-    slow, quick = chief.client("slow"), chief.client("quick")
-    trial = slow.create_trial("slow")
+    chief = Chief(oracle_in(tmp_path / "s", 2))
+    slow, quick = chief.client("slow", beat=0.02), chief.client("quick")
+    trial, beats, get_trial = slow.create_trial("slow"), threading.Semaphore(0), chief.oracle.get_trial
+
+    def noted(trial_id):
+        if trial_id == trial.trial_id:
+            beats.release()
+        return get_trial(trial_id)
+
+    chief.oracle.get_trial = noted
     other = in_threads(lambda: work(quick))
-    time.sleep(1.5)
+    for _ in range(5):
+        chief.wait(20)
+        while beats.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the first may have come before the clock moved
+            assert beats.acquire(timeout=30)
     slow.update_trial(trial.trial_id, {"reward": 0.9})
     trial.status = "COMPLETED"
     slow.end_trial(trial)
@@ -162,10 +201,11 @@ def test_signs_of_life_keep_a_slow_trial(tmp_path):
 
 
 def test_a_lost_worker_that_answers_after_all_counts_once(tmp_path):
-    chief = Chief(oracle_in(tmp_path / "s", 1), lease=0.3)
+    chief = Chief(oracle_in(tmp_path / "s", 1))
     lost, other = chief.client("lost"), chief.client("other")
     trial = lost.create_trial("lost")
     lost._working.set()
+    chief.wait(31)
     again = other.create_trial("other")
     assert again.trial_id == trial.trial_id
     for client, one, reward in ((lost, trial, 0.1), (other, again, 0.2)):
@@ -178,11 +218,12 @@ def test_a_lost_worker_that_answers_after_all_counts_once(tmp_path):
 
 
 def test_attempts_are_capped(tmp_path):
-    chief = Chief(oracle_in(tmp_path / "s", 1, max_attempts=2), lease=0.5)
+    chief = Chief(oracle_in(tmp_path / "s", 1, max_attempts=2))
     for name in ("one", "two"):
         client = chief.client(name)
         assert client.create_trial(name).trial_id == "00000"
         client._working.set()
+        chief.wait(31)
     assert work(chief.client("three")) == 0
     chief.join()
     assert [line["reason"] for line in lines(tmp_path / "s")] == ["given out 2 times, and no worker has answered"]
@@ -216,10 +257,12 @@ def test_after_a_restart_a_trial_waits_for_its_worker_and_then_for_another(tmp_p
     lost = dead.create_trial("dead")
     dead._working.set()
     chief.kill()
-    again = Chief(oracle_in(tmp_path / "s", 3), port=chief.port, lease=1.0)
+    again = Chief(oracle_in(tmp_path / "s", 3), port=chief.port)
     client = again.client("w")
     assert client.create_trial("w").trial_id != lost.trial_id
-    assert work(client) == 3
+    assert work(client, limit=2) == 2
+    again.wait(31)
+    assert work(client) == 1
     again.join()
     assert len(lines(tmp_path / "s")) == 3
 
@@ -257,7 +300,8 @@ def test_a_full_disk_ends_the_chief_with_everything_saved(tmp_path, monkeypatch)
             client.end_trial(trial)
         chief.join()
     assert isinstance(chief.error, OSError)
-    again = Chief(oracle_in(tmp_path / "s", 9), lease=0.5)
+    again = Chief(oracle_in(tmp_path / "s", 9))
+    again.wait(31)
     assert work(again.client("w")) == 5
     again.join()
     assert sorted(line["number"] for line in lines(tmp_path / "s")) == list(range(9))
@@ -296,12 +340,12 @@ def test_a_worker_learns_the_seed_of_the_search(tmp_path):
 def test_kerastuner_s_plain_client_is_served(tmp_path, monkeypatch):
     from keras_tuner.src.distribute.oracle_client import OracleClient
 
-    chief = Chief(oracle_in(tmp_path / "s", 3), lease=0.2)
+    chief = Chief(oracle_in(tmp_path / "s", 3))
     for name, value in Role("plain", port=chief.port).to_environment().items():
         monkeypatch.setenv(name, value)
     client = OracleClient(oracle_in(tmp_path / "unused", 3))
     trial = client.create_trial("plain")
-    time.sleep(0.6)  # no sign of life and no time-out
+    chief.wait(1e6)  # no sign of life and no time-out
     client.update_trial(trial.trial_id, {"reward": 0.25})
     trial.status = "COMPLETED"
     client.end_trial(trial)
