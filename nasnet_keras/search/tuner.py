@@ -57,7 +57,8 @@ class NASNetTuner(BaseTuner):
     oracle's `max_retries_per_trial` allows; its child trains from the same seed, to the same reward.
 
     With KerasTuner's environment variables (see `distributed.roles`) the same program is a distributed search's
-    chief or one of its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
+    chief or one of its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing
+    left for it.
 
     Args:
         oracle: a `NASNetOracle`.
