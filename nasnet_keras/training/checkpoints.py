@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.files import read_object, write_atomically
+from nasnet_keras.models.nesting import seed_generators
 from nasnet_keras.training.identity import ADVICE, HISTORY, check_resumption
 
 
@@ -111,12 +112,6 @@ class Checkpoints(keras.callbacks.Callback):
         for old in self.directory.glob("state-*.weights.h5"):
             if old.name not in (last, best):
                 old.unlink()
-
-
-def seed_generators(layer):
-    """All random generators inside a layer or model, in the order of its layers."""
-    own = list(getattr(layer, "_seed_generators", []))
-    return own + [generator for part in layer._layers for generator in seed_generators(part)]
 
 
 def _variables(model):

@@ -3,6 +3,7 @@
 import keras
 
 from nasnet_keras.models.functions import on_accelerator
+from nasnet_keras.models.nesting import layers_within
 
 
 def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
@@ -32,11 +33,11 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     if rates is not None:
         own["rates"] = _by_path(model.trainable_variables, rates)
     optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
-    if any(layer.dtype_policy.name == "mixed_float16" for layer in model._flatten_layers()):
+    if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     loss = SmoothedCrossentropy(recipe.label_smoothing, class_weights)
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    if isinstance(model.output, dict):
+    if heads(model):
         losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing, class_weights)}
         weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
         arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
@@ -45,6 +46,12 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)
+
+
+def heads(model):
+    """The names of a model's outputs, or none for a model with a single one; a Sequential may not know its output."""
+    output = getattr(model, "output", None)
+    return tuple(output) if isinstance(output, dict) else ()
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")

@@ -14,8 +14,10 @@ import numpy as np
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.splits import check_classes
+from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.training.checkpoints import Checkpoints
-from nasnet_keras.training.compilation import compile_model
+from nasnet_keras.training.compilation import compile_model, heads
 from nasnet_keras.training.identity import training_identity
 from nasnet_keras.training.recipes import stages
 
@@ -24,7 +26,8 @@ class ScheduledDropPath(keras.callbacks.Callback):
     """Lets drop path grow from nothing to its full rate over a number of steps.
 
     The network counts its own training steps (`drop_path.DropPathSchedule`), saves them and
-    goes on from them; this callback only tells it where the schedule ends.
+    goes on from them; this callback only tells it where the schedule ends. It finds networks that are parts of
+    the model, at any depth; where none has drop path there is nothing to do.
 
     Args:
         total_steps: steps after which the rate is full.
@@ -36,8 +39,8 @@ class ScheduledDropPath(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Set the end of the schedule in the network's counter."""
-        for layer in self.model.layers:
-            if layer.name == "drop_path":
+        for layer in layers_within(self.model):
+            if isinstance(layer, DropPathSchedule):
                 layer.total_steps.assign(float(self.total_steps))
 
 
@@ -85,7 +88,7 @@ class _ForEveryHead(keras.utils.PyDataset):
 
 
 def _for_heads(model, batches):
-    return _ForEveryHead(batches, list(model.output)) if isinstance(model.output, dict) else batches
+    return _ForEveryHead(batches, heads(model)) if heads(model) else batches
 
 
 def fit(
@@ -254,8 +257,9 @@ def save_model(model, directory, **changes):
 
 
 def scales_itself(model):
-    """Whether the model takes images in 0–255 and has the preprocessing inside."""
-    return hasattr(model, "architecture") and model.architecture.include_preprocessing
+    """Whether the model, or a network inside it, takes images in 0–255 and has the preprocessing inside."""
+    scaling = (layer for layer in layers_within(model) if isinstance(layer, keras.layers.Rescaling))
+    return any(layer.name == "preprocessing" for layer in scaling)
 
 
 def predict(model, batches):
