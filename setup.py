@@ -8,25 +8,27 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nasnet_keras/__init__.py").read_text("utf-8"), re.M).group(1)
 
+# Upper bounds are those of what was tried, and are moved by hand: this package relies on some names that Keras and
+# KerasTuner do not promise (`search/kerastuner.py`, `models/nesting.py`), and a release may change the last digits.
 REQUIRES = [
     # The default backend, and what data pipelines and SavedModels are made of. For an NVIDIA GPU
     # install `tensorflow[and-cuda]` beside it. 2.20 is the first release for Python 3.13.
-    "tensorflow>=2.20",
-    "keras>=3.13",
-    "keras-tuner>=1.4.8",
+    "tensorflow>=2.20,<2.22",
+    "keras>=3.13,<3.16",
+    "keras-tuner>=1.4.8,<1.5",
     # KerasTuner's search imports it in every trial on TensorFlow, which no longer brings it since 2.21.
-    "tensorboard",
-    "tensorflow-datasets>=4.9.9",
+    "tensorboard<2.22",
+    "tensorflow-datasets>=4.9.9,<4.10",
     # The channel between a chief and its workers; KerasTuner requires it too.
-    "grpcio",
+    "grpcio<2",
     # TensorFlow Datasets imports it and declares it for Python 3.8 only.
-    "importlib_resources",
+    "importlib_resources<8",
     # The embedded data set: 1,797 scanned digits inside the wheel, so that a first search needs no network.
-    "scikit-learn",
-    "numpy",
-    "h5py",
-    "pillow",
-    "rich",
+    "scikit-learn<2",
+    "numpy<3",
+    "h5py<4",
+    "pillow<14",
+    "rich<16",
 ]
 EXTRAS = {
     # A local server that speaks TensorFlow Serving's REST.
@@ -58,7 +60,10 @@ setup(
     # The weights live at the top of the repository, where people look for them, and inside the package once installed.
     packages=[*find_packages(include=["nasnet_keras", "nasnet_keras.*"]), "nasnet_keras.weights_files"],
     package_dir={"nasnet_keras.weights_files": "weights"},
-    package_data={"nasnet_keras": ["*.tsv", "genotypes/*.json", "serving/page/*"], "nasnet_keras.weights_files": ["*"]},
+    package_data={
+        "nasnet_keras": ["models/*.tsv", "genotypes/*.json", "serving/page/*"],
+        "nasnet_keras.weights_files": ["*"],
+    },
     entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",

@@ -20,10 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from nasnet_keras.children.scores import SCORES
-from nasnet_keras.data import load_data
-from nasnet_keras.search.children import ChildSettings
-from nasnet_keras.search.screen import child_score
-from nasnet_keras.search.shared import SharedEvaluation
+from nasnet_keras.children.screening import child_score
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.children.shared_weights import SharedEvaluation
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.search.space import SearchSpace
 
 

@@ -77,8 +77,8 @@ def search(options):
 
 def retrain(options):
     """Train the best cells of the searches, and those they are compared with, that are not in RESULTS yet."""
-    from nasnet_keras.data import load_data
-    from nasnet_keras.search.children import ChildSettings, accuracy, sizes
+    from nasnet_keras.children.settings import ChildSettings, accuracy, sizes
+    from nasnet_keras.data.loading import load_data
 
     kept = RESULTS / "retrained.jsonl"
     made = {row["digest"] for row in lines(kept)}

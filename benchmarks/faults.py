@@ -48,9 +48,9 @@ class QuickChild:
 def take_part(folder, trials, seconds, controller, role_name, port):
     """What a process of the search runs."""
     import nasnet_keras
-    from nasnet_keras.data import load_data
-    from nasnet_keras.search.controller import ControllerSettings
-    from nasnet_keras.search.roles import Role
+    from nasnet_keras.data.loading import load_data
+    from nasnet_keras.search.distributed.roles import Role
+    from nasnet_keras.search.strategies.controller import ControllerSettings
 
     settings = ControllerSettings(hidden_units=20, embedding_size=10, batch_size=5) if controller == "rl" else None
     nasnet_keras.search(
@@ -222,8 +222,9 @@ def main():
     options = parser.parse_args()
     rng, good = random.Random(options.seed), True
     # What forked processes need is imported once, here.
-    from nasnet_keras.data import load_data
-    from nasnet_keras.search import chief, tuner, worker
+    from nasnet_keras.data.loading import load_data
+    from nasnet_keras.search import tuner
+    from nasnet_keras.search.distributed import chief, worker
 
     assert chief and tuner and worker
     load_data("digits", limit=50)

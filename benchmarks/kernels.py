@@ -1,4 +1,4 @@
-"""The derivatives of `nasnet_keras.kernels` beside TensorFlow's own, in turn, inside compiled functions.
+"""The derivatives of `nasnet_keras.models.kernels` beside TensorFlow's own, in turn, inside compiled functions.
 
     python benchmarks/kernels.py [--runs 9]
 
@@ -20,7 +20,7 @@ def main():
     """Measure and print."""
     import tensorflow as tf
 
-    from nasnet_keras import kernels
+    from nasnet_keras.models import kernels
 
     raw = tf.raw_ops
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -23,7 +23,7 @@ from keras_tuner.engine.trial import Trial
 
 import nasnet_keras
 from nasnet_keras import SearchSpace
-from nasnet_keras.data import load_data
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.search.rules import Replay
 
 WINDOW = 100  # trials whose cost is averaged

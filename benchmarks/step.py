@@ -18,13 +18,14 @@ import numpy as np
 from turnaround import plain
 
 import nasnet_keras
-from nasnet_keras.plan import plan
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.program.architecture import Architecture
 
 
 def plain_model(genotype, network):
     """The network as a functional model in which every elementary layer is a layer of its own."""
     image = keras.Input(network["input_shape"])
-    program = plan(genotype, **network)
+    program = Architecture(load_genotype(genotype), **network).program()
     values = {0: image}
     for step in program.steps:
         values[step.result.number] = plain(step.primitive, [values[value.number] for value in step.reads])

@@ -30,9 +30,10 @@ from pathlib import Path
 import numpy as np
 from bands import draw, interval
 
-from nasnet_keras.search.controller import ControllerSettings
 from nasnet_keras.search.space import CELLS, SearchSpace
-from nasnet_keras.search.strategies import EvolutionSettings, make_strategy
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 
 STRATEGIES = {
     "random": ("random", None),

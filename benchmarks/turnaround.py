@@ -18,19 +18,19 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as the command `search` has it; operations still run in parallel
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as children have it anyway; operations still run in parallel
 
 import keras
 import keras_tuner
 import numpy as np
 
 from nasnet_keras import search
-from nasnet_keras.data import load_data, normalize
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data, normalize
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.launch import Workers
-from nasnet_keras.plan import plan
-from nasnet_keras.search.children import ChildSettings
-from nasnet_keras.search.roles import Role
+from nasnet_keras.program.architecture import Architecture
+from nasnet_keras.search.distributed.processes import Workers
+from nasnet_keras.search.distributed.roles import Role
 
 STEPS, BATCH, LIMIT, FILTERS, CLASSES = 20, 32, 736, 8, 10  # a tenth of the images is held out
 CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)
@@ -39,7 +39,8 @@ CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)
 def plain_model(genotype, size):
     """The same network as a functional model in which every elementary layer is a layer of its own."""
     image = keras.Input((size, size, 3))
-    program = plan(genotype, repeats=1, filters=FILTERS, stem="cifar", input_shape=(size, size, 3), classes=CLASSES)
+    network = {"repeats": 1, "filters": FILTERS, "stem": "cifar", "input_shape": (size, size, 3), "classes": CLASSES}
+    program = Architecture(genotype, **network).program()
     values = {0: image}
     for step in program.steps:
         values[step.result.number] = plain(step.primitive, [values[value.number] for value in step.reads])

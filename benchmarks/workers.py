@@ -24,9 +24,9 @@ VERBS = ("create_trial", "get_trial", "update_trial", "end_trial")
 
 def chief(folder, strategy, trials, ports):
     """Serve until the search is done, then report what it cost."""
-    from nasnet_keras.search.chief import serve
+    from nasnet_keras.search.distributed.chief import serve
+    from nasnet_keras.search.distributed.roles import Role
     from nasnet_keras.search.oracle import NASNetOracle
-    from nasnet_keras.search.roles import Role
 
     oracle = NASNetOracle(trials, strategy=strategy, seed=0)
     oracle._set_project_dir(str(folder), "search")
@@ -37,9 +37,9 @@ def chief(folder, strategy, trials, ports):
 
 def work(port, names, pause, results):
     """Some workers in threads; puts the seconds of every call and the errors."""
+    from nasnet_keras.search.distributed.roles import Role
+    from nasnet_keras.search.distributed.worker import Client
     from nasnet_keras.search.oracle import NASNetOracle
-    from nasnet_keras.search.roles import Role
-    from nasnet_keras.search.worker import Client
 
     own, seconds, errors, span = NASNetOracle(1), {verb: [] for verb in VERBS}, [], []
 

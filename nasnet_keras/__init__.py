@@ -6,35 +6,35 @@ is imported first: as soon as Keras is there, they are registered.
 """
 
 import importlib
-import importlib.abc
-import importlib.util
-import sys
+
+from nasnet_keras import _registration
+from nasnet_keras.children.threads import give_sessions_own_threads
 
 __version__ = "0.1.0"
 
 _HOME = {
     "genotype": "Block CellGenotype Genotype list_genotypes load_genotype",
-    "network": "NASNet multiply_adds",
-    "applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions load_model "
-    "preprocess_input",
-    "zoo": "list_models",
-    "converters": "load_slim_weights",
-    "foreign": "load_keras_applications_weights load_timm_weights",
-    "data": "Data load_data read_image",
-    "batches": "Batches",
-    "recipes": "RECIPES Recipe",
-    "training": "ScheduledDropPath",
-    "transfer": "fine_tune",
-    "evaluation": "evaluate_classes",
-    "export": "export_saved_model",
-    "serving.targets": "export_target",
-    "plot": "cell_svg genotype_svg",
-    "confusion": "confusion_svg",
-    "report": "search_report",
+    "models.network": "NASNet multiply_adds",
+    "models.applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions "
+    "load_model preprocess_input",
+    "weights.zoo": "list_models",
+    "weights.slim": "load_slim_weights",
+    "weights.foreign": "load_keras_applications_weights load_timm_weights",
+    "data.loading": "Data load_data read_image",
+    "data.batches": "Batches",
+    "training.recipes": "RECIPES Recipe",
+    "training.fitting": "ScheduledDropPath",
+    "training.transfer": "fine_tune",
+    "training.evaluation": "evaluate_classes",
+    "export.saved_model": "export_saved_model",
+    "export.targets": "export_target",
+    "pictures.cells": "cell_svg genotype_svg",
+    "pictures.confusion": "confusion_svg",
+    "pictures.report": "search_report",
     "search.space": "SearchSpace",
-    "search.controller": "Controller ControllerSettings",
+    "search.strategies.controller": "Controller ControllerSettings",
     "search.oracle": "NASNetOracle",
-    "search.children": "ChildSettings",
+    "children.settings": "ChildSettings",
     "search.tuner": "NASNetTuner SearchResult",
 }
 _HOMES = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -54,46 +54,6 @@ def __dir__():
     return __all__
 
 
-def _register():
-    """Import the classes that saved models are made of, unless that is going on already."""
-    chain = (
-        "functions",
-        "layers",
-        "drop_path",
-        "heads",
-        "converters",
-        "foreign",
-        "weights",
-        "body",
-        "network",
-        "compilation",
-    )
-    if not any(f"{__name__}.{module}" in sys.modules for module in chain):
-        importlib.import_module(f"{__name__}.network")
-        importlib.import_module(f"{__name__}.compilation")
-
-
-class _WhenKerasComes(importlib.abc.MetaPathFinder):
-    """Registers the classes right after somebody imports Keras."""
-
-    def find_spec(self, fullname, path=None, target=None):
-        """Give Keras' own spec, with the registration behind its execution."""
-        if fullname != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module):
-                execute(module)
-                _register()
-
-            spec.loader.exec_module = execute_and_register
-        return spec
-
-
-if "keras" in sys.modules:
-    _register()
-else:
-    sys.meta_path.insert(0, _WhenKerasComes())
+_registration.register_with_keras()
+_registration.tell_new_places()
+give_sessions_own_threads()

@@ -30,6 +30,22 @@ def check_rate(name, value, optional=False):
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
 
 
+def first_difference(one, other, keys=None):
+    """The first respect in which two descriptions differ: by this a run knows what belongs to it.
+
+    Args:
+        one, other: JSON-able dicts; a key that is missing counts as None.
+        keys: which of them count; by default all of both.
+
+    Returns:
+        (key, value in `one`, value in `other`), or None.
+    """
+    for key in {**one, **other} if keys is None else keys:
+        if one.get(key) != other.get(key):
+            return key, one.get(key), other.get(key)
+    return None
+
+
 def is_number(value):
     """Whether a value is an int or a float; JSON knows no others."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -25,7 +25,7 @@ from pathlib import Path
 from IPython.display import SVG
 
 from nasnet_keras import ChildSettings, ControllerSettings, SearchSpace, load_data, search
-from nasnet_keras.curve import search_curve_svg
+from nasnet_keras.pictures.curves import search_curve_svg
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a few trials, to test that this notebook runs
 TRIALS, EPOCHS = (4, 1) if SHORT else (60, 10)

@@ -29,8 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nasnet_keras import RECIPES, NASNet, load_data, training
-from nasnet_keras.data import Data
+from nasnet_keras import RECIPES, Data, NASNet, load_data, training
 
 SHORT = bool(os.environ.get("NASNET_KERAS_SHORT"))  # a short training, to test that this notebook runs
 EPOCHS = 2 if SHORT else 8

@@ -1,8 +1,8 @@
-"""The plan of the house: which module may import what, and the habits that all of them keep.
+"""The plan of the house: which folder may import what, and the habits that all modules keep.
 
-A new module gets a row in `HOUSE`, at its place in the reading order; a new habit a row
-in `HABITS`. Nothing is executed: the modules are parsed, so a violation is found even
-where the import hides in a function. `test_house.py` holds the plan against the package.
+A new folder gets a row in `HOUSE`, at its place in the reading order; a new habit a row in `HABITS`. Nothing is
+executed: the modules are parsed, so a violation is found even where the import hides in a function. `test_house.py`
+holds the plan against the package.
 """
 
 import ast
@@ -12,138 +12,67 @@ import re
 import sys
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from nasnet_keras._registration import moved
+
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 300
+MAX_LINES = 500
 MAX_WEIGHT_BYTES = 20_000_000
 
-# Modules in reading order: a reader who starts at the top never meets a name that was not explained.
+# Folders, and the modules at the top, in reading order: a row names only what stands above it, so there are no circles.
 #
 #   outside   `standard library`: nothing else; `no framework`: other packages, but none of FRAMEWORKS;
 #             otherwise the frameworks it may import beside other packages
-#   inside    modules of this package; `above`: all above it in its own half (`search.…` or not), `checks`, and
-#             the genotype, in which the halves meet; `-name`: not this one; `nothing`; `anything`
+#   inside    folders or modules of this package beside its own and COMMON; `anything`: all above
+#   + place   what a module or a folder in it may import beyond its folder's row
 #
-# The halves know of each other only a genotype and a float, the reward. Only `children`, which turns the one into the
-# other, and the comparison after the search know both. Pictures are made of genotypes and numbers
-# alone, and a genotype imports the plotter when a notebook asks for its picture. TensorFlow is for
-# data, export and serving, for `turnaround`, the faster path that gives the same result, and for
-# reading TF-slim's checkpoints; PyTorch for reading timm's.
+# The learning half and the searching half know of each other only a genotype and a float, the reward; `children` turns
+# the one into the other. Pictures are made of genotypes and numbers alone. TensorFlow is for data, export and serving,
+# and for faster paths that give the same result; it reads TF-slim's checkpoints, and PyTorch reads timm's.
 HOUSE = """
-module                       | outside             | inside
-checks                       | standard library    | nothing
-files                        | standard library    | nothing
-genotype                     | standard library    | checks, files, plot
-options                      | standard library    | nothing
-architecture                 | standard library    | above
-program                      | no framework        | above
-operations                   | standard library    | above
-cell                         | standard library    | above
-kernels                      | tensorflow          | nothing
-functions                    | keras, tensorflow   | above
-layers                       | keras               | above
-drop_path                    | keras               | above
-heads                        | keras               | above
-converters                   | tensorflow          | above
-foreign                      | torch               | above
-weight_index                 | standard library    | nothing
-zoo                          | standard library    | files, weight_index
-weights                      | keras               | above
-body                         | keras               | above
-plan                         | keras               | above
-folding                      | no framework        | above
-prediction                   | keras, tensorflow   | above
-network                      | keras               | above
-children.__init__            | standard library    | nothing
-children.pieces              | tensorflow          | nothing
-children.weighted_primitives | tensorflow          | kernels
-children.primitives          | tensorflow          | above
-children.flat                | no framework        | nothing
-children.descent             | standard library    | checks
-children.child               | keras               | above
-children.turnaround          | tensorflow          | above
-children.jax_child           | jax                 | above
-children.start               | keras               | above
-children.sharing             | no framework        | above
-children.scores              | no framework        | above
-applications                 | keras               | above
-images                       | no framework        | nothing
-augmentation                 | no framework        | checks
-splits                       | no framework        | images, checks
-sources                      | tensorflow_datasets | images, splits
-data                         | no framework        | images, splits, sources, checks
-batches                      | keras               | images, augmentation, splits, data, checks
-recipes                      | no framework        | augmentation, checks, images
-resumption                   | standard library    | files
-compilation                  | keras               | functions
-checkpoints                  | keras               | files, resumption
-training                     | keras               | above, -genotype
-reuse                        | keras               | above
-transfer                     | keras               | above
-serving.__init__             | standard library    | nothing
-serving.exports              | standard library    | checks, files
-serving.address              | standard library    | nothing
-serving.files                | tensorflow          | nothing
-export                       | keras, tensorflow   | above
-serving.targets              | tensorflow          | above
-serving.rest                 | no framework        | nothing
-serving.batching             | no framework        | nothing
-serving.servable             | tensorflow          | serving.rest, serving.files, serving.exports
-serving.limits               | no framework        | serving.rest, serving.batching
-serving.service              | no framework        | serving.rest, serving.batching, serving.limits
-serve                        | no framework        | serving.address, serving.limits, serving.service, serving.servable
-evaluation                   | no framework        | above
-layering                     | standard library    | genotype
-layout                       | standard library    | genotype, layering
-plot                         | standard library    | genotype, layout
-curve                        | standard library    | plot
-confusion                    | standard library    | plot
-report                       | standard library    | genotype, plot, curve
-search.space                 | standard library    | genotype, checks
-search.journal               | standard library    | files
-search.proposal              | no framework        | above, files
-search.policy_gradient       | no framework        | above
-search.policy_network        | no framework        | above
-search.controller            | no framework        | above
-search.strategies            | no framework        | above
-search.canonical             | standard library    | above
-search.rules                 | standard library    | above
-search.trials                | keras_tuner         | above
-search.archive               | no framework        | above, files
-search.ledger                | no framework        | above
-search.resumable             | keras_tuner         | above
-search.oracle                | keras_tuner         | above
-search.roles                 | standard library    | checks
-search.chief                 | keras_tuner         | above
-search.worker                | keras_tuner         | above
-search.inheritance           | no framework        | above, report
-search.screen                | no framework        | above, children
-search.child_description     | no framework        | above, recipes, architecture, children
-search.children              | keras               | above, network, training, data, plan, children
-search.shared                | no framework        | above, training, data, files, children
-search.publication           | standard library    | above, files, plot, report, curve
-search.directory             | standard library    | above, files
-search.summaries             | no framework        | nothing
-search.tuner                 | keras_tuner         | above, data, files, __init__
-search.final                 | no framework        | above, network, training, files
-search.__init__              | no framework        | above
-launch                       | standard library    | checks
-commands.__init__            | standard library    | nothing
-commands.search_options      | standard library    | nothing
-commands.progress            | no framework        | nothing
-commands.speech              | standard library    | nothing
-commands.datasets            | no framework        | data, images, commands.progress, commands.speech
-commands.inputs              | no framework        | anything
-commands.views               | no framework        | anything
-commands.epoch_progress      | keras               | commands.progress
-commands.models              | no framework        | anything
-commands.exports             | no framework        | anything
-commands.searches            | no framework        | anything
-cli                          | standard library    | commands
-__init__                     | standard library    | anything
+place                       | outside             | inside
+_registration               | standard library    | nothing
+checks                      | standard library    | nothing
+files                       | standard library    | nothing
+genotype                    | standard library    | checks, files
+pictures                    | standard library    | nothing
+program                     | no framework        | nothing
+weights                     | keras               | nothing
++ weights.slim              | tensorflow          | nothing
++ weights.foreign           | torch               | nothing
+models                      | keras               | program, weights
++ models.kernels            | tensorflow          | nothing
++ models.functions          | tensorflow          | nothing
++ models.inference          | tensorflow          | nothing
+data                        | no framework        | nothing
++ data.sources              | tensorflow_datasets | nothing
++ data.batches              | keras               | nothing
+training                    | keras               | models, data, weights
+children                    | keras               | program, models, data, training
++ children.threads          | tensorflow          | nothing
++ children.primitives       | tensorflow          | nothing
++ children.graph_assembly   | tensorflow          | nothing
++ children.tensorflow_child | tensorflow          | nothing
++ children.jax_child        | jax                 | nothing
+search.space                | standard library    | nothing
+search.strategies           | no framework        | search.space
+search                      | keras_tuner         | pictures
++ search.results            | no framework        | children
++ search.tuner              | no framework        | children, data.loading, __init__
+export                      | keras, tensorflow   | program, models
+serving                     | tensorflow          | data.images, export
+commands                    | keras               | anything
+cli                         | standard library    | commands
+__init__                    | standard library    | children.threads
 """
+COMMON = ("_registration", "checks", "files", "genotype")
+# A genotype draws itself in a notebook: the one arrow against the order.
+AGAINST_THE_ORDER = ("genotype", "pictures.cells")
+# What the command line imports before it knows that the arguments are right, so without a framework.
+AT_ONCE = ("cli", "children.settings", "data.loading", "search.directory", "training.recipes")
 FRAMEWORKS = {"keras", "keras_tuner", "tensorflow", "tensorflow_datasets", "jax", "torch"}
 
 
@@ -153,17 +82,16 @@ class Habit:
 
     never: tuple[str, ...]
     instead: str
-    modules: tuple[str, ...] = ()  # where it is allowed all the same
+    modules: tuple[str, ...] = ()  # modules or folders where it is allowed all the same
     names: tuple[str, ...] = ()  # what is allowed of it all the same
 
 
-SPEAKERS = ("cli", *(f"commands.{name}" for name in ("speech", "progress", "views", "models", "exports", "searches")))
 HABITS = (
-    Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=SPEAKERS),
+    Habit(("print", "sys.stdout"), "the library logs; only the command line speaks", modules=("cli", "commands")),
     Habit(
         ("os.environ", "os.getenv"),
         "an argument; only the command line, and roles what KerasTuner sets",
-        modules=("cli", "launch", "search.roles"),
+        modules=("cli", "children.threads", "search.distributed.roles", "search.distributed.processes"),
     ),
     Habit(("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"), "JSON or npz: reading a file runs no code"),
     Habit(
@@ -176,6 +104,7 @@ HABITS = (
             "numpy.random.SeedSequence",
             "random.Random",
         ),
+        modules=("models.seeds",),  # keeps the caller's global generators as they are
     ),
     Habit(("keras.layers.Lambda",), "a registered layer: Keras' safe mode does not load a Lambda"),
 )
@@ -190,20 +119,38 @@ def modules(package):
         yield ".".join(path.relative_to(package).with_suffix("").parts), ast.parse(source), source
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of `HOUSE`; `adds` where it adds to its folder's."""
+
+    place: str
+    adds: bool
+    outside: tuple[str, ...]
+    inside: tuple[str, ...]
+
+
 def house():
-    """{module: (outside, inside)} of the table, `above` and `anything` spelt out."""
-    rows = [[field.strip() for field in line.split("|")] for line in HOUSE.strip().splitlines()[1:]]
-    rooms, above = {}, {True: set(), False: set()}
-    for name, outside, inside in rows:
-        half = above[name.startswith("search.")]
-        items = {item.strip() for item in inside.split(",")}
-        allowed = {item for item in items if not item.startswith("-")} - {"above", "anything", "nothing"}
-        allowed |= half | {"genotype", "checks"} if "above" in items else set()
-        allowed |= {row[0] for row in rows} if "anything" in items else set()
-        allowed |= {row[0] for row in rows if row[0].split(".")[0] in items}  # all of a folder
-        rooms[name] = (outside, allowed - {item[1:] for item in items if item.startswith("-")})
-        half.add(name)
-    return rooms
+    """The rows of the table, `anything` spelt out."""
+    rows = []
+    for line in HOUSE.strip().splitlines()[1:]:
+        place, outside, inside = (field.strip() for field in line.split("|"))
+        named = tuple(item.strip() for item in inside.split(",") if item.strip() not in ("nothing", "anything"))
+        named += tuple(row.place for row in rows if inside == "anything")
+        rows.append(Row(place.removeprefix("+ "), place.startswith("+"), tuple(outside.split(", ")), named))
+    return rows
+
+
+def rights(name, rows):
+    """(outside, inside) of a module, by the row of the innermost place that it lies in and all that add to it."""
+    own = max(
+        (row for row in rows if not row.adds and below(name, [row.place])), key=lambda r: len(r.place), default=None
+    )
+    if own is None:
+        return None
+    added = [row for row in rows if row.adds and below(name, [row.place])]
+    outside = {root for row in (own, *added) for root in row.outside}
+    inside = {own.place, *(place for row in (own, *added) for place in row.inside)}
+    return outside, inside | (set() if own.place in COMMON else set(COMMON))
 
 
 def imports(name, tree, known):
@@ -255,24 +202,44 @@ def below(name, roots):
 
 def wrong_imports(package):
     """What the modules import against the table."""
-    rooms = house()
+    rows = house()
     known = {name for name, _, _ in modules(package)}
     for name, tree, _ in modules(package):
-        if name not in rooms:
-            yield f"{name}: has no row in HOUSE; add it at its place in the reading order"
+        if (found := rights(name, rows)) is None:
+            yield f"{name}: its folder has no row in HOUSE; add it at its place in the reading order"
             continue
-        outside, inside = rooms[name]
+        outside, inside = found
         for line, target in sorted(set(imports(name, tree, known))):
             root, _, inner = target.partition(".")
             if root == "nasnet_keras":
-                if inner != name and inner not in inside:
+                if not below(inner, inside) and (name, inner) != AGAINST_THE_ORDER:
                     yield f"{name}:{line}: must not import {inner}"
             elif root in sys.stdlib_module_names:
                 continue
-            elif outside == "standard library":
+            elif outside == {"standard library"}:
                 yield f"{name}:{line}: must not import {root}, only the standard library"
-            elif root in FRAMEWORKS and root not in outside.replace(" ", "").split(","):
+            elif root in FRAMEWORKS and root not in outside:
                 yield f"{name}:{line}: must not import {root}"
+
+
+def circle(package):
+    """Modules that import each other in a circle, the first one twice; empty if there is none."""
+    known = {name for name, _, _ in modules(package)}
+    graph = {
+        name: {
+            inner
+            for _, target in imports(name, tree, known)
+            if (inner := target.removeprefix("nasnet_keras.")) in known
+        }
+        for name, tree, _ in modules(package)
+    }
+    for name, targets in graph.items():
+        targets -= {name, AGAINST_THE_ORDER[1] if name == AGAINST_THE_ORDER[0] else name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
 
 
 def wrong_habits(package):
@@ -282,7 +249,7 @@ def wrong_habits(package):
             yield f"{name}: {length} lines; at most {MAX_LINES}, or it is two modules"
         used = sorted(set(uses(tree)))
         for habit in HABITS:
-            for line, full in used if name not in habit.modules else ():
+            for line, full in used if not below(name, habit.modules) else ():
                 leads_to_allowed = any(below(allowed, [full]) for allowed in habit.names)
                 if below(full, habit.never) and not below(full, habit.names) and not leads_to_allowed:
                     yield f"{name}:{line}: {full}: {habit.instead}"
@@ -307,6 +274,29 @@ def undocumented(tree, inside=""):
             yield node.lineno, inside + node.name
         if isinstance(node, ast.ClassDef):
             yield from undocumented(node, f"{inside}{node.name}.")
+
+
+def wrong_references(package):
+    """Names in backticks, as `module.Class`, that no module has, or of a module that has moved away."""
+    defined, gone = {}, {old.removeprefix("nasnet_keras.") for old in moved()}
+    for name, tree, _ in modules(package):
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        for depth in range(name.count(".") + 1):  # a folder has the classes of its modules
+            defined.setdefault(name.rsplit(".", depth)[0], set()).update(classes)
+    for name, _, source in modules(package):
+        for line, text in enumerate(source.splitlines(), 1):
+            for module, used in re.findall(r"`([a-z_]+(?:\.[a-z_]+)*)\.(\w+)", text):
+                module = module.removeprefix("nasnet_keras.")
+                homes = [classes for place, classes in defined.items() if f".{place}".endswith(f".{module}")]
+                if (
+                    homes
+                    and used[0].isupper()
+                    and used[1:] != used[1:].upper()
+                    and not any(used in classes for classes in homes)
+                ):
+                    yield f"{name}:{line}: `{module}.{used}`: no such class there"
+                if not homes and any(f".{old}".endswith(f".{module}") for old in gone):
+                    yield f"{name}:{line}: `{module}.{used}`: the module has moved"
 
 
 def wrong_weights(folder):

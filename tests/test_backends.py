@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from nasnet_keras.layers import named_weights
-from nasnet_keras.network import NASNet
+from nasnet_keras.models.network import NASNet
 
 NETWORKS = {
     "cifar": {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (16, 15, 3), "classes": 10},
@@ -25,12 +24,12 @@ def outputs(name):
     """Predictions at inference, predictions while training, and the moving statistics after it."""
     model = NASNet(**NETWORKS[name])
     rng = np.random.default_rng(0)
-    for place, variable in named_weights(model).items():
+    for place, variable in model.named_weights().items():
         low, high = (0.5, 1.5) if place.endswith(("gamma", "moving_variance")) else (-0.2, 0.2)
         variable.assign(rng.uniform(low, high, variable.shape))
     images = rng.normal(size=(4, *NETWORKS[name]["input_shape"])).astype("float32")
     results = [model(images, training=training) for training in (False, True)]
-    moved = [variable for place, variable in named_weights(model).items() if "moving" in place]
+    moved = [variable for place, variable in model.named_weights().items() if "moving" in place]
     return [np.asarray(keras.ops.convert_to_numpy(one)) for one in (*results, *moved)]
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, first_difference
 from nasnet_keras.files import check_file, check_folder, make_folder, read_object
 
 RULES = [
@@ -67,3 +67,11 @@ def test_a_json_file_holds_an_object(tmp_path, content):
         read_object(path)
     path.write_text('{"a": 1}')
     assert read_object(path) == {"a": 1}
+
+
+def test_the_first_difference_between_two_descriptions():
+    one, other = {"a": 1, "b": [1, 2], "c": None}, {"b": [1], "a": 1, "d": 0}
+    assert first_difference(one, dict(one)) is None and first_difference({}, {}) is None
+    assert first_difference(one, other) == ("b", [1, 2], [1])
+    assert first_difference(one, other, ["a", "c"]) is None  # a missing key is None
+    assert first_difference(one, other, ["d", "b"]) == ("d", None, 0)

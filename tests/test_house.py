@@ -8,13 +8,17 @@ import sys
 import numpy as np
 import pytest
 from house import (
+    AT_ONCE,
     MAX_LINES,
     ROOT,
+    below,
+    circle,
     house,
     undeclared,
     unpackaged,
     wrong_habits,
     wrong_imports,
+    wrong_references,
     wrong_weights,
 )
 
@@ -24,12 +28,28 @@ PACKAGE = ROOT / "nasnet_keras"
 SETUP = ROOT / "setup.py"
 
 
-def test_imports_point_upwards():
+def test_every_folder_imports_what_its_row_says():
     assert list(wrong_imports(PACKAGE)) == []
+
+
+def test_a_row_names_only_what_stands_above_it():
+    """So no two folders can come to import each other."""
+    above = {"__init__"}  # for the version
+    for row in house():
+        assert [place for place in row.inside if not below(place, above)] == []
+        above.add(row.place)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(PACKAGE) == []
 
 
 def test_habits():
     assert list(wrong_habits(PACKAGE)) == []
+
+
+def test_docstrings_name_modules_where_they_are():
+    assert list(wrong_references(PACKAGE)) == []
 
 
 def test_weights_folder():
@@ -46,7 +66,8 @@ def test_every_data_file_is_packaged():
 
 def test_the_command_line_starts_without_a_framework():
     """Help and bad input are answered at once; Keras and TensorFlow take seconds to import."""
-    code = "import sys, nasnet_keras.cli; print({'keras', 'tensorflow', 'jax'} & set(sys.modules))"
+    names = ", ".join(f"nasnet_keras.{name}" for name in AT_ONCE)
+    code = f"import sys, {names}; print({{'keras', 'keras_tuner', 'tensorflow', 'jax'}} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("set()\n", "")
 
@@ -57,18 +78,45 @@ def test_stored_genotype(name):
 
 
 VIOLATIONS = [
-    ("data", "from nasnet_keras.search.space import SearchSpace", "data:1: must not import search.space"),
-    ("operations", "def f():\n    from nasnet_keras import network", "operations:2: must not import network"),
-    ("operations", "from .cell import Cell", "operations:1: must not import cell"),
-    ("operations", "from nasnet_keras import NASNet", "operations:1: must not import __init__"),
-    ("training", "from nasnet_keras.genotype import Genotype", "training:1: must not import genotype"),
-    ("search.oracle", "from ..network import NASNet", "search.oracle:1: must not import network"),
-    ("search.controller", "import nasnet_keras.network as n", "search.controller:1: must not import network"),
-    ("search.tuner", "from nasnet_keras.applications import x", "search.tuner:1: must not import applications"),
-    ("search.space", "import numpy", "search.space:1: must not import numpy, only the standard library"),
-    ("plot", "import keras.ops", "plot:1: must not import keras"),
-    ("network", "import tensorflow as tf", "network:1: must not import tensorflow"),
-    ("attic", "", "attic: has no row in HOUSE"),
+    ("data.splits", "from nasnet_keras.search.space import SearchSpace", "data.splits:1: must not import search.space"),
+    (
+        "program.cell",
+        "def f():\n    from nasnet_keras.models import layers",
+        "program.cell:2: must not import models.layers",
+    ),
+    ("program.cell", "from ..models.layers import Cell", "program.cell:1: must not import models.layers"),
+    ("program.cell", "from nasnet_keras import NASNet", "program.cell:1: must not import __init__"),
+    ("program.cell", "import keras", "program.cell:1: must not import keras"),
+    ("weights.slim", "from nasnet_keras.models import layers", "weights.slim:1: must not import models.layers"),
+    ("search.oracle", "from ..models.network import NASNet", "search.oracle:1: must not import models.network"),
+    ("search.oracle", "import nasnet_keras.children.child as c", "search.oracle:1: must not import children.child"),
+    ("search.tuner", "from nasnet_keras.training import fitting", "search.tuner:1: must not import training.fitting"),
+    ("search.tuner", "from nasnet_keras.data import images", "search.tuner:1: must not import data.images"),
+    ("search.results.final", "import keras", "search.results.final:1: must not import keras"),
+    ("search.strategies.evolution", "import keras_tuner", "search.strategies.evolution:1: must not import keras_tuner"),
+    (
+        "search.strategies.evolution",
+        "from .. import oracle",
+        "search.strategies.evolution:1: must not import search.oracle",
+    ),
+    ("children.child", "from nasnet_keras.search import space", "children.child:1: must not import search.space"),
+    ("checks", "from nasnet_keras import genotype", "checks:1: must not import genotype"),
+    ("genotype", "import numpy", "genotype:1: must not import numpy, only the standard library"),
+    ("models.network", "import tensorflow as tf", "models.network:1: must not import tensorflow"),
+    ("attic.chest", "", "attic.chest: its folder has no row in HOUSE"),
+    (
+        "pictures.cells",
+        "from nasnet_keras.models.layers import Cell",
+        "pictures.cells:1: must not import models.layers",
+    ),
+]
+CIRCLES = [
+    {"data.images": "from nasnet_keras.data import splits", "data.splits": "def f():\n    from . import images"},
+    {
+        "genotype": "from nasnet_keras.pictures import curves",
+        "pictures.curves": "from nasnet_keras.genotype import Block",
+    },
+    {"a": "import nasnet_keras.b", "b": "import nasnet_keras.c.d", "c.d": "from nasnet_keras.a import f"},
 ]
 BAD_HABITS = [
     ("print('x')", "x:2: print: the library logs"),
@@ -89,16 +137,16 @@ BAD_HABITS = [
 
 @pytest.fixture
 def small_house(tmp_path):
-    """A package of empty modules, one for each row of the table, and a writer for one of them."""
+    """A package with some empty modules of the real one, and a writer for one of them."""
 
     def write(name, source):
         path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source, encoding="utf-8")
         return tmp_path
 
-    for name in house():
-        write(name, "")
+    for path in PACKAGE.rglob("*.py"):
+        write(".".join(path.relative_to(PACKAGE).with_suffix("").parts), "")
     return write
 
 
@@ -109,6 +157,13 @@ def test_a_wrong_import_is_found(small_house, name, source, message):
     assert found[0].startswith(message)
 
 
+@pytest.mark.parametrize("sources", CIRCLES)
+def test_a_circle_is_found(small_house, sources):
+    for name, source in sources.items():
+        package = small_house(name, source)
+    assert set(circle(package)) == set(sources)
+
+
 @pytest.mark.parametrize(("source", "message"), BAD_HABITS)
 def test_a_bad_habit_is_found(tmp_path, source, message):
     (tmp_path / "x.py").write_text(f'"""X."""\n{source}\n'[: -1 if source.isspace() else None], encoding="utf-8")
@@ -117,29 +172,46 @@ def test_a_bad_habit_is_found(tmp_path, source, message):
     assert found[0].startswith(message)
 
 
+def test_a_stale_reference_is_found(small_house):
+    small_house("children.tensorflow_child", "class Child:\n    pass")
+    package = small_house(
+        "data.splits",
+        "# `turnaround.Child` and `launch.start`\n# `children.Child`, `tensorflow_child.Child`, `keras.Model`\n"
+        "# `jax_child.Child`, `data.train`, `recipes.RECIPES`",
+    )
+    assert list(wrong_references(package)) == [
+        "data.splits:1: `turnaround.Child`: the module has moved",
+        "data.splits:1: `launch.start`: the module has moved",
+        "data.splits:3: `jax_child.Child`: no such class there",
+    ]
+
+
 def test_an_undeclared_import_is_found(small_house, tmp_path):
     (tmp_path / "setup.py").write_text('REQUIRES = ["numpy>=2", "pillow"]')
-    package = small_house("data", "import numpy as np\nimport PIL.Image\nimport json\nimport requests.adapters")
-    assert list(undeclared(package, tmp_path / "setup.py")) == ["data:4: requests is not declared in setup.py"]
+    package = small_house("files", "import numpy as np\nimport PIL.Image\nimport json\nimport requests.adapters")
+    assert list(undeclared(package, tmp_path / "setup.py")) == ["files:4: requests is not declared in setup.py"]
 
 
 def test_a_forgotten_data_file_is_found(small_house, tmp_path):
     (tmp_path / "setup.py").write_text('DATA = ["*.tsv"]')
-    package = small_house("data", "")
+    package = small_house("files", "")
     (package / "a.tsv").touch()
     (package / "a.csv").touch()
     assert list(unpackaged(package, tmp_path / "setup.py")) == ["a.csv: is not in setup.py's package_data"]
 
 
 def test_what_is_allowed_is_not_found(small_house):
-    small_house("search.tuner", "import keras_tuner\nfrom nasnet_keras import data\nfrom . import oracle")
+    small_house("search.tuner", "import keras_tuner\nfrom nasnet_keras.data import loading\nfrom . import oracle")
+    small_house("genotype", "def f():\n    from nasnet_keras.pictures.cells import genotype_svg")
+    small_house("pictures.cells", "from nasnet_keras.genotype import Block")
     small_house(
-        "data", "import random\nimport numpy as np\nrandom.Random(1).random()\nnp.random.default_rng(1).random()"
+        "data.splits", "import random\nimport numpy as np\nrandom.Random(1).random()\nnp.random.default_rng(1).random()"
     )
     package = small_house(
-        "commands.views", "def search():\n    from nasnet_keras.search import search\n    print(search)"
+        "commands.views", "def search():\n    from nasnet_keras.search.tuner import search\n    print(search)"
     )
     assert list(wrong_imports(package)) == []
+    assert circle(package) == []
     assert not [line for line in wrong_habits(package) if "docstring" not in line]
 
 

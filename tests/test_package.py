@@ -1,13 +1,16 @@
 """The package as a whole: a light import, all public names, and saved models found in a fresh process."""
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nasnet_keras
-from nasnet_keras.network import NASNet
+from nasnet_keras import _registration
+from nasnet_keras.models.network import NASNet
 
 
 def fresh(code):
@@ -43,7 +46,7 @@ def test_search_is_a_function_and_a_package():
         "import nasnet_keras, keras",
         "import keras, nasnet_keras",
         "from nasnet_keras import load_data; import keras",
-        "from nasnet_keras.drop_path import DropPath; import keras, nasnet_keras.network",
+        "from nasnet_keras.models.drop_path import DropPath; import keras, nasnet_keras.models.network",
     ],
 )
 def test_saved_models_load_whatever_is_imported_first(imports, tmp_path):
@@ -57,3 +60,55 @@ def test_saved_models_load_whatever_is_imported_first(imports, tmp_path):
         f"print(np.asarray(model(np.load({str(tmp_path / 'image.npy')!r}))).tolist())"
     )
     np.testing.assert_allclose(np.array(eval(fresh(code).splitlines()[-1])), expected, atol=1e-5)
+
+
+def test_every_module_of_old_is_there_or_says_where_it_is():
+    """`fixtures/modules.txt` lists the modules as they lay before they got folders."""
+    places = _registration.moved()
+    old = (Path(__file__).parent / "fixtures/modules.txt").read_text().split()
+    assert set(places) <= set(old)
+    for name in old:
+        if name not in places:
+            assert importlib.util.find_spec(name), name
+            continue
+        package, _, last = name.rpartition(".")
+        for line in (f"import {name}", f"from {name} import something", f"from {package} import {last}"):
+            with pytest.raises(ModuleNotFoundError) as told:
+                exec(line)
+            assert str(told.value) == f"{name} is now {places[name]}"
+
+
+@pytest.mark.parametrize("place", sorted({*_registration.moved().values(), *_registration.homes().values()}))
+def test_the_new_place_of_a_module_is_there(place):
+    assert importlib.import_module(place).__file__.endswith(place.replace(".", "/") + ".py")
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("data", ["Data", "load_data", "normalize"]),
+        ("export", ["export_saved_model", "Served"]),
+        ("program", ["Program", "Primitive"]),
+        ("search.strategies", ["make_strategy"]),
+        ("training", ["fit", "evaluate", "predict", "reward", "save_model", "ScheduledDropPath"]),
+        ("weights", ["load"]),
+    ],
+)
+def test_a_folder_has_the_names_of_the_module_that_was_there(folder, names):
+    module = importlib.import_module(f"nasnet_keras.{folder}")
+    home = importlib.import_module(_registration.homes()[f"nasnet_keras.{folder}"])
+    for name in names:
+        assert getattr(module, name) is getattr(home, name)
+    with pytest.raises(AttributeError, match=f"module 'nasnet_keras.{folder}' has no attribute 'no_such_name'"):
+        module.no_such_name  # noqa: B018
+
+
+def test_a_folder_brings_its_modules_and_no_others():
+    """`from nasnet_keras.training import recipes` asks the folder for the name first; Keras must not come with it."""
+    code = "import sys; from nasnet_keras.training import recipes; print(recipes.__name__, 'keras' in sys.modules)"
+    assert fresh(code) == "nasnet_keras.training.recipes False"
+
+
+def test_no_other_module_is_said_to_have_moved():
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nasnet_keras.no_such_module'"):
+        importlib.import_module("nasnet_keras.no_such_module")

@@ -1,1 +1,1 @@
-"""A child that trains for a moment: no Keras compilation, weights of its own or shared, told of before it trains."""
+"""Children, the small networks that a search trains for a moment: a genotype and data go in, a reward comes out."""

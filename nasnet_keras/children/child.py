@@ -3,11 +3,8 @@
 import numpy as np
 from keras import ops
 
-from nasnet_keras.children.descent import Optimizer
-from nasnet_keras.genotype import load_genotype
-from nasnet_keras.layers import named_weights
-from nasnet_keras.network import NASNet
-from nasnet_keras.plan import plan, without_repetitions
+from nasnet_keras.children.optimizer import Optimizer
+from nasnet_keras.models.network import NASNet
 
 
 class BaseChild:
@@ -17,25 +14,19 @@ class BaseChild:
     `activations`.
 
     Args:
-        genotype: a `Genotype`, a stored name, or a file.
+        architecture: an `Architecture`.
         seed: seed of the initial weights.
         optimizer: an `Optimizer`.
-        **network: `repeats`, `filters`, `stem`, `input_shape`, `classes` and the further arguments of
-            `plan.plan`, which are `NASNet`'s.
 
     Attributes:
         program: the `Program` that is computed.
         step: training steps so far.
-
-    Raises:
-        ValueError: naming the argument at fault.
     """
 
-    def __init__(self, genotype, *, seed=0, optimizer=None, **network):
-        self.genotype = load_genotype(genotype)
-        self.network = network
+    def __init__(self, architecture, *, seed=0, optimizer=None):
+        self.architecture = architecture
         self.optimizer = optimizer or Optimizer()
-        self.program = without_repetitions(plan(self.genotype, **network))
+        self.program = architecture.program().without_repetitions()
         self.step = 0
         self._prepare()
         generator = np.random.default_rng(seed)
@@ -66,9 +57,9 @@ class BaseChild:
         """The ordinary network with the same weights, a `NASNet`.
 
         Args:
-            **further: other arguments of `NASNet`.
+            **further: as for `NASNet.of`.
         """
-        model = NASNet(self.genotype, **{**self.network, **further})
+        model = NASNet.of(self.architecture, **further)
         for variable, value in zip(self.variables(model), self.get_weights(), strict=True):
             variable.assign(value)
         return model
@@ -79,10 +70,10 @@ class BaseChild:
 
     def variables(self, model):
         """The ordinary network's variables in the order of `program.weights`."""
-        named = named_weights(model)
+        named = model.named_weights()
         return [named[weight.name] for weight in self.program.weights]
 
-    def evaluate(self, images, labels, batch_size=500, batch_statistics=False):
+    def accuracy(self, images, labels, batch_size=500, batch_statistics=False):
         """Accuracy in [0, 1] at inference.
 
         Args:

@@ -1,4 +1,4 @@
-"""A child network that starts training at once, on JAX; see `turnaround`.
+"""A child network that starts training at once, on JAX; see `tensorflow_child`.
 
 XLA takes tens of seconds to compile a network, so no network is compiled: each primitive is, forward and
 backward, once for every shape that it meets. After a few children all have been met, and a child is some
@@ -15,20 +15,16 @@ import numpy as np
 from jax import numpy as jnp
 
 from nasnet_keras.children.child import BaseChild
-from nasnet_keras.functions import FUNCTIONS, Run
+from nasnet_keras.models.functions import FUNCTIONS, Run
 
 
 class Child(BaseChild):
     """A small network that is trained for a few steps and judged, on JAX.
 
     Args:
-        genotype: a `Genotype`, a stored name, or a file.
+        architecture: an `Architecture`.
         seed: seed of the initial weights.
         optimizer: an `Optimizer`.
-        **network: see `BaseChild`.
-
-    Raises:
-        ValueError: naming the argument at fault.
     """
 
     def _prepare(self):
@@ -257,7 +253,7 @@ def _square(gradient):
 
 @jax.jit
 def _descend(weights, velocity, gradient, rate, momentum, nesterov):
-    """The numbers of `flat.descend`."""
+    """The numbers of `optimizer.descend`."""
     change = gradient * rate
     velocity = velocity * momentum - change
     return weights + jnp.where(nesterov, velocity * momentum - change, velocity), velocity

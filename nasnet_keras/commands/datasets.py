@@ -1,9 +1,9 @@
 """The data that a command names: found first, so that mistakes are said at once, and decoded later."""
 
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.speech import without_greetings
-from nasnet_keras.data import decoded, open_data
-from nasnet_keras.images import as_size
+from nasnet_keras.commands.terminal import without_greetings
+from nasnet_keras.data.images import as_size
+from nasnet_keras.data.loading import decoded, open_data
 
 
 def find(options):

@@ -63,3 +63,35 @@ def decoding():
     with bar() as shown:
         task = shown.add_task("read images", total=None, visible=False, note="")
         yield lambda done, total: shown.update(task, completed=done, total=total, visible=total > 2000)
+
+
+@contextmanager
+def epoch_progress(title, epochs):
+    """A bar for a training, a step for each batch: gives the Keras callback that moves it.
+
+    Args:
+        title: what is trained.
+        epochs: epochs in all.
+    """
+    from keras.callbacks import LambdaCallback
+
+    with bar() as shown:
+        task = shown.add_task(title, total=None, note="")
+
+        def begin(logs=None):
+            shown.update(task, total=callback.params["steps"] * epochs)
+
+        def begin_epoch(epoch, logs=None):  # also after a resumption
+            shown.update(task, completed=epoch * callback.params["steps"])
+
+        def end_epoch(epoch, logs=None):
+            figures = "  ".join(f"{key} {value:.3f}" for key, value in (logs or {}).items() if "accuracy" in key)
+            shown.update(task, note=f"epoch {epoch + 1}/{epochs}  {figures}")
+
+        callback = LambdaCallback(
+            on_train_begin=begin,
+            on_epoch_begin=begin_epoch,
+            on_train_batch_end=lambda batch, logs=None: shown.advance(task),
+            on_epoch_end=end_epoch,
+        )
+        yield callback

@@ -1,8 +1,8 @@
 """The searching half: what may be chosen, who chooses, and the KerasTuner oracle and tuner that carry it out.
 
-It knows networks only in `children` and what stands above it; everything else works on a `Genotype` and a number, its
-reward. The package is also its main function, `nasnet_keras.search(data, …)`: a folder and a function
-of one name would hide each other, a module that can be called is both.
+It knows networks only in `tuner` and `results`, by way of `nasnet_keras.children`; everything else works on a
+`Genotype` and a number, its reward. The package is also its main function, `nasnet_keras.search(data, …)`: a folder and
+a function of one name would hide each other, a module that can be called is both.
 """
 
 import sys

@@ -1,14 +1,140 @@
-"""The directory of a search holds children of one kind."""
+"""The directory of a search: what lies where, who may write there, and of what kind its children are."""
 
+import fcntl
 import json
 import logging
+import os
+import threading
+import weakref
 from dataclasses import asdict
+from pathlib import Path
 
+from nasnet_keras.checks import first_difference
 from nasnet_keras.files import read_object, write_atomically
 
 logger = logging.getLogger(__name__)
 
-FILE = "children.json"
+FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
+
+
+def _below(*names, doc):
+    return property(lambda self: self.path.joinpath(*names), doc=doc)
+
+
+class SearchDirectory:
+    """The paths in a search's directory, each a `Path` that need not exist.
+
+    Args:
+        path: of the directory.
+
+    Attributes:
+        path: the directory as a `Path`.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    header = _below("search.json", doc="What search this is: strategy, space, seed, settings, objective, rules.")
+    children = _below("children.json", doc="What all its children have in common.")
+    trials = _below("trials.jsonl", doc="Log: a line per finished trial, written before anything is learnt from it.")
+    imported = _below("imported.jsonl", doc="Log: what the strategy was told of another search, if anything.")
+
+    controller = _below("controller", doc="Folder: what the strategy needs to go on.")
+    proposals = _below("controller", "proposals.jsonl", doc="Log: a line per started trial, written before it runs.")
+    attempts = _below("controller", "attempts.jsonl", doc="Log: a line whenever a trial is given out again.")
+    updates = _below("controller", "updates.jsonl", doc="Log: a line per update of the policy, its diagnostics.")
+    snapshot = _below("controller", "state.npz", doc="The strategy as it was a few trials ago; replaced now and then.")
+    lock_file = _below("controller", "lock", doc="What the process that searches here has locked.")
+
+    best_genotype = _below("best_genotype.json", doc="The found genotype.")
+    best_normal = _below("best_normal.svg", doc="A picture of its normal cell.")
+    best_reduction = _below("best_reduction.svg", doc="A picture of its reduction cell.")
+    report = _below("report.html", doc="The search as one page.")
+
+    retrained = _below("retrained.json", doc="How those did that were trained again, the best first.")
+    retrained_models = _below("retrained", doc="Folder: a model for each of them, by its trial's id.")
+    final = _below("final", doc="Folder: the models of the final comparison, by the network's name.")
+
+    tensorboard = _below("tensorboard", doc="Folder: the search for TensorBoard.")
+    shared = _below("shared", doc="Folder: the weights that children share.")
+    logs = _below("logs", doc="Folder: what the workers on this machine write.")
+    chief_log = _below("chief.log", doc="What the chief of several workers saw.")
+
+
+class DirectoryLock:
+    """The right to write in a search's directory, which one search has at a time; a context manager around each write.
+
+    Another process is refused as long as this one lives or until `close`. In one process the newest takes over, since
+    whoever runs a notebook's cell again does not know what still holds on to the search before: that one is told so
+    when it is used again. A write that has begun ends before the next search takes over, so there are never
+    two writers.
+
+    Args:
+        directory: the `SearchDirectory`.
+
+    Raises:
+        ValueError: another process has it.
+    """
+
+    def __init__(self, directory):
+        self.folder, self._mutex, self._lost = directory.path, threading.RLock(), None
+        path = directory.lock_file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _taking:
+            key = os.path.realpath(self.folder)
+            if key in _locks:
+                _locks[key].close("was taken over by a later search in this process")
+            # Not `lockf`: that lock would go as soon as any other handle of the file is closed in this process.
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._release = weakref.finalize(self, os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                self._release()
+                raise ValueError(
+                    f"`directory` {self.folder} is in use: another process searches there. End it first"
+                ) from None
+            except OSError as error:
+                logger.warning("%s cannot be locked (%s): take care that nobody else searches there", path, error)
+            _locks[key] = self
+
+    def check(self):
+        """Raise `ValueError` if this is no longer the one that may write."""
+        if self._lost:
+            raise ValueError(f"`directory` {self.folder} {self._lost}. Make a new oracle to go on there")
+
+    def close(self, reason="was closed"):
+        """Let others have the directory; `reason` is what this one's user is told who goes on all the same."""
+        with self._mutex:
+            self._lost = self._lost or reason
+            self._release()
+
+    def __enter__(self):
+        self._mutex.acquire()
+        try:
+            self.check()
+        except ValueError:
+            self._mutex.release()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._mutex.release()
+
+
+# What a process has locked is the process's own state, and only that can tell one search of it from another process's.
+_locks, _taking = weakref.WeakValueDictionary(), threading.RLock()
+
+
+def _leave_to_parent():
+    """A forked process has copies of the handles, which would keep the locks alive, and must not write with them."""
+    for lock in list(_locks.values()):
+        lock._lost = "belongs to the process that this one was forked from"
+        lock._release()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def description(child, data=None):
@@ -22,13 +148,14 @@ def description(child, data=None):
 def compare_children(directory, now):
     """Raise `ValueError` if a directory is known to hold children of another `description`; nothing is changed."""
     try:
-        then = read_object(directory / FILE)
+        then = read_object(SearchDirectory(directory).children)
     except (OSError, ValueError):
         return
-    for key in (key for key in now if then.get(key) != now[key]):
+    if different := first_difference(then, now, now):
+        key, old, new = different
         raise ValueError(
             f"`directory` {directory} holds a search whose children have another `{key}`: "
-            f"{then.get(key)!r}. Received: {now[key]!r}. Choose another directory"
+            f"{old!r}. Received: {new!r}. Choose another directory"
         )
 
 
@@ -38,7 +165,7 @@ def keep_children(directory, now):
     Raises:
         ValueError: as `compare_children`.
     """
-    path = directory / FILE
+    path = SearchDirectory(directory).children
     try:
         read_object(path)
     except ValueError:

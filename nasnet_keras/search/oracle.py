@@ -3,32 +3,37 @@
 KerasTuner's own oracle writes every trial, and a file about all of them, again and
 again and in place: a trial costs the more the more there are, and a crash at the wrong
 moment makes the project unloadable. Here every started and every finished trial is one
-line in a log that only grows (see `archive`); a project that was killed at any instant
+line in a log that only grows (see `trials.logs`); a project that was killed at any instant
 goes on, and the trials that were started and not finished are given out again, under
 the same ids and with the same decisions. Rules (see `rules`) may answer in a worker's place.
 """
 
 import copy
 import logging
+import threading
 import time
-from itertools import count
+from contextlib import contextmanager
 
 import keras_tuner
-from keras_tuner.engine.trial import TrialStatus
 
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.search.proposal import Strategy
-from nasnet_keras.search.resumable import ResumableOracle
-from nasnet_keras.search.strategies import make_strategy
+from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
+from nasnet_keras.search.kerastuner import TrialStatus
+from nasnet_keras.search.rules import check_rules
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.strategy import Strategy
+from nasnet_keras.search.trials.format import TrialFormat, one_line
+from nasnet_keras.search.trials.logs import check_identity, identify
+from nasnet_keras.search.trials.state import SearchState
 
 logger = logging.getLogger(__name__)
 
 REWARD = keras_tuner.Objective("reward", "max")
 PROGRESS = "progress"  # the metric by which a running child reports its accuracy, epoch by epoch
-ENDLESS = 1000  # without `max_trials`, so many known networks in a row mean that the space holds no others
+EXHAUSTED = 1000  # so many known networks in a row mean that the space holds no others
 
 
-class NASNetOracle(ResumableOracle):
+class NASNetOracle(keras_tuner.Oracle):
     """A KerasTuner oracle that searches for cells.
 
     `space.decode_values(trial.hyperparameters.values)` gives a trial's `Genotype`. Metrics
@@ -37,8 +42,13 @@ class NASNetOracle(ResumableOracle):
     trial is logged with its reason and the search goes on.
 
     The project folder is read when the oracle is first used, so a search goes on whenever
-    its logs are there, and a tuner's `overwrite=True` clears them. Nothing is printed unless
+    its logs are there, and a tuner's `overwrite=True` clears them. From then on the folder is this
+    oracle's, until `close`: another process is refused, and an oracle that is made later in this process
+    takes it over, after which this one raises a `ValueError` that says so. Nothing is printed unless
     `verbose` is set to 1, which `tuner.search(verbose=1)` does.
+
+    Where a rule repeats known rewards, a space can be exhausted: after 1000 known networks in a row no
+    further trial is started, whatever `max_trials` says.
 
     Args:
         max_trials: trials in all, those of earlier runs included; None for no limit.
@@ -55,7 +65,7 @@ class NASNetOracle(ResumableOracle):
             with the death of their process included; None for no limit.
         rules: a tuple of `rules.Rule`.
         hours: after so many, counted from this oracle's first trial, no trial is given out; None for no limit.
-        imports: what a new search begins with: dicts with `decisions` and `reward`, see `inheritance.read_imports`.
+        imports: what a new search begins with: dicts with `decisions` and `reward`, see `trials.imported.read_imports`.
 
     Attributes:
         space: the `SearchSpace`.
@@ -88,19 +98,27 @@ class NASNetOracle(ResumableOracle):
         check_integer("max_attempts", max_attempts, 1, optional=True)
         check_positive("hours", hours, optional=True)
         self.strategy = make_strategy(strategy, space, seed, settings)
+        # KerasTuner replaces the seeds 0 and None by a random one; it draws nothing here.
         super().__init__(
             objective,
             max_trials,
-            self.strategy.space,
-            lambda seed: make_strategy(strategy, space, seed, settings),
-            self.strategy.seed if isinstance(strategy, Strategy) else seed,
-            rules,
-            imports,
+            seed=1,
+            max_retries_per_trial=max_retries_per_trial,
+            max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
-        self.max_retries_per_trial = max_retries_per_trial
-        self.max_consecutive_failed_trials = max_consecutive_failed_trials
-        self.max_attempts = max_attempts
-        self._hours, self._ends_at = hours, None
+        self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
+        self.rules, self.max_attempts = check_rules(rules), max_attempts
+        self.on_finished = None
+        self.tune_new_entries = False
+        self.verbose = 0
+        self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
+        self._imports, self._hours, self._ends_at = imports, hours, None
+        self._format = TrialFormat(self.space, self.objective, self.rules)
+        self.hyperparameters = self._format.hyperparameters
+        # KerasTuner's own lock stays locked when an exception passes through; this one does not.
+        self._lock, self._is_telling, self._announced = threading.RLock(), False, None
+        self._directory_lock = None
+        self._forget()
 
     def create_trial(self, tuner_id):
         """The next trial for a worker: one that was started and not finished, or a new one.
@@ -112,17 +130,17 @@ class NASNetOracle(ResumableOracle):
             A `keras_tuner` Trial with status RUNNING, or STOPPED after `max_trials` or `hours`.
         """
         with self._announcing(), self._lock:
-            ledger = self._attach()
+            state = self._attach()
             if self._hours is not None and self._ends_at is None:
                 self._ends_at = time.monotonic() + 3600 * self._hours
             trial = self.ongoing_trials.get(tuner_id)
-            if trial is None or self._is_settled(trial):
+            if trial is None or self._settle(trial):
                 trial = self._next()
             if trial is None:
                 self.tuner_ids.discard(tuner_id)
-                return self._form.new(ledger.next_number, status=TrialStatus.STOPPED)
+                return self._format.new(state.next_number, status=TrialStatus.STOPPED)
             with self._all_or_nothing():
-                ledger.give_out(trial, tuner_id)
+                state.give_out(trial, tuner_id)
             self.tuner_ids.add(tuner_id)
             self.ongoing_trials[tuner_id] = trial
             self._display.on_trial_begin(trial)
@@ -145,15 +163,15 @@ class NASNetOracle(ResumableOracle):
         """
         with self._lock:
             trial = self.get_trial(trial_id)
-            is_open = trial_id in self._ledger.open
+            is_open = trial_id in self._state.open
             if set(metrics) == {PROGRESS}:
                 answer = copy.copy(trial)
-                if is_open and self._ledger.progress(trial, metrics[PROGRESS], step):
+                if is_open and self._state.progress(trial, metrics[PROGRESS], step):
                     answer.status = TrialStatus.STOPPED
                 return answer
             self._check_objective_found(metrics)
             if is_open:
-                self._form.report(trial, metrics, step)
+                self._format.report(trial, metrics, step)
             return trial
 
     def end_trial(self, trial):
@@ -172,11 +190,11 @@ class NASNetOracle(ResumableOracle):
         with self._announcing(), self._lock:
             own = self.get_trial(trial.trial_id)
             worker = self._take(own)
-            if own.trial_id not in self._ledger.open:
+            if own.trial_id not in self._state.open:
                 logger.warning("trial %s has ended before; the second answer is ignored", own.trial_id)
                 return
             own.message = trial.message
-            status, score, reason = self._form.outcome(own, trial.status, self.score_trial)
+            status, score, reason = self._format.outcome(own, trial.status, self.score_trial)
             self._run_times[own.trial_id] += 1
             is_final = status != TrialStatus.INVALID or self._run_times[own.trial_id] > self.max_retries_per_trial
             if is_final:
@@ -187,7 +205,7 @@ class NASNetOracle(ResumableOracle):
                 logger.info("trial %s is given out again: %s", own.trial_id, reason)
             if own.trial_id in self._display.trial_start:
                 self._display.on_trial_end(own)
-            failures, limit = self._ledger.failures_in_a_row, self.max_consecutive_failed_trials
+            failures, limit = self._state.failures_in_a_row, self.max_consecutive_failed_trials
         if is_final and limit and failures and failures % limit == 0:
             raise RuntimeError(f"{failures} trials in a row have failed, the last one because: {reason}")
 
@@ -214,37 +232,103 @@ class NASNetOracle(ResumableOracle):
                 self._take(self.trials[trial_id])
                 self._retry_queue.append(trial_id)
 
+    def get_trial(self, trial_id):
+        """A started trial by its id; raises `ValueError` for another id."""
+        with self._lock:
+            self._attach()
+            if trial_id not in self.trials:
+                raise ValueError(f"`trial_id` must be the id of a started trial. Received: {trial_id!r}")
+            return self.trials[trial_id]
+
+    def get_best_trials(self, num_trials=1):
+        """The best completed trials, best first; where they are too few the others follow, as in KerasTuner."""
+        with self._lock:
+            best = [self.trials[trial_id] for *_, trial_id in self._attach().ranked[:num_trials]]
+            if len(best) < num_trials:
+                best += [trial for trial in self.trials.values() if trial.status != TrialStatus.COMPLETED]
+            return best[:num_trials]
+
+    def finished_trials(self):
+        """The lines of `trials.jsonl`, a list of dicts in the order in which the trials ended."""
+        with self._lock:
+            return self._attach().finished()
+
+    def remaining_trials(self):
+        """How many trials may still be started, or None without a limit."""
+        with self._lock:
+            self._attach()
+            return super().remaining_trials()
+
+    def close(self):
+        """Leave the project folder to others; used again, the oracle opens it anew."""
+        with self._lock:
+            self._forget()
+            if self._directory_lock is not None:
+                self._directory_lock.close()
+            self._directory_lock = self._announced = None
+
+    def announce(self):
+        """Call `on_finished` until it knows of all trials that have ended; every verb that ends trials does so.
+
+        No lock is held meanwhile: it may ask the oracle anything, in this thread or by another. Who ends a trial then
+        leaves the news to the thread that is telling already.
+
+        Returns:
+            False if another thread is telling, true if there is nothing left to tell.
+        """
+        with self._lock:
+            if self._is_telling:
+                return False
+            self._is_telling = True
+        try:
+            while (trials := self._news()) is not None:
+                self.on_finished(trials)
+        except BaseException:
+            self._is_telling = False
+            raise
+        return True
+
+    def save(self):
+        """Nothing: whatever has happened is on the disk already."""
+
+    def reload(self):
+        """Read the project folder; raises `ValueError` if it belongs to another search or cannot be read."""
+        with self._lock:
+            self._forget()
+            self._attach()
+
     def _next(self):
         """A trial that needs a worker, the waiting ones first, or None. What needs none is finished on the way."""
-        for replayed in count():
-            if self._is_late() or (self.max_trials is None and replayed >= ENDLESS):
-                return None
+        while not self._is_late():
             if self._retry_queue:
                 trial = self.trials[self._retry_queue.pop(0)]
             elif self._has_room():
                 with self._all_or_nothing():
-                    trial = self._ledger.start()
+                    trial = self._state.start()
                 self.start_order.append(trial.trial_id)
             else:
                 return None
-            if not self._is_settled(trial):
+            if not self._settle(trial):
                 return trial
+        return None
 
     def _has_room(self):
-        return self.max_trials is None or len(self.trials) < self.max_trials
+        is_exhausted = self._state.replays_in_a_row >= EXHAUSTED
+        return not is_exhausted and (self.max_trials is None or len(self.trials) < self.max_trials)
 
     def _is_late(self):
         return self._ends_at is not None and time.monotonic() >= self._ends_at
 
-    def _is_settled(self, trial):
-        """Whether a trial ends without a worker: it was given out too often, or a rule knows its reward."""
-        attempts = self._ledger.attempts.get(trial.trial_id, 0)
+    def _settle(self, trial):
+        """End a trial that needs no worker: it was given out too often, or a rule knows its reward. True if it did."""
+        attempts = self._state.attempts.get(trial.trial_id, 0)
         if self.max_attempts is not None and attempts >= self.max_attempts:
             self._take(trial)
-            self._finish(trial, None, f"given out {attempts} times, and no worker has answered")
+            last = f"the last time: {one_line(trial.message)}" if trial.message else "and no worker has answered"
+            self._finish(trial, None, f"given out {attempts} times, {last}")
             return True
         with self._all_or_nothing():
-            return self._ledger.is_replayed(trial)
+            return self._state.replay(trial)
 
     def _take(self, trial):
         """Take a trial out of the queue and from its worker, whose id is returned."""
@@ -256,4 +340,71 @@ class NASNetOracle(ResumableOracle):
 
     def _finish(self, trial, score, reason, **further):
         with self._all_or_nothing():
-            self._ledger.finish(trial, score, reason, **further)
+            self._state.finish(trial, score, reason, **further)
+
+    def _set_project_dir(self, directory, project_name):
+        super()._set_project_dir(directory, project_name)
+        self.close()
+
+    def _forget(self):
+        """As before the first use. The folder is not read yet: a tuner may still clear it."""
+        self._state = None
+        self.trials, self.ongoing_trials = {}, {}
+        self.start_order, self.end_order, self._retry_queue = [], [], []
+        self._run_times.clear()
+
+    def _attach(self):
+        """The state, which is read from the project folder once; raises `ValueError` if another has that now."""
+        if self._directory_lock is not None:
+            self._directory_lock.check()
+        if self._state is None:
+            state = self._read_folder()
+            self.seed, self.strategy = state.seed, state.strategy
+            self.trials, self.end_order, self.start_order = state.trials, state.end_order, list(state.trials)
+            self._retry_queue = list(state.open)
+            self._state = state
+            if self._announced is None:  # what ended in earlier runs is no news
+                self._announced = len(state.end_order)
+        return self._state
+
+    def _read_folder(self):
+        if getattr(self, "_directory", None) is None:
+            raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
+        directory = SearchDirectory(self._project_dir)
+        if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
+            objective = self.objective.name, self.objective.direction
+            check_identity(directory.path, identify(self._strategies(self.seed), *objective, self.rules))
+        lock = self._directory_lock or DirectoryLock(directory)
+        try:
+            state = SearchState(directory, lock, self._strategies, self.seed, self._format, self._imports)
+        except BaseException:
+            if self._directory_lock is None:
+                lock.close()
+            raise
+        self._directory_lock = lock
+        return state
+
+    @contextmanager
+    def _all_or_nothing(self):
+        """If this is broken off, by Ctrl-C or a full disk, what is on the disk holds and is read again."""
+        try:
+            yield
+        except BaseException:
+            self._forget()
+            raise
+
+    @contextmanager
+    def _announcing(self):
+        """Tell whoever listens if trials have ended inside."""
+        yield
+        self.announce()
+
+    def _news(self):
+        """All finished trials if some were not announced; else None, and the telling has ended."""
+        with self._lock:
+            if not self.on_finished or len(self.end_order) <= (self._announced or 0):
+                self._is_telling = False
+                return None
+            trials = self.finished_trials()
+            self._announced = len(trials)
+            return trials

@@ -144,6 +144,10 @@ class SearchSpace:
         """
         return tuple(int(rng.random() * len(decision.choices)) for decision in self.decisions)
 
+    def sample(self, count, rng):
+        """A tuple of random `Genotype`s; `rng` as for `random`."""
+        return tuple(self.decode(self.random(rng)) for _ in range(count))
+
     def to_dict(self):
         """The space as JSON-able data, by which the directory of another search is recognised."""
         return {"blocks": self.blocks, "operations": list(self.operations), "combinations": list(self.combinations)}

@@ -11,23 +11,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
-from keras_tuner.engine import base_tuner
-from keras_tuner.engine.trial import TrialStatus
+import numpy as np
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.data import Data, load_data
+from nasnet_keras.children.settings import ChildSettings, child_seed
+from nasnet_keras.children.shared_weights import shared_evaluation
+from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.search.children import ChildSettings, child_seed
-from nasnet_keras.search.directory import description, keep_children
-from nasnet_keras.search.inheritance import read_imports
+from nasnet_keras.search.directory import SearchDirectory, description, keep_children
+from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
-from nasnet_keras.search.publication import Publisher, best_genotype, write_report
-from nasnet_keras.search.roles import Role, current_role
+from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
-from nasnet_keras.search.shared import shared_evaluation
 from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.trials.imported import read_imports
+
+SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
+# What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
+FINAL = (ValueError, FloatingPointError)
+RETRIES = 1  # of a child after an accident, in `search`
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class SearchResult:
     """What a search leaves.
 
     Args:
-        best: the `Genotype` with the highest reward, None while no trial has one.
+        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
     """
@@ -45,14 +50,17 @@ class SearchResult:
     directory: Path
 
 
-class NASNetTuner(base_tuner.BaseTuner):
+class NASNetTuner(BaseTuner):
     """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
 
-    A child that fails, for want of memory or with a loss that is no number, is one failed
-    trial with its reason; the search goes on.
+    A child that fails is one failed trial with its reason; the search goes on. What training it again
+    would only repeat fails at once: a loss that is no number, a limit, a refused argument (`FloatingPointError`,
+    `ValueError`). After any other exception, such as a lack of memory, the trial is given out again, as often as the
+    oracle's `max_retries_per_trial` allows; its child trains from the same seed, to the same reward.
 
-    With KerasTuner's environment variables (see `roles`) the same program is a distributed search's chief or one of
-    its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left for it.
+    With KerasTuner's environment variables (see `distributed.roles`) the same program is a distributed search's chief
+    or one of its workers; a chief's `search` returns when all trials are done, a worker's when there is nothing left
+    for it.
 
     Args:
         oracle: a `NASNetOracle`.
@@ -80,7 +88,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
-        self.shared = shared_evaluation(self.child, self.role, self.project_dir)
+        self.shared = shared_evaluation(self.child, self.role, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
 
     def search(self, data, *, verbose=0, **chief):
@@ -90,10 +98,10 @@ class NASNetTuner(base_tuner.BaseTuner):
             return super().search(data)
         description = self.description(data)
         if self.role.is_chief:
-            from nasnet_keras.search.chief import serve
+            from nasnet_keras.search.distributed.chief import serve
 
             return serve(self.own_oracle, self.role, description, self.lease, **chief)
-        from nasnet_keras.search.worker import Client
+        from nasnet_keras.search.distributed.worker import Client
 
         self.oracle = Client(self.own_oracle, self.role, description, self.patience, beat=self.lease / 8)
         return super().search(data)
@@ -131,8 +139,10 @@ class NASNetTuner(base_tuner.BaseTuner):
                 for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
                     raise ValueError(reason)
             watch |= {"trial": int(trial.trial_id)} if self.shared else {}
+            if getattr(self.child, "screen", None):
+                watch["among"] = self.oracle.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
-        except Exception as error:
+        except FINAL as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
             reason = " ".join(str(error).split())[:300]
@@ -159,7 +169,7 @@ class NASNetTuner(base_tuner.BaseTuner):
         except Exception as error:
             is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
             trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = "".join(traceback.format_exception(error.__cause__ or error))
+            trial.message = "".join(traceback.format_exception((is_final and error.__cause__) or error))
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -207,7 +217,7 @@ def search(
         hours: after so many no further child is begun in this run; the same call goes on from there.
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
-        workers: a `launch.Workers`: this process is the chief, and starts and stops them.
+        workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
 
     Returns:
         A `SearchResult`; a worker's is empty.
@@ -222,18 +232,18 @@ def search(
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
     if is_worker:
-        from nasnet_keras.search.worker import await_chief
+        from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, patience)
     else:
         directory = make_folder("directory", directory)
     if not isinstance(data, Data):
         data = load_data(data, seed=seed)
-    is_new = not is_worker and not (directory / "search.json").exists()
+    is_new = not is_worker and not SearchDirectory(directory).header.exists()
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
-        imports=imports,
+        imports=imports, max_retries_per_trial=RETRIES,
     )  # fmt: skip
     further = {"lease": lease, "patience": patience, "role": role}
     if is_worker:
@@ -243,14 +253,17 @@ def search(
     publisher = Publisher(directory, on_trial)
     place = {"directory": str(directory.parent), "project_name": directory.name}
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
-    finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-    keep_children(directory, description(child, data))
-    publisher(finished)
-    if workers is None:
-        tuner.search(data)
-    else:
-        with workers:
-            tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
-    trials = oracle.finished_trials()
-    write_report(directory, trials)
-    return SearchResult(best_genotype(trials), trials, directory)
+    try:
+        finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
+        keep_children(directory, description(child, data))
+        publisher(finished)
+        if workers is None:
+            tuner.search(data)
+        else:
+            with workers:
+                tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
+        trials = oracle.finished_trials()
+        write_report(directory, trials)
+    finally:
+        oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
+    return SearchResult(best_genotype(directory, trials), trials, directory)

@@ -1,1 +1,1 @@
-"""What stands around an exported model: its files, other runtimes, and the parts of the server."""
+"""The HTTP server for exported models: its requests and answers, batches, limits and page."""

@@ -12,8 +12,8 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
-from nasnet_keras.serving.exports import check_versions, versions
-from nasnet_keras.serving.files import read_warmup
+from nasnet_keras.export.folders import check_versions, versions
+from nasnet_keras.export.serving_files import read_warmup
 from nasnet_keras.serving.rest import Refusal, Spec
 
 KINDS = {tf.string: "string", tf.float32: "float32", tf.uint8: "uint8"}

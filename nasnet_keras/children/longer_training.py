@@ -1,0 +1,61 @@
+"""A found cell trained for longer than a child: a genotype and data in, a model and its figures out."""
+
+import json
+
+from nasnet_keras.children.settings import accuracy, sizes_of
+from nasnet_keras.files import write_atomically
+from nasnet_keras.models.network import multiply_adds
+from nasnet_keras.training import fitting as training
+
+# A training of more steps than this keeps states to go on from, as only the ordinary network does.
+UNINTERRUPTED = 2000
+
+
+def train_longer(name, genotype, data, child, epochs, seed, directory, progress):
+    """Train a genotype's network as the children of a search were, for more epochs, and measure it.
+
+    It lies in `directory` as a model, with its figures; a finished one is not trained again.
+
+    Args:
+        name: what the figures and the progress call it.
+        genotype: a `Genotype`.
+        data: a `Data`.
+        child: the search's `ChildSettings`: the network has the children's size.
+        epochs: epochs in all.
+        seed: seed of the training.
+        directory: where it goes.
+        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+
+    Returns:
+        A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
+        `validation_accuracy`, `epochs`.
+    """
+    record = directory / "result.json"
+    row = json.loads(record.read_text()) if record.exists() else None
+    if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
+        row = _train(name, genotype, data, child, epochs, seed, directory, progress)
+        write_atomically(record, json.dumps(row).encode())
+    return row
+
+
+def _train(name, genotype, data, child, epochs, seed, directory, progress):
+    figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
+    with progress(f"final {name}", epochs) as bar:
+        if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
+            trained = child.train_interpreted(genotype, data, seed, epochs, bar)
+            training.save_model(trained.to_model(class_names=data.class_names), directory)
+            accuracies = {
+                "accuracy": accuracy(trained, data.test),
+                "validation_accuracy": accuracy(trained, data.validation),
+            }
+            return {**figures, **sizes_of(trained.program, data), **accuracies}
+        model, recipe = child.build(genotype, data, seed), child.training_recipe()
+        state = directory / f"{genotype.digest}-{epochs}"
+        training.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
+    training.save_model(model, directory)
+    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
+    measured = {
+        name: training.evaluate(model, split)["accuracy"]
+        for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
+    }
+    return {**figures, **counts, **measured}

@@ -1,0 +1,257 @@
+"""Genotype and data in, reward out: how the children of a search are built, trained and judged.
+
+The settings are a value that needs no framework. Keras is imported where a child is made, so that settings can be
+checked before it is loaded.
+"""
+
+import gc
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.children.scores import SCORES
+from nasnet_keras.program.architecture import STEMS, Architecture
+from nasnet_keras.training import recipes
+
+EVALUATIONS = ("independent", "shared")
+BACKENDS = ("tensorflow", "jax")  # of those, children exist that train at once
+
+
+@dataclass(frozen=True)
+class ChildSettings:
+    """How a child is built and trained, the same for every child of a search; and the means to do it.
+
+    Args:
+        repeats: Normal cells a stack, or a tuple with one number for each stack.
+        filters: F of the first stack.
+        epochs: epochs that a child trains for.
+        recipe: a name from `recipes.RECIPES`.
+        batch_size: images a step, None for the recipe's.
+        stem: `"cifar"` or `"imagenet"`.
+        evaluation: `"independent"`, each child trains from its own weights; or `"shared"`, from those that all children
+            have in common, see `shared_weights.SharedEvaluation`.
+        shared_steps: steps that a child with shared weights trains for, instead of `epochs`.
+        screen: None, or a name from `scores.SCORES`: children with a low score are not trained, see `screening.check`.
+        screen_share: share of random cells that a child has to beat.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    repeats: int | tuple[int, ...] = 1
+    filters: int = 8
+    epochs: int = 1
+    recipe: str = "micro"
+    batch_size: int | None = None
+    stem: str = "cifar"
+    evaluation: str = "independent"
+    shared_steps: int = 10
+    screen: str | None = None
+    screen_share: float = 0.3
+
+    def __post_init__(self):
+        stacks = self.repeats if isinstance(self.repeats, tuple) else (self.repeats,)
+        numbers = {
+            "filters": self.filters,
+            "epochs": self.epochs,
+            "shared_steps": self.shared_steps,
+            "batch_size": 1 if self.batch_size is None else self.batch_size,
+        }
+        for name, value in (*numbers.items(), *(("repeats", count) for count in stacks)):
+            check_integer(name, value, least=1)
+        check_one_of("recipe", self.recipe, recipes.RECIPES)
+        check_one_of("stem", self.stem, STEMS)
+        check_one_of("evaluation", self.evaluation, EVALUATIONS)
+        check_one_of("screen", self.screen, SCORES, optional=True)
+        if not 0 <= self.screen_share <= 1:
+            raise ValueError(f"`screen_share` must be a share from 0 to 1. Received: {self.screen_share!r}")
+        if (self.evaluation == "shared" or self.screen) and not self.training_recipe().is_plain:
+            raise ValueError(
+                "`evaluation='shared'` and `screen` need children of the recipes with plain gradient descent. "
+                f"Received: `recipe` {self.recipe!r}"
+            )
+
+    def architecture(self, genotype, data):
+        """The `Architecture` of a genotype's child for images of this data."""
+        return Architecture(
+            genotype,
+            repeats=self.repeats,
+            filters=self.filters,
+            stem=self.stem,
+            input_shape=data.image_shape,
+            classes=len(data.class_names),
+            class_names=data.class_names,
+        )
+
+    def training_recipe(self):
+        """The `recipes.Recipe` with this batch size."""
+        return recipes.recipe(self.recipe, batch_size=self.batch_size)
+
+    def is_interpreted(self):
+        """Whether these children train as a `child.BaseChild`: at once, and with the same result every time.
+
+        It knows plain gradient descent only; what a recipe wants beyond that needs the ordinary network.
+        """
+        import keras
+
+        return self.training_recipe().is_plain and keras.backend.backend() in BACKENDS
+
+    def build(self, genotype, data, seed):
+        """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""
+        from nasnet_keras.models.network import NASNet
+        from nasnet_keras.models.seeds import drawn_from
+
+        with drawn_from(seed):
+            return NASNet.of(self.architecture(genotype, data), dtype="float32")
+
+    def sizes(self, genotype, data):
+        """`parameters` and `multiply_adds` of a child, without making it."""
+        return sizes_of(self.architecture(genotype, data).program(), data)
+
+    def evaluate(self, genotype, data, seed, on_epoch=None, among=None):
+        """Train a child and judge it.
+
+        Args:
+            genotype: a `Genotype`.
+            data: a `Data`; `train` is learnt from and `validation` gives the reward.
+            seed: seed of the weights and of the order of the images.
+            on_epoch: called after every epoch with its number, from 1, and the accuracy on the validation images;
+                true ends the training here.
+            among: with `screen`, a tuple of the genotypes that the child is compared with.
+
+        Returns:
+            `{"reward": float, "parameters": int, "multiply_adds": int}`.
+
+        Raises:
+            FloatingPointError: the loss or the reward is not finite.
+            screening.ScreenedOut: the child is not worth training.
+        """
+        from nasnet_keras.children.screening import check
+        from nasnet_keras.training.fitting import reward
+
+        if not self.is_interpreted():
+            return self._compiled(genotype, data, seed, on_epoch)
+        if self.screen:
+            check(self, genotype, data, seed, among)
+        watch = on_epoch and (lambda child, epoch: on_epoch(epoch, accuracy(child, data.validation)))
+        child = self.train_interpreted(genotype, data, seed, self.epochs, watch=watch)
+        return {"reward": reward(accuracy(child, data.validation)), **sizes_of(child.program, data)}
+
+    def steps(self, data, epochs):
+        """Steps of a training."""
+        return epochs * max(1, len(data.train) // self.training_recipe().batch_size)
+
+    def batches(self, data, seed):
+        """The training images as batches; each depends on nothing but the seed, the epoch and its number."""
+        from nasnet_keras.training.fitting import training_batches
+
+        return training_batches(data, self.training_recipe(), seed)
+
+    def start(self, genotype, data, seed, steps):
+        """An untrained `child.BaseChild`.
+
+        Args:
+            genotype: a `Genotype`.
+            data: a `Data`.
+            seed: seed of the initial weights.
+            steps: length of the training, at the end of which the rate is 0; None for a constant rate.
+
+        Raises:
+            ValueError: on another backend than TensorFlow and JAX.
+        """
+        import keras
+
+        from nasnet_keras.children.optimizer import Optimizer
+
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            from nasnet_keras.children.tensorflow_child import Child
+        elif backend == "jax":
+            from nasnet_keras.children.jax_child import Child
+        else:
+            raise ValueError(f"`evaluation='shared'` and `screen` need Keras on TensorFlow or JAX. Received: {backend}")
+        recipe = self.training_recipe()
+        optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
+        return Child(self.architecture(genotype, data), seed=seed, optimizer=optimizer)
+
+    def train_interpreted(self, genotype, data, seed, epochs, callback=None, watch=None):
+        """Train a `child.BaseChild`; `callback` is a Keras callback whose hooks are called.
+
+        `watch(child, epoch)` is called after every epoch, counted from 1; true ends the training.
+
+        Returns:
+            The trained child.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        import keras
+
+        from nasnet_keras.training.fitting import check_loss
+
+        callback = callback or keras.callbacks.Callback()
+        batches = self.batches(data, seed)
+        child = self.start(genotype, data, seed, len(batches) * epochs)
+        callback.set_params({"steps": len(batches), "epochs": epochs})
+        callback.on_train_begin()
+        for epoch in range(epochs):
+            batches.epoch = epoch
+            callback.on_epoch_begin(epoch)
+            for index in range(len(batches)):
+                loss = child.train_step(*batches[index])
+                callback.on_train_batch_end(index)
+            check_loss(float(loss), epoch)
+            callback.on_epoch_end(epoch)
+            if watch and watch(child, epoch + 1):
+                break
+        return child
+
+    def _compiled(self, genotype, data, seed, on_epoch):
+        """The same by the ordinary network, for recipes with more than plain gradient descent."""
+        try:
+            return self._evaluate_network(genotype, data, seed, on_epoch)
+        finally:
+            gc.collect()  # a model, its functions and its callbacks know each other in circles
+
+    def _evaluate_network(self, genotype, data, seed, on_epoch):
+        import keras
+
+        from nasnet_keras.children.threads import use_one_thread
+        from nasnet_keras.models.network import multiply_adds
+        from nasnet_keras.training.fitting import evaluate, fit, reward
+
+        if keras.backend.backend() == "tensorflow":
+            use_one_thread()
+        model = self.build(genotype, data, seed)
+
+        def watch(epoch, logs):
+            if on_epoch(epoch + 1, evaluate(model, data.validation)["accuracy"]):
+                model.stop_training = True
+
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch)] if on_epoch else []
+        recipe = self.training_recipe()
+        fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False, callbacks=callbacks)
+        figures = {"reward": reward(evaluate(model, data.validation)["accuracy"])}
+        return {**figures, "parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
+
+
+def accuracy(child, split):
+    """Share of a split's images that a trained `child.BaseChild` classifies right."""
+    from nasnet_keras.data.loading import normalize
+
+    return child.accuracy(normalize(split.images[:]), split.labels)
+
+
+def sizes_of(program, data):
+    """`parameters` and `multiply_adds` of a child's `Program`."""
+    return {
+        "parameters": sum(weight.size for weight in program.weights),
+        "multiply_adds": program.multiply_adds(data.image_shape[:2]),
+    }
+
+
+def child_seed(seed, trial_id):
+    """The seed of a trial's child, from the search's seed and the trial's id."""
+    text = f"{seed}/{trial_id}".encode()
+    return int(np.random.SeedSequence(list(text)).generate_state(1)[0] >> 1)

@@ -1,0 +1,79 @@
+"""The command `evaluate`: how good a model is, class by class, and what it confuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.options import MODEL_HELP, add_data
+from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.data.splits import check_classes
+from nasnet_keras.files import check_file
+from nasnet_keras.training.identity import known_seed
+from nasnet_keras.weights.zoo import known_classes
+
+SUMMARY = "measure a model, class by class, and draw what it confuses"
+EXAMPLE = "evaluate --model net --data photos"
+SHOWN = 40  # classes in the table
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
+    parser.add_argument("--output", help="the picture, an SVG file (default: confusion.svg in the model's directory)")
+    add_data(parser, limit="evaluate at most this many images", seed="that of the training (default: the model's)")
+    parser.set_defaults(seed=None)
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the images used")
+
+
+def check(options):
+    """The data, not decoded yet, because the model says in which size; and where the picture goes."""
+    names, model = known_classes(options.model), Path(options.model)
+    own = model / "confusion.svg" if model.is_dir() else Path(f"{model.stem}-confusion.svg")
+    output = Path(options.output or own)
+    check_file("output", output, ".svg")
+    check_integer("limit", options.limit, least=1, optional=True)
+    if options.seed is None:  # the images that the training did not see follow from its seed
+        options.seed = known_seed(model) or 0
+    data = find(options)
+    if names:
+        check_classes(names, data.class_names)
+    empty = {name: getattr(data, name).select([]) for name in ("train", "validation", "test")}
+    split = getattr(data, options.split)
+    split = split if options.limit is None else split.take(options.limit, options.seed)
+    return {"data": replace(data, **{**empty, options.split: split}), "output": output}
+
+
+def run(options, data, output):
+    """Print a model's accuracy, overall and class by class, and draw what it confuses."""
+    with without_greetings():
+        from nasnet_keras.models.applications import load_model
+        from nasnet_keras.pictures.confusion import confusion_svg, most_confused
+        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training.evaluation import evaluate_classes
+    model = load_model(options.model)
+    own = model.input_shape[1:3]
+    if options.image_size is not None and None not in own and own != (options.image_size,) * 2:
+        raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
+    data = decode(options, data, model)
+    split = training.match_classes(model, data, getattr(data, options.split))
+    names = getattr(model, "class_names", None) or data.class_names
+    if model.output_shape[-1] != len(names):
+        raise ValueError(f"`data` must have the model's {model.output_shape[-1]} classes. Received: {len(names)}")
+    figures = evaluate_classes(model, split, names)
+    print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
+    shown = most_confused(figures["confusion"], SHOWN)
+    title = f"The {SHOWN} of {len(names)} classes with the most wrong images" if len(shown) < len(names) else None
+    table = Table("class", "images", "precision", "recall", title=title)
+    for row in (figures["classes"][index] for index in shown):
+        table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
+    Console().print(table)
+    title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
+    print(f"What is taken for what: {output}")
+    described = {"model": options.model, "data": data.name, "split": options.split, "output": str(output)}
+    finish(options, {**described, **figures})

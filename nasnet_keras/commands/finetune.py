@@ -1,0 +1,131 @@
+"""The command `finetune`: a network learns new classes, from what it has learnt on others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.options import add_data, add_dtype, check_network, given, given_recipe
+from nasnet_keras.commands.progress import epoch_progress
+from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.files import check_folder
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.training import recipes
+from nasnet_keras.training.identity import check_phases, check_resumption, training_identity
+from nasnet_keras.weights.zoo import model_file, starting_weights
+
+SUMMARY = "train a network on new classes, from what it has learnt on others"
+EXAMPLE = "finetune --model NASNetMobile --weights imagenet --data photos --epochs 10 --directory mine"
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("--model", help="a name of the zoo, or a directory that `train` or `finetune` wrote")
+    parser.add_argument("--genotype", help="instead of a model: a network of this genotype (a name or a JSON file)")
+    parser.add_argument(
+        "--weights", default="auto", help="imagenet, cifar10, none (from scratch), or a file; auto: the model's own"
+    )
+    add_data(parser)
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of both phases together")
+    parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
+    parser.add_argument("--recipe", default="photos", help="photos, scans, or another of `train`'s")
+    parser.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
+    parser.add_argument(
+        "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
+    )
+    parser.add_argument("--learning-rate", type=float, help="peak rate of the head (default: the recipe's)")
+    parser.add_argument("--rate-factor", type=float, default=0.3, help="rate after unfreezing, as a share of that")
+    parser.add_argument("--layer-decay", type=float, default=1.0, help="a cell's rate as a share of the next one's")
+    parser.add_argument(
+        "--batch-norm", default="0.9", help="momentum of batch norms that learn, or frozen: they keep their statistics"
+    )
+    parser.add_argument("--class-weights", choices=("none", "balanced"), default="none", help="for unequal folders")
+    parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation; 0: never stop")
+    parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
+    parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
+    parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    parser.add_argument("--repeats", type=int, help="Normal cells a stack: a genotype's, or the zoo's resized")
+    parser.add_argument("--filters", type=int, help="filters of the first stack, likewise")
+    parser.add_argument("--stem", choices=("cifar", "imagenet"), help="of a genotype's network (default: cifar)")
+    parser.add_argument("--drop-path", type=float, default=0.0, help="final rate of the last cell")
+    parser.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
+    parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
+    add_dtype(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into DIR/tensorboard")
+
+
+def check(options):
+    """The recipe, where the cells come from, the settings of the phases, and the data, not decoded yet."""
+    if (options.model is None) == (options.genotype is None):
+        received = "none" if options.model is None else "both"
+        raise ValueError(f"either `model` or `genotype` must be given. Received: {received}")
+    if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
+        raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
+    recipe = given_recipe(options, "batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout")
+    size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
+    further = given(options, "dropout", "drop_path", "weight_decay")
+    if options.genotype is not None:
+        source, weights = load_genotype(options.genotype), "none" if options.weights == "auto" else options.weights
+        size = {"repeats": 2, "filters": 16, **size, "stem": options.stem or "cifar"}
+        check_network(source, **size, **further)
+        starting_weights(source, weights)
+    elif options.stem:
+        raise ValueError("`stem` is for a network of a `genotype`. Received: a `model`, which has its own")
+    else:
+        source = options.model
+        model_file(source)
+        weights = starting_weights(source, options.weights, size)
+        # Its own sizes are not known here: what was not given stands for any.
+        check_network(**{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
+    settings = given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
+    settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
+    phases = recipes.phases(weights != "none", **settings)
+    check_folder("directory", options.directory)
+    data = find(options)
+    check_phases(options.directory, [name for name, *_ in phases])
+    for name, _, _, factor in phases:
+        scaled = replace(recipe, learning_rate=recipe.learning_rate * factor)
+        check_resumption(Path(options.directory) / name, training_identity(data, scaled, options.seed))
+    start = {"source": source, "weights": weights, "size": size}
+    return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data}
+
+
+def run(options, recipe, source, weights, size, settings, data):
+    """Train a network on new classes, starting from what it has learnt on others."""
+    with without_greetings():
+        from nasnet_keras.models.network import NASNet
+        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training.transfer import fine_tune, load_source
+    if options.genotype:
+        source, size = NASNet(source, **size), {}
+    source, trained = load_source(source, weights, **size)
+    data = decode(options, data, None if options.genotype else source)
+    with epoch_progress("finetune", options.epochs) as progress:
+        model = fine_tune(
+            source,
+            data.train,
+            data.validation,
+            data.class_names,
+            weights="auto" if trained else "none",
+            recipe=recipe,
+            class_weights=None if options.class_weights == "none" else options.class_weights,
+            seed=options.seed,
+            directory=options.directory,
+            tensorboard=options.tensorboard,
+            callbacks=[progress],
+            dtype=options.dtype,
+            **settings,
+        )
+    figures = {"directory": options.directory, "parameters": model.count_params()}
+    figures |= training.evaluate(model, data.test)
+    accuracy = percent(figures["accuracy"])
+    print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
+    finish(options, figures)
+
+
+def _number(text):
+    """A number where the text is one; other texts are for those to judge who know the words."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

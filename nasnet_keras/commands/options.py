@@ -1,0 +1,59 @@
+"""Options that several commands have, and what is made of them."""
+
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.program.architecture import Architecture
+from nasnet_keras.training import recipes
+
+DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
+
+
+def add_data(
+    parser,
+    limit="use at most this many images for training and validation",
+    seed="everything random comes from it",
+):
+    """Add the options of the data, with help for two of them."""
+    parser.add_argument("--data", default="digits", help=DATA_HELP)
+    parser.add_argument("--limit", type=int, help=limit)
+    parser.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
+    parser.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
+    parser.add_argument("--seed", type=int, default=0, help=seed)
+
+
+def add_size(parser, repeats, filters):
+    """Add the options of a network's size, with two defaults."""
+    parser.add_argument("--repeats", type=int, default=repeats, help="Normal cells in each of the three stacks")
+    parser.add_argument("--filters", type=int, default=filters, help="filters of the first stack")
+    parser.add_argument(
+        "--stem", choices=("cifar", "imagenet"), default="cifar", help="cifar for images below 64 pixels"
+    )
+
+
+def add_dtype(parser):
+    """Add the option of the computation's type."""
+    types = ("float32", "mixed_bfloat16", "mixed_float16")
+    parser.add_argument("--dtype", choices=types, default="float32", help="of the computation")
+
+
+def given(options, *names):
+    """{name: value} of some options."""
+    return {name: getattr(options, name) for name in names}
+
+
+def given_recipe(options, *changes):
+    """The `Recipe` that the options name, with the changes that they make."""
+    return recipes.recipe(options.recipe, **given(options, *changes))
+
+
+def check_network(genotype=None, **arguments):
+    """The `Architecture` of a network, to refuse one that cannot be built.
+
+    Args:
+        genotype: a `Genotype`; None stands for any.
+        **arguments: those of `Architecture`.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    return Architecture(genotype or load_genotype("nasnet_a"), **arguments)

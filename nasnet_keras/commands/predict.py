@@ -1,0 +1,45 @@
+"""The command `predict`: what is on images."""
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.commands.options import MODEL_HELP
+from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.data.images import read_image
+from nasnet_keras.weights.zoo import model_file
+
+SUMMARY = "name what is on images"
+EXAMPLE = "predict --model net photo.jpg"
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--top", type=int, default=5, help="classes named for each image")
+
+
+def check(options):
+    """Nothing; the images are looked at."""
+    model_file(options.model)
+    check_integer("top", options.top, least=1)
+    for image in options.images:
+        read_image(image)
+    return {}
+
+
+def run(options):
+    """Print the best classes of each image."""
+    with without_greetings():
+        from nasnet_keras.data.loading import normalize
+        from nasnet_keras.models.applications import decode_predictions, load_model
+        from nasnet_keras.training import fitting as training
+    model = load_model(options.model)
+    height, width = (side or 224 for side in model.input_shape[1:3])
+    results = []
+    for name in options.images:
+        pixels = read_image(name, (height, width))[None]
+        scores = training.predict(model, pixels if training.scales_itself(model) else normalize(pixels))
+        classes = decode_predictions(scores, options.top, model.class_names)[0]
+        results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
+        best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)
+        print(f"{name}: {best}")
+    finish(options, {"model": options.model, "predictions": results})

@@ -1,0 +1,35 @@
+"""The command `report`: a search's report, also while it runs."""
+
+from pathlib import Path
+
+from nasnet_keras.commands.terminal import finish
+from nasnet_keras.pictures.report import read_trials
+from nasnet_keras.search.results.publication import write_report
+
+SUMMARY = "write a search's report, also while it runs"
+EXAMPLE = "report found"
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("directory", metavar="DIR", help="the search's directory")
+    parser.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard too")
+
+
+def check(options):
+    """The directory of the search, and its trials."""
+    directory = Path(options.directory).absolute()
+    if not (directory / "trials.jsonl").is_file():
+        raise ValueError(f"`DIR` must be the directory of a search, with a trials.jsonl. Received: {options.directory}")
+    return {"directory": directory, "trials": read_trials(directory / "trials.jsonl")}
+
+
+def run(options, directory, trials):
+    """Write the report of a search as it stands."""
+    write_report(directory, trials)
+    if options.tensorboard:
+        from nasnet_keras.search.results.tensorboard import Summaries
+
+        Summaries(directory).update(trials)
+    print(directory / "report.html")
+    finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})

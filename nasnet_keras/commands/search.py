@@ -1,0 +1,256 @@
+"""The command `search`: cells are searched for, and the best network is trained longer beside others."""
+
+import logging
+import os
+import socket
+from argparse import SUPPRESS
+from dataclasses import fields, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.options import add_data, add_size, check_network, given
+from nasnet_keras.commands.progress import SearchProgress, epoch_progress
+from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.data.sources import check_source
+from nasnet_keras.files import check_folder
+from nasnet_keras.search.directory import compare_children, description
+from nasnet_keras.search.distributed.processes import Workers, follow
+from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.trials.logs import check_identity, identify
+from nasnet_keras.serving.address import check_address
+
+SUMMARY = "search for cells with the controller, then train the best one"
+EXAMPLE = "search --data digits --max-trials 60 --directory found"
+
+
+def add_options(parser):
+    """Add the options, in groups."""
+    add_data(parser)
+    parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
+    parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
+    parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
+    parser.add_argument("--controller", choices=("rl", "random", "evolution"), default="rl", help="who proposes")
+    # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
+    parser.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
+    parser.add_argument(
+        "--controller-rate", type=float, default=0.006, help="the policy's learning rate (the paper: 0.00035)"
+    )
+    parser.add_argument("--controller-entropy", type=float, default=0.00001, help="weight of its entropy")
+    parser.add_argument(
+        "--controller-baseline", type=float, default=0.95, help="decay of its moving average of rewards"
+    )
+    parser.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
+    add_size(parser, repeats=1, filters=8)
+    parser.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
+    parser.add_argument("--recipe", default="micro", help="how a child is trained")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    parser.add_argument(
+        "--evaluation",
+        choices=("independent", "shared"),
+        default="independent",
+        help="shared: children go on from each other's weights (ENAS); fast, and less certain",
+    )
+    parser.add_argument("--shared-steps", type=int, default=10, help="steps of a child with shared weights")
+    parser.add_argument("--final-epochs", type=int, default=10, help="epochs for the networks compared at the end")
+    parser.add_argument("--no-final", action="store_true", help="stop after the last trial")
+
+    rules = parser.add_argument_group("what a child is worth")
+    rules.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")
+    rules.add_argument("--max-parameters", type=int, help="children above fail before they are trained")
+    rules.add_argument("--max-multiply-adds", type=int, help="likewise")
+    rules.add_argument(
+        "--screen", choices=("parameters", "gradient_norm", "naswot"), help="score children before they are trained"
+    )
+    rules.add_argument("--screen-share", type=float, default=0.3, help="share of random cells that a child has to beat")
+    rules.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
+    rules.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
+    rules.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
+    rules.add_argument("--failure-reward", type=float, help="what the controller is told of a failed child")
+    rules.add_argument("--median-stop", action="store_true", help="end children that do worse than half of the others")
+
+    reuse = parser.add_argument_group("before and after")
+    reuse.add_argument("--start-from", metavar="DIR", help="another search, whose trials are learnt from first")
+    reuse.add_argument(
+        "--retrain", type=int, default=0, metavar="K", help="train the K best longer, and take their best"
+    )
+    reuse.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard")
+
+    team = parser.add_argument_group("many workers", "the channel has no authentication: see docs/search.md")
+    team.add_argument("--workers", type=int, default=0, metavar="N", help="start so many on this machine")
+    team.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
+    team.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
+    team.add_argument("--name", help="the worker's (default: from its host and process)")
+    team.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
+    team.add_argument("--patience", type=float, default=20.0, help="seconds that a worker waits for a chief")
+    team.add_argument("--parent", type=int, help=SUPPRESS)  # the chief that started it
+
+
+def check(options):
+    """The space, the description of the children, rules, settings, role, and the data, None for a worker."""
+    child = ChildSettings(**given(options, *(field.name for field in fields(ChildSettings))))
+    space, rules = SearchSpace(blocks=options.blocks), _rules(options)
+    settings, role = _settings(options), _role(options)
+    for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
+        check_integer(name, getattr(options, name), least)
+    for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
+        check_positive(name, getattr(options, name), unit, optional=name == "hours")
+    checked = {"space": space, "child": child, "rules": rules, "settings": settings, "role": role}
+    size = given(options, "repeats", "filters", "stem")
+    check_network(**size)
+    check_source(options.data)
+    if role is not None and not role.is_chief:
+        return {**checked, "data": None}  # first it looks for its chief, which knows the rest
+    if role is not None:
+        check_address(role.host, role.port)
+    directory = Path(options.directory).absolute()
+    check_folder("directory", directory)
+    strategy = make_strategy(options.controller, space, options.seed, settings)
+    check_identity(directory, identify(strategy, "reward", "max", rules))
+    compare_children(directory, description(child))
+    if options.start_from and not (directory / "search.json").exists():
+        read_imports(options.start_from, space)
+    data = decode(options, find(options))
+    check_network(**size, input_shape=data.image_shape)
+    compare_children(directory, description(child, data))
+    return {**checked, "data": data}
+
+
+def _settings(options):
+    if options.controller != "rl":
+        return None
+    return ControllerSettings(
+        batch_size=options.controller_batch,
+        learning_rate=options.controller_rate,
+        entropy_weight=options.controller_entropy,
+        baseline_decay=options.controller_baseline,
+    )
+
+
+def _rules(options):
+    rules = [] if options.no_replay else [Replay()]
+    if options.max_parameters is not None or options.max_multiply_adds is not None:
+        rules.append(Limits(options.max_parameters, options.max_multiply_adds))
+    if options.target_parameters is not None and options.target_multiply_adds is not None:
+        raise ValueError(
+            "`target_parameters` must be left out where `target_multiply_adds` is given. "
+            f"Received: {options.target_parameters} and {options.target_multiply_adds}"
+        )
+    for metric in ("parameters", "multiply_adds"):
+        target = getattr(options, f"target_{metric}")
+        if target is not None:
+            rules.append(SoftTarget(target, metric, options.target_exponent))
+    if options.median_stop:
+        rules.append(MedianStop())
+    if options.failure_reward is not None:
+        rules.append(FailurePenalty(options.failure_reward))
+    return tuple(rules)
+
+
+def _role(options):
+    """This process's `Role`, by the options or by KerasTuner's variables; None for a search of its own."""
+    if options.workers and options.role == "worker":
+        raise ValueError(f"`workers` must be left out of a worker. Received: {options.workers}")
+    if options.role is None:
+        return Role("chief", port=0) if options.workers else current_role()
+    host, colon, port = options.address.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()):
+        raise ValueError(f"`address` must be HOST:PORT. Received: {options.address!r}")
+    name = "chief" if options.role == "chief" else options.name or f"worker-{socket.gethostname()}-{os.getpid()}"
+    if options.role == "worker" and "chief" in name:
+        raise ValueError(f"`name` must not contain chief, which is KerasTuner's word for one. Received: {name!r}")
+    return Role(name, host, int(port))
+
+
+def run(options, space, child, rules, settings, role, data):
+    """Search, then train the best cell longer beside NASNet-A's and a random one; or do a worker's part."""
+    with without_greetings():
+        from nasnet_keras.search.results.tensorboard import Summaries
+        from nasnet_keras.search.tuner import search
+    directory = Path(options.directory)
+    arguments = {
+        "space": space, "child": child, "settings": settings, "rules": rules, "role": role,
+        "lease": options.lease, "patience": options.patience,
+    }  # fmt: skip
+    search_it = (options.max_trials, directory, options.controller, options.seed)
+    if role is not None and not role.is_chief:
+        from nasnet_keras.search.distributed.worker import await_chief
+
+        if options.parent:
+            follow(options.parent)
+        await_chief(role, options.patience)  # before the data are read, which may take long
+        search(decode(options, find(options)), *search_it, **arguments)
+        print(f"{role.tuner_id}: there is nothing left to do")
+        return
+    listeners = [Summaries(directory)] if options.tensorboard else []
+    workers = Workers(options.workers, options.words, directory.absolute() / "logs") if options.workers else None
+    with SearchProgress(options.max_trials) as progress:
+
+        def on_trial(trials):
+            progress.update(trials)
+            for listener in listeners:
+                listener.update(trials)
+            if role is not None and not logging.getLogger("nasnet_keras").handlers:
+                _log_to(directory / "chief.log")
+
+        result = search(
+            data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
+            workers=workers,
+        )  # fmt: skip
+    _conclude(options, result, data, child, space)
+
+
+def _conclude(options, result, data, child, space):
+    """Retrain, compare and print, as far as that is wanted."""
+    from nasnet_keras.search.results.final import compare, retrain
+    from nasnet_keras.search.results.publication import best_genotype, commonest_reason
+
+    failed = sum(trial["reward"] is None for trial in result.trials)
+    best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
+    figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
+    left = options.max_trials - len(result.trials)
+    print(
+        f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}"
+        + (f"; {left} trials are left, run the same command to go on" if left > 0 else "")
+    )
+    if result.best and options.retrain:
+        rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
+        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
+        result = replace(result, best=best_genotype(result.directory, result.trials))
+        figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
+    if result.best and not options.no_final:
+        rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
+        figures["final"] = rows
+        _print_networks(rows, f"After {options.final_epochs} epochs", "accuracy")
+    if result.best:
+        print(f"Found cell: {result.directory / 'best_genotype.json'}")
+    print(f"Report: {result.directory / 'report.html'}")
+    finish(options, figures)
+    if result.best is None:
+        reason, count = commonest_reason(result.trials) or ("none was begun", 0)
+        told = f"{count} of {len(result.trials)} failed with {reason}" if count else reason
+        raise ValueError(f"no child has got a reward: {told}")
+
+
+def _print_networks(rows, title, measure):
+    table = Table("network", "parameters", "multiply-adds", measure.replace("_", " "), title=title)
+    for row in rows:
+        counts = (f"{row[key]:,}" for key in ("parameters", "multiply_adds"))
+        table.add_row(row["network"], *counts, percent(row[measure]))
+    Console().print(table)
+
+
+def _log_to(path):
+    logger, handler = logging.getLogger("nasnet_keras"), logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

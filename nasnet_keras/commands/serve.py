@@ -1,0 +1,65 @@
+"""The command `serve`: an exported model behind TF Serving's addresses, with a page to try it."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from nasnet_keras.checks import check_positive
+from nasnet_keras.commands.terminal import finish, needs, without_greetings
+from nasnet_keras.export.folders import check_versions
+from nasnet_keras.serving.address import check_address, check_name
+
+SUMMARY = "serve an exported model as TF Serving does, with a page to try it"
+EXAMPLE = "serve --model served/net"
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="what `export` wrote: the folder of versions")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, default=8501, help="0 takes any that is free")
+    parser.add_argument("--name", help="the model's name in addresses (default: the folder's)")
+    parser.add_argument("--max-batch", type=int, default=16, help="images that are run together")
+    parser.add_argument("--max-queue", type=int, default=256, help="images that wait; more are refused with 503")
+    parser.add_argument("--max-body", type=int, default=32, metavar="MIB", help="greatest size of a request")
+    parser.add_argument(
+        "--max-pixels", type=float, default=25, metavar="MEGAPIXELS", help="greatest size of an encoded image"
+    )
+    parser.add_argument("--timeout", type=float, default=30, help="seconds that a client may take to send a request")
+
+
+def check(options):
+    """What requests may take."""
+    with needs("serve"):
+        from nasnet_keras.serving import limits
+    for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
+        check_positive(name, getattr(options, name), unit, finite=True)
+    allowed = limits.Limits(
+        body=options.max_body * 2**20,
+        pixels=round(options.max_pixels * 1e6),
+        queue=options.max_queue,
+        batch=options.max_batch,
+        seconds=options.timeout,
+    )
+    check_versions(options.model)
+    check_name(options.name or Path(options.model).resolve().name)
+    check_address(options.host, options.port)
+    return {"limits": allowed}
+
+
+def run(options, limits):
+    """Serve an exported model until somebody stops it."""
+    with needs("serve"), without_greetings():
+        from nasnet_keras.serving.servable import use_cores
+        from nasnet_keras.serving.server import serve
+    use_cores(len(os.sched_getaffinity(0)), limits.runners)
+    logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
+    logging.getLogger("nasnet_keras").setLevel(logging.INFO)
+
+    def ready(url, version):
+        print(f"version {version} is ready: {url} (Ctrl-C stops)", flush=True)
+        finish(options, {"url": url, "version": version})
+        sys.stdout.flush()
+
+    serve(options.model, options.host, options.port, name=options.name, limits=limits, on_ready=ready)

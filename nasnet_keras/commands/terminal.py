@@ -1,0 +1,40 @@
+"""What is printed: figures, and nothing of what libraries say while they are loaded."""
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_greetings():
+    """TensorFlow's libraries greet on the bare stderr while they are loaded, whatever one sets."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def needs(extra):
+    """Packages are imported inside; one that is missing is a `ValueError` that names the extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"`{error.name}` is not installed: pip install nasnet_keras[{extra}]") from None
+
+
+def percent(value):
+    """A share as text; a dash for None."""
+    return "—" if value is None else f"{100 * value:.2f}%"
+
+
+def finish(options, figures):
+    """Print the figures as one line of JSON, if that is wanted."""
+    sys.stdout.flush()
+    if options.json:
+        print(json.dumps(figures))

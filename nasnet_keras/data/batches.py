@@ -1,0 +1,118 @@
+"""A split as the batches that training, evaluation and prediction go through.
+
+Each batch depends on nothing but the seed, the epoch and its number.
+"""
+
+import keras
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.data.augmentation import augment, check_augmentation
+from nasnet_keras.data.images import resized
+from nasnet_keras.data.loading import normalize
+from nasnet_keras.data.splits import Split
+
+
+class Batches(keras.utils.PyDataset):
+    """A split as batches for `fit`, `evaluate` and `predict`, on any Keras backend.
+
+    Evaluation keeps the order and the last, smaller batch. Training shuffles anew in each epoch and
+    leaves out the images of the last batch if it is not full (others each time), so that all batches
+    have one shape; a split smaller than `batch_size` is one batch. Call
+    `fit(batches, shuffle=False)`: Keras would shuffle the order of the batches once more, from a
+    generator that is not seeded here.
+
+    The epoch advances at the end of each epoch of `fit` (without `steps_per_epoch`). To continue a
+    training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
+    training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
+    epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
+
+    Args:
+        split: a `Split` with at least one image.
+        batch_size: images per batch.
+        training: shuffle, allow augmentation, and leave out an incomplete batch.
+        augmentation: None or a recipe's name, as in `augment`; for training only.
+        cutout: side of the grey square painted into each image, in pixels; 0 for none; for training only.
+        seed: an integer from 0.
+        image_size: `(height, width)` that whole images are brought to; None leaves them as they are.
+        scaled: whether images come in [-1, 1]; if not, in 0 to 255, for a network with `include_preprocessing`.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(
+        self,
+        split,
+        batch_size,
+        *,
+        training=False,
+        augmentation=None,
+        cutout=0,
+        seed=0,
+        image_size=None,
+        scaled=True,
+    ):
+        super().__init__()
+        if not isinstance(split, Split) or not len(split):
+            raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
+        check_integer("batch_size", batch_size, least=1)
+        check_integer("seed", seed)
+        augmentation = "none" if augmentation is None else augmentation
+        check_augmentation(augmentation, cutout)
+        self.augmented = augmentation != "none" or cutout > 0
+        if self.augmented and not training:
+            raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
+        self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
+        self.augmentation, self.cutout = augmentation, cutout
+        self.image_size, self.scaled = image_size, scaled
+        self._epoch, self._order = 0, None
+        self._running = self._complete = False
+
+    @property
+    def epoch(self):
+        """The epoch that the batches belong to, counted from 0."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value):
+        """Go to an epoch; raises `ValueError` unless it is an integer from 0."""
+        check_integer("epoch", value)
+        self._epoch = value
+
+    def __len__(self):
+        """Number of batches in an epoch."""
+        return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
+
+    def __getitem__(self, index):
+        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch]."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        self._complete |= index == len(self) - 1
+        epoch = self._epoch
+        chosen = self._indices(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        images = self.split.images[chosen]
+        if self.augmented:
+            rng = np.random.default_rng([self.seed, epoch, 1, index])
+            images = augment(images, self.augmentation, rng, self.cutout)
+        if self.image_size is not None:
+            images = resized(images, self.image_size)
+        return normalize(images) if self.scaled else images.astype("float32"), self.split.labels[chosen]
+
+    def on_epoch_begin(self):
+        """Called by Keras."""
+        self._running, self._complete = True, False
+
+    def on_epoch_end(self):
+        """Called by Keras, which also calls it without an epoch before it, and after a look at one batch."""
+        if self._running and self._complete:
+            self._epoch += 1
+        self._running = False
+
+    def _indices(self, epoch):
+        if not self.training:
+            return np.arange(len(self.split))
+        order = self._order
+        if order is None or order[0] != epoch:
+            self._order = order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+        return order[1]

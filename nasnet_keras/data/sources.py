@@ -1,0 +1,192 @@
+"""Where images come from: the embedded digits, a folder of classes, TensorFlow Datasets.
+
+Each source yields its parts ("train", and "validation" and "test" where it brings them)
+as a pair of images and int32 labels, and the names of the classes. Images are a uint8
+array or an `ImageFiles`, which decodes nothing before it is asked to.
+"""
+
+import os
+import re
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from nasnet_keras.data.images import SUFFIXES, ImageFiles, read_size
+
+PART_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+LARGEST_OWN_SIZE = 256
+DEFAULT_SIZE = (224, 224)
+
+
+def open_source(name, size, data_dir, download, memory_limit):
+    """Open what `load_data` was given.
+
+    Args:
+        name: `"digits"`, `"tfds:NAME"`, or a folder.
+        size: `(height, width)`, or None for the images' own; the digits stay as they are.
+        data_dir, download, memory_limit: as in `load_data`.
+
+    Returns:
+        `(parts, class_names)`: a dict from part to `(images, labels)`, and a tuple of strings.
+
+    Raises:
+        ValueError: one line that says what is wrong with which file, folder or data set.
+    """
+    check_source(name)
+    if name == "digits":
+        parts, class_names = _digits()
+    elif str(name).startswith("tfds:"):
+        parts, class_names = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
+    else:
+        parts, class_names = _folder(Path(name), size)
+    if len(class_names) < 2:
+        raise ValueError(f"`data` must have at least two classes. Received: {name}, which has {list(class_names)}")
+    return parts, class_names
+
+
+def check_source(name):
+    """Raise `ValueError` unless the name is one of a source; a folder must exist. Nothing is opened."""
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {name!r}")
+    if str(name).startswith("tfds:"):
+        if not re.fullmatch(r"tfds:\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", str(name)):
+            raise ValueError(f"`data` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: {name!r}")
+    elif name != "digits" and not os.path.isdir(name):  # unlike Path.is_dir, False also for an impossible name
+        what = "is a file" if os.path.exists(name) else "does not exist"
+        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {str(name)!r}, which {what}")
+
+
+def _digits():
+    """The 1,797 scanned digits of scikit-learn (UCI's test set of handwritten digits), 8x8 pixels of 17 greys."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(f"`data` 'digits' needs the package scikit-learn: {error}") from None
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey[..., None], 3, axis=-1)
+    return {"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names))
+
+
+def _folder(root, size):
+    """`root/<class>/*`, or `root/{train,test,validation}/<class>/*` with at least `train`."""
+    folders = {"train": root}
+    if os.path.isdir(root / "train") and _entries(root / "train", folders=True):
+        present = [(part, root / name) for part, names in PART_FOLDERS.items() for name in names]
+        folders = {part: folder for part, folder in present if os.path.isdir(folder)}
+    classes = {part: _entries(folder, folders=True) for part, folder in folders.items()}
+    class_names = classes["train"]
+    if not class_names:
+        raise ValueError(f"`data` must hold a folder for each class, with its images inside. Received: {root}")
+    for part, names in classes.items():
+        if names != class_names:
+            odd = ", ".join(sorted(set(names) ^ set(class_names)))
+            raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
+    files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
+    size = size or _own_size(files["train"][0])
+    return {part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names
+
+
+def _class_files(folder, class_names):
+    paths, counts = [], []
+    for name in class_names:
+        images = _entries(folder / name, folders=False)
+        if not images:
+            raise ValueError(f"every class must have images, but {folder / name} has none")
+        paths += [os.path.join(folder, name, image) for image in images]
+        counts.append(len(images))
+    return tuple(paths), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+
+def _entries(folder, folders):
+    """Sorted names of the visible sub-folders, or of the visible image files, of a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            if folders:
+                return tuple(sorted(entry.name for entry in visible if entry.is_dir()))
+            suffix = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in visible if entry.is_file()}
+            return tuple(sorted(name for name in suffix if suffix[name] in SUFFIXES))
+    except OSError as error:
+        raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
+
+
+def _own_size(sources):
+    """The images' own size if a sample of them agrees on a small one, else 224x224."""
+    sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
+    sizes = {read_size(sources[index]) for index in sample}
+    own = sizes.pop()
+    return own if not sizes and max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+
+
+def _tfds(name, size, data_dir, download, memory_limit):
+    """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
+    with _packages_for(name):
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.constants import DATA_DIR
+    root = Path(data_dir or DATA_DIR).expanduser()
+    folder = _prepared(root, name)
+    if folder is None and not download:
+        raise ValueError(f"`data` 'tfds:{name}' is not prepared in {root}, and `download` is False")
+    with _packages_for(name):
+        tfds.builder_from_directory  # noqa: B018  (the package imports its parts, and TensorFlow, on first use)
+    folder = folder or _downloaded(tfds, name, root)
+    info = tfds.builder_from_directory(folder).info
+    images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
+        raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
+    parts = [part for part in PART_FOLDERS if part in info.splits]
+    # Examples stay encoded in memory until they are decoded, so this must fit in any case.
+    encoded = sum(info.splits[part].num_bytes for part in parts)
+    if encoded > memory_limit:
+        raise ValueError(f"`data` 'tfds:{name}' takes {encoded:,} bytes, above `memory_limit`, {memory_limit:,}")
+    read = {part: _tfds_part(tfds, folder, part, images[0], labels[0]) for part in parts}
+    # Some test sets are published without their labels, which are -1 then.
+    read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
+    size = size or _own_size(read["train"][0])
+    class_names = tuple(info.features[labels[0]].names)
+    return {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names
+
+
+@contextmanager
+def _packages_for(name):
+    try:
+        yield
+    except ImportError as error:
+        needed = "tensorflow, tensorflow-datasets and importlib_resources"
+        raise ValueError(f"`data` 'tfds:{name}' needs the packages {needed}: {error}") from None
+
+
+def _tfds_part(tfds, folder, part, image, label):
+    examples = tfds.builder_from_directory(folder).as_dataset(
+        split=part, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+    )
+    pairs = [(example[image], example[label]) for example in tfds.as_numpy(examples)]
+    return tuple(pair[0] for pair in pairs), np.array([pair[1] for pair in pairs], np.int32)
+
+
+def _prepared(root, name):
+    """The folder of the newest prepared version, or None. Looks at local files only: TFDS itself would ask the net."""
+    name, _, version = name.partition(":")
+    found = [path.parent for path in (root / name).glob(f"{version or '*'}/dataset_info.json")]
+    found = found or [path.parent for path in (root / name).glob(f"*/{version or '*'}/dataset_info.json")]
+    if len({path.parent for path in found}) > 1:
+        configs = ", ".join(sorted({path.parent.name for path in found}))
+        raise ValueError(f"`data` 'tfds:{name}' has several configurations, name one as tfds:{name}/CONFIG: {configs}")
+    versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+
+
+def _downloaded(tfds, name, root):
+    try:
+        # Without a network TFDS retries for minutes; this fails within seconds.
+        socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
+        builder = tfds.builder(name, data_dir=root)
+        builder.download_and_prepare()
+    except Exception as error:  # every data set fails in its own way
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"`data` 'tfds:{name}' cannot be downloaded: {reason}") from None
+    return builder.data_dir

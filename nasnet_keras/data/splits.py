@@ -1,0 +1,132 @@
+"""Splits: labelled images, divided and thinned out so that every class keeps its share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.data.images import ImageFiles
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Args:
+        images: uint8 array [n, height, width, 3], or an `ImageFiles` that decodes on the fly.
+        labels: int32 [n], numbers of classes.
+
+    Raises:
+        ValueError: shapes or types that do not fit.
+    """
+
+    images: np.ndarray | ImageFiles
+    labels: np.ndarray
+
+    def __post_init__(self):
+        shape = tuple(getattr(self.images, "shape", ()))
+        if len(shape) != 4 or shape[3] != 3 or getattr(self.images, "dtype", np.uint8) != np.uint8:
+            raise ValueError(f"`images` must be uint8 of shape [n, height, width, 3]. Received: {shape}")
+        labels = np.asarray(self.labels)
+        if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"`labels` must be {shape[0]} integers, one per image. Received: shape {labels.shape}")
+        object.__setattr__(self, "labels", labels.astype(np.int32))
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, n, seed):
+        """A stratified subset, the same whenever `seed` is; a smaller one is contained in a larger one.
+
+        Args:
+            n: at most this many images; from as many as there are classes upwards, each class keeps one.
+            seed: an integer from 0.
+
+        Returns:
+            A `Split`, in the order of this one. On-the-fly images stay undecoded.
+        """
+        check_integer("n", n, least=1)
+        return self if n >= len(self) else self.select(np.sort(_spread(self.labels, seed)[:n]))
+
+    def select(self, indices):
+        """The images of an integer array, in its order."""
+        return Split(self.images.take(indices, axis=0), self.labels[indices])
+
+
+def hold_out(split, shares, seed, class_names):
+    """Divide a training split, class by class.
+
+    Args:
+        split: the `Split` to divide.
+        shares: a dict from the part to hold out to its share of each class, rounded to whole images
+            and at least one; a share of 0 gives an empty part.
+        seed: an integer from 0.
+        class_names: a name for every label.
+
+    Returns:
+        A dict with a `Split` for each part and for `"train"`, which keeps the rest.
+
+    Raises:
+        ValueError: naming a class of which nothing would be left for training.
+    """
+    grouped, places, counts = _by_class(split.labels, seed, len(class_names))
+    bounds, taken = {}, np.zeros_like(counts)
+    for part, share in shares.items():
+        low, taken = taken, taken + np.maximum(np.round(counts * share), share > 0).astype(int)
+        bounds[part] = (low, taken)
+    bounds["train"] = (taken, counts)
+    for index in np.flatnonzero(counts <= taken)[:1]:
+        wanted = " and ".join(f"{share:g} for {part}" for part, share in shares.items() if share)
+        raise ValueError(
+            f"class {class_names[index]!r} has {counts[index]} images, too few to train on"
+            + (f" after holding out {wanted}, at least one each" if wanted else "")
+        )
+    label = split.labels[grouped]
+    inside = {part: (low[label] <= places) & (places < high[label]) for part, (low, high) in bounds.items()}
+    return {part: split.select(np.sort(grouped[mask])) for part, mask in inside.items()}
+
+
+def limited(splits, limit, seed, classes):
+    """The training and validation splits, cut down to `limit` images together, in their proportion.
+
+    Args:
+        splits: a dict with a `Split` for `"train"` and `"validation"`.
+        limit: from one image of each class in each of the two upwards.
+        seed: an integer from 0.
+        classes: the number of classes.
+
+    Raises:
+        ValueError: a `limit` that is too small.
+    """
+    train, validation = splits["train"], splits["validation"]
+    check_integer("limit", limit, least=classes * (2 if len(validation) else 1))
+    share = len(validation) / (len(train) + len(validation))
+    held = min(max(classes, round(limit * share)), limit - classes) if len(validation) else 0
+    return {
+        "train": train.take(limit - held, seed),
+        "validation": validation.take(held, seed) if held else validation,
+    }
+
+
+def check_classes(names, class_names):
+    """Raise `ValueError` unless a model's classes are those of the data, in whatever order."""
+    if sorted(names) != sorted(class_names):
+        odd = sorted(set(names) ^ set(class_names))
+        raise ValueError(f"`data` must have the model's {len(names)} classes. They differ in: {', '.join(odd[:10])}")
+
+
+def _by_class(labels, seed, classes=0):
+    """Indices in random order within each class, class after class, and each one's place in its class."""
+    shuffled = np.random.default_rng([seed, 0]).permutation(len(labels))
+    grouped = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels, minlength=classes)
+    places = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return grouped, places, counts
+
+
+def _spread(labels, seed):
+    """All indices in an order of which every beginning is stratified."""
+    check_integer("seed", seed)
+    grouped, places, counts = _by_class(labels, seed)
+    ties = np.random.default_rng([seed, 1]).permutation(len(labels))
+    return grouped[np.lexsort((ties, places / counts[labels[grouped]]))]

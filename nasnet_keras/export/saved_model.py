@@ -1,0 +1,233 @@
+"""A network as a SavedModel that TF Serving takes as it is: images in, names of classes out."""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nasnet_keras.export.folders import check_saved_model
+from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
+from nasnet_keras.files import write_atomically
+from nasnet_keras.models.applications import imagenet_classes
+from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.inference import inference_program
+from nasnet_keras.program.architecture import STEMS
+
+TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
+# From so many bytes of all weights on, those above the second number are variables: loading copies constants many
+# times, which takes seconds then. A lighter network keeps constants: oneDNN rearranges a variable at every call.
+HEAVY, LARGE = 100_000_000, 100_000
+MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not
+
+
+def export_saved_model(model, path, version=None, *, class_names=None, top=5, image_dtype="float32", name=None):
+    """Write `path/<version>/`, a SavedModel with two signatures, and what TF Serving wants beside it.
+
+    `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
+    [batch], encoded JPEG, PNG, GIF or BMP files of any size, of which the largest centred part of the right
+    proportions is used. Both give `probabilities` [batch, classes], `top_classes` and `top_scores` [batch, k], the best
+    first. Preprocessing and class names are inside, batch norms are folded into the convolutions. The version
+    appears in one step, after it was read back and has given the network's own numbers for another batch.
+
+    Args:
+        model: a `NASNet` with its classifier.
+        path: the model's folder; its last name is the model's name for TF Serving.
+        version: an integer above 0; None for the next free one.
+        class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
+        top: k, or the number of classes if that is less.
+        image_dtype: `"float32"` or `"uint8"`, the type of `image`.
+        name: the model's name in `models.config` and in the warm-up requests; by default the folder's.
+
+    Returns:
+        The path of the version.
+
+    Raises:
+        ValueError: an argument out of range, a version that exists, a network that cannot be exported.
+        RuntimeError: what was written does not compute what the network computes; nothing is left behind.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`export_saved_model` needs Keras on TensorFlow: save the model and set KERAS_BACKEND=tensorflow. "
+            f"Received: {keras.backend.backend()!r}"
+        )
+    path = Path(path)
+    version = check_saved_model(path, version, top, image_dtype)
+    served = Served(model, class_names, top, image_dtype)
+    name = name or path.resolve().name
+    path.mkdir(parents=True, exist_ok=True)
+    with new_folder(path / str(version)) as folder:
+        tf.saved_model.save(served, str(folder), signatures=served.signatures())
+        extra = folder / "assets.extra"
+        extra.mkdir()
+        write_warmup(extra / "tf_serving_warmup_requests", name, served.examples())
+        signatures = tf.saved_model.load(str(folder)).signatures
+        runs = {
+            "serving_default": lambda pixels: signatures["serving_default"](image=tf.constant(pixels, image_dtype)),
+            "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
+        }
+        check_export(
+            model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
+        )
+    texts = {"batching_params.pbtxt": batching_params(), "models.config": models_config(name, f"/models/{name}")}
+    for file, text in texts.items():
+        if not (path / file).exists():  # what somebody has tuned stays as it is
+            write_atomically(path / file, text.encode())
+    return path / str(version)
+
+
+class Served(tf.Module):
+    """What is exported: the folded network behind the two signatures; large weights of a heavy one are variables."""
+
+    def __init__(self, model, class_names, top, image_dtype):
+        super().__init__()
+        program, weights = inference_program(model)
+        *sides, self.channels = model.input.shape[1:]
+        self.sides = tuple(sides)
+        self.size = tuple(side or STEMS[model.architecture.stem][0] for side in sides)  # that of decoded images
+        self.image_dtype = image_dtype
+        last = program.steps[-1].result
+
+        least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
+        self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= least]
+
+        def logits(images):
+            large = iter(self.large)
+            tensors = [next(large).read_value() if one.nbytes >= least else tf.constant(one) for one in weights]
+            return compute(program, [images], tensors, Run(), [last])[0]
+
+        spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
+        self.logits = tf.function(logits, input_signature=[spec], autograph=False)
+        # A network that ends in logits serves probabilities all the same.
+        activation = model.get_layer("predictions").activation
+        self.ends_in_logits = activation is keras.activations.linear
+        self.activation = tf.nn.softmax if self.ends_in_logits else activation
+        self.names = _class_names(model, class_names, last.channels)
+        top = min(top, len(self.names))
+
+        def outputs(pixels):
+            scores = self.activation(self.logits(pixels / 127.5 - 1.0))
+            best, indices = tf.math.top_k(scores, top)
+            return {
+                "probabilities": scores,
+                "top_classes": tf.gather(tf.constant(self.names), indices),
+                "top_scores": best,
+            }
+
+        self._outputs = outputs
+
+    def signatures(self):
+        """{name: concrete function} of the contract's two signatures."""
+        image = tf.TensorSpec((None, *self.sides, self.channels), self.image_dtype, name="image")
+        encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+
+        @tf.function(input_signature=[image], autograph=False)
+        def serving_default(image):
+            return self._outputs(tf.cast(image, tf.float32))
+
+        @tf.function(input_signature=[encoded], autograph=False)
+        def image_bytes(image_bytes):
+            shape = tf.TensorSpec((*self.size, self.channels), tf.float32)
+            return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=shape))
+
+        return {"serving_default": serving_default, "image_bytes": image_bytes}
+
+    def function(self, batch=None):
+        """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
+        image = tf.TensorSpec((batch, *self.sides, self.channels), tf.float32, name="image")
+
+        @tf.function(input_signature=[image], autograph=False)
+        def function(image):
+            return {"probabilities": self.activation(self.logits(image / 127.5 - 1.0))}
+
+        return function
+
+    def _decoded(self, content):
+        """One encoded image as pixels: the largest centred part of the wanted proportions, resized."""
+        image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
+        height, width = self.size
+        shape = tf.cast(tf.shape(image)[:2], tf.float32)
+        part = tf.cast(tf.round(tf.minimum(shape, tf.reverse(shape, [0]) * [height / width, width / height])), tf.int32)
+        part = tf.maximum(part, 1)
+        top, left = tf.unstack((tf.shape(image)[:2] - part) // 2)
+        image = tf.image.crop_to_bounding_box(image, top, left, part[0], part[1])
+        image = tf.image.resize(image, self.size, antialias=True)
+        return tf.ensure_shape(image, (height, width, self.channels))
+
+    def examples(self):
+        """(signature, inputs) pairs: a request for each signature, as warm-up and as a first test."""
+        pixels = np.random.default_rng(0).integers(0, 256, (1, *self.size, self.channels), dtype=np.uint8)
+        yield "serving_default", {"image": pixels.astype(self.image_dtype)}
+        yield "image_bytes", {"image_bytes": _encoded(pixels)}
+
+
+@contextmanager
+def new_folder(path):
+    """A temporary folder that becomes `path` in one step, or vanishes when the block fails."""
+    temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def check_export(model, served, runs, quantized=None, count=3):
+    """Compare what was written with the network, on a batch of another size than the warm-up's.
+
+    Args:
+        model: the network.
+        served: its `Served`.
+        runs: {name: function from pixels in 0–255, float32, to probabilities}.
+        quantized: greatest mean difference of a probability for an export in int8; None for one in float32.
+        count: images of the batch.
+
+    Raises:
+        RuntimeError: they differ by more than rounding.
+    """
+    shape = (count, *served.size, served.channels)
+    pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
+    scaled = pixels / np.float32(127.5) - np.float32(1)
+    inside = model.architecture.include_preprocessing
+    layers = [model.get_layer(name).output for name in ("logits", "predictions")]
+    logits, expected = map(np.asarray, keras.Model(model.input, layers)(pixels if inside else scaled, training=False))
+    if served.ends_in_logits:
+        expected = np.asarray(served.activation(tf.constant(logits)))
+    tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
+    # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
+    _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
+    for name, run in runs.items():
+        result = np.asarray(run(pixels))
+        if quantized is None:
+            _compare(f"`{name}`", result, expected, 10 * tolerance)
+        elif not np.abs(result - expected).mean() <= quantized:
+            raise RuntimeError(f"`{name}` in int8 is too far from the network: give more, and typical, images")
+
+
+def _encoded(pixels):
+    return [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in pixels]
+
+
+def _compare(what, result, expected, tolerance):
+    difference = np.abs(np.asarray(result) - expected).max()
+    if not difference <= tolerance:
+        raise RuntimeError(
+            f"the export's {what} differ from the network's by {difference:.2g}, and at most {tolerance:.2g} is "
+            "rounding, so nothing was written"
+        )
+
+
+def _class_names(model, class_names, count):
+    numbers = [str(index) for index in range(count)]
+    imagenet = [name for _, name in imagenet_classes()]
+    known = imagenet if count == len(imagenet) else numbers
+    names = class_names or model.class_names or known
+    if len(names) != count:
+        raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
+    return [str(name) for name in names]

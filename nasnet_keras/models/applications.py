@@ -1,0 +1,248 @@
+"""The released networks under keras.applications' signatures, and what goes before and after them.
+
+Sizes and settings are those of the released code: Zoph et al. 2018 (arXiv 1707.07012) and Liu et al.
+2018 (arXiv 1712.00559).
+"""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.models.network import NASNet
+from nasnet_keras.weights import index as weight_index
+from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.zoo import model_file
+
+IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
+
+
+def NASNetMobile(
+    input_shape=None,
+    include_top=True,
+    weights="imagenet",
+    input_tensor=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="nasnet_mobile",
+    **options,
+):
+    """NASNet-A (4 @ 1056) for images of 224×224: 5.3 million parameters, 564 million multiply-adds.
+
+    Images are expected as `preprocess_input` gives them. For training from scratch the released settings
+    are `dropout=0.5, auxiliary_head=True, weight_decay=4e-5`.
+
+    Args:
+        input_shape: (height, width, channels), sizes from 32 or None for any; by default (224, 224, 3).
+        include_top: whether to end in the classifier.
+        weights: `"imagenet"`, None for random ones, or a file (see `weights.load`).
+        input_tensor: a Keras tensor to use as the image input.
+        pooling: without top: None, `"avg"` or `"max"`.
+        classes: number of classes; 1000 with the `"imagenet"` classifier.
+        classifier_activation: `"softmax"` or None for logits; others only without weights.
+        name: name of the model.
+        **options: any other argument of `NASNet`, also `repeats` and `filters` for another size.
+
+    Returns:
+        A `NASNet`, which is a `keras.Model`.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    released = {"repeats": 4, "filters": 44}
+    return _build("NASNetMobile", {**locals(), "released": released})
+
+
+def NASNetLarge(
+    input_shape=None,
+    include_top=True,
+    weights="imagenet",
+    input_tensor=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="nasnet_large",
+    **options,
+):
+    """NASNet-A (6 @ 4032) for images of 331×331: 88.8 million parameters, 23.8 billion multiply-adds.
+
+    Arguments, result and errors as for `NASNetMobile`. For training from scratch the released settings are
+    `dropout=0.5, drop_path=0.3, auxiliary_head=True, weight_decay=5e-5`.
+    """
+    released = {"repeats": 6, "filters": 168, "stem_filters": 96, "skip_reduction": True, "size": 331}
+    return _build("NASNetLarge", {**locals(), "released": released})
+
+
+def NASNetCIFAR(
+    input_shape=None,
+    include_top=True,
+    weights="cifar10",
+    input_tensor=None,
+    pooling=None,
+    classes=10,
+    classifier_activation="softmax",
+    name="nasnet_cifar",
+    **options,
+):
+    """NASNet-A (6 @ 768) for images of 32×32: 3.3 million parameters, 544 million multiply-adds.
+
+    Nobody has released weights of that size. `weights="cifar10"`, the default, gives a smaller network that we
+    have trained, NASNet-A (2 @ 384), `repeats=2, filters=16`; None gives 6 @ 768, untrained.
+
+    Arguments, result and errors as for `NASNetMobile`. For training from scratch the released settings are
+    `drop_path=0.4, auxiliary_head=True, weight_decay=5e-4`.
+    """
+    released = {"repeats": 6, "filters": 32, "stem": "cifar", "size": 32}
+    return _build("NASNetCIFAR", {**locals(), "released": released})
+
+
+def PNASNetLarge(
+    input_shape=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="pnasnet_large",
+    **options,
+):
+    """PNASNet-5 large for images of 331×331: 86.1 million parameters, 24.9 billion multiply-adds.
+
+    The released network strides two of its twelve cells; here those two are Reduction cells between
+    stacks of 4, 3 and 3. Arguments, result and errors as for `NASNetMobile`.
+    """
+    released = {
+        "genotype": "pnasnet_5",
+        "repeats": (4, 3, 3),
+        "filters": 216,
+        "stem_filters": 96,
+        "size": 331,
+    }
+    return _build("PNASNetLarge", {**locals(), "released": released})
+
+
+def PNASNetMobile(
+    input_shape=None,
+    include_top=True,
+    weights=None,
+    input_tensor=None,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    name="pnasnet_mobile",
+    **options,
+):
+    """PNASNet-5 mobile for images of 224×224: 5.1 million parameters, 587 million multiply-adds.
+
+    The released network strides two of its nine cells; here those two are Reduction cells between
+    stacks of 3, 2 and 2. Arguments, result and errors as for `NASNetMobile`.
+    """
+    released = {"genotype": "pnasnet_5", "repeats": (3, 2, 2), "filters": 54}
+    return _build("PNASNetMobile", {**locals(), "released": released})
+
+
+FACTORIES = {
+    factory.__name__: factory for factory in (NASNetMobile, NASNetLarge, NASNetCIFAR, PNASNetLarge, PNASNetMobile)
+}
+
+
+def _build(factory, arguments):
+    released, options = arguments.pop("released"), arguments.pop("options")
+    weights, top = arguments.pop("weights"), arguments["include_top"] and not options.get("feature_pyramid")
+    size = released.pop("size", 224)
+    arguments = {**released, **arguments, **options}
+    if "penultimate_filters" in options:
+        arguments.pop("filters")
+    if arguments["input_shape"] is None and arguments["input_tensor"] is None:
+        arguments["input_shape"] = (size, size, 3)
+    entry = None
+    if weights is not None and not weight_index.is_file(weights):
+        entry = weight_index.find(weights, factory, top)
+        if top and entry.metric and arguments["classes"] != entry.outputs:
+            raise ValueError(
+                f"`classes` must be {entry.outputs} with `weights={weights!r}` and `include_top=True`. "
+                f"Received: {arguments['classes']}"
+            )
+        entry.check_options(options)
+    if weights is not None and top and arguments["classifier_activation"] not in (None, "softmax"):
+        raise ValueError(
+            "`classifier_activation` must be None or 'softmax' with pretrained `weights`. "
+            f"Received: {arguments['classifier_activation']!r}"
+        )
+    if entry:
+        # Before the network is built: what cannot be downloaded is said at once.
+        names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
+        arguments, weights = {**arguments, **entry.options, **names, **options}, weight_files.fetch(entry)
+    model = NASNet(arguments.pop("genotype", "nasnet_a"), **arguments)
+    if weights is not None:
+        weight_files.load(model, weights, entry.layout if entry else None)
+    return model
+
+
+def load_model(name_or_path):
+    """A trained model: a directory that `train` wrote, a `.keras` file, or a name of the zoo.
+
+    Args:
+        name_or_path: a directory with `model.keras`, a `.keras` file, or a factory's name such as
+            `"NASNetMobile"`, which then comes with its weights.
+
+    Raises:
+        ValueError: nothing of the kind.
+    """
+    path = model_file(name_or_path)
+    if path is None:
+        return FACTORIES[str(name_or_path)]()
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise ValueError(f"cannot load {path}: {str(error).strip().splitlines()[0]}") from None
+
+
+def preprocess_input(x):
+    """Images in 0–255 to the range that every network and weight file here expects, [-1, 1].
+
+    Args:
+        x: an array or tensor of any shape; it is left as it is.
+
+    Returns:
+        x / 127.5 - 1: for a NumPy array a new floating-point array, for a tensor a tensor.
+    """
+    if isinstance(x, np.ndarray | list | tuple):
+        x = np.asarray(x)
+        return x.astype(x.dtype if np.issubdtype(x.dtype, np.floating) else np.float32) / 127.5 - 1.0
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return keras.ops.cast(x, dtype if "float" in dtype else "float32") / 127.5 - 1.0
+
+
+def decode_predictions(preds, top=5, class_names=None):
+    """The best classes of each row of predictions, best first.
+
+    Args:
+        preds: scores [batch, classes].
+        top: how many classes to give, at most all.
+        class_names: a name for each class. None means ImageNet's 1,000, which come with the package.
+
+    Returns:
+        For each row a list of (class id, class name, score): the id is a WordNet id for ImageNet, and the
+        class's number otherwise.
+
+    Raises:
+        ValueError: another shape, or another number of names.
+    """
+    preds = np.asarray(preds)
+    if preds.ndim != 2:
+        raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
+    check_integer("top", top, least=1)
+    classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
+    if len(classes) != preds.shape[1]:
+        raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
+    best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+    return [[(*classes[index], float(row[index])) for index in order] for row, order in zip(preds, best, strict=True)]
+
+
+def imagenet_classes():
+    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
+    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,101 @@
+"""What stands on top of the cells: the classifier and the auxiliary head."""
+
+import keras
+
+from nasnet_keras.models.layers import ProgramLayer
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class AuxiliaryHead(ProgramLayer):
+    """The second classifier, for training only; its loss is added with weight 0.4.
+
+    ReLU, average pool 5×5 with stride 3, 1×1 convolution to 128 channels, a convolution over all that is
+    left to 768 channels, dense; batch norm and ReLU after each convolution (the released code's
+    `_build_aux_head`). [batch, height, width, channels] to [batch, classes] in float32.
+
+    Args:
+        classes: number of classes.
+        activation: `"softmax"`, None for logits, or another activation.
+        options: an `Options`, or a dict of some of its fields.
+
+    Raises:
+        ValueError: an input whose size is unknown or below 5×5.
+    """
+
+    def __init__(self, classes, activation="softmax", **kwargs):
+        super().__init__(**kwargs)
+        self.classes = classes
+        self.activation = activation
+
+    def build(self, input_shape):
+        """Check the size of the maps, then create the weights."""
+        self.rest = self._rest(input_shape)
+        super().build(input_shape)
+
+    def _rest(self, input_shape):
+        if None in input_shape[1:3] or min(input_shape[1:3]) < 5:
+            raise ValueError(
+                "`auxiliary_head=True` needs an `input_shape` of known size, large enough for a 5x5 pool. "
+                f"Received: {tuple(input_shape[1:3])} at the auxiliary head"
+            )
+        return tuple((length - 5) // 3 + 1 for length in input_shape[1:3])
+
+    def write(self, program, inputs):
+        """Append the chain up to the logits."""
+        value = program.pool(program.relu(*inputs), "avg", 5, 3, padding="VALID")
+        value = program.norm(program.conv(value, 128, 1, name="project"), "batch_norm_1")
+        value = program.conv(program.relu(value), 768, self.rest, name="conv", padding="VALID")
+        value = program.relu(program.norm(value, "batch_norm_2"))
+        return [program.dense(program.mean(value), self.classes, "logits")]
+
+    def call(self, inputs, training=None):
+        """Run the chain and the activation."""
+        return keras.activations.get(self.activation)(super().call(inputs, training=training))
+
+    def compute_output_shape(self, input_shape):
+        """[batch, classes]."""
+        return (input_shape[0], self.classes)
+
+    def compute_output_spec(self, inputs, training=None):
+        """[batch, classes] in float32."""
+        return keras.KerasTensor((inputs.shape[0], self.classes), dtype="float32")
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "classes": self.classes, "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class Predictions(keras.layers.Activation):
+    """The activation that ends a classifier. It may be set later, to None for logits, as recipes for heat maps do."""
+
+    @property
+    def activation(self):
+        """A function."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, value):
+        """Take a function, a name, or None for logits."""
+        self._activation = keras.activations.get(value)
+
+
+def classifier(features, architecture):
+    """ReLU'd features [batch, height, width, channels] to [batch, classes] in float32, as layers of the model.
+
+    Global average pool (`global_pool`), dropout, dense (`logits`), activation (`predictions`).
+
+    Args:
+        features: a Keras tensor.
+        architecture: an `Architecture`.
+    """
+    pool = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="global_pool", dtype="float32")
+    pooled = pool(features)
+    if architecture.dropout:
+        pooled = keras.layers.Dropout(architecture.dropout, name="dropout", dtype="float32")(pooled)
+    initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+    decay = architecture.weight_decay
+    regularizer = keras.regularizers.L2(decay / 2) if decay else None
+    kinds = {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "dtype": "float32"}
+    logits = keras.layers.Dense(architecture.classes, name="logits", **kinds)(pooled)
+    return Predictions(architecture.classifier_activation, name="predictions", dtype="float32")(logits)

@@ -1,0 +1,297 @@
+"""NASNet: a stem, stacks of Normal cells with Reduction cells between them, and heads.
+
+Zoph et al. 2018 (arXiv 1707.07012), section 3.1, figure 2 and appendix A.4, wired as the released
+code wires it.
+"""
+
+from dataclasses import fields, replace
+from math import prod
+
+import keras
+import numpy as np
+
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.heads import AuxiliaryHead, classifier
+from nasnet_keras.models.inference import Predictor, changes_of, fits, state_of
+from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
+from nasnet_keras.program.architecture import Architecture
+from nasnet_keras.program.body import Body
+from nasnet_keras.program.options import BOUND
+from nasnet_keras.weights import loading
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class NASNet(keras.Model):
+    """A network of any size from a genotype. Images [batch, height, width, 3] in [-1, 1] go in.
+
+    With `include_top` the output is [batch, classes]; without, it is the last cell's output after ReLU,
+    [batch, h, w, channels], or [batch, channels] with `pooling`. With `auxiliary_head` it is
+    `{"predictions": …, "auxiliary": …}`. With `feature_pyramid` it is `{"P1": …, …}`: level k has stride 2^k
+    and is the untouched output of the last cell at that stride; no other head is built then.
+    Intermediate results are layers named `stem`, `stem_cell_0`, `stem_cell_1`, `cell_<i>`,
+    `reduction_cell_<k>`, `global_pool`, `logits`, `predictions` and `auxiliary`.
+
+    Args:
+        genotype: a `Genotype`, a stored name, or the path of a JSON file.
+        repeats: Normal cells in each of three stacks, or a tuple with one number for each stack.
+        filters: F of the first stack; it doubles from stack to stack.
+        penultimate_filters: may be given instead of `filters`: P = F · 2^(stacks - 1) · len(normal concat).
+        stem: `"imagenet"`, a strided 3×3 convolution and two Reduction cells (stride 8 in all), or
+            `"cifar"`, a 3×3 convolution.
+        stem_filters: channels of the stem's convolution; by default 32 (imagenet) or 3F (cifar).
+        skip_reduction: whether the cell after a Reduction cell takes as its h_{i-1} what the Reduction
+            cell took (NASNet-A Large), and not the Reduction cell's own input.
+        input_shape: (height, width, channels), None for any height or width. By default the stem's, 224 or 32.
+        input_tensor: a Keras tensor to use as the image input.
+        include_top: whether to end in a classifier.
+        classes: number of classes.
+        classifier_activation: `"softmax"`, None for logits, or another activation.
+        pooling: without top: None, `"avg"` or `"max"`.
+        dropout: dropout rate before the classifier (1 - the paper's keep probability).
+        drop_path: drop-path rate of the last cell (1 - the paper's keep probability); earlier cells have less,
+            in proportion to their depth. See `training.ScheduledDropPath`.
+        auxiliary_head: whether to add a classifier after the last cell before the last Reduction cell.
+        feature_pyramid: whether to return the levels that detectors and segmenters use.
+        include_preprocessing: whether the network takes images in 0–255 and scales them itself.
+        batch_norm_momentum: by default the stem's: 0.9997 (imagenet), 0.9 (cifar).
+        batch_norm_epsilon: by default the stem's: 1e-3 (imagenet), 1e-5 (cifar).
+        weight_decay: L2 factor as TF-slim states it; the value of Keras' `L2` is half of it.
+        bounded_activations: keep activations within ±6, for quantised inference.
+        pooling_compatibility: None, or `"keras"` to pool at borders as keras.applications does.
+        weights: None, a file, or a name from the weight index (a saved model has its own).
+        class_names: a name for each class, kept and saved with the model.
+        dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
+        name: name of the model.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(
+        self,
+        genotype="nasnet_a",
+        *,
+        repeats,
+        filters=None,
+        penultimate_filters=None,
+        stem="imagenet",
+        stem_filters=None,
+        skip_reduction=False,
+        input_shape=None,
+        input_tensor=None,
+        include_top=True,
+        classes=1000,
+        classifier_activation="softmax",
+        pooling=None,
+        dropout=0.0,
+        drop_path=0.0,
+        auxiliary_head=False,
+        feature_pyramid=False,
+        include_preprocessing=False,
+        batch_norm_momentum=None,
+        batch_norm_epsilon=None,
+        weight_decay=0.0,
+        bounded_activations=False,
+        pooling_compatibility=None,
+        weights=None,
+        class_names=None,
+        dtype=None,
+        name="nasnet",
+    ):
+        given = dict(locals())
+        description = {field.name: given[field.name] for field in fields(Architecture)}
+        description |= {"genotype": load_genotype(genotype), "penultimate_filters": penultimate_filters}
+        if input_tensor is not None:
+            shape = tuple(input_tensor.shape[1:])
+            if input_shape is not None and tuple(input_shape) != shape:
+                rule = f"left out or be that of `input_tensor`, {shape}"
+                raise ValueError(f"`input_shape` must be {rule}. Received: {input_shape!r}")
+            description["input_shape"] = shape
+        architecture = Architecture(**description)
+        image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        outputs = _outputs(architecture, image, policy)
+        super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
+        self.architecture = architecture
+        self._policy, self.stands_alone = policy.name, any(source is image for source in sources)
+        self._as_built, self._predictor = state_of(self), None
+        if weights is not None:
+            loading.load(self, weights)
+
+    @property
+    def genotype(self):
+        """The network's `Genotype`."""
+        return self.architecture.genotype
+
+    @property
+    def class_names(self):
+        """A name for each class, a tuple, or None; others may be given at any time, and are saved."""
+        return self.architecture.class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        """Take other names, one for each class, or None; raises `ValueError` for another number of them."""
+        self.architecture = replace(self.architecture, class_names=names)
+
+    def named_weights(self):
+        """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.
+
+        The places are those of the weights of its program (`Architecture.program`).
+        """
+        named = {}
+        for layer in self.layers:
+            inside = layer.named_weights() if isinstance(layer, ProgramLayer) else {w.name: w for w in layer.weights}
+            named.update({f"{layer.name}/{place}": variable for place, variable in inside.items()})
+        return named
+
+    def changes(self):
+        """What of this network is not as it was built, a list of texts: then nothing follows from its architecture.
+
+        Values of weights may change, and what only concerns training. A method of one's own, another attribute of a
+        layer or another layer in its place is a change: `["predictions.activation"]`.
+        """
+        return changes_of(self, self._as_built, NASNet)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As Keras' `predict`; an array of images goes through one lean function, without a data pipeline.
+
+        There is no progress bar for a single batch, unless `verbose` asks for one.
+        """
+        size = batch_size or 32
+        quiet = not verbose or (verbose == "auto" and isinstance(x, np.ndarray) and len(x) <= size)
+        if not quiet or not fits(self, x, steps, callbacks):
+            return super().predict(x, batch_size, verbose, steps, callbacks)
+        activation = self.get_layer("predictions").activation
+        if self._predictor is None or self._predictor.activation is not activation:
+            self._predictor = Predictor(self, activation)
+        return self._predictor(x, size)
+
+    @classmethod
+    def of(cls, architecture, *, weights=None, dtype=None, name="nasnet", **changes):
+        """The network of an `Architecture`.
+
+        Args:
+            architecture: an `Architecture`.
+            weights, dtype, name: as for the class.
+            **changes: what is to be different in it, as in `Architecture.changed`.
+
+        Raises:
+            ValueError: naming the argument at fault.
+        """
+        description = architecture.changed(**changes).to_dict() | {"genotype": architecture.genotype}
+        return cls(**description, weights=weights, dtype=dtype, name=name)
+
+    def alike(self, **changes):
+        """A network of this one's architecture, data type and name with weights of its own.
+
+        Args:
+            **changes: as for `of`.
+        """
+        return NASNet.of(self.architecture, **{"dtype": self._policy, "name": self.name, **changes})
+
+    @classmethod
+    def from_notation(cls, notation, genotype="nasnet_a", **kwargs):
+        """A network named as in the paper: `"6@768"` has 6 Normal cells a stack and 768 penultimate filters.
+
+        Args:
+            notation: N@P.
+            genotype: as for the class.
+            **kwargs: the class's other arguments.
+
+        Raises:
+            ValueError: another notation, or a P that no F gives.
+        """
+        repeats, at, penultimate = str(notation).partition("@")
+        if not (at and repeats.isdigit() and penultimate.isdigit()):
+            raise ValueError(f"`notation` must be N@P, for example '6@768'. Received: {notation!r}")
+        return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+
+    def get_config(self):
+        """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
+        if not self.stands_alone:
+            return keras.Model(self.input, self.output, name=self.name).get_config()
+        # Weights have files of their own, and a tensor is nothing that a file could hold.
+        own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
+        return {**self.architecture.to_dict(), **own}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        if "layers" in config:
+            return keras.Model.from_config(config, custom_objects)
+        return cls(**{**config, "genotype": Genotype.from_dict(config["genotype"])})
+
+
+def _outputs(architecture, image, policy):
+    """The layers of a network on an image tensor; what comes out of the last ones."""
+    options, progress = architecture.options, []
+    if architecture.drop_path:
+        progress = [DropPathSchedule(name="drop_path", dtype="float32")(image)]
+
+    def operation(kind, value, filters, strides, name):
+        return Operation(kind, filters, strides, options=options, name=name, dtype=policy)(value)
+
+    def cell(plan, values, name):
+        place = (plan.strides, plan.adjust, plan.drop_path)
+        layer = Cell(plan.genotype, plan.filters, *place, options=options, name=name, dtype=policy)
+        results = layer(values, *progress)
+        return list(results) if layer.many else [results]
+
+    x = image
+    if architecture.include_preprocessing:
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing", dtype=policy)(x)
+    body = Body(architecture, x, operation, cell)
+    if architecture.feature_pyramid:
+        return {f"P{level}": _joined(states, f"P{level}", policy) for level, states in body.levels.items()}
+    features = _joined(body.current, "states", policy)
+    bound = BOUND if architecture.bounded_activations else None
+    features = keras.layers.ReLU(max_value=bound, name="activation", dtype=policy)(features)
+    if not architecture.include_top:
+        if architecture.pooling is None:
+            return features
+        kinds = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+        # Every layer here has its channels last, whatever Keras' global format says.
+        pool = kinds[architecture.pooling](data_format="channels_last", name="global_pool", dtype="float32")
+        return pool(features)
+    predictions = classifier(features, architecture)
+    if not architecture.auxiliary_head:
+        return predictions
+    head = AuxiliaryHead(
+        architecture.classes, architecture.classifier_activation, options=options, name="auxiliary", dtype=policy
+    )
+    states = _joined(body.before_last_reduction, "auxiliary_states", policy)
+    return {"predictions": predictions, "auxiliary": head(states)}
+
+
+def _joined(states, name, dtype):
+    """One tensor from the states that a cell passes on: normally there is just one."""
+    return states[0] if len(states) == 1 else keras.layers.Concatenate(name=name, dtype=dtype)(states)
+
+
+def multiply_adds(model):
+    """Multiply-adds of convolutions and dense layers for one image, an int.
+
+    Args:
+        model: a built functional Keras model whose image size is known.
+
+    Raises:
+        ValueError: a model for images of any size.
+    """
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if isinstance(layer, keras.Model):
+            total += multiply_adds(layer)
+            continue
+        shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(layer.input) if len(tensor.shape)]
+        if any(None in shape[1:] for shape in shapes):
+            raise ValueError("`model` must have a known image size: build it with an `input_shape` without None")
+        if isinstance(layer, ProgramLayer):
+            total += layer.multiply_adds(shapes)
+            continue
+        kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
+        total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
+    return total

@@ -1,0 +1,1 @@
+"""Pictures as SVG and HTML: cells, curves, confusion matrices, and the report of a search."""

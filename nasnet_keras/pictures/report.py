@@ -1,0 +1,257 @@
+"""A search as one HTML file, finished or still running.
+
+The file needs nothing else: no network, no script. It is made from the lines of
+`trials.jsonl` alone, in the order in which they stand there, and the same lines give the
+same file. Everything that comes from data is escaped, and a trial that lacks a figure, or
+has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py`.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
+from nasnet_keras.pictures.curves import check_trials, finished, finite, is_failed, reward_of, search_curve_svg
+
+BEST = 10
+WINDOW = 20
+DASH = "\u2013"
+STYLE = """
+:root{color-scheme:light dark;--page:#f5f6f8;--card:#fff;--ink:#1f2933;--muted:#5b6774;--line:#d9dee4}
+@media (prefers-color-scheme:dark){:root{--page:#14181d;--card:#1d232a;--ink:#e6eaee;--muted:#9aa7b4;--line:#36404b}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);
+ font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}
+main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}
+h1{font-size:1.7rem;line-height:1.25;margin:0 0 20px;overflow-wrap:anywhere}
+h2{font-size:1.15rem;margin:36px 0 12px}
+.note{color:var(--muted);font-size:.9rem;margin:8px 0 0}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:0}
+.figures div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
+.figures dt{color:var(--muted);font-size:.85rem}
+.figures dd{margin:2px 0 0;font-size:1.55rem;font-weight:650;font-variant-numeric:tabular-nums;line-height:1.25}
+.figures small{display:block;color:var(--muted);font-size:.8rem;font-weight:400}
+.scroll{overflow-x:auto}
+.scroll svg{display:block}
+.curve svg{min-width:620px;width:100%}
+.cells{display:flex;flex-wrap:wrap;gap:8px;align-items:flex-end;justify-content:space-evenly;
+ background:#fff;border:1px solid var(--line);border-radius:10px}
+.cells figure{margin:0;max-width:100%}
+.cells svg > rect{stroke:none}
+section > details{margin-top:10px}
+table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line);font-size:.93rem}
+th,td{padding:8px 14px;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+th{color:var(--muted);font-weight:600;font-size:.85rem}
+thead th,tbody tr.first td,tbody tr.first th{border-bottom:0;border-top:1px solid var(--line)}
+th.text,td.text{text-align:left;white-space:normal;overflow-wrap:anywhere}
+tr.more td{padding:0 14px 10px;text-align:left}
+summary{cursor:pointer;color:var(--muted);font-size:.88rem}
+pre{overflow-x:auto;font-size:.8rem;margin:10px 0 0}
+details svg{margin-top:10px}
+@media print{body{background:#fff}main{max-width:none}}
+"""
+
+
+def search_report(
+    trials: list[dict], *, title: str = "NASNet search", best: Genotype | None = None, summary: dict | None = None
+) -> str:
+    """Describe a search in one HTML document.
+
+    Args:
+        trials: the objects of `trials.jsonl`, any number of them, in the order of the file. Rewards
+            that are no finite numbers count as none.
+        title: the heading.
+        best: the genotype to show as found; by default that of the trial with the highest reward.
+        summary: final figures to show as a table, `{row: value}` or `{row: {column: value}}`, such as
+            test accuracies under the same budget.
+
+    Returns:
+        The document: self-contained HTML that is also well-formed XML.
+
+    Raises:
+        ValueError: `trials` is not a list of dicts, or `best` no `Genotype`.
+    """
+    check_trials(trials)
+    if best is not None and not isinstance(best, Genotype):
+        raise ValueError(f"`best` must be a Genotype or None. Received: {best!r}")
+    ranking = sorted(finished(trials), key=lambda trial: -reward_of(trial))[:BEST]
+    if best is None and ranking:
+        best = _genotype(ranking[0])
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _headline(trials),
+        _section("Final figures", _summary_table(summary)) if summary else "",
+        _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
+        _section("Found cells", _found(best)),
+        _section("Best trials", _ranking_table(ranking)),
+        _failures(trials),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def read_trials(path) -> list[dict]:
+    """Read `trials.jsonl`, one JSON object a line.
+
+    A last line that is cut short, because a search is writing it or was killed, is left out.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The objects, in the order of the file.
+
+    Raises:
+        ValueError: the file cannot be read, or another line is not a JSON object.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise ValueError(f"cannot read the trials in {path}: {error.strerror}") from None
+    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    trials = []
+    for number, line in filled:
+        try:
+            trial = json.loads(line)
+        except (ValueError, RecursionError):
+            trial = None
+        if isinstance(trial, dict):
+            trials.append(trial)
+        elif number != filled[-1][0]:
+            raise ValueError(f"{path}, line {number}: a trial must be a JSON object. Received: {line[:80]!r}")
+    return trials
+
+
+def _section(heading, content):
+    return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>"
+
+
+def _headline(trials):
+    rewards = [reward_of(trial) for trial in finished(trials)]
+    failed = sum(map(is_failed, trials))
+    running = len(trials) - len(rewards) - failed
+    last = rewards[-WINDOW:]
+    few = f"there are {len(last)}" if 0 < len(last) < WINDOW else ""
+    seconds = [trial.get("seconds") for trial in trials]
+    figures = [
+        ("Trials done", _value(len(rewards)), f"{_value(running)} without a result yet" if running else ""),
+        ("Failed", _value(failed), ""),
+        ("Best reward", _reward(max(rewards, default=None)), ""),
+        (f"Mean of the last {WINDOW}", _reward(sum(last) / len(last) if last else None), few),
+        ("Time in trials", _duration(sum(value for value in seconds if finite(value) and value > 0)), ""),
+    ]
+    replayed = sum(bool(trial.get("replayed")) for trial in trials)
+    if replayed:
+        figures.append(("Replayed", _value(replayed), "networks that were trained before"))
+    stale = [trial["staleness"] for trial in trials if finite(trial.get("staleness"))]
+    if any(stale):
+        figures.append(("Mean staleness", f"{sum(stale) / len(stale):.1f}", f"updates, at most {_value(max(stale))}"))
+    workers = {str(trial["worker"]) for trial in trials if trial.get("worker")}
+    if len(workers) > 1:
+        figures.append(("Workers", _value(len(workers)), "that have answered"))
+    items = [
+        f"<div><dt>{label}</dt><dd>{value}{f'<small>{note}</small>' if note else ''}</dd></div>"
+        for label, value, note in figures
+    ]
+    return f'<dl class="figures">\n{"".join(items)}\n</dl>'
+
+
+def _found(best):
+    if best is None:
+        return '<p class="note">None yet: no trial has ended with a reward.</p>'
+    cells = ((best.normal, "Normal cell"), (best.reduction, "Reduction cell"))
+    figures = "\n".join(f'<figure class="scroll">{cell_svg(cell, name)}</figure>' for cell, name in cells)
+    text = escape(best.to_json())
+    return (
+        f'<div class="cells">\n{figures}\n</div>\n'
+        f"<details>\n<summary>The genotype as JSON</summary>\n<pre>{text}</pre>\n</details>"
+    )
+
+
+def _ranking_table(ranking):
+    if not ranking:
+        return '<p class="note">None yet.</p>'
+    names = ("Rank", "Trial", "Reward", "Parameters", "Multiply-adds", "Seconds")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for rank, trial in enumerate(ranking, 1):
+        cells = [rank, escape(str(trial.get("trial_id", DASH))[:40]), _reward(reward_of(trial))]
+        cells += [_value(trial.get("parameters")), _value(trial.get("multiply_adds")), _seconds(trial.get("seconds"))]
+        rows.append('<tr class="first">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append(f'<tr class="more"><td colspan="{len(names)}">{_drawing(trial)}</td></tr>')
+    body = "\n".join(rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _drawing(trial):
+    genotype = _genotype(trial)
+    if genotype is None:
+        shown = json.dumps(trial.get("genotype"), default=str)
+        return f"<details><summary>genotype</summary><pre>{escape(shown[:2000])}</pre></details>"
+    return f"<details><summary>cells</summary>{genotype_svg(genotype)}</details>"
+
+
+def _genotype(trial):
+    try:
+        return Genotype.from_dict(trial.get("genotype"))
+    except ValueError:
+        return None
+
+
+def _summary_table(summary):
+    rows = {name: value if isinstance(value, dict) else {"": value} for name, value in summary.items()}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in ["", *columns])
+    lines = []
+    for name, row in rows.items():
+        cells = "".join(f"<td>{_value(row.get(column))}</td>" for column in columns)
+        lines.append(f'<tr class="first"><th scope="row" class="text">{escape(name)}</th>{cells}</tr>')
+    head = f"<thead><tr>{head}</tr></thead>\n" if any(columns) else ""
+    return f'<div class="scroll"><table>\n{head}<tbody>\n' + "\n".join(lines) + "\n</tbody>\n</table></div>"
+
+
+def _failures(trials):
+    reasons = Counter(str(trial.get("reason") or "no reason given")[:300] for trial in trials if is_failed(trial))
+    if not reasons:
+        return ""
+    rows = "\n".join(
+        f'<tr class="first"><td class="text">{escape(reason)}</td><td>{_value(count)}</td></tr>'
+        for reason, count in reasons.most_common(BEST)
+    )
+    head = '<thead><tr><th scope="col" class="text">Reason</th><th scope="col">Trials</th></tr></thead>'
+    return _section("Failed trials", f'<div class="scroll"><table>\n{head}\n<tbody>\n{rows}\n</tbody>\n</table></div>')
+
+
+def _reward(value):
+    return DASH if value is None else f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+
+
+def _seconds(value):
+    return f"{value:,.1f}" if finite(value) else DASH
+
+
+def _value(value):
+    """A figure or a text from outside, escaped."""
+    if isinstance(value, bool | str):
+        return escape(value)
+    if not finite(value):
+        return DASH
+    return f"{value:,}" if isinstance(value, int) else _reward(value)
+
+
+def _duration(seconds):
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours = minutes // 60
+    if not hours:
+        return f"{minutes} min {rest} s"
+    return f"{hours} h {minutes % 60} min" if hours < 72 else f"{hours // 24} d {hours % 24} h"

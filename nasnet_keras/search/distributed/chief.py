@@ -1,0 +1,227 @@
+"""The chief of a distributed search: KerasTuner's service around the oracle, with leases.
+
+KerasTuner's chief serves with one thread and waits for ever for a worker that has died. This
+one speaks the same protocol (`OracleServicer`), and besides gives each trial out on a lease
+that its worker's signs of life renew, refuses workers that would search something else,
+logs the errors of the workers, and ends when the work is done.
+
+What KerasTuner's messages have no field for travels in gRPC's metadata: `nasnet-worker` (the
+worker's description of its search), `nasnet-reason-bin` (why a trial failed), and back
+`nasnet-seed`. KerasTuner's plain client sends none: it is served, but shows no sign of life,
+and its trials have no time-out.
+
+The channel has no authentication and no encryption: whoever can reach the port can take
+trials and report rewards. It listens on the loopback address unless told otherwise.
+"""
+
+import json
+import logging
+import threading
+import time
+from concurrent import futures
+from contextlib import contextmanager
+
+import grpc
+
+from nasnet_keras.checks import first_difference
+from nasnet_keras.search.kerastuner import OracleServicer, Trial, TrialStatus, protos
+
+logger = logging.getLogger(__name__)
+
+THREADS = 64
+LOOPBACK = ("127.", "localhost", "::1", "[::1]")
+PATIENCE_OF_PLAIN_CLIENTS = 5.0  # seconds; they ask again at once when told to wait
+
+
+class Leases:
+    """Who has which trial, and until when.
+
+    Args:
+        seconds: how long a lease lasts.
+        clock: function that gives seconds.
+    """
+
+    def __init__(self, seconds, clock=time.monotonic):
+        self.seconds, self.clock = seconds, clock
+        self._until = {}  # trial_id -> time; None where there is no end
+        self._lock = threading.Lock()
+
+    def grant(self, trial_id, forever=False):
+        """Begin or renew a lease."""
+        with self._lock:
+            self._until[trial_id] = None if forever else self.clock() + self.seconds
+
+    def end(self, trial_id):
+        """The trial is no longer anybody's."""
+        with self._lock:
+            self._until.pop(trial_id, None)
+
+    def expired(self):
+        """Ids of the trials whose leases have run out; they are ended."""
+        with self._lock:
+            now = self.clock()
+            over = [trial_id for trial_id, until in self._until.items() if until is not None and until < now]
+            for trial_id in over:
+                del self._until[trial_id]
+            return over
+
+
+class Servicer(OracleServicer):
+    """Answers the workers.
+
+    Args:
+        oracle: the `NASNetOracle`.
+        description: dict of what every worker must have alike, see `NASNetTuner.description`.
+        lease: seconds after which a worker that shows no sign of life has lost its trial.
+        clock: function that gives seconds.
+
+    Attributes:
+        error: an exception that ends the chief, or None.
+    """
+
+    def __init__(self, oracle, description, lease, clock=time.monotonic):
+        super().__init__(oracle)
+        self.description, self.leases = description, Leases(lease, clock)
+        self.error = None
+        self._clock = clock
+        self._seen = {}  # worker -> when it was heard of; those that know that there is no more work are out
+        for trial_id in oracle.open_trials():  # of a chief before this one; their workers may be there still
+            oracle.hold(trial_id)
+            self.leases.grant(trial_id)
+
+    def CreateTrial(self, request, context):
+        """Give out a trial, let the worker wait, or tell it that there is no more work."""
+        with self._errors_answered(context):
+            worker, is_plain = request.tuner_id, self._meet(request.tuner_id, context)
+            trial = self.oracle.create_trial(worker)
+            if trial.status == TrialStatus.STOPPED:
+                if not self.oracle.is_done():
+                    trial.status = TrialStatus.IDLE  # somebody's trial may come back
+                    if is_plain:
+                        time.sleep(PATIENCE_OF_PLAIN_CLIENTS)
+                else:
+                    self._seen.pop(worker, None)
+            else:
+                self.leases.grant(trial.trial_id, forever=is_plain)
+            context.set_trailing_metadata((("nasnet-seed", str(self.oracle.seed)),))
+            return protos.get_service().CreateTrialResponse(trial=trial.to_proto())
+
+    def UpdateTrial(self, request, context):
+        """Take metrics."""
+        with self._errors_answered(context):
+            return super().UpdateTrial(request, context)
+
+    def EndTrial(self, request, context):
+        """Take a trial's end, with the reason of a failure."""
+        with self._errors_answered(context):
+            trial = Trial.from_proto(request.trial)
+            told = dict(context.invocation_metadata())
+            trial.message = told.get("nasnet-reason-bin", b"").decode("utf-8", "replace") or None
+            if trial.status != TrialStatus.COMPLETED:
+                worker = told.get("nasnet-tuner", "a worker")
+                logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message or "no reason given")
+            self.leases.end(trial.trial_id)
+            for worker in self._workers_of(trial.trial_id):  # they will ask for the next
+                self._seen[worker] = self._clock()
+            self.oracle.end_trial(trial)
+            return protos.get_service().EndTrialResponse()
+
+    def GetTrial(self, request, context):
+        """Show a trial; a worker that asks for its own shows that it lives."""
+        with self._errors_answered(context):
+            worker = dict(context.invocation_metadata()).get("nasnet-tuner")
+            if worker and request.trial_id in self.oracle.open_trials():
+                self._seen[worker] = self._clock()
+                self.leases.grant(request.trial_id)
+            return super().GetTrial(request, context)
+
+    def sweep(self):
+        """Take back what was lost with its worker; true when the work is done and the workers know it or are lost."""
+        for trial_id in self.leases.expired():
+            logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
+            self.oracle.take_back(trial_id)
+        lost = self._clock() - self.leases.seconds
+        is_over = self.oracle.is_done() and self.oracle.announce()
+        return is_over and all(seen < lost for seen in list(self._seen.values()))
+
+    def _meet(self, worker, context):
+        """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
+        told = dict(context.invocation_metadata()).get("nasnet-worker")
+        if told is not None:
+            reason = difference(self.description, json.loads(told))
+            if reason:
+                logger.warning("worker %s is refused: %s", worker, reason)
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {reason}")
+        if worker not in self._seen:
+            logger.info("worker %s is there", worker)
+        self._seen[worker] = self._clock()
+        return told is None
+
+    def _workers_of(self, trial_id):
+        return [worker for worker, trial in list(self.oracle.ongoing_trials.items()) if trial.trial_id == trial_id]
+
+    @contextmanager
+    def _errors_answered(self, context):
+        """An exception of the oracle becomes an answer; one that the search does not survive ends the chief."""
+        try:
+            yield
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
+        except (OSError, RuntimeError) as error:
+            logger.error("the chief ends: %s", error)
+            self.error = error
+            context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
+
+
+def difference(expected, received):
+    """The first respect in which a worker's description differs from the chief's, as a sentence, or None."""
+    told = [key for key in {**expected, **received} if received.get(key) is not None]
+    if different := first_difference(expected, received, told):
+        key, one, other = different
+        return f"`{key}` must be {json.dumps(one)}. Received: {json.dumps(other)}"
+    return None
+
+
+def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=None, every=0.2, clock=time.monotonic):
+    """Give out trials until the search is done.
+
+    Args:
+        oracle: the `NASNetOracle`, with its folder.
+        role: the chief's `Role`.
+        description: see `Servicer`.
+        lease: see `Servicer`.
+        on_ready: called with the port once workers may come.
+        look_after: called now and then while there is work; what it raises ends the chief.
+        every: seconds between two looks at the leases.
+        clock: see `Servicer`.
+
+    Raises:
+        ValueError: the address cannot be used, or the folder belongs to another search.
+        OSError: the disk is full; everything up to then is saved.
+        RuntimeError: too many failures in a row.
+    """
+    if not role.host.startswith(LOOPBACK):
+        logger.warning("%s: whoever can reach this port can take part, without authentication", role.address)
+    servicer = Servicer(oracle, json.loads(json.dumps(description)), lease, clock)
+    # Without this a second chief would share the port, and each get half of the workers' calls.
+    options = (("grpc.so_reuseport", 0),)
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=options)
+    protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+    try:
+        port = server.add_insecure_port(role.address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise ValueError(f"`port` must be free on this machine, for the chief. Received: {role.address}, which is not")
+    server.start()
+    try:
+        if on_ready:
+            on_ready(port)
+        while not servicer.sweep():
+            if servicer.error is not None:
+                raise servicer.error
+            if look_after and not oracle.is_done():
+                look_after()
+            time.sleep(every)
+    finally:
+        server.stop(grace=1).wait()

@@ -1,0 +1,71 @@
+"""The role of a process in a distributed search, and KerasTuner's environment variables that name it.
+
+`KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` are the chief's address, for all; the
+process whose `KERASTUNER_TUNER_ID` contains "chief" is the chief, the others are workers.
+Without the first, a process searches alone.
+"""
+
+import os
+from dataclasses import dataclass
+
+from nasnet_keras.checks import check_integer
+
+VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A process's role.
+
+    Args:
+        tuner_id: its name; one that contains "chief" is the chief's.
+        host: of the chief.
+        port: of the chief; 0 lets a chief choose a free one.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    tuner_id: str
+    host: str = "127.0.0.1"
+    port: int = 7877
+
+    def __post_init__(self):
+        if not self.tuner_id or not self.tuner_id.isprintable():
+            raise ValueError(f"`tuner_id` must be a name. Received: {self.tuner_id!r}")
+        check_integer("port", self.port, most=2**16 - 1)
+
+    @property
+    def is_chief(self):
+        """Whether this is the chief; otherwise it is a worker."""
+        return "chief" in self.tuner_id
+
+    @property
+    def address(self):
+        """`host:port`."""
+        return f"{self.host}:{self.port}"
+
+    def to_environment(self):
+        """KerasTuner's variables."""
+        return dict(zip(VARIABLES, (self.host, str(self.port), self.tuner_id), strict=True))
+
+
+def current_role(environment=None):
+    """The `Role` that KerasTuner's variables give, None where a process searches alone.
+
+    Args:
+        environment: a dict, by default that of the process.
+
+    Raises:
+        ValueError: the variables are incomplete or make no sense.
+    """
+    environment = os.environ if environment is None else environment
+    if VARIABLES[0] not in environment:
+        return None
+    missing = [name for name in VARIABLES if not environment.get(name)]
+    if missing:
+        raise ValueError(f"`{missing[0]}` must be set where {VARIABLES[0]} is. Received: nothing")
+    host, port, tuner_id = (environment[name] for name in VARIABLES)
+    if not port.isdigit():
+        raise ValueError(f"`{VARIABLES[1]}` must be a port. Received: {port!r}")
+    return Role(tuner_id, host, int(port))

@@ -1,0 +1,67 @@
+"""After the search: the found cell trained longer, beside NASNet-A's and a random one under the same budget."""
+
+import json
+
+import numpy as np
+
+from nasnet_keras.children.longer_training import train_longer
+from nasnet_keras.files import write_atomically
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.results.publication import ranked, write_report
+
+
+def compare(result, data, child, space, epochs, seed, progress):
+    """Train three networks alike and measure them on the test images, which the search never saw.
+
+    Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again.
+
+    Args:
+        result: a `SearchResult`.
+        data: the search's `Data`.
+        child: the search's `ChildSettings`: the networks have the same size.
+        space: the `SearchSpace` that the random cell is drawn from.
+        epochs: epochs for each.
+        seed: seed of the random cell and of the trainings.
+        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+
+    Returns:
+        One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
+        `epochs`.
+    """
+    random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
+    rows, directory = [], SearchDirectory(result.directory)
+    for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
+        rows.append(train_longer(name, genotype, data, child, epochs, seed, directory.final / name, progress))
+    write_report(result.directory, result.trials)
+    return rows
+
+
+def retrain(result, data, child, count, epochs, seed, progress):
+    """Train the best cells of a search longer and rank them anew, as Zoph et al. 2018 do with their best 250.
+
+    They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
+    cell in the report, and what `publication.best_genotype` answers, which says for how long.
+
+    Args:
+        result: a `SearchResult`.
+        data, child, epochs, seed, progress: see `compare`.
+        count: how many different networks, fewer where there are not so many.
+
+    Returns:
+        One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
+        search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
+    """
+    different, rows, directory = {}, [], SearchDirectory(result.directory)
+    for trial in ranked(result.trials):
+        different.setdefault(trial["canonical"], trial)
+    for trial in list(different.values())[:count]:
+        genotype = Genotype.from_dict(trial["genotype"])
+        place = directory.retrained_models / trial["trial_id"]
+        row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
+        rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
+    rows.sort(key=lambda row: -row["validation_accuracy"])
+    kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
+    write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
+    write_report(result.directory, result.trials)
+    return rows

@@ -1,0 +1,113 @@
+"""What a search leaves for people to look at: the best genotype, its pictures, the report."""
+
+import json
+from collections import Counter
+
+from nasnet_keras.files import write_atomically
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.pictures.cells import cell_svg
+from nasnet_keras.pictures.curves import is_failed, reward_of
+from nasnet_keras.pictures.report import search_report
+from nasnet_keras.search.directory import FIGURES, SearchDirectory
+
+
+class Publisher:
+    """Keeps `best_genotype.json` up to date as trials end, at a cost that does not grow with their number.
+
+    Args:
+        directory: the search's directory.
+        listener: called with all finished trials after that, or None.
+    """
+
+    def __init__(self, directory, listener=None):
+        self.directory, self.listener = SearchDirectory(directory), listener
+        self._first, self._seen = None, 0
+
+    def __call__(self, trials):
+        first = next(iter(ranked([*([self._first] if self._first else []), *trials[self._seen :]])), None)
+        self._seen = len(trials)
+        if first is not self._first:
+            self._first = first
+            _genotype(_standing(self.directory, first, trials)).save(self.directory.best_genotype)
+        if self.listener:
+            self.listener(trials)
+
+
+def ranked(trials):
+    """The trials with a reward, a list: the highest first, and of equals the one that ended first."""
+    return sorted((trial for trial in trials if reward_of(trial) is not None), key=lambda trial: -reward_of(trial))
+
+
+def best_genotype(directory, trials):
+    """The `Genotype` that a search has found, on which all its files and answers agree; None without a reward.
+
+    It is that of the trial with the highest reward, the first of equals. If this trial took part when the best were
+    trained again (`final.retrain`), it is the winner of that: rewards are of short trainings, and the longer ones have
+    judged better. So a winner stands when the search is made longer, until a new trial has a higher reward than all
+    that were trained again. Then that one is the best, until the best are trained again.
+
+    Args:
+        directory: the search's directory.
+        trials: its finished trials, dicts as in `trials.jsonl`.
+    """
+    first = next(iter(ranked(trials)), None)
+    return None if first is None else _genotype(_standing(SearchDirectory(directory), first, trials))
+
+
+def commonest_reason(trials):
+    """Why most of the failed trials failed: (the reason, one line; how many), or None if none failed."""
+    reasons = Counter(trial.get("reason") or "no reason was given" for trial in trials if is_failed(trial))
+    return reasons.most_common(1)[0] if reasons else None
+
+
+def write_report(directory, trials):
+    """Write the best genotype, its pictures and `report.html`, with the figures of a final comparison if there are any.
+
+    Args:
+        directory: the search's directory.
+        trials: finished trials.
+    """
+    best, directory = best_genotype(directory, trials), SearchDirectory(directory)
+    figures = _final_figures(directory, best)
+    page = search_report(trials, title=f"Search {directory.path.name}", best=best, summary=figures)
+    write_atomically(directory.report, page.encode())
+    if best:
+        best.save(directory.best_genotype)
+        write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
+        write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
+
+
+def _standing(directory, first, trials):
+    """What stands for the trial with the highest reward: itself, or the winner where it was trained again."""
+    digests = _retrained(directory)
+    if digests.get(first.get("trial_id")) != _genotype(first).digest:
+        return first
+    winner = next(iter(digests))
+    found = (trial for trial in trials if trial.get("trial_id") == winner)
+    return next((trial for trial in found if _genotype(trial).digest == digests[winner]), first)
+
+
+def _retrained(directory):
+    """{trial_id: digest} of those that were trained again, the best first; empty if there was no such training."""
+    try:
+        return {row["network"]: row["digest"] for row in json.loads(directory.retrained.read_bytes())}
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _genotype(trial):
+    return Genotype.from_dict(trial.get("genotype"))
+
+
+def _final_figures(directory, best):
+    rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob(f"*/{FIGURES}"))]
+    return {
+        row["network"]: {
+            "test accuracy": f"{row['accuracy']:.2%}",
+            "epochs": row["epochs"],
+            "parameters": row["parameters"],
+            "multiply-adds": row["multiply_adds"],
+        }
+        for row in rows
+        if row["network"] != "found" or (best and row["digest"] == best.digest)  # else of a cell that was the best then
+    }

@@ -1,0 +1,5 @@
+"""Who proposes the next cells and learns from their rewards: the controller network, evolution, random search."""
+
+from nasnet_keras._registration import names_of_old
+
+__getattr__ = names_of_old(__name__)

@@ -1,0 +1,223 @@
+"""The base of the search strategies: one proposes architectures, takes rewards, saves and restores itself.
+
+A strategy knows nothing of networks, data or KerasTuner. Proposal number n draws from
+a generator of its own, seeded with the strategy's seed and n; so what a strategy
+proposes next depends only on the rewards it was told and on n, and a restored
+strategy goes on exactly as the original would have.
+"""
+
+import io
+import json
+import math
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.files import write_atomically
+
+FORMAT = "nasnet-strategy/1"
+COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One architecture put forward by a strategy, with what is needed to learn from it later.
+
+    Args:
+        number: 0 for a strategy's first proposal, then counting up.
+        decisions: one integer per decision of the space, an index into its choices.
+        log_probability: log-probability of each decision under the policy that sampled it;
+            empty if the strategy has no policy.
+        version: how many times the strategy had learnt when it made the proposal.
+    """
+
+    number: int
+    decisions: tuple[int, ...]
+    log_probability: tuple[float, ...] = ()
+    version: int = 0
+
+    def to_dict(self):
+        """The proposal as JSON-able data; floats survive JSON exactly."""
+        return {
+            "number": self.number,
+            "version": self.version,
+            "decisions": list(self.decisions),
+            "log_probability": list(self.log_probability),
+        }
+
+    @classmethod
+    def from_dict(cls, data):
+        """The inverse of `to_dict`; raises `ValueError`."""
+        try:
+            decisions, logs = tuple(data["decisions"]), tuple(data["log_probability"])
+            return cls(data["number"], decisions, logs, data["version"])
+        except (KeyError, TypeError):
+            keys = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"a proposal must be an object with the keys {keys}. Received: {data!r}") from None
+
+
+def extend_history(history, number, reward):
+    """The checksum of a strategy's history after one more reward; it tells whether a snapshot fits a log.
+
+    Args:
+        history: the checksum so far, 0 at the beginning.
+        number: of the proposal.
+        reward: as it was told, a float or None.
+    """
+    return zlib.crc32(repr((number, reward)).encode(), history)
+
+
+class Strategy:
+    """Base of the strategies. A subclass gives `_sample`, `_learn`, `_state` and `_set_state`.
+
+    Args:
+        space: the `SearchSpace`.
+        settings: a frozen dataclass of the subclass's `Settings`; by default its defaults.
+        seed: integer from 0 to 2**32 - 1.
+
+    Attributes:
+        name: the name that `make_strategy` knows.
+        feedbacks: number of calls of `feedback`, failures included.
+        failures: how many of these reported a failed child.
+        version: how many times the strategy has learnt, which is what a proposal carries.
+        history: checksum of everything it was told, in order: see `extend_history`.
+        diagnostics: plain numbers about the last update; empty if there was none.
+
+    Raises:
+        ValueError: settings of another type, or a seed out of range.
+    """
+
+    name = None
+    Settings = None
+
+    def __init__(self, space, settings=None, seed=0):
+        settings = self.Settings() if settings is None else settings
+        if not isinstance(settings, self.Settings):
+            raise ValueError(f"`settings` must be {self.Settings.__name__}. Received: {settings!r}")
+        check_integer("seed", seed, most=2**32 - 1)
+        self.space = space
+        self.settings = settings
+        self.seed = seed
+        self.feedbacks = 0
+        self.failures = 0
+        self.version = 0
+        self.history = 0
+        self.diagnostics = {}
+        self._next = 0
+
+    @property
+    def identity(self):
+        """JSON-able description of the arguments; two strategies that share it make the same search."""
+        return {
+            "strategy": self.name,
+            "space": self.space.to_dict(),
+            "seed": self.seed,
+            "settings": asdict(self.settings),
+        }
+
+    def propose(self, number=None):
+        """Propose an architecture.
+
+        Args:
+            number: the proposal's number; by default the one after the highest so far.
+
+        Returns:
+            A `Proposal`, which depends on nothing but the number and the rewards told so far.
+        """
+        number = self._next if number is None else number
+        decisions, logs = self._sample(np.random.default_rng([self.seed, number]))
+        self._next = max(self._next, number + 1)
+        return Proposal(number, decisions, logs, self.version)
+
+    def adopt(self, number, decisions):
+        """A `Proposal` of decisions that came from elsewhere, as if this strategy had made it now.
+
+        Args:
+            number: of the proposal, below 0, where the strategy's own never are.
+            decisions: one integer per decision of the space.
+
+        Raises:
+            ValueError: the decisions do not fit the space.
+        """
+        self.space.to_values(decisions)  # raises
+        return Proposal(number, tuple(decisions), self._log_probability(tuple(decisions)), self.version)
+
+    def feedback(self, proposal, reward):
+        """Tell the reward of a proposal. Rewards may come in any order, and late.
+
+        Args:
+            proposal: as `propose` returned it.
+            reward: a finite number, the higher the better; or None if the child failed, which
+                is counted and otherwise teaches nothing.
+
+        Raises:
+            ValueError: the reward is not finite, or the proposal does not fit the space.
+        """
+        self.space.to_values(proposal.decisions)  # raises
+        if reward is not None:
+            reward = float(reward)
+            if not math.isfinite(reward):
+                raise ValueError(f"`reward` must be a finite number or None. Received: {reward!r}")
+            self._learn(proposal, reward)
+        self.feedbacks += 1
+        self.failures += reward is None
+        self.history = extend_history(self.history, proposal.number, reward)
+
+    def save(self, path):
+        """Write what running has produced, not the arguments, to one `.npz` file in one step.
+
+        Raises:
+            OSError: the file cannot be written; an older one stays as it was.
+        """
+        state, arrays = self._state()
+        head = {"format": FORMAT, **self.identity, "next": self._next}
+        head |= {name: getattr(self, name) for name in COUNTERS}
+        buffer = io.BytesIO()
+        np.savez(buffer, head=np.array(json.dumps({**head, **state})), **arrays)
+        write_atomically(path, buffer.getvalue())
+
+    def restore(self, path):
+        """Go on from a file that `save` wrote.
+
+        Raises:
+            ValueError: the file cannot be read, or belongs to a strategy with other arguments;
+                this one is then unchanged.
+        """
+        before = self.__dict__.copy()
+        try:
+            # Through memory: NumPy leaves a damaged file open.
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            head = json.loads(str(arrays.pop("head")))
+            # Through JSON, as the file's own identity went: tuples become lists.
+            expected = json.loads(json.dumps({"format": FORMAT, **self.identity}))
+            for key in (key for key, value in expected.items() if head[key] != value):
+                raise ValueError(f"`{key}` must be that of this strategy, {expected[key]!r}. Received: {head[key]!r}")
+            self._set_state(head, arrays)
+            self._next = head["next"]
+            for name in COUNTERS:
+                setattr(self, name, head[name])
+        except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
+            self.__dict__.update(before)
+            raise ValueError(f"{path}: not a state that this strategy can restore: {error}") from None
+
+    def _sample(self, rng):
+        """Decisions and their log-probabilities, as tuples."""
+        raise NotImplementedError
+
+    def _log_probability(self, decisions):
+        """Of each decision under the policy as it is; empty without one."""
+        return ()
+
+    def _learn(self, proposal, reward):
+        """Take in a reward."""
+
+    def _state(self):
+        """A JSON-able dict and a dict of arrays."""
+        return {}, {}
+
+    def _set_state(self, state, arrays):
+        """The inverse of `_state`."""

@@ -1,0 +1,51 @@
+"""What one search gives to another: its trials, to learn from before the first own child."""
+
+import logging
+import math
+from pathlib import Path
+
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.pictures.report import read_trials
+from nasnet_keras.search.directory import SearchDirectory
+
+logger = logging.getLogger(__name__)
+
+
+def read_imports(path, space):
+    """The trials of another search as decisions of this space, for `NASNetOracle(imports=…)`.
+
+    An RL policy takes them for its own samples: their probabilities are those that it gives them when it is told. That
+    is biased, since it did not choose them, and good for a start. Evolution's population is filled with the last of
+    them. Their rewards only teach: they do not count as trials, cannot be the best, and are never replayed, because
+    the children of the other search may have been trained otherwise.
+
+    Args:
+        path: the other search's directory, or its `trials.jsonl`.
+        space: the `SearchSpace`; trials outside of it are left out, and their number is logged.
+
+    Returns:
+        A list of `{"decisions": [...], "reward": float, "trial_id": …}`, in order.
+
+    Raises:
+        ValueError: the file cannot be read, or none of its trials lies in this space.
+    """
+    path = Path(path)
+    path = SearchDirectory(path).trials if path.is_dir() else path
+    lines, imports = read_trials(path), []
+    for line in lines:
+        reward = line.get("reward")
+        if type(reward) not in (int, float) or not math.isfinite(reward):
+            continue
+        try:
+            decisions = list(space.encode(Genotype.from_dict(line.get("genotype"))))
+        except ValueError as error:
+            logger.debug("trial %s is left out: %s", line.get("trial_id"), error)
+            continue
+        imports.append({"decisions": decisions, "reward": float(reward), "trial_id": line.get("trial_id")})
+    if not imports:
+        raise ValueError(
+            f"`start_from` must hold finished trials whose cells lie in this space. Received: {path}, "
+            f"with {len(lines)} trials and none of that kind"
+        )
+    logger.info("%s: %d of %d trials are learnt from", path, len(imports), len(lines))
+    return imports

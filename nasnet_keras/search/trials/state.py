@@ -1,0 +1,152 @@
+"""All trials of a search: in memory, on the disk, and the strategy that learns from them.
+
+Made from the directory, a state is the one that the process before had when it was killed.
+Whoever is broken off inside a method throws the state away and reads a new one.
+
+The reward of a child has these names on its way:
+
+    reward      what `ChildSettings.evaluate` returns, and the objective of the search by that name
+    objective   the metric that KerasTuner maximises or minimises; a user's own may have another name than `reward`
+    score       the objective as the rules have shaped it: the trial's `score` in KerasTuner, and here
+    "reward"    the same in the trial's line of `trials.jsonl`; None for a failure. What was reported before a rule
+                shaped it is kept as the line's `raw_reward` (`raw_` and the objective's name)
+    told        what the strategy's `feedback` gets of a line (`TrialFormat.told`): the higher the better, None for a
+                failure, unless a rule has another word for it
+"""
+
+from bisect import insort
+
+import numpy as np
+
+from nasnet_keras.search.rules import Memory
+from nasnet_keras.search.trials.logs import SearchLogs, identify
+
+
+class SearchState:
+    """The state of one search; the oracle adds who works on which trial.
+
+    Args:
+        directory: the `SearchDirectory`.
+        lock: its `DirectoryLock`.
+        strategies: function that gives a fresh strategy for a seed.
+        seed: of the search; None for that in the folder, or a new one.
+        trial_format: the search's `TrialFormat`.
+        imports: what a new search begins with, see `SearchLogs.claim`.
+
+    Attributes:
+        seed: of the search.
+        strategy: the live `Strategy`.
+        trials: {trial_id: KerasTuner trial}, in the order of their starts.
+        open: {trial_id: `Proposal`} of the trials without a result.
+        end_order: trial ids in the order of their ends.
+        ranked: (sign · reward, number, trial_id) of the completed trials, the best first.
+        failures_in_a_row: how many of the last trials failed.
+        replays_in_a_row: how many of the last trials needed no child, because a rule knew their reward.
+        attempts: {trial_id: how often it was given out}.
+
+    Raises:
+        ValueError: the folder is that of another search, or cannot be read.
+    """
+
+    def __init__(self, directory, lock, strategies, seed, trial_format, imports=()):
+        self._logs, self._format = SearchLogs(directory, lock), trial_format
+        header = self._logs.header
+        self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
+        objective = trial_format.objective.name, trial_format.objective.direction
+        self._logs.claim(identify(strategies(self.seed), *objective, trial_format.rules), imports)
+        self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told)
+        self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
+        self.failures_in_a_row = self.replays_in_a_row = 0
+        self._memory, self._curves = Memory(), {}
+        for number in sorted(self._logs.started):
+            trial = self._add(self._logs.started[number])
+            if number in self._logs.finished:
+                del self._logs.started[number], self.open[trial.trial_id]
+            else:
+                self.attempts[trial.trial_id] = self._logs.attempts.get(number, 1)
+        for line in self._logs.finished.values():
+            self._close(self.trials[line["trial_id"]], line)
+
+    @property
+    def next_number(self):
+        """The number of the next new trial."""
+        return self._logs.next_number
+
+    def finished(self):
+        """The lines of `trials.jsonl`, in order."""
+        return list(self._logs.finished.values())
+
+    def start(self):
+        """A new trial that the strategy proposes; it is on the disk."""
+        proposal = self.strategy.propose(self._logs.next_number)
+        self._logs.start(proposal)
+        return self._add(proposal)
+
+    def give_out(self, trial, worker):
+        """Make a trial ready for a worker, and count it."""
+        attempt = self.attempts.get(trial.trial_id, 0) + 1
+        if attempt > 1:
+            self._logs.attempt(self.open[trial.trial_id].number, attempt, worker)
+        self.attempts[trial.trial_id] = attempt
+        self._curves.pop(trial.trial_id, None)
+        self._format.begin(trial)
+
+    def progress(self, trial, accuracy, epoch):
+        """Take in a running child's accuracy; true if a rule says that it may as well stop."""
+        curve = self._curves.setdefault(trial.trial_id, {})
+        curve[epoch] = float(accuracy)
+        return any(rule.is_hopeless(curve, self._memory) for rule in self._format.rules)
+
+    def replay(self, trial):
+        """Finish an open trial whose reward a rule knows; false if none does."""
+        name = self._format.name_of(self.open[trial.trial_id].decisions) if self._format.rules else None
+        for rule in self._format.rules:
+            line = rule.replayed(name, self._memory)
+            if line is not None:
+                self._format.repeat(trial, line)
+                self.finish(trial, line["reward"], None, replayed=line["trial_id"])
+                return True
+        return False
+
+    def finish(self, trial, score, reason, **further):
+        """End a trial: log it, tell the strategy, and from time to time save the strategy.
+
+        Args:
+            trial: an open one, with its metrics.
+            score: its reward, None for a failure.
+            reason: of a failure.
+            **further: more for its line.
+        """
+        proposal = self.open[trial.trial_id]
+        further["staleness"] = self.strategy.version - proposal.version
+        curve = self._curves.pop(trial.trial_id, None)
+        if curve:
+            further["curve"] = [curve[epoch] for epoch in sorted(curve)]
+        line = self._format.line(trial, proposal, score, reason, **further)
+        self._logs.finish(line)
+        del self.open[trial.trial_id]
+        self._close(trial, line)
+        self._logs.learn(self.strategy, proposal, self._format.told(line))
+        self._logs.snapshot(self.strategy)
+
+    def _add(self, proposal):
+        trial = self._format.new(proposal.number, proposal.decisions)
+        self.trials[trial.trial_id] = trial
+        self.open[trial.trial_id] = proposal
+        return trial
+
+    def _close(self, trial, line):
+        self._format.close(trial, line)
+        self._memory.add(line)
+        self.end_order.append(trial.trial_id)
+        self.replays_in_a_row = self.replays_in_a_row + 1 if "replayed" in line else 0
+        if trial.score is None:
+            self.failures_in_a_row += 1
+        else:
+            self.failures_in_a_row = 0
+            sign = -1 if self._format.objective.direction == "max" else 1
+            insort(self.ranked, (sign * line["reward"], line["number"], trial.trial_id))
+
+
+def _new_seed():
+    return int(np.random.SeedSequence().generate_state(1)[0])

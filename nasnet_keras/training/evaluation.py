@@ -1,0 +1,36 @@
+"""What a classifier gets right and what it confuses, class by class."""
+
+import numpy as np
+
+from nasnet_keras.training.fitting import predict_split, scores
+
+
+def evaluate_classes(model, split, class_names, batch_size=256):
+    """Accuracy and loss, precision and recall of each class, and the confusion matrix.
+
+    Args:
+        model: a model that returns probabilities [batch, classes], or a dict with `predictions`.
+        split: a `data.Split` whose labels count as the model's outputs do.
+        class_names: a name for each class.
+        batch_size: images at a time.
+
+    Returns:
+        A JSON-able dict: `accuracy`, `loss`, `images`; `classes`, a list with `name`, `images`, `precision` and
+        `recall` (None where nothing was predicted as the class, or there is no image of it); `confusion`, a list
+        with a row for each true class: how many of its images were taken for which class.
+    """
+    probabilities = predict_split(model, split, batch_size)
+    count = len(class_names)
+    pairs = split.labels.astype(np.int64) * count + probabilities.argmax(-1)
+    matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
+    right, true, taken = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    classes = [
+        {
+            "name": str(name),
+            "images": int(true[index]),
+            "precision": float(right[index] / taken[index]) if taken[index] else None,
+            "recall": float(right[index] / true[index]) if true[index] else None,
+        }
+        for index, name in enumerate(class_names)
+    ]
+    return {**scores(probabilities, split.labels), "classes": classes, "confusion": matrix.tolist()}

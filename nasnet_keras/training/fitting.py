@@ -1,0 +1,288 @@
+"""Training: fitting that goes on where it stopped, the drop-path schedule, evaluation, the reward.
+
+Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
+"""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.data.batches import Batches
+from nasnet_keras.data.splits import check_classes
+from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.training.checkpoints import Checkpoints
+from nasnet_keras.training.compilation import compile_model, heads
+from nasnet_keras.training.identity import training_identity
+from nasnet_keras.training.recipes import stages
+
+
+class ScheduledDropPath(keras.callbacks.Callback):
+    """Lets drop path grow from nothing to its full rate over a number of steps.
+
+    The network counts its own training steps (`drop_path.DropPathSchedule`), saves them and
+    goes on from them; this callback only tells it where the schedule ends. It finds networks that are parts of
+    the model, at any depth; where none has drop path there is nothing to do.
+
+    Args:
+        total_steps: steps after which the rate is full.
+    """
+
+    def __init__(self, total_steps):
+        super().__init__()
+        self.total_steps = total_steps
+
+    def on_train_begin(self, logs=None):
+        """Set the end of the schedule in the network's counter."""
+        for layer in layers_within(self.model):
+            if isinstance(layer, DropPathSchedule):
+                layer.total_steps.assign(float(self.total_steps))
+
+
+class _StopOnNaN(keras.callbacks.Callback):
+    """Ends a run whose loss is no number: nothing can be learnt after that."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if "loss" in (logs or {}):
+            check_loss(logs["loss"], self.epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+class _EpochOf(keras.callbacks.Callback):
+    """Tells batches which epoch they belong to."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
+
+
+class _ForEveryHead(keras.utils.PyDataset):
+    """Batches whose labels go to each of a network's outputs by name."""
+
+    def __init__(self, batches, heads):
+        super().__init__()
+        self.batches, self.heads = batches, heads
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, labels = self.batches[index]
+        return images, dict.fromkeys(self.heads, labels)
+
+    def on_epoch_begin(self):
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
+
+
+def _for_heads(model, batches):
+    return _ForEveryHead(batches, heads(model)) if heads(model) else batches
+
+
+def fit(
+    model,
+    data,
+    recipe,
+    *,
+    epochs,
+    first=0,
+    seed=0,
+    directory=None,
+    callbacks=(),
+    validate=True,
+    patience=None,
+    class_weights=None,
+    rates=None,
+    sizes=None,
+):
+    """Train a model, or go on with a training that was interrupted in `directory`.
+
+    Args:
+        model: a Keras model that returns class probabilities, or `{"predictions", "auxiliary"}`.
+        data: a `data.Data`; its train split is learnt from, its validation split watched.
+        recipe: a `Recipe`.
+        epochs: epochs in all, those before an interruption included.
+        first: epochs that another training has done before, which count among `epochs`.
+        seed: seed of the order of images, of augmentation, drop path and dropout.
+        directory: where to keep the state after each epoch, None for nowhere.
+        callbacks: further Keras callbacks.
+        validate: whether to measure the validation split after each epoch.
+        patience: stop after this many epochs without a better validation accuracy, and in any case end with
+            the best epoch's weights; None: all epochs, and the last one's weights.
+        class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
+        rates: a factor on the learning rate for each of `model.trainable_variables`.
+        sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
+            faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
+            and the model must take images of any size.
+
+    Returns:
+        The history: one dict an epoch.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        ValueError: no epochs, an argument out of range, or a state in `directory` that belongs to another training.
+    """
+    parts = stages(epochs, sizes, first)
+    check_integer("patience", patience, least=1, optional=True)
+    if patience and not validate:
+        raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
+    steps = len(training_batches(data, recipe, seed))
+    weights = _class_weights(class_weights, data)
+    compile_model(model, recipe, steps, epochs - first, weights, rates)
+    identity = training_identity(data, recipe, seed, sizes)
+    state = Checkpoints(directory, seed, patience=patience, identity=identity)
+    state.restore(model)
+    for last, size in parts:
+        done = first + len(state.history)
+        if done >= last or state.has_ended():
+            continue
+        form = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
+        batches = training_batches(data, recipe, seed, **form)
+        watched = Batches(data.validation, 256, **form) if validate else None
+        model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
+        model.fit(
+            _for_heads(model, batches),
+            epochs=last,
+            initial_epoch=done,
+            validation_data=watched and _for_heads(model, watched),
+            callbacks=[ScheduledDropPath(steps * epochs), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
+    state.finish(model)
+    return state.history
+
+
+def _class_weights(value, data):
+    """A factor for each class, of mean 1 over the training images if it is `"balanced"`, or None."""
+    if value is None or not isinstance(value, str):
+        value = None if value is None else [float(factor) for factor in value]
+    elif value == "balanced":
+        counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+        for index in np.flatnonzero(counts == 0)[:1]:
+            raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
+        value = (len(data.train) / (len(counts) * counts)).tolist()
+    if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
+        rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
+        raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
+    return value
+
+
+def training_batches(data, recipe, seed, **form):
+    """The training split as `Batches` for a recipe; `form` says further arguments of theirs."""
+    learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
+    return Batches(data.train, recipe.batch_size, **learnt, **form)
+
+
+def _in_proportion(image_shape, shorter):
+    """`(height, width)` of images whose shorter side has so many pixels; None for those that they have."""
+    if shorter is None:
+        return None
+    return tuple(round(length * shorter / min(image_shape[:2])) for length in image_shape[:2])
+
+
+def evaluate(model, split, batch_size=256):
+    """Share of a split's images that the model classifies right, and their mean cross-entropy.
+
+    Args:
+        model: a model that returns probabilities [batch, classes], or a dict with `predictions`.
+        split: a `data.Split`.
+        batch_size: images at a time.
+
+    Returns:
+        `{"accuracy": float, "loss": float, "images": int}`.
+    """
+    return scores(predict_split(model, split, batch_size), split.labels)
+
+
+def predict_split(model, split, batch_size=256):
+    """Class probabilities [n, classes] of a split's images, in evaluation mode."""
+    return predict(model, Batches(split, batch_size, scaled=not scales_itself(model)))
+
+
+def scores(probabilities, labels):
+    """`{"accuracy", "loss", "images"}` of probabilities [n, classes] and the true labels [n]."""
+    right = probabilities[np.arange(len(labels)), labels]
+    return {
+        "accuracy": float(np.mean(probabilities.argmax(-1) == labels)),
+        "loss": float(np.mean(-np.log(np.maximum(right, keras.config.epsilon())))),
+        "images": len(labels),
+    }
+
+
+def match_classes(model, data, split):
+    """A split whose labels count as the model counts its classes, by name.
+
+    Raises:
+        ValueError: the model has other classes than the data.
+    """
+    names = getattr(model, "class_names", None)
+    if names is None or names == data.class_names:
+        return split
+    check_classes(names, data.class_names)
+    order = np.array([names.index(name) for name in data.class_names], dtype="int32")
+    return replace(split, labels=order[split.labels])
+
+
+def save_model(model, directory, **changes):
+    """Leave the trained network in `directory/model.keras`, in one step.
+
+    What only training needs stays behind: the optimiser, the loss, the auxiliary head.
+
+    Args:
+        model: a `NASNet`.
+        directory: made if it is not there.
+        **changes: arguments of the network that are other ones from now on, such as `input_shape`.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    bare = model.alike(auxiliary_head=False, **changes)
+    for layer in bare.layers:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
+    temporary = directory / ".model.keras"
+    bare.save(temporary)
+    os.replace(temporary, directory / "model.keras")
+
+
+def scales_itself(model):
+    """Whether the model, or a network inside it, takes images in 0–255 and has the preprocessing inside."""
+    scaling = (layer for layer in layers_within(model) if isinstance(layer, keras.layers.Rescaling))
+    return any(layer.name == "preprocessing" for layer in scaling)
+
+
+def predict(model, batches):
+    """Class probabilities [n, classes] as a NumPy array, in evaluation mode, of `Batches` or an array of images."""
+    outputs = model.predict(batches, verbose=0)
+    return outputs["predictions"] if isinstance(outputs, dict) else outputs
+
+
+def reward(accuracy):
+    """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
+
+    Args:
+        accuracy: the validation accuracy after training.
+
+    Raises:
+        FloatingPointError: a figure that is not finite.
+    """
+    if not math.isfinite(accuracy):
+        raise FloatingPointError(f"the validation accuracy is {accuracy}")
+    return float(accuracy)
+
+
+def check_loss(loss, epoch):
+    """Raise `FloatingPointError` for a loss that is not finite: nothing can be learnt after it."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}: a lower learning rate may help")

@@ -1,0 +1,287 @@
+"""Fine-tuning: a trained network's cells under a new classifier.
+
+First the new head learns on top of cells that stand still, then the cells from a chosen one upwards
+learn too, at a lower rate.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from nasnet_keras.data.loading import Data
+from nasnet_keras.data.splits import Split
+from nasnet_keras.models.applications import FACTORIES, load_model
+from nasnet_keras.models.network import NASNet
+from nasnet_keras.models.seeds import drawn_from
+from nasnet_keras.training import fitting as training
+from nasnet_keras.training import recipes
+from nasnet_keras.training.identity import check_phases
+from nasnet_keras.training.recipes import phases
+from nasnet_keras.weights import index as weight_index
+from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.zoo import starting_weights
+
+HEADS = ("logits", "auxiliary")
+
+
+def fine_tune(
+    model_or_name,
+    train,
+    validation,
+    classes,
+    *,
+    weights="auto",
+    recipe="photos",
+    epochs=10,
+    head_epochs=None,
+    unfreeze="all",
+    rate_factor=0.3,
+    layer_decay=1.0,
+    batch_norm=0.9,
+    class_weights=None,
+    patience=5,
+    seed=0,
+    directory=None,
+    tensorboard=False,
+    callbacks=(),
+    **options,
+):
+    """Train a network on classes of one's own, starting from what another one has learnt.
+
+    Phase one trains the new classifier alone: the cells are a fixed function, none of their weights or
+    statistics moves. Phase two trains the cells from `unfreeze` upwards as well, at `rate_factor` times
+    the rate. Without trained weights there is a single phase, in which everything learns at the full rate.
+
+    Args:
+        model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
+            `fine_tune` wrote, or a `.keras` file.
+        train: a `Split`, or a pair of uint8 images [n, height, width, 3] in 0–255 and integer labels [n]. The
+            network is built for images of this size.
+        validation: likewise; what early stopping looks at. None: none, and all epochs.
+        classes: a name for each label, or their number.
+        weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
+            `"none"`, to start from scratch; or a file or model directory that fits the cells.
+        recipe: a name from `recipes.RECIPES` or a `Recipe`: `"photos"` for natural photographs (crops, mirror
+            images, colours), `"scans"` for scans and writing (small shifts).
+        epochs: epochs of both phases together.
+        head_epochs: epochs of phase one; None for a quarter, at least one.
+        unfreeze: `"all"`, `"head"` for no phase two, or the lowest layer that learns in it: `"stem"`,
+            `"stem_cell_0"`, `"cell_3"`, `"reduction_cell_1"`, …
+        rate_factor: phase two's learning rate as a share of phase one's.
+        layer_decay: in phase two, each cell's rate as a share of that of the cell above it.
+        batch_norm: how batch norms behave in cells that learn: a momentum, and they learn from the batch (0.9
+            follows new images within some 30 steps, the released 0.9997 within ten thousand), or
+            `"frozen"`, and they go by the statistics that they have.
+        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class.
+        patience: a phase ends after this many epochs without a better validation accuracy, and goes back to its
+            best epoch. None: all epochs, and the last one counts.
+        seed: seed of the head's weights, the order of images, augmentation and dropout.
+        directory: where the model goes, with the state from which the same call goes on after an
+            interruption. None for nowhere.
+        tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
+        callbacks: further Keras callbacks. Epochs are counted through both phases.
+        **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
+            `"mixed_bfloat16"`), …; for a factory also `repeats` and `filters`.
+
+    Returns:
+        A `NASNet` that knows its `class_names` and expects images as `preprocess_input` gives them.
+
+    Raises:
+        ValueError: naming the argument at fault.
+        FloatingPointError: the loss is not finite.
+    """
+    data = _data(train, validation, classes)
+    recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    if tensorboard and directory is None:
+        raise ValueError("`tensorboard` needs a `directory`. Received: None")
+    with drawn_from(seed):
+        source, trained = load_source(model_or_name, weights, **_architecture(options))
+        plan = phases(
+            trained,
+            epochs,
+            head_epochs=head_epochs,
+            unfreeze=unfreeze,
+            rate_factor=rate_factor,
+            layer_decay=layer_decay,
+            batch_norm=batch_norm,
+            patience=None if validation is None else patience,
+        )
+        if directory is not None:
+            check_phases(directory, [name for name, *_ in plan])
+        model = with_new_head(source, data, batch_norm=batch_norm, **options)
+    if trained:
+        # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
+        head = model.get_layer("logits")
+        head.set_weights([0.0 * value for value in head.get_weights()])
+    _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
+    first = 0
+    for phase, last, lowest, factor in plan:
+        _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
+        logs = [_tensorboard(directory, phase)] if tensorboard else []
+        training.fit(
+            model,
+            data,
+            replace(recipe, learning_rate=recipe.learning_rate * factor),
+            epochs=last,
+            first=first,
+            seed=seed,
+            directory=None if directory is None else Path(directory) / phase,
+            callbacks=[*callbacks, *logs],
+            validate=validation is not None,
+            patience=None if validation is None else patience,
+            class_weights=class_weights,
+            rates=None if layer_decay == 1 else _rates(model, layer_decay),
+        )
+        first = last
+    _freeze(model, parts(model), False)
+    if directory is not None:
+        training.save_model(model, directory)
+    return model
+
+
+def _data(train, validation, classes):
+    names = tuple(map(str, range(classes))) if type(classes) is int else tuple(classes)
+    splits = {}
+    for label, value in (("train", train), ("validation", validation)):
+        if value is None and label == "validation":
+            value = splits["train"].select([])
+        if not isinstance(value, Split):
+            if not isinstance(value, list | tuple) or len(value) != 2:
+                raise ValueError(f"`{label}` must be a Split, or a pair of images and labels. Received: {type(value)}")
+            value = Split(*value)
+        if len(value) and not 0 <= value.labels.min() <= value.labels.max() < len(names):
+            raise ValueError(
+                f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
+            )
+        splits[label] = value
+    if len(names) < 2:
+        raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
+    train = splits["train"]
+    return Data("fine_tune", train, splits["validation"], train.select([]), names, tuple(train.images.shape[1:]))
+
+
+def _architecture(options):
+    """Takes out of `options` what only makes sense when a factory builds the network."""
+    return {
+        name: options.pop(name) for name in ("repeats", "filters", "stem_filters", "skip_reduction") if name in options
+    }
+
+
+def _upwards(model, lowest):
+    """The layers that learn, from the lowest one upwards."""
+    layers = parts(model)
+    names = [layer.name for layer in layers if layer.name not in HEADS]
+    if lowest not in ("all", "head", *names):
+        raise ValueError(f"`unfreeze` must be all, head, or one of {', '.join(names)}. Received: {lowest!r}")
+    return layers[0 if lowest == "all" else len(names) if lowest == "head" else names.index(lowest) :]
+
+
+def _freeze(model, learning, frozen_statistics):
+    """Let only some layers learn; batch norms of theirs may keep their statistics."""
+    for layer in parts(model):
+        layer.trainable = layer in learning
+        if layer.name not in HEADS:
+            layer.frozen_statistics = frozen_statistics
+
+
+def _rates(model, decay):
+    """A factor on the learning rate of each trainable weight: 1 for the head, less the deeper its layer lies."""
+    layers = [layer for layer in parts(model) if layer.name not in HEADS]
+    depths = {id(weight): len(layers) - place for place, layer in enumerate(layers) for weight in layer.weights}
+    return [decay ** depths.get(id(weight), 0) for weight in model.trainable_variables]
+
+
+def _tensorboard(directory, phase):
+    return keras.callbacks.TensorBoard(str(Path(directory) / "tensorboard" / phase), write_graph=False)
+
+
+def load_source(model_or_name, weights="auto", **architecture):
+    """A network whose cells are to be used again.
+
+    Args:
+        model_or_name, weights: as for `fine_tune`.
+        **architecture: `repeats`, `filters` and the like, for a factory.
+
+    Returns:
+        (a `NASNet`, whether its weights are trained ones).
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    weights = starting_weights(model_or_name, weights, architecture)
+    file = None if isinstance(weights, str) and not weight_index.is_file(weights) else weights
+    if str(model_or_name) in FACTORIES:
+        name = None if file is not None or weights == "none" else weights
+        source = FACTORIES[str(model_or_name)](weights=name, include_top=False, **architecture)
+    else:
+        source = model_or_name if isinstance(model_or_name, keras.Model) else load_model(model_or_name)
+        if not isinstance(source, NASNet) or not source.stands_alone:
+            raise ValueError(f"`model_or_name` must be a NASNet on an input of its own. Received: {source.name!r}")
+        if weights != "auto":
+            source = source.alike(include_top=False, auxiliary_head=False, feature_pyramid=False)
+    if file is not None:
+        _fill(source, file)
+    return source, weights != "none"
+
+
+def with_new_head(source, data, *, batch_norm=0.9, **options):
+    """A network with the cells of another one, weights included, and a new classifier.
+
+    Args:
+        source: a `NASNet`.
+        data: a `Data`; it says which classes there are, and how large images are.
+        batch_norm: momentum of batch norms, or `"frozen"` for the old one's.
+        **options: other arguments of `NASNet` that change.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    if batch_norm != "frozen":
+        options["batch_norm_momentum"] = batch_norm
+    head = {
+        "input_shape": data.image_shape,
+        "include_top": True,
+        "pooling": None,
+        "feature_pyramid": False,
+        "auxiliary_head": False,
+        "include_preprocessing": False,
+        "classifier_activation": "softmax",
+        "classes": len(data.class_names),
+        "class_names": data.class_names,
+    }
+    model = source.alike(**{**head, **options})
+    copy_cells(source, model)
+    return model
+
+
+def copy_cells(source, model):
+    """Give a network the weights of another one's stem and cells.
+
+    Raises:
+        ValueError: naming the first that does not fit.
+    """
+    for layer in parts(model):
+        if layer.name in HEADS:
+            continue
+        try:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+        except ValueError:
+            raise ValueError(
+                f"`weights` do not fit the network: {layer.name} has other weights or is not there. "
+                "`repeats`, `filters`, `stem` and the genotype must be those that it was trained with"
+            ) from None
+
+
+def parts(model):
+    """The layers of a `NASNet` that have weights, from the stem upwards."""
+    order = [layer for layer in model.layers if layer.weights]
+    return sorted(order, key=lambda layer: layer.name in HEADS)
+
+
+def _fill(source, file):
+    path = Path(file)
+    if path.is_dir() or path.suffix == ".keras":
+        copy_cells(load_model(path), source)
+    else:
+        weight_files.load(source, path)

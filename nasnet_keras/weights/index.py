@@ -1,0 +1,83 @@
+"""The index of all weight files that are known.
+
+`weights/index.json` lists every file, here or elsewhere, with hash, source, licence, metric and
+command; its README explains the keys.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMAT = "nasnet-weights/1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One weight file of the index; the keys are those of `weights/README.md`."""
+
+    name: str
+    weights: str
+    model: str
+    include_top: bool
+    genotype: str
+    options: dict
+    layout: str
+    hash: str
+    size: int | None
+    metric: dict | None
+    preprocessing: str
+    classes: list | None
+    source: str
+    licence: str
+    command: str | None
+    curve: list | None
+    outputs: int
+    file: str | None = None
+    url: str | None = None
+
+    def check_options(self, options):
+        """Raise `ValueError` if the weights are of a network with another one of these arguments."""
+        for option in sorted(name for name, value in self.options.items() if options.get(name, value) != value):
+            raise ValueError(
+                f"`{option}` must be {self.options[option]} with `weights={self.weights!r}`; "
+                f"`weights=None` builds any. Received: {options[option]!r}"
+            )
+
+
+def folder():
+    """The folder with the index: in a checkout `weights/`, installed `nasnet_keras/weights_files/`."""
+    here = Path(__file__).parents[1]
+    installed = here / "weights_files"
+    return installed if installed.is_dir() else here.parent / "weights"
+
+
+def entries():
+    """All `Entry`s of the index."""
+    path = folder() / "index.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise ValueError(f"{path}: `format` must be {FORMAT!r}. Received: {data.get('format')!r}")
+    return [Entry(**entry) for entry in data["weights"]]
+
+
+def find(weights, model, include_top=True):
+    """The `Entry` for `weights` of a model, for instance `("imagenet", "NASNetMobile")`.
+
+    A network without a classifier takes the file without one, or else the file with one.
+
+    Raises:
+        ValueError: naming what there is.
+    """
+    fitting = [entry for entry in entries() if entry.model == model]
+    named = [entry for entry in fitting if entry.weights == weights or entry.name == weights]
+    for top in (include_top, True):
+        for entry in named:
+            if entry.include_top == top:
+                return entry
+    known = ", ".join(sorted({repr(entry.weights) for entry in fitting})) or "none yet"
+    raise ValueError(f"`weights` of {model} must be None, a file, or one of: {known}. Received: {weights!r}")
+
+
+def is_file(weights):
+    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index."""
+    return Path(weights).exists() or Path(f"{weights}.index").exists()

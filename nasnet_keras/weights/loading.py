@@ -1,0 +1,113 @@
+"""Weight files: verified, loaded, and the door for other projects' files."""
+
+import hashlib
+import urllib.request
+import warnings
+from pathlib import Path
+
+import keras
+from keras.src.backend.config import keras_home  # where `get_file` puts things; there is no public name for it
+
+from nasnet_keras.weights import index as weight_index
+from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
+from nasnet_keras.weights.index import Entry, entries, is_file
+from nasnet_keras.weights.slim import load_slim_weights
+
+CONNECT_SECONDS = 15
+
+
+def fetch(entry):
+    """The verified file on this machine, downloaded into Keras' cache if it lies elsewhere.
+
+    Raises:
+        ValueError: no connection (with the place where to put the file by hand), or a wrong hash; a wrong file in the
+            cache is fetched anew first.
+    """
+    if entry.file:
+        path = weight_index.folder() / entry.file
+        _verify(path, entry.hash)
+        return path
+    name = entry.url.rsplit("/", 1)[1]
+    place = Path(keras_home()) / "models" / name
+    algorithm, digest = entry.hash.split(":")
+    if not place.exists() or _digest(place, algorithm) != digest:
+        _check_connection(entry.url, place)
+    try:
+        # It keeps a file of this digest, and fetches any other anew.
+        home = {"cache_dir": str(place.parents[1]), "cache_subdir": "models"}
+        keras.utils.get_file(name, entry.url, file_hash=digest, hash_algorithm=algorithm, **home)
+    except Exception as error:  # Keras wraps what urllib raises in a plain Exception
+        raise _not_fetched(entry.url, place, error) from None
+    return place
+
+
+def _check_connection(url, place):
+    """Raise `ValueError` where nothing can be downloaded: Keras would try for minutes."""
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS):
+            pass
+    except Exception as error:
+        raise _not_fetched(url, place, error) from None
+
+
+def _not_fetched(url, place, error):
+    reason = getattr(error, "reason", None) or str(error).strip().splitlines()[0]
+    return ValueError(f"cannot download {url} ({reason}). Put the file at {place}, or pass `weights=None` or a file")
+
+
+def load(model, weights, layout=None):
+    """Fill a `NASNet`.
+
+    Args:
+        model: a `NASNet`.
+        weights: an `Entry`; the unique name of one; or a path: this package's `.weights.h5`, keras.applications'
+            `.h5`, timm's `.safetensors` or `.pth`, a `.npz` with TF-slim names, a TF-slim checkpoint.
+        layout: whose layout a file has, as in the index; None to tell from its name.
+
+    Raises:
+        ValueError: an unknown name, no such file, a wrong hash, or weights that do not fit.
+    """
+    if isinstance(weights, Entry):
+        _load_file(model, fetch(weights), weights.layout)
+    elif is_file(weights):
+        _load_file(model, Path(weights), layout)
+    else:
+        named = [entry for entry in entries() if entry.name == str(weights)]
+        if not named:
+            known = ", ".join(entry.name for entry in entries())
+            raise ValueError(f"`weights` must be None, an existing file, or one of {known}. Received: {str(weights)!r}")
+        load(model, named[0])
+
+
+def _load_file(model, path, layout=None):
+    if layout is None:
+        layout = "keras" if path.name.endswith(".weights.h5") else None
+        layout = layout or {".h5": "keras_applications", ".safetensors": "timm", ".pth": "timm"}.get(
+            path.suffix, "slim"
+        )
+    if layout == "keras":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
+                model.load_weights(path)
+        except (ValueError, OSError, KeyError, UserWarning) as error:
+            raise ValueError(f"{path} does not fit the network: {str(error).strip().splitlines()[0]}") from None
+    elif layout == "keras_applications":
+        load_keras_applications_weights(model, path)
+    elif layout == "timm":
+        load_timm_weights(model, path)
+    else:
+        load_slim_weights(model, path)
+
+
+def _verify(path, expected):
+    algorithm, digest = expected.split(":")
+    if not path.is_file():
+        raise ValueError(f"the weight file {path} is missing")
+    if (found := _digest(path, algorithm)) != digest:
+        raise ValueError(f"{path} is not the file it should be: its {algorithm} is {found}, not {digest}")
+
+
+def _digest(path, algorithm):
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()

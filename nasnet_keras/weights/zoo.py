@@ -1,0 +1,207 @@
+"""The released and the published networks: their names, what weights they have, their sizes beside the papers' figures.
+
+The counts are those of `network.multiply_adds` and of the trainable weights; a test builds every
+network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), tables 1 to 3; Liu et
+al. 2018 (arXiv 1712.00559), tables 5 and 6.
+"""
+
+import io
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import rich.table
+from rich.console import Console
+
+from nasnet_keras.files import parse_object
+from nasnet_keras.weights.index import entries, find, is_file
+
+MAX_CONFIG = 1 << 26  # bytes
+# The factories of `applications`, and the weights that they take by default.
+DEFAULT_WEIGHTS = {
+    "NASNetMobile": "imagenet",
+    "NASNetLarge": "imagenet",
+    "NASNetCIFAR": "cifar10",
+    "PNASNetLarge": None,
+    "PNASNetMobile": None,
+}
+COLUMNS = ("model", "notation", "image", "parameters", "multiply_adds")
+COLUMNS += ("paper_parameters", "paper_multiply_adds", "paper_accuracy", "note")
+WIDTH = 400  # of the printed table: as wide as it wants
+UNLIKE = "the released wiring does not give the paper's size"
+ROWS = (
+    ("NASNetMobile()", "4 @ 1056", 224, 5_289_978, 563_638_816, "5.3M", "564M", "ImageNet 74.0 / 91.6", ""),
+    ("NASNetLarge()", "6 @ 4032", 331, 88_753_150, 23_783_414_658, "88.9M", "23.8B", "ImageNet 82.7 / 96.2", ""),
+    ("NASNetCIFAR(weights=None)", "6 @ 768", 32, 3_346_538, 544_333_312, "3.3M", "", "CIFAR-10 97.35", ""),
+    ("NASNetCIFAR(repeats=2, filters=16)", "2 @ 384", 32, 363_194, 65_761_024, "", "", "", "trained by this project"),
+    ("PNASNetLarge()", "4 @ 4320", 331, 86_057_668, 24_937_395_792, "86.1M", "25.0B", "ImageNet 82.9 / 96.2", ""),
+    ("PNASNetMobile()", "3 @ 1080", 224, 5_064_487, 587_293_200, "5.1M", "588M", "ImageNet 74.2 / 91.9", ""),
+    (
+        "NASNetCIFAR(weights=None, repeats=7, filters=96)",
+        "7 @ 2304",
+        32,
+        32_590_954,
+        5_151_250_944,
+        "27.6M",
+        "",
+        "CIFAR-10 97.60",
+        UNLIKE,
+    ),
+    (
+        "NASNetLarge(weights=None, input_shape=(299, 299, 3), repeats=7, filters=80, skip_reduction=False)",
+        "7 @ 1920",
+        299,
+        24_613_292,
+        5_373_739_132,
+        "22.6M",
+        "4.93B",
+        "ImageNet 80.8 / 95.3",
+        UNLIKE,
+    ),
+    (
+        "NASNetLarge(weights=None, input_shape=(299, 299, 3), repeats=5, filters=64, skip_reduction=False)",
+        "5 @ 1538",
+        299,
+        12_263_416,
+        2_686_417_584,
+        "10.9M",
+        "2.35B",
+        "ImageNet 78.6 / 94.2",
+        f"{UNLIKE}, and no F gives P = 1538: counted with 1536",
+    ),
+)
+
+
+class Table(list):
+    """A list of dicts that prints as a table, in a terminal and in a notebook."""
+
+    def __str__(self):
+        """Aligned columns."""
+        table = rich.table.Table(*self[0], box=None, pad_edge=False)
+        for row in self:
+            table.add_row(*map(_text, row.values()))
+        console = Console(width=WIDTH, record=True, file=io.StringIO())
+        console.print(table)
+        return "\n".join(line.rstrip() for line in console.export_text(styles=False).splitlines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        rows = [list(self[0]), *([_text(value) for value in row.values()] for row in self)]
+        return (
+            "<table>" + "".join(f"<tr>{''.join(f'<td>{text}</td>' for text in row)}</tr>" for row in rows) + "</table>"
+        )
+
+
+def list_models():
+    """The networks of the zoo as a `Table`: a list of dicts with sizes, known weights and the papers' figures.
+
+    Keys: `model` (how to build it), `notation` (N @ P), `image` (side in pixels), `parameters` (trainable) and
+    `multiply_adds` as counted here, `paper_parameters`, `paper_multiply_adds`, `paper_accuracy` (percent; for
+    ImageNet top-1 / top-5), `note`, and `weights` (names that `weights=` takes).
+    """
+    known = {}
+    for entry in entries():
+        options = ", ".join(f"{name}={value!r}" for name, value in entry.options.items())
+        known.setdefault(f"{entry.model}({options})", set()).add(entry.weights)
+    table = Table()
+    for row in ROWS:
+        table.append({**dict(zip(COLUMNS, row, strict=True)), "weights": tuple(sorted(known.get(row[0], ())))})
+    return table
+
+
+def model_file(name_or_path, label="model"):
+    """The `.keras` file of a model that is given by a path, or None for a name of the zoo.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+        label: the argument that it was given as.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    if str(name_or_path) in DEFAULT_WEIGHTS:
+        return None
+    path = Path(name_or_path)
+    path = path / "model.keras" if path.is_dir() else path
+    if path.suffix == ".keras" and path.is_file():
+        _config(path)
+        return path
+    raise ValueError(
+        f"`{label}` must be a directory with a model.keras, a .keras file, or one of "
+        f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
+    )
+
+
+def known_classes(name_or_path):
+    """The names of a model's classes as far as they can be told without loading it, or None.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    path = model_file(name_or_path)
+    if path is None:
+        weights = DEFAULT_WEIGHTS[str(name_or_path)]
+        return weights and find(weights, str(name_or_path)).classes
+    config = _config(path).get("config")
+    names = config.get("class_names") if isinstance(config, dict) else None
+    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if fine else None  # what else is wrong is for those to say who load it
+
+
+def _config(path):
+    """The description in a file as Keras writes them; raises `ValueError` for another file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = {part.filename: part.file_size for part in archive.infolist()}
+            if {"metadata.json", "model.weights.h5"} <= set(parts) and parts["config.json"] <= MAX_CONFIG:
+                return parse_object(archive.read("config.json"), "its config.json")
+            reason = "it is not a file that Keras has saved"
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error)
+    raise ValueError(f"cannot load {path}: {reason}")
+
+
+def starting_weights(model, weights="auto", changes=None):
+    """What a network that is to be used again begins with.
+
+    Args:
+        model: the name of a factory; anything else means a network that exists already.
+        weights: as for `transfer.fine_tune`.
+        changes: arguments of the factory.
+
+    Returns:
+        A name of the index, a file, `"auto"` (those that the network has) or `"none"`.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+    model = str(model)
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"`weights` must be auto, none, a name or a file. Received: {weights!r}")
+    is_name = str(weights) not in ("auto", "none") and not is_file(weights)
+    if is_file(weights) and (Path(weights).is_dir() or Path(weights).suffix == ".keras"):
+        model_file(weights, "weights")
+    if model not in DEFAULT_WEIGHTS:
+        for change in changes or ():
+            raise ValueError(f"`{change}` means nothing for a network that exists already: leave it out")
+        if is_name:
+            raise ValueError(f"`weights` must be auto, none or a file here. Received: {weights!r}")
+        return weights
+    if weights == "auto":
+        weights, is_name = DEFAULT_WEIGHTS[model], True
+        if weights is None:
+            raise ValueError(f"`weights` must be 'none' or a file: there are none of {model} in the index")
+    if is_name:
+        find(weights, model, include_top=False).check_options(changes or {})
+    return weights
+
+
+def _text(value):
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,323 @@
+"""Folding and export: the same function, in the form that TF Serving takes, or nothing at all."""
+
+import importlib.util
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from checks import randomize
+from random_genotypes import random_genotype
+
+import nasnet_keras
+from nasnet_keras.cli import main
+from nasnet_keras.export import saved_model as export
+from nasnet_keras.export.saved_model import export_saved_model
+from nasnet_keras.export.serving_files import prediction_log
+from nasnet_keras.export.targets import export_target
+from nasnet_keras.genotype import Block, CellGenotype, Genotype
+from nasnet_keras.models.applications import FACTORIES
+from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.inference import inference_program
+from nasnet_keras.models.network import NASNet
+
+NAMES = ("ant", "bee", "cat")
+TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}
+
+
+def trained(genotype="tiny", **arguments):
+    """A network whose batch norms are not those of an untrained one."""
+    model = NASNet(genotype, **{**TINY, **arguments})
+    randomize(model)
+    return model
+
+
+def assert_folded_is_equal(model, images):
+    """Logits of the folded program and of the network agree to 1e-5 of the largest."""
+    program, weights = inference_program(model)
+    kinds = {step.primitive.kind for step in program.steps}
+    assert "norm" not in kinds and "drop_path" not in kinds
+    (result,) = compute(program, [images], weights, Run(), [program.steps[-1].result])
+    logits = keras.Model(model.input, model.get_layer("logits").output)(images, training=False)
+    np.testing.assert_allclose(result, logits, rtol=0, atol=1e-5 * np.abs(logits).max())
+    return program
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_every_factory_folds(name, rng):
+    size = 32 if name == "NASNetCIFAR" else 64
+    small = {"repeats": 1, "filters": 8, "input_shape": (size, size + 1, 3), "weights": None}
+    model = FACTORIES[name](**small)
+    randomize(model)
+    assert_folded_is_equal(model, rng.normal(size=(2, size, size + 1, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_random_genotypes_fold(number, rng):
+    # Instance and layer norms depend on the image, so only these stay; a plain sum has nothing to fold.
+    genotype = random_genotype(random.Random(number).randint, inputs=2 + number % 2 * (number % 3), max_blocks=4)
+    model = trained(genotype, filters=3, repeats=(1, 1), bounded_activations=number % 5 == 0)
+    assert_folded_is_equal(model, rng.normal(size=(2, 8, 8, 3)).astype("float32"))
+
+
+def test_nothing_is_computed_twice(rng):
+    program = assert_folded_is_equal(trained("nasnet_a"), rng.normal(size=(2, 8, 8, 3)).astype("float32"))
+    done = [(step.primitive, step.reads, step.weights) for step in program.steps]
+    assert len(set(done)) == len(done)
+
+
+def make_heavy(patch):
+    """Have a small network exported as a large one is, with variables."""
+    patch.setattr(export, "HEAVY", 0)
+    patch.setattr(export, "LARGE", 200)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["constants", "variables"])
+def served(request, tmp_path_factory):
+    """A model and what was exported of it, under the default version; also with some weights as variables."""
+    model = trained(auxiliary_head=True, drop_path=0.3, repeats=(1, 1), input_shape=(20, 16, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            make_heavy(patch)
+        path = export_saved_model(model, tmp_path_factory.mktemp("served") / "animals", top=2)
+    kept = [name for name, _ in tf.train.list_variables(str(path / "variables" / "variables")) if "VALUE" in name]
+    assert bool(kept) == request.param
+    return model, path
+
+
+def pixels(rng, size=(20, 16)):
+    return rng.integers(0, 256, (5, *size, 3), dtype=np.uint8)
+
+
+def test_both_signatures_answer_as_the_network_does(served, rng):
+    model, path = served
+    images = pixels(rng)
+    loaded = tf.saved_model.load(str(path))
+    assert set(loaded.signatures) == {"serving_default", "image_bytes"}
+    expected = model(images / np.float32(127.5) - 1)["predictions"].numpy()
+    encoded = [tf.io.encode_png(image).numpy() for image in images]
+    for name, inputs in (
+        ("serving_default", {"image": images.astype("float32")}),
+        ("image_bytes", {"image_bytes": encoded}),
+    ):
+        result = loaded.signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        assert set(result) == {"probabilities", "top_classes", "top_scores"}
+        np.testing.assert_allclose(result["probabilities"], expected, atol=1e-5)
+        best = np.argsort(-expected, 1)[:, :2]
+        assert [[word.decode() for word in row] for row in result["top_classes"].numpy()] == [
+            [NAMES[index] for index in row] for row in best
+        ]
+        np.testing.assert_allclose(result["top_scores"], np.take_along_axis(expected, best, 1), atol=1e-5)
+
+
+def test_encoded_images_of_any_size_and_kind(served, rng):
+    _, path = served
+    image = tf.constant(pixels(rng, (61, 90))[0])
+    gray = tf.constant(pixels(rng, (33, 20))[0, ..., :1])
+    files = [tf.io.encode_jpeg(image), tf.io.encode_png(image), tf.io.encode_png(gray), tf.io.encode_jpeg(gray)]
+    result = tf.saved_model.load(str(path)).signatures["image_bytes"](image_bytes=tf.stack(files))
+    np.testing.assert_allclose(result["probabilities"].numpy().sum(1), 1, rtol=1e-5)
+
+
+def test_the_folder_is_what_tf_serving_expects(served):
+    _, path = served
+    assert path.name == "1" and sorted(child.name for child in path.parent.iterdir()) == [
+        "1",
+        "batching_params.pbtxt",
+        "models.config",
+    ]
+    assert 'name: "animals"' in (path.parent / "models.config").read_text()
+    records = list(tf.data.TFRecordDataset(str(path / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator())
+    assert len(records) == 2 and all(b"animals" in record for record in records)
+
+
+def test_the_official_messages_read_the_warmup(served):
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    _, path = served
+    records = tf.data.TFRecordDataset(str(path / "assets.extra/tf_serving_warmup_requests")).as_numpy_iterator()
+    loaded = tf.saved_model.load(str(path))
+    for record, signature in zip(records, ("serving_default", "image_bytes"), strict=True):
+        request = apis.PredictionLog.FromString(record).predict_log.request
+        assert (request.model_spec.name, request.model_spec.signature_name) == ("animals", signature)
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        assert loaded.signatures[signature](**inputs)["probabilities"].shape == (1, 3)
+    long = {"image_bytes": [b"x" * 300]}
+    assert apis.PredictionLog.FromString(prediction_log("a", "b", long)).predict_log.request.inputs["image_bytes"]
+
+
+def test_versions_are_never_overwritten(tmp_path):
+    model = trained()
+    assert [export_saved_model(model, tmp_path).name for _ in range(2)] == ["1", "2"]
+    assert export_saved_model(model, tmp_path, version=7).name == "7"
+    with pytest.raises(ValueError, match="`version` 2 of .* exists already"):
+        export_saved_model(model, tmp_path, version=2)
+    (tmp_path / "batching_params.pbtxt").write_text("tuned")
+    assert export_saved_model(model, tmp_path).name == "8"
+    assert (tmp_path / "batching_params.pbtxt").read_text() == "tuned"
+
+
+def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
+    fold = inference_program
+
+    def wrong(model):
+        program, weights = fold(model)
+        return program, [*weights[:-1], weights[-1] + np.float32([1, 0, 0])]
+
+    monkeypatch.setattr(export, "inference_program", wrong)
+    with pytest.raises(RuntimeError, match="logits differ from the network"):
+        export_saved_model(trained(), tmp_path / "net")
+    assert list((tmp_path / "net").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"input_shape": (None, None, 3)},
+        {"include_preprocessing": True},
+        {"classifier_activation": None},
+        {"input_shape": (8, 8, 1)},
+        {"dtype": "mixed_bfloat16"},
+        {"pooling_compatibility": "keras"},
+        {"filters": None, "penultimate_filters": 48},
+    ],
+)
+def test_every_kind_of_network_can_be_exported(arguments, tmp_path):
+    model = trained(**arguments)
+    path = export_saved_model(model, tmp_path / "net", image_dtype="uint8")
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    assert signature.structured_input_signature[1]["image"].dtype == tf.uint8
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    for model in (trained(include_top=False), trained(feature_pyramid=True)):
+        with pytest.raises(ValueError, match="`model` must be a NASNet with its classifier"):
+            export_saved_model(model, tmp_path)
+    model = trained()
+    for name, value in (("version", 0), ("top", 0), ("image_dtype", "int32"), ("class_names", ["a"])):
+        with pytest.raises(ValueError, match=f"`{name}` must be .*Received"):
+            export_saved_model(model, tmp_path, **{name: value})
+
+
+def test_the_package_exports_it():
+    assert nasnet_keras.export_saved_model is export_saved_model
+
+
+# --- other runtimes ---
+
+
+@pytest.mark.parametrize(
+    ("target", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert"), ("openvino", "openvino")]
+)
+def test_other_runtimes_give_the_same_numbers(target, package, tmp_path, monkeypatch):
+    """`export_target` itself runs what it wrote and raises where it differs."""
+    if importlib.util.find_spec(package) is None:
+        with pytest.raises(ValueError, match=rf"is not installed: pip install nasnet_keras\[{target}\]"):
+            export_target(trained(), tmp_path / "net", target)
+        assert list(tmp_path.iterdir()) == []
+        pytest.skip(f"{package} is not installed")
+    folder = export_target(trained("nasnet_a", input_shape=(9, 8, 3)), tmp_path / "net", target)
+    assert (folder / "classes.txt").read_text().split() == list(NAMES)
+    with pytest.raises(ValueError, match="`path` must not exist yet"):
+        export_target(trained(), folder, target)
+    make_heavy(monkeypatch)
+    export_target(trained(), tmp_path / "fixed", target, batch=2)
+
+
+def test_litert_in_int8(tmp_path, rng):
+    pytest.importorskip("ai_edge_litert")
+    images = rng.integers(0, 256, (16, 8, 8, 3))
+    model = trained("nasnet_a", filters=8)
+    sizes = []
+    for name, options in (
+        ("float", {}),
+        ("int8", {"calibration": images}),
+        ("two", {"calibration": images, "batch": 2}),
+    ):
+        folder = export_target(model, tmp_path / name, "litert", **options)
+        sizes.append((folder / "model.tflite").stat().st_size)
+    assert max(sizes[1:]) < 0.8 * sizes[0]
+
+
+def test_bad_arguments_of_another_runtime(tmp_path):
+    for arguments, name in (
+        ({"target": "caffe"}, "target"),
+        ({"target": "onnx", "calibration": np.zeros((1, 8, 8, 3))}, "calibration"),
+        ({"target": "litert", "calibration": np.zeros((1, 9, 8, 3))}, "calibration"),
+        ({"target": "onnx", "batch": 0}, "batch"),
+        ({"target": "onnx", "batch": 10**9}, "batch"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            export_target(trained(), tmp_path / "net", **arguments)
+
+
+def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
+    keras.saving.save_model(trained(), tmp_path / "model.keras")
+    common = ["export", "--model", str(tmp_path), "--output", str(tmp_path / "out")]
+    for further, words in (
+        (["--calibration", "digits"], "`calibration` means nothing for the format saved_model"),
+        (["--batch", "1"], "`batch` means nothing for the format saved_model"),
+        (["--format", "onnx", "--version", "3"], "`version` means nothing for the format onnx"),
+        (["--top", "0"], "`top` must be"),
+    ):
+        assert main([*common, *further]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    assert main(common) == 2
+    assert "nothing was written" in capsys.readouterr().err and list((tmp_path / "out").iterdir()) == []
+
+
+# --- what is at hand decides ---
+
+
+def answer(path, images):
+    """The probabilities that an exported version gives for images in 0–255."""
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return served(image=tf.constant(images, tf.float32))["probabilities"].numpy()
+
+
+def test_the_live_activation_is_exported(tmp_path, rng):
+    model, images = trained(), rng.integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    model.get_layer("predictions").activation = "sigmoid"
+    result = answer(export_saved_model(model, tmp_path / "net"), images)
+    np.testing.assert_allclose(result, model(images / 127.5 - 1.0), atol=1e-5)
+    assert np.abs(result.sum(1) - 1).max() > 1e-3
+
+
+def test_the_live_class_names_are_exported(tmp_path):
+    model = trained()
+    model.class_names = ["x", "y", "z"]
+    served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "net"))).signatures["serving_default"]
+    names = served(image=tf.zeros((1, 8, 8, 3)))["top_classes"].numpy()[0]
+    assert sorted(names) == [b"x", b"y", b"z"]
+
+
+class Doubled(NASNet):
+    def call(self, inputs, training=None, mask=None):
+        return 2.0 * super().call(inputs, training=training, mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda model: setattr(model.get_layer("activation"), "max_value", 0.5), "activation.max_value"),
+        (lambda model: setattr(model.get_layer("logits"), "activation", keras.activations.relu), "logits.activation"),
+        (lambda model: setattr(model, "call", lambda x: x), "call"),
+    ],
+)
+def test_a_changed_network_is_not_exported_as_it_was(change, named, tmp_path):
+    model = trained()
+    change(model)
+    with pytest.raises(ValueError, match=f"`model` must be a NASNet as it was built.*another {named}"):
+        export_saved_model(model, tmp_path / "net")
+    with pytest.raises(ValueError, match="`model` must be a NASNet as it was built.*another call"):
+        export_saved_model(Doubled("tiny", **TINY), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+def test_a_network_whose_first_cell_nobody_reads_is_exported(tmp_path, rng):
+    older = CellGenotype((Block((0, 0), ("sep_conv_3x3", "max_pool_3x3")),), (2,))
+    model, images = trained(Genotype(older, older), repeats=2), rng.integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    result = answer(export_saved_model(model, tmp_path / "net"), images)
+    np.testing.assert_allclose(result, model(images / 127.5 - 1.0), atol=1e-5)

@@ -1,0 +1,46 @@
+"""The names that Keras does not promise and this package relies on: each is there, and in one place of the package."""
+
+import inspect
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+import nasnet_keras
+from nasnet_keras.models.nesting import layers_within, seed_generators
+
+PACKAGE = Path(nasnet_keras.__file__).parent
+PLACES = {
+    r"\._layers\b": "models/nesting.py",
+    r"_seed_generators\b": "models/nesting.py",
+    r"_get_variable_index\b": "training/compilation.py",
+    r"\bkeras\.src\b": "weights/loading.py",
+}
+
+
+@pytest.mark.parametrize(("name", "place"), PLACES.items())
+def test_each_stands_in_one_place(name, place):
+    found = [path for path in sorted(PACKAGE.rglob("*.py")) if re.search(name, path.read_text(encoding="utf-8"))]
+    assert [path.relative_to(PACKAGE).as_posix() for path in found] == [place]
+
+
+def test_where_keras_keeps_files():
+    from nasnet_keras.weights.loading import keras_home
+
+    assert str(inspect.signature(keras_home)) == "()" and isinstance(keras_home(), str)
+
+
+def test_an_optimiser_knows_its_variables_by_number():
+    optimizer, variables = keras.optimizers.SGD(), [keras.Variable([float(index)]) for index in range(3)]
+    assert str(inspect.signature(optimizer._get_variable_index)) == "(variable)"
+    optimizer.build(variables)
+    assert [optimizer._get_variable_index(variable) for variable in variables] == [0, 1, 2]
+
+
+def test_layers_and_their_generators_are_found():
+    dropout = keras.layers.Dropout(0.5)
+    inner = keras.Sequential([keras.Input((2,)), dropout])
+    model = keras.Sequential([keras.Input((2,)), inner, keras.layers.Dense(1)])
+    assert dropout in layers_within(model) and inner in layers_within(model)
+    assert seed_generators(model) == [dropout.seed_generator]

@@ -1,0 +1,71 @@
+"""A network as a value: complete, equal where the network is, and the same as its dict."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from described import described
+from random_genotypes import random_genotype
+
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.program.architecture import Architecture
+
+TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+
+
+def test_nothing_is_left_open():
+    mobile = described("nasnet_a", repeats=4, penultimate_filters=1056)
+    assert (mobile.stacks, mobile.filters, mobile.stem_filters) == ((4, 4, 4), 44, 32)
+    assert mobile.input_shape == (224, 224, 3)
+    assert (mobile.options.batch_norm_momentum, mobile.options.batch_norm_epsilon) == (0.9997, 1e-3)
+    assert described("nasnet_a", repeats=6, filters=32, stem="cifar").stem_filters == 96
+
+
+def test_one_network_is_one_value():
+    one = described("nasnet_a", repeats=4, filters=44)
+    other = described("nasnet_a", repeats=[4, 4, 4], penultimate_filters=1056, stem_filters=32, batch_norm_epsilon=1e-3)
+    assert one == other and hash(one) == hash(other) and {one: "here"}[other] == "here"
+    assert one != one.changed(filters=45) and one != one.changed(genotype=load_genotype("tiny"))
+
+
+def test_the_dict_is_the_value(rng):
+    genotype = random_genotype(lambda low, high: int(rng.integers(low, high + 1)))
+    one = Architecture(genotype, repeats=(1, 2), filters=6, drop_path=0.2, class_names=["a", "b"], classes=2)
+    text = json.dumps(one.to_dict())
+    assert Architecture.from_dict(json.loads(text)) == one
+    assert json.dumps(Architecture.from_dict(json.loads(text)).to_dict()) == text
+
+
+def test_what_followed_follows_anew():
+    cifar = described("nasnet_a", repeats=2, filters=16, stem="cifar")
+    assert cifar.changed(filters=32).stem_filters == 96
+    assert cifar.changed(stem="imagenet").stem_filters == 32
+    assert cifar.changed(penultimate_filters=768).filters == 32
+    with pytest.raises(ValueError, match="`filter` is no argument of NASNet. Received: 3"):
+        cifar.changed(filter=3)
+    with pytest.raises(ValueError, match="an architecture has no `filter`"):
+        Architecture.from_dict({**cifar.to_dict(), "filter": 3})
+
+
+def test_its_program_has_what_the_released_network_has():
+    program = described("nasnet_a", repeats=4, filters=44).program()
+    assert sum(weight.size for weight in program.weights if weight.trainable) == 5_289_978
+    assert program.multiply_adds((224, 224)) == 563_638_816
+
+
+def test_the_program_does_not_depend_on_what_is_for_training():
+    plain = described("nasnet_a", **TINY)
+    training = plain.changed(drop_path=0.4, dropout=0.5, auxiliary_head=True, weight_decay=0.1)
+    assert [step.name for step in training.program().steps] == [step.name for step in plain.program().steps]
+
+
+def test_it_needs_no_framework():
+    code = (
+        "import sys; from nasnet_keras import load_genotype\n"
+        "from nasnet_keras.program.architecture import Architecture\n"
+        "Architecture(load_genotype('nasnet_a'), repeats=1, filters=8).program()\n"
+        "print({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

@@ -1,0 +1,172 @@
+"""Which genotype a search has found: one answer in every file, also after the best were trained again."""
+
+import contextlib
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.search.results import final
+from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.tuner import search
+
+SPACE = SearchSpace(blocks=1, operations=("identity", "sep_conv_3x3", "max_pool_3x3"), combinations=("add",))
+CHILD = ChildSettings(repeats=(1, 1), filters=4)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def trials_with(rewards, seed=0):
+    """Finished trials of different cells with these rewards; None for a failure."""
+    rng, made = np.random.default_rng(seed), {}
+    while len(made) < len(rewards):
+        genotype = SPACE.decode(SPACE.random(rng))
+        made.setdefault(genotype.digest, genotype)
+    return [
+        {
+            "trial_id": f"{number:05d}", "number": number, "genotype": genotype.to_dict(), "reward": reward,
+            "status": "FAILED" if reward is None else "COMPLETED", "canonical": genotype.digest, "reason": None,
+        }
+        for number, (genotype, reward) in enumerate(zip(made.values(), rewards, strict=True))
+    ]  # fmt: skip
+
+
+def found(directory, trials):
+    """The digest that all answers give."""
+    best = best_genotype(directory, trials)
+    Publisher(directory)(trials)
+    answers = {best.digest, Genotype.load(directory / "best_genotype.json").digest}
+    write_report(directory, trials)
+    answers.add(Genotype.load(directory / "best_genotype.json").digest)
+    page = (directory / "report.html").read_text()
+    shown = page[page.index("Found cells") : page.index("Best trials")]
+    answers.add(Genotype.from_json(shown.split("<pre>")[1].split("</pre>")[0].replace("&quot;", chr(34))).digest)
+    (digest,) = answers
+    return digest
+
+
+def digest_of(trial):
+    return Genotype.from_dict(trial["genotype"]).digest
+
+
+def retrained(directory, *trials):
+    rows = [{"network": trial["trial_id"], "digest": digest_of(trial)} for trial in trials]
+    (directory / "retrained.json").write_text(json.dumps(rows))
+
+
+def test_the_highest_reward_and_of_equals_the_first_is_found(tmp_path):
+    trials = trials_with([0.2, None, 0.7, 0.7, 0.1])
+    assert found(tmp_path, trials) == digest_of(trials[2])
+    assert best_genotype(tmp_path, []) is None and best_genotype(tmp_path, trials[1:2]) is None
+
+
+def test_the_winner_of_another_training_stands_until_a_new_trial_has_more_than_all_that_took_part(tmp_path):
+    trials = trials_with([0.2, 0.5, 0.7, 0.6, 0.65, 0.9])
+    retrained(tmp_path, trials[1], trials[2], trials[3])
+    assert found(tmp_path, trials[:4]) == found(tmp_path, trials[:5]) == digest_of(trials[1])
+    assert found(tmp_path, trials) == digest_of(trials[5])
+    retrained(tmp_path, trials[2], trials[5])
+    assert found(tmp_path, trials) == digest_of(trials[2])
+
+
+def test_files_are_kept_up_to_date_as_trials_end(tmp_path):
+    trials = trials_with([0.2, 0.5, 0.7, 0.6, 0.9])
+    retrained(tmp_path, trials[1], trials[2])
+    publisher, seen = Publisher(tmp_path, lambda trials: seen.append(len(trials))), []
+    for count, best in ((3, 1), (4, 1), (5, 4)):
+        publisher(trials[:count])
+        assert Genotype.load(tmp_path / "best_genotype.json").digest == digest_of(trials[best])
+    assert seen == [3, 4, 5]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[1]", '[{"network": "00001"}]', '[{"network": [], "digest": 1}]'])
+def test_a_record_that_cannot_be_read_counts_for_nothing(tmp_path, content):
+    trials = trials_with([0.2, 0.5])
+    (tmp_path / "retrained.json").write_text(content)
+    assert found(tmp_path, trials) == digest_of(trials[1])
+
+
+def test_a_record_of_other_trials_counts_for_nothing(tmp_path):
+    trials = trials_with([0.2, 0.5])
+    others = trials_with([0.2, 0.5], seed=5)
+    retrained(tmp_path, *others)
+    assert found(tmp_path, trials) == digest_of(trials[1])
+
+
+def test_final_figures_of_a_cell_that_is_no_longer_the_best_are_not_shown(tmp_path):
+    trials = trials_with([0.2, 0.5])
+    figures = {"accuracy": 0.123, "epochs": 1, "parameters": 1, "multiply_adds": 1}
+    for name, trial in (("found", trials[0]), ("random", trials[0])):
+        (tmp_path / "final" / name).mkdir(parents=True)
+        row = {"network": name, "digest": digest_of(trial), **figures}
+        (tmp_path / "final" / name / "result.json").write_text(json.dumps(row))
+    for count, shown in ((1, 2), (2, 1)):
+        write_report(tmp_path, trials[:count])
+        assert (tmp_path / "report.html").read_text().count("12.30%") == shown
+
+
+def test_the_commonest_reason_of_failures():
+    trials = [{"status": "FAILED", "reward": None, "reason": reason} for reason in ("a", "b", None, "b")]
+    assert commonest_reason([*trials, {"status": "COMPLETED", "reward": 1.0, "reason": None}]) == ("b", 2)
+    assert commonest_reason([]) is None and commonest_reason(trials[2:3]) == ("no reason was given", 1)
+
+
+@contextlib.contextmanager
+def quiet(title, epochs):
+    yield keras.callbacks.Callback()
+
+
+def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_made_longer(tmp_path, monkeypatch):
+    digits, directory = load_data("digits", limit=300), tmp_path / "s"
+    rewards = iter([0.30, 0.50, 0.40, 0.10, 0.45, 0.60])
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": next(rewards)})
+
+    def run(max_trials):
+        return search(digits, max_trials, directory, "random", 3, space=SPACE, child=CHILD)
+
+    def on_disk():
+        return Genotype.load(directory / "best_genotype.json")
+
+    first = run(4)
+    assert first.best == on_disk() == Genotype.from_dict(first.trials[1]["genotype"])
+    accuracies = {"00000": 0.9, "00001": 0.2, "00002": 0.7}
+    train, made = final._train, []
+
+    def as_told(name, *args):
+        made.append(name)
+        row = train(name, *args)
+        return {**row, "validation_accuracy": accuracies[name]}
+
+    monkeypatch.setattr(final, "_train", as_told)
+    rows = final.retrain(first, digits, CHILD, 3, 1, 3, quiet)
+    assert made == ["00001", "00002", "00000"]  # by their rewards
+    assert [row["network"] for row in rows] == ["00000", "00002", "00001"]
+    winner = Genotype.from_dict(first.trials[0]["genotype"])
+    assert rows[0]["genotype"] == winner == on_disk() == best_genotype(directory, first.trials)
+    kept = json.loads((directory / "retrained.json").read_text())
+    assert [row["network"] for row in kept] == ["00000", "00002", "00001"] and "genotype" not in kept[0]
+    assert final.retrain(first, digits, CHILD, 3, 1, 3, quiet) == rows and len(made) == 3  # not trained twice
+
+    seen = []
+    longer = search(  # 0.45 is not above 0.50, which took part
+        digits, 5, directory, "random", 3, space=SPACE, child=CHILD, on_trial=lambda _: seen.append(on_disk())
+    )
+    assert {genotype.digest for genotype in seen} == {winner.digest}
+    assert longer.best == on_disk() == winner and found(directory, longer.trials) == winner.digest
+    longest = run(6)
+    better = Genotype.from_dict(longest.trials[5]["genotype"])
+    assert longest.best == on_disk() == better and found(directory, longest.trials) == better.digest
+    accuracies |= {"00005": 0.1, "00004": 0.8}
+    rows = final.retrain(longest, digits, CHILD, 3, 1, 3, quiet)
+    assert made == ["00001", "00002", "00000", "00005", "00004"]
+    assert on_disk() == best_genotype(directory, longest.trials) == run(6).best == rows[0]["genotype"]
+    assert rows[0]["network"] == "00004"

@@ -1,0 +1,84 @@
+"""Figures class by class, against counting by hand, and the picture of what is confused."""
+
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from nasnet_keras.data.loading import Split
+from nasnet_keras.pictures.confusion import MOST, confusion_svg, most_confused
+from nasnet_keras.training.evaluation import evaluate_classes
+
+
+class Answers:
+    """A model that takes the n-th image for the class that it was told."""
+
+    def __init__(self, answers, classes):
+        self.scores = np.full((len(answers), classes), 0.1 / (classes - 1), "float32")
+        self.scores[np.arange(len(answers)), answers] = 0.9
+
+    def predict(self, batches, verbose):
+        assert len(batches.split) == len(self.scores)
+        return self.scores
+
+
+def evaluated(labels, answers, names):
+    split = Split(np.zeros((len(labels), 1, 1, 3), np.uint8), np.array(labels))
+    return evaluate_classes(Answers(answers, len(names)), split, names)
+
+
+def test_figures_by_hand():
+    figures = evaluated([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 0, 0], ["cat", "dog", "fox", "owl"])
+    assert figures["confusion"] == [[2, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert figures["accuracy"] == 0.5 and figures["images"] == 6
+    assert figures["loss"] == pytest.approx(-(3 * np.log(0.9) + 3 * np.log(0.1 / 3)) / 6, rel=1e-5)
+    rows = {row["name"]: (row["images"], row["precision"], row["recall"]) for row in figures["classes"]}
+    assert rows == {"cat": (3, 0.5, 2 / 3), "dog": (2, 0.5, 0.5), "fox": (1, None, 0.0), "owl": (0, None, None)}
+
+
+def cells(svg):
+    """{(true, taken): number written in the cell} of a picture, from its tooltips."""
+    root = ElementTree.fromstring(svg)
+    tips = [element.text for element in root.iter() if element.tag.endswith("title")]
+    pairs = [tip.rsplit(": ", 1) for tip in tips if " taken for " in tip]
+    return {tuple(pair.split(" taken for ")): value.split(" ")[0] for pair, value in pairs}
+
+
+def test_the_picture_shows_the_matrix():
+    matrix = [[20, 3, 0], [1, 5, 4], [0, 0, 0]]
+    names = ["<b>cat</b>", "dog & co", "x" * 60]
+    svg = confusion_svg(matrix, names, "a title")
+    assert cells(svg) == {
+        (true, taken): f"{value}"
+        for true, row in zip(names, matrix, strict=True)
+        for taken, value in zip(names, row, strict=True)
+    }
+    texts = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+    assert {"20", "3", "4", "a title", "87%", "50%", "95%", "62%", "–"} <= set(texts)
+    assert "a title: 76% right" in svg
+    assert svg == confusion_svg(matrix, names, "a title")
+
+
+def test_of_thousands_of_classes_the_worst_are_drawn():
+    count = 2000
+    matrix = [[0] * count for _ in range(count)]
+    for index in range(count):
+        matrix[index][index] = 3
+    for index in range(MOST):
+        matrix[7 * index][7 * index + 1] = 2 + index
+    worst = [7 * index for index in range(MOST)] + [7 * index + 1 for index in range(MOST)]
+    assert set(most_confused(matrix, MOST)) <= set(worst)
+    names = [f"class {index}" for index in range(count)]
+    svg = confusion_svg(matrix, names)
+    shown = cells(svg)
+    assert len(shown) == (MOST + 1) ** 2 and len(svg) < 1_000_000
+    total = sum(int(value.replace(",", "")) for value in shown.values())
+    assert total == sum(map(sum, matrix))
+    assert shown["class 273", "class 274"] == f"{2 + MOST - 1}" and ("1,960 others", "1,960 others") in shown
+
+
+def test_bad_matrices_are_refused():
+    with pytest.raises(ValueError, match="`matrix` must have 2 rows and columns"):
+        confusion_svg([[1]], ["a", "b"])
+    with pytest.raises(ValueError, match="`matrix`"):
+        confusion_svg([[1, 2], [3]], ["a", "b"])
