@@ -21,10 +21,17 @@ search(load_data("digits", limit=400), 3, sys.argv[1], "random", space=SearchSpa
 """
 # The ordinary network, which Keras trains: a recipe with smoothed labels is not plain gradient descent.
 KERAS = """
+import hashlib
 from nasnet_keras import ChildSettings, load_data, load_genotype
+from nasnet_keras.training import fitting
+evaluate = fitting.evaluate
+def noted(model, split):
+    print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest())
+    return evaluate(model, split)
+fitting.evaluate = noted
 child = ChildSettings(filters=16, batch_size=32, recipe="photos")
 assert not child.is_interpreted()
-print(child.evaluate(load_genotype("tiny"), load_data("digits", limit=400), 1)["reward"])
+child.evaluate(load_genotype("tiny"), load_data("digits", limit=200), 1)
 """
 LATE = """
 import logging
@@ -79,7 +86,7 @@ def test_the_command_line_python_and_workers_give_the_same_rewards(tmp_path):
 def test_children_that_keras_trains_have_one_thread_too():
     processes = [start([sys.executable, "-c", KERAS], TF_NUM_INTRAOP_THREADS=number) for number in ("1", "3")]
     (one, _), (three, _) = outputs(processes)
-    assert 0.1 < float(one) < 1 and one == three
+    assert len(one.strip()) == 64 and one == three
 
 
 def test_it_is_said_once_where_tensorflow_ran_before():
