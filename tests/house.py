@@ -51,6 +51,7 @@ data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing
 training                    | keras               | models, data, weights
++ training.graphs           | tensorflow          | nothing
 children                    | keras               | program, models, data, training
 + children.threads          | tensorflow          | nothing
 + children.primitives       | tensorflow          | nothing

@@ -4,7 +4,6 @@ The settings are a value that needs no framework. Keras is imported where a chil
 checked before it is loaded.
 """
 
-import gc
 from dataclasses import dataclass
 
 import numpy as np
@@ -209,10 +208,10 @@ class ChildSettings:
 
     def _compiled(self, genotype, data, seed, on_epoch):
         """The same by the ordinary network, for recipes with more than plain gradient descent."""
-        try:
+        from nasnet_keras.training.graphs import released_graphs
+
+        with released_graphs():
             return self._evaluate_network(genotype, data, seed, on_epoch)
-        finally:
-            gc.collect()  # a model, its functions and its callbacks know each other in circles
 
     def _evaluate_network(self, genotype, data, seed, on_epoch):
         import keras
