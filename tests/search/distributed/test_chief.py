@@ -443,9 +443,10 @@ def test_an_exhausted_space_sends_the_workers_home(tmp_path, monkeypatch):
     def ask(worker):
         return servicer.CreateTrial(messages.CreateTrialRequest(tuner_id=worker), Context(worker)).trial
 
-    crew, done = ["w0", "w1", "w2"], 0
+    crew, done, questions = ["w0", "w1", "w2"], 0, 0
     while crew:
-        worker = crew.pop(0)
+        worker, questions = crew.pop(0), questions + 1
+        assert questions < 150  # a trial each, and one that sends the worker home
         trial = Trial.from_proto(ask(worker))
         if trial.status == "STOPPED":  # sent home
             continue
