@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nasnet_keras.commands.terminal import finish
 from nasnet_keras.pictures.report import read_trials
+from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.publication import write_report
 
 SUMMARY = "write a search's report, also while it runs"
@@ -18,18 +19,18 @@ def add_options(parser):
 
 def check(options):
     """The directory of the search, and its trials."""
-    directory = Path(options.directory).absolute()
-    if not (directory / "trials.jsonl").is_file():
+    directory = SearchDirectory(Path(options.directory).absolute())
+    if not directory.trials.is_file():
         raise ValueError(f"`DIR` must be the directory of a search, with a trials.jsonl. Received: {options.directory}")
-    return {"directory": directory, "trials": read_trials(directory / "trials.jsonl")}
+    return {"directory": directory, "trials": read_trials(directory.trials)}
 
 
 def run(options, directory, trials):
     """Write the report of a search as it stands."""
-    write_report(directory, trials)
+    write_report(directory.path, trials)
     if options.tensorboard:
         from nasnet_keras.search.results.tensorboard import Summaries
 
-        Summaries(directory).update(trials)
-    print(directory / "report.html")
-    finish(options, {"output": str(directory / "report.html"), "trials": len(trials)})
+        Summaries(directory.path).update(trials)
+    print(directory.report)
+    finish(options, {"output": str(directory.report), "trials": len(trials)})

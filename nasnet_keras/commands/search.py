@@ -18,7 +18,7 @@ from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder
-from nasnet_keras.search.directory import compare_children, description
+from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
@@ -117,7 +117,7 @@ def check(options):
     strategy = make_strategy(options.controller, space, options.seed, settings)
     check_identity(directory, identify(strategy, "reward", "max", rules))
     compare_children(directory, description(child))
-    if options.start_from and not (directory / "search.json").exists():
+    if options.start_from and not SearchDirectory(directory).header.exists():
         read_imports(options.start_from, space)
     data = decode(options, find(options))
     check_network(**size, input_shape=data.image_shape)
@@ -176,12 +176,12 @@ def run(options, space, child, rules, settings, role, data):
     with without_greetings():
         from nasnet_keras.search.results.tensorboard import Summaries
         from nasnet_keras.search.tuner import search
-    directory = Path(options.directory)
+    directory = SearchDirectory(Path(options.directory).absolute())
     arguments = {
         "space": space, "child": child, "settings": settings, "rules": rules, "role": role,
         "lease": options.lease, "patience": options.patience,
     }  # fmt: skip
-    search_it = (options.max_trials, directory, options.controller, options.seed)
+    search_it = (options.max_trials, Path(options.directory), options.controller, options.seed)
     if role is not None and not role.is_chief:
         from nasnet_keras.search.distributed.worker import await_chief
 
@@ -191,8 +191,8 @@ def run(options, space, child, rules, settings, role, data):
         search(decode(options, find(options)), *search_it, **arguments)
         print(f"{role.tuner_id}: there is nothing left to do")
         return
-    listeners = [Summaries(directory)] if options.tensorboard else []
-    workers = Workers(options.workers, options.words, directory.absolute() / "logs") if options.workers else None
+    listeners = [Summaries(directory.path)] if options.tensorboard else []
+    workers = Workers(options.workers, options.words, directory.logs) if options.workers else None
     with SearchProgress(options.max_trials) as progress:
 
         def on_trial(trials):
@@ -200,7 +200,7 @@ def run(options, space, child, rules, settings, role, data):
             for listener in listeners:
                 listener.update(trials)
             if role is not None and not logging.getLogger("nasnet_keras").handlers:
-                _log_to(directory / "chief.log")
+                _log_to(directory.chief_log)
 
         result = search(
             data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
@@ -231,9 +231,10 @@ def _conclude(options, result, data, child, space):
         rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
         figures["final"] = rows
         _print_networks(rows, f"After {options.final_epochs} epochs", "accuracy")
+    directory = SearchDirectory(result.directory)
     if result.best:
-        print(f"Found cell: {result.directory / 'best_genotype.json'}")
-    print(f"Report: {result.directory / 'report.html'}")
+        print(f"Found cell: {directory.best_genotype}")
+    print(f"Report: {directory.report}")
     finish(options, figures)
     if result.best is None:
         reason, count = commonest_reason(result.trials) or ("none was begun", 0)
