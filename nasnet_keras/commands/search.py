@@ -211,6 +211,7 @@ def run(options, space, child, rules, settings, role, data):
 
 def _conclude(options, result, data, child, space):
     """Retrain, compare and print, as far as that is wanted."""
+    from nasnet_keras.search.oracle import EXHAUSTED
     from nasnet_keras.search.results.final import compare, retrain
     from nasnet_keras.search.results.publication import best_genotype, commonest_reason
 
@@ -218,10 +219,12 @@ def _conclude(options, result, data, child, space):
     best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
     figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
     left = options.max_trials - len(result.trials)
-    print(
-        f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}"
-        + (f"; {left} trials are left, run the same command to go on" if left > 0 else "")
-    )
+    told = f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}"
+    if left > 0:
+        repeated = len(result.trials) >= EXHAUSTED and all("replayed" in trial for trial in result.trials[-EXHAUSTED:])
+        more = "the space holds no further cells" if repeated else "run the same command to go on"
+        told += f"; {left} trials are left, {more}"
+    print(told)
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
         _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
