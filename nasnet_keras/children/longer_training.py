@@ -24,7 +24,7 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
         epochs: epochs in all.
         seed: seed of the training.
         directory: where it goes.
-        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+        progress: called with a title and the epochs, a context manager that gives a Keras callback.
 
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),

@@ -23,7 +23,7 @@ def compare(result, data, child, space, epochs, seed, progress):
         space: the `SearchSpace` that the random cell is drawn from.
         epochs: epochs for each.
         seed: seed of the random cell and of the trainings.
-        progress: a class of Keras callbacks that are context managers, called with a title and the epochs.
+        progress: called with a title and the epochs, a context manager that gives a Keras callback.
 
     Returns:
         One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
