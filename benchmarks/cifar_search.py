@@ -77,7 +77,7 @@ def search(options):
 
 def retrain(options):
     """Train the best cells of the searches, and those they are compared with, that are not in RESULTS yet."""
-    from nasnet_keras.children.settings import ChildSettings, accuracy, sizes
+    from nasnet_keras.children.settings import ChildSettings, accuracy
     from nasnet_keras.data.loading import load_data
 
     kept = RESULTS / "retrained.jsonl"
@@ -89,7 +89,7 @@ def retrain(options):
         if genotype.digest in {row["digest"] for row in lines(kept)}:  # two searches found it
             continue
         trained = child.train_interpreted(genotype, data, RETRAINED_SEED, child.epochs)
-        figures = {"digest": genotype.digest, "accuracy": accuracy(trained, data.test), **sizes(trained, data)}
+        figures = {"digest": genotype.digest, "accuracy": accuracy(trained, data.test), **child.sizes(genotype, data)}
         figures["seconds"] = time.perf_counter() - start
         with kept.open("a") as file:
             file.write(json.dumps(figures) + "\n")

@@ -1,5 +1,6 @@
 """The package keeps to the plan in `house.py`, and each of its checks finds what it is for."""
 
+import ast
 import json
 import os
 import subprocess
@@ -244,3 +245,37 @@ def test_the_results_are_those_of_the_raw_results():
     command = [sys.executable, "benchmarks/results.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def defined(path):
+    """The names that a module defines at its top, imports included."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        else:
+            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return names
+
+
+def test_whoever_imports_from_a_module_finds_it_there():
+    """Also in functions, benchmarks, notebooks and tests, which no other check imports."""
+    missing = []
+    files = [
+        path for part in ("nasnet_keras", "benchmarks", "notebooks", "tests") for path in (ROOT / part).rglob("*.py")
+    ]
+    for file in (path for path in files if path.parent.name != "fixtures"):  # whose writer is for an earlier commit
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("nasnet_keras."):
+                continue
+            place = ROOT.joinpath(*node.module.split("."))
+            names = {alias.name for alias in node.names}
+            if place.is_dir():
+                inside = {path.stem for path in place.iterdir()} | defined(place / "__init__.py")
+                lost = set() if "__getattr__" in inside else names - inside
+            else:
+                lost = names - defined(place.with_suffix(".py")) if place.with_suffix(".py").exists() else names
+            missing += [f"{file.relative_to(ROOT)}:{node.lineno}: {node.module} has no {name}" for name in sorted(lost)]
+    assert missing == []
