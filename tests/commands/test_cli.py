@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_keras import load_model, read_image
 from nasnet_keras.cli import main
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
@@ -80,8 +81,12 @@ def test_train_evaluate_predict(trained, folder, capsys):
     answers = json.loads(out.splitlines()[-1])["predictions"]
     assert code == 0
     assert [len(answer["classes"]) for answer in answers] == [2, 2]
-    assert all(abs(sum(one["score"] for one in answer["classes"]) - 1) < 1e-5 for answer in answers)
-    assert {answer["classes"][0]["name"] for answer in answers} <= {"red", "blue"}
+    shown = np.stack([read_image(folder / name, (8, 8)) for name in ("red/0.png", "blue/1.png")])
+    expected = np.asarray(load_model(trained)(shown / np.float32(127.5) - 1.0, training=False))
+    for answer, scores in zip(answers, expected, strict=True):
+        found = {one["name"]: one["score"] for one in answer["classes"]}
+        assert [found["blue"], found["red"]] == pytest.approx(list(scores), abs=1e-5)
+        assert answer["classes"][0]["score"] == max(found.values())
 
 
 def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_path, capsys):
@@ -181,7 +186,6 @@ def test_a_found_cell_goes_to_larger_images_with_one_command(folder, tmp_path, c
         *["--recipe", "photos", "--epochs", 1, "--directory", tmp_path / "large"],
     )
     assert code == 0 and err == ""
-    from nasnet_keras import load_model
 
     config = load_model(tmp_path / "large").get_config()
     assert (config["stem"], config["repeats"], config["filters"]) == ("imagenet", 2, 8)

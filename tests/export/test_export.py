@@ -1,6 +1,7 @@
 """Folding and export: the same function, in the form that TF Serving takes, or nothing at all."""
 
 import importlib.util
+import io
 import random
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checks import randomize
+from PIL import Image
 from random_genotypes import random_genotype
 
 import nasnet_keras
@@ -112,12 +114,20 @@ def test_both_signatures_answer_as_the_network_does(served, rng):
 
 
 def test_encoded_images_of_any_size_and_kind(served, rng):
-    _, path = served
-    image = tf.constant(pixels(rng, (61, 90))[0])
-    gray = tf.constant(pixels(rng, (33, 20))[0, ..., :1])
-    files = [tf.io.encode_jpeg(image), tf.io.encode_png(image), tf.io.encode_png(gray), tf.io.encode_jpeg(gray)]
+    """The middle of a wide and of a high image, pixel by pixel, where nothing is resized; and the answer to it."""
+    model, path = served
+    wide, high = (pixels(rng, size)[0] for size in ((20, 26), (27, 16)))
+    jpeg = tf.io.encode_jpeg(wide, quality=100, chroma_downsampling=False)
+    files = [tf.io.encode_png(image) for image in (wide, high, high[..., :1])] + [jpeg]
+    decoded = np.asarray(Image.open(io.BytesIO(jpeg.numpy())))  # by another library
+    seen = np.stack([wide[:, 5:21], high[3:23], high[3:23, :, :1].repeat(3, -1), decoded[:, 5:21]]).astype("float32")
+    network = export.Served(model, None, 1, "float32")
+    found = np.stack([network._decoded(file) for file in files])
+    np.testing.assert_allclose(found[:3], seen[:3], atol=1e-3)
+    assert np.abs(found[3] - seen[3]).mean() < 12  # noise, by the fast decoder; another picture is 80 away
     result = tf.saved_model.load(str(path)).signatures["image_bytes"](image_bytes=tf.stack(files))
-    np.testing.assert_allclose(result["probabilities"].numpy().sum(1), 1, rtol=1e-5)
+    expected = model(found / np.float32(127.5) - 1)["predictions"]
+    np.testing.assert_allclose(result["probabilities"], expected, atol=1e-5)
 
 
 def test_the_folder_is_what_tf_serving_expects(served):
