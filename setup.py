@@ -9,7 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nasnet_keras/__init__.py").read_text("utf-8"), re.M).group(1)
 
 # Upper bounds are those of what was tried, and are moved by hand: this package relies on some names that Keras and
-# KerasTuner do not promise (`search/kerastuner.py`, `models/nesting.py`), and a release may change the last digits.
+# KerasTuner do not promise (those that two tests hold, `test_kerastuner.py` and `test_keras_names.py`), and a release
+# may change the last digits.
 REQUIRES = [
     # The default backend, and what data pipelines and SavedModels are made of. For an NVIDIA GPU
     # install `tensorflow[and-cuda]` beside it. 2.20 is the first release for Python 3.13.
@@ -32,15 +33,24 @@ REQUIRES = [
 ]
 EXTRAS = {
     # A local server that speaks TensorFlow Serving's REST.
-    "serve": ["fastapi", "starlette", "uvicorn", "httptools", "uvloop", "orjson", "prometheus_client", "protobuf"],
+    "serve": [
+        "fastapi<1",
+        "starlette<2",
+        "uvicorn<0.55",
+        "httptools<0.10",
+        "uvloop<1",
+        "orjson<4",
+        "prometheus_client<1",
+        "protobuf<8",
+    ],
     # Export targets beside the SavedModel.
-    "onnx": ["tf2onnx", "onnx", "onnxruntime"],
+    "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
     "litert": ["ai-edge-litert"],
     # The second backend: KERAS_BACKEND=jax.
-    "jax": ["jax"],
+    "jax": ["jax<0.11"],
     # Reads timm's .pth files; its .safetensors need nothing.
-    "torch": ["torch"],
+    "torch": ["torch<3"],
     "notebooks": ["jupytext", "nbconvert", "ipykernel"],
     "test": ["pytest>=8", "pytest-xdist", "hypothesis"],
     # A minor release of ruff may format differently, so it moves by hand.

@@ -14,7 +14,8 @@ import importlib.util
 import sys
 
 PACKAGE = __name__.partition(".")[0]
-# The modules that are imported on the way to the classes: while one of them is, that registers them already.
+# The modules on the way to the networks' classes: while one of them is imported, it cannot be imported once more. Whoever
+# takes one of the lower ones by its own name has to import `models.network` as well.
 ON_THE_WAY = (
     "models.functions",
     "models.layers",
@@ -23,7 +24,6 @@ ON_THE_WAY = (
     "models.inference",
     "weights.loading",
     "models.network",
-    "training.compilation",
 )
 # A module's old place, and the new one.
 MOVED = """
@@ -105,16 +105,18 @@ serving.exports              export.folders
 serving.files                export.serving_files
 serving.targets              export.targets
 """
-# Folders with the name of a module of old, and where that module is now.
+# Folders with the name of a module of old, and where that module is now, or what it held.
 FOLDERS = """
 data                         data.loading
 export                       export.saved_model
 program                      program.program
-search.strategies            search.strategies.choice
+search.strategies            search.strategies.choice search.strategies.evolution search.strategies.random_search
 search.trials                search.trials.format
 training                     training.fitting
 weights                      weights.loading
 """
+# Functions that are no longer there, and what to write instead.
+GONE = {f"{PACKAGE}.training.seed_everything": "write keras.utils.set_random_seed"}
 
 
 def register_with_keras():
@@ -127,9 +129,9 @@ def register_with_keras():
 
 def _register():
     """Import the classes that saved models are made of, unless that is going on already."""
+    importlib.import_module(f"{PACKAGE}.training.compilation")
     if not any(f"{PACKAGE}.{module}" in sys.modules for module in ON_THE_WAY):
         importlib.import_module(f"{PACKAGE}.models.network")
-        importlib.import_module(f"{PACKAGE}.training.compilation")
 
 
 class _WhenKerasComes(importlib.abc.MetaPathFinder):
@@ -158,8 +160,9 @@ def moved():
 
 
 def homes():
-    """{folder: module}, full names: where the module of old is that had the folder's name."""
-    return _places(FOLDERS)
+    """{folder: [module, …]}, full names: where the names of the module are that had the folder's name."""
+    rows = map(str.split, FOLDERS.strip().splitlines())
+    return {f"{PACKAGE}.{old}": [f"{PACKAGE}.{new}" for new in places] for old, *places in rows}
 
 
 def _places(table):
@@ -172,14 +175,16 @@ def names_of_old(folder):
     Args:
         folder: the folder's `__name__`.
     """
-    home = homes()[folder]
+    modules = homes()[folder]
 
     def find(name):
+        if f"{folder}.{name}" in GONE:
+            raise AttributeError(f"{folder}.{name} is gone: {GONE[f'{folder}.{name}']}")
         # What may be a module of the folder is left to Python, which asks here first when it imports one.
         if not name.startswith("__") and importlib.util.find_spec(f"{folder}.{name}") is None:
-            module = importlib.import_module(home)
-            if hasattr(module, name):
-                return getattr(module, name)
+            for module in map(importlib.import_module, modules):
+                if hasattr(module, name):
+                    return getattr(module, name)
         raise AttributeError(f"module {folder!r} has no attribute {name!r}")
 
     return find

@@ -93,9 +93,11 @@ for trial in best:
 # `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --directory net`.
 
 # %%
+import keras
+
 from nasnet_keras import RECIPES, NASNet, training
 
-training.seed_everything(0)
+keras.utils.set_random_seed(0)
 shape = {"input_shape": digits.image_shape, "classes": 10, "class_names": digits.class_names}
 network = NASNet(result.best, repeats=2, filters=12, stem="cifar", **shape)
 history = training.fit(network, digits, RECIPES["scans"], epochs=EPOCHS, directory=folder / "net")

@@ -25,6 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -41,7 +42,7 @@ tf.get_logger().setLevel("ERROR")  # it would announce each file that it writes
 
 # %%
 digits = load_data("digits", image_size=16)
-training.seed_everything(0)
+keras.utils.set_random_seed(0)
 names = {"classes": 10, "class_names": digits.class_names}
 network = NASNet("nasnet_a", repeats=1, filters=8, stem="cifar", input_shape=digits.image_shape, **names)
 training.fit(network, digits, RECIPES["scans"], epochs=EPOCHS)

@@ -89,18 +89,31 @@ def test_the_new_place_of_a_module_is_there(place):
         ("data", ["Data", "load_data", "normalize"]),
         ("export", ["export_saved_model", "Served"]),
         ("program", ["Program", "Primitive"]),
-        ("search.strategies", ["make_strategy"]),
+        ("search.strategies", ["make_strategy", "EvolutionSettings", "RandomSettings", "RegularizedEvolution"]),
         ("training", ["fit", "evaluate", "predict", "reward", "save_model", "ScheduledDropPath"]),
         ("weights", ["load"]),
     ],
 )
 def test_a_folder_has_the_names_of_the_module_that_was_there(folder, names):
     module = importlib.import_module(f"nasnet_keras.{folder}")
-    home = importlib.import_module(_registration.homes()[f"nasnet_keras.{folder}"])
+    places = [importlib.import_module(place) for place in _registration.homes()[f"nasnet_keras.{folder}"]]
     for name in names:
-        assert getattr(module, name) is getattr(home, name)
+        assert any(getattr(module, name) is getattr(place, name, None) for place in places)
     with pytest.raises(AttributeError, match=f"module 'nasnet_keras.{folder}' has no attribute 'no_such_name'"):
         module.no_such_name  # noqa: B018
+
+
+def test_a_function_that_is_gone_says_what_to_write():
+    with pytest.raises(AttributeError, match="training.seed_everything is gone: write keras.utils.set_random_seed"):
+        importlib.import_module("nasnet_keras.training").seed_everything(0)
+
+
+@pytest.mark.parametrize("imports", ["import nasnet_keras, keras", "from nasnet_keras import NASNet; import keras"])
+def test_what_a_compiled_model_holds_is_registered(imports):
+    """Keras finds losses and optimisers of a saved model whatever was imported first."""
+    names = ["NASNet", "SmoothedCrossentropy", "SGDWithRates"]
+    code = f"{imports}\nprint([keras.saving.get_registered_object('nasnet_keras>' + n) is None for n in {names}])"
+    assert fresh(code) == "[False, False, False]"
 
 
 def test_a_folder_brings_its_modules_and_no_others():

@@ -5,6 +5,7 @@ from keras import ops
 
 from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.models.seeds import drawn_from
 
 
 class BaseChild:
@@ -59,7 +60,8 @@ class BaseChild:
         Args:
             **further: as for `NASNet.of`.
         """
-        model = NASNet.of(self.architecture, **further)
+        with drawn_from(0):  # the weights are replaced
+            model = NASNet.of(self.architecture, **{"dtype": "float32", **further})
         for variable, value in zip(self.variables(model), self.get_weights(), strict=True):
             variable.assign(value)
         return model

@@ -5,7 +5,7 @@ import json
 from nasnet_keras.children.settings import accuracy, sizes_of
 from nasnet_keras.files import write_atomically
 from nasnet_keras.models.network import multiply_adds
-from nasnet_keras.training import fitting as training
+from nasnet_keras.training import fitting
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
@@ -43,7 +43,7 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress):
     with progress(f"final {name}", epochs) as bar:
         if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
             trained = child.train_interpreted(genotype, data, seed, epochs, bar)
-            training.save_model(trained.to_model(class_names=data.class_names), directory)
+            fitting.save_model(trained.to_model(), directory)
             accuracies = {
                 "accuracy": accuracy(trained, data.test),
                 "validation_accuracy": accuracy(trained, data.validation),
@@ -51,11 +51,11 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress):
             return {**figures, **sizes_of(trained.program, data), **accuracies}
         model, recipe = child.build(genotype, data, seed), child.training_recipe()
         state = directory / f"{genotype.digest}-{epochs}"
-        training.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
-    training.save_model(model, directory)
+        fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
+    fitting.save_model(model, directory)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
     measured = {
-        name: training.evaluate(model, split)["accuracy"]
+        name: fitting.evaluate(model, split)["accuracy"]
         for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
     }
     return {**figures, **counts, **measured}

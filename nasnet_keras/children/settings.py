@@ -125,6 +125,7 @@ class ChildSettings:
         Raises:
             FloatingPointError: the loss or the reward is not finite.
             screening.ScreenedOut: the child is not worth training.
+            ValueError: `screen` without `among`.
         """
         from nasnet_keras.children.screening import check
         from nasnet_keras.training.fitting import reward

@@ -14,7 +14,7 @@ from nasnet_keras.children.screening import check
 from nasnet_keras.children.settings import sizes_of
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.files import write_atomically
-from nasnet_keras.training import fitting as training
+from nasnet_keras.training import fitting
 
 CELL = re.compile(r"(stem_cell|reduction_cell|cell)_\d+")
 OPERATION = re.compile(rf"{CELL.pattern}/block_(\d+)/(left|right)/")
@@ -167,10 +167,10 @@ class SharedEvaluation:
         for number in range(before * self.steps, (before + 1) * self.steps):
             batches.epoch, index = divmod(number, len(batches))
             loss = child.train_step(*batches[index])
-        training.check_loss(float(loss), 0)
+        fitting.check_loss(float(loss), 0)
         shared.take(child)
         images = normalize(data.validation.images[:])
-        reward = training.reward(child.accuracy(images, data.validation.labels, batch_statistics=True))
+        reward = fitting.reward(child.accuracy(images, data.validation.labels, batch_statistics=True))
         self._save(shared, trial, before + 1)
         return {"reward": reward, **sizes_of(child.program, data)}
 

@@ -52,14 +52,14 @@ def run(options, data, output):
     with without_greetings():
         from nasnet_keras.models.applications import load_model
         from nasnet_keras.pictures.confusion import confusion_svg, most_confused
-        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training import fitting
         from nasnet_keras.training.evaluation import evaluate_classes
     model = load_model(options.model)
     own = model.input_shape[1:3]
     if options.image_size is not None and None not in own and own != (options.image_size,) * 2:
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     data = decode(options, data, model)
-    split = training.match_classes(model, data, getattr(data, options.split))
+    split = fitting.match_classes(model, data, getattr(data, options.split))
     names = getattr(model, "class_names", None) or data.class_names
     if model.output_shape[-1] != len(names):
         raise ValueError(f"`data` must have the model's {model.output_shape[-1]} classes. Received: {len(names)}")

@@ -94,7 +94,7 @@ def run(options, recipe, source, weights, size, settings, data):
     """Train a network on new classes, starting from what it has learnt on others."""
     with without_greetings():
         from nasnet_keras.models.network import NASNet
-        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training import fitting
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
@@ -117,7 +117,7 @@ def run(options, recipe, source, weights, size, settings, data):
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}
-    figures |= training.evaluate(model, data.test)
+    figures |= fitting.evaluate(model, data.test)
     accuracy = percent(figures["accuracy"])
     print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
     finish(options, figures)

@@ -31,13 +31,13 @@ def run(options):
     with without_greetings():
         from nasnet_keras.data.loading import normalize
         from nasnet_keras.models.applications import decode_predictions, load_model
-        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training import fitting
     model = load_model(options.model)
     height, width = (side or 224 for side in model.input_shape[1:3])
     results = []
     for name in options.images:
         pixels = read_image(name, (height, width))[None]
-        scores = training.predict(model, pixels if training.scales_itself(model) else normalize(pixels))
+        scores = fitting.predict(model, pixels if fitting.scales_itself(model) else normalize(pixels))
         classes = decode_predictions(scores, options.top, model.class_names)[0]
         results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
         best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)

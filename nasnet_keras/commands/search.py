@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.children.scores import SCORES
+from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.options import add_data, add_size, check_network, given
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
@@ -23,7 +24,7 @@ from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.trials.imported import read_imports
 from nasnet_keras.search.trials.logs import check_identity, identify
@@ -39,7 +40,7 @@ def add_options(parser):
     parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
     parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
-    parser.add_argument("--controller", choices=("rl", "random", "evolution"), default="rl", help="who proposes")
+    parser.add_argument("--controller", choices=tuple(STRATEGIES), default="rl", help="who proposes")
     # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
     parser.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
     parser.add_argument(
@@ -56,7 +57,7 @@ def add_options(parser):
     parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     parser.add_argument(
         "--evaluation",
-        choices=("independent", "shared"),
+        choices=EVALUATIONS,
         default="independent",
         help="shared: children go on from each other's weights (ENAS); fast, and less certain",
     )
@@ -68,9 +69,7 @@ def add_options(parser):
     rules.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")
     rules.add_argument("--max-parameters", type=int, help="children above fail before they are trained")
     rules.add_argument("--max-multiply-adds", type=int, help="likewise")
-    rules.add_argument(
-        "--screen", choices=("parameters", "gradient_norm", "naswot"), help="score children before they are trained"
-    )
+    rules.add_argument("--screen", choices=tuple(SCORES), help="score children before they are trained")
     rules.add_argument("--screen-share", type=float, default=0.3, help="share of random cells that a child has to beat")
     rules.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
     rules.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")

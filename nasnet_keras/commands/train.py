@@ -61,13 +61,13 @@ def run(options, recipe, architecture, data):
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
-        from nasnet_keras.training import fitting as training
+        from nasnet_keras.training import fitting
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
     title = f"train {architecture.genotype.name or options.genotype}"
     with epoch_progress(title, options.epochs) as progress:
-        training.fit(
+        fitting.fit(
             model,
             data,
             recipe,
@@ -77,7 +77,7 @@ def run(options, recipe, architecture, data):
             callbacks=[progress],
             sizes=options.sizes,
         )
-    training.save_model(model, directory, input_shape=data.image_shape)
-    figures = {"directory": str(directory), "parameters": model.count_params(), **training.evaluate(model, data.test)}
+    fitting.save_model(model, directory, input_shape=data.image_shape)
+    figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
     print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
     finish(options, figures)

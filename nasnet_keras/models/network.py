@@ -180,8 +180,8 @@ class NASNet(keras.Model):
         Raises:
             ValueError: naming the argument at fault.
         """
-        description = architecture.changed(**changes).to_dict() | {"genotype": architecture.genotype}
-        return cls(**description, weights=weights, dtype=dtype, name=name)
+        arguments = (architecture.changed(**changes) if changes else architecture).arguments()
+        return cls(**arguments, weights=weights, dtype=dtype, name=name)
 
     def alike(self, **changes):
         """A network of this one's architecture, data type and name with weights of its own.

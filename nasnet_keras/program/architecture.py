@@ -144,23 +144,25 @@ class Architecture:
 
     def to_dict(self):
         """The value as JSON-able data, the arguments of `NASNet`: what follows from the stem anyway is None."""
-        return {**self._arguments(), "genotype": self.genotype.to_dict()}
+        return {**self.arguments(), "genotype": self.genotype.to_dict()}
 
     def changed(self, **changes):
         """The same but for these arguments; what followed from those before follows from the new ones.
 
+        The size of images stays what it is, since weights may depend on it.
+
         Raises:
             ValueError: naming the argument at fault.
         """
-        arguments = self._arguments() | changes
+        arguments = self.arguments() | changes
         if changes.get("penultimate_filters") is not None and "filters" not in changes:
             arguments["filters"] = None
-        for name in set(changes) - set(self._arguments()):
+        for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)
 
-    def _arguments(self):
-        """The shortest arguments that give this value."""
+    def arguments(self):
+        """The shortest arguments that give this value; the size of its images always stands among them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)} | {"penultimate_filters": None}
         if self.repeats == self.repeats[:1] * 3:
             values["repeats"] = self.repeats[0]

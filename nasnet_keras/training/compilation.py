@@ -2,7 +2,6 @@
 
 import keras
 
-from nasnet_keras.models.functions import on_accelerator
 from nasnet_keras.models.nesting import layers_within
 
 
@@ -43,6 +42,8 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
     else:
         arguments = {"loss": loss, "metrics": [accuracy]}
+    from nasnet_keras.models.functions import on_accelerator
+
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)

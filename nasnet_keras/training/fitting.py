@@ -1,4 +1,4 @@
-"""Training: fitting that goes on where it stopped, the drop-path schedule, evaluation, the reward.
+"""Fitting that goes on where it stopped, the drop-path schedule, what a trained model predicts, the reward.
 
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
@@ -16,6 +16,7 @@ from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
 from nasnet_keras.training.compilation import compile_model, heads
 from nasnet_keras.training.identity import training_identity
@@ -148,9 +149,9 @@ def fit(
         done = first + len(state.history)
         if done >= last or state.has_ended():
             continue
-        form = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
-        batches = training_batches(data, recipe, seed, **form)
-        watched = Batches(data.validation, 256, **form) if validate else None
+        shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
+        batches = training_batches(data, recipe, seed, **shown)
+        watched = Batches(data.validation, 256, **shown) if validate else None
         model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         model.fit(
             _for_heads(model, batches),
@@ -180,10 +181,10 @@ def _class_weights(value, data):
     return value
 
 
-def training_batches(data, recipe, seed, **form):
-    """The training split as `Batches` for a recipe; `form` says further arguments of theirs."""
+def training_batches(data, recipe, seed, **shown):
+    """The training split as `Batches` for a recipe; `shown` are further arguments of theirs."""
     learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
-    return Batches(data.train, recipe.batch_size, **learnt, **form)
+    return Batches(data.train, recipe.batch_size, **learnt, **shown)
 
 
 def _in_proportion(image_shape, shorter):
@@ -248,7 +249,8 @@ def save_model(model, directory, **changes):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    bare = model.alike(auxiliary_head=False, **changes)
+    with drawn_from(0):  # the weights are replaced, and the caller's random numbers stay
+        bare = model.alike(auxiliary_head=False, **changes)
     for layer in bare.layers:
         layer.set_weights(model.get_layer(layer.name).get_weights())
     temporary = directory / ".model.keras"

@@ -14,8 +14,7 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
-from nasnet_keras.training import fitting as training
-from nasnet_keras.training import recipes
+from nasnet_keras.training import fitting, recipes
 from nasnet_keras.training.identity import check_phases
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
@@ -119,7 +118,7 @@ def fine_tune(
     for phase, last, lowest, factor in plan:
         _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
         logs = [_tensorboard(directory, phase)] if tensorboard else []
-        training.fit(
+        fitting.fit(
             model,
             data,
             replace(recipe, learning_rate=recipe.learning_rate * factor),
@@ -136,7 +135,7 @@ def fine_tune(
         first = last
     _freeze(model, parts(model), False)
     if directory is not None:
-        training.save_model(model, directory)
+        fitting.save_model(model, directory)
     return model
 
 

@@ -1,6 +1,7 @@
 """Making a network leaves the caller's random numbers, Keras' state and its settings alone."""
 
 import random
+import tempfile
 
 import keras
 import numpy as np
@@ -46,10 +47,17 @@ def evaluate(digits):
 
 
 def tune(digits):
-    fine_tune(SOURCE, digits.train, digits.validation, digits.class_names, weights="none", recipe="scans", epochs=1)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"weights": "none", "recipe": "scans", "epochs": 1, "directory": folder}
+        fine_tune(SOURCE, digits.train, digits.validation, digits.class_names, **settings)
 
 
-@pytest.mark.parametrize("call", [build, evaluate, tune])
+def convert(digits):
+    """From a child to the ordinary network."""
+    ChildSettings(filters=4).start(load_genotype("tiny"), digits, 0, 5).to_model()
+
+
+@pytest.mark.parametrize("call", [build, evaluate, tune, convert])
 def test_the_callers_random_numbers_go_on(call, digits):
     """As they would have without the call: Python's, NumPy's, Keras' and the backend's."""
 
