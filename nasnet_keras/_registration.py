@@ -14,8 +14,8 @@ import importlib.util
 import sys
 
 PACKAGE = __name__.partition(".")[0]
-# The modules on the way to the networks' classes: while one of them is imported, it cannot be imported once more. Whoever
-# takes one of the lower ones by its own name has to import `models.network` as well.
+# The modules on the way to the networks' classes: while one of them is imported, it cannot be imported once more.
+# Whoever takes one of the lower ones by its own name has to import `models.network` as well.
 ON_THE_WAY = (
     "models.functions",
     "models.layers",

@@ -78,7 +78,10 @@ def test_every_module_of_old_is_there_or_says_where_it_is():
             assert str(told.value) == f"{name} is now {places[name]}"
 
 
-@pytest.mark.parametrize("place", sorted({*_registration.moved().values(), *_registration.homes().values()}))
+PLACES = {*_registration.moved().values(), *(place for places in _registration.homes().values() for place in places)}
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
 def test_the_new_place_of_a_module_is_there(place):
     assert importlib.import_module(place).__file__.endswith(place.replace(".", "/") + ".py")
 
