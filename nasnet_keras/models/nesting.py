@@ -11,7 +11,7 @@ def layers_within(layer):
     def walk(layer):
         if id(layer) not in found:
             found[id(layer)] = layer
-            for part in layer._layers:
+            for part in getattr(layer, "_layers", ()):
                 walk(part)
 
     walk(layer)

@@ -41,8 +41,10 @@ tf.config.threading.set_intra_op_parallelism_threads(3)
 tf.ones(3).numpy()
 import nasnet_keras
 from nasnet_keras.children.tensorflow_child import Child
+from nasnet_keras.program.architecture import Architecture
 logging.basicConfig(format="%(name)s: %(message)s")
-child = Child("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+tiny = nasnet_keras.load_genotype("tiny")
+child = Child(Architecture(tiny, repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2))
 for images in np.zeros((2, 1, 8, 8, 3)), np.zeros((2, 2, 8, 8, 3)):
     child.logits(images[0])
 """

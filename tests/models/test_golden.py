@@ -105,7 +105,8 @@ def test_network_gives_the_released_codes_numbers(name, golden):
 
 
 def test_no_case_is_forgotten(golden):
-    assert sorted(path.stem for path in golden.glob("*.npz")) == CASES
+    """Those of training steps (`train_…`) are for networks that train, and not compared here."""
+    assert sorted(path.stem for path in golden.glob("[!t]*.npz")) == CASES
 
 
 # --- the converter, without reference data ---

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from nasnet_keras.children import longer_training
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype
@@ -139,14 +140,14 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     first = run(4)
     assert first.best == on_disk() == Genotype.from_dict(first.trials[1]["genotype"])
     accuracies = {"00000": 0.9, "00001": 0.2, "00002": 0.7}
-    train, made = final._train, []
+    train, made = longer_training._train, []
 
     def as_told(name, *args):
         made.append(name)
         row = train(name, *args)
         return {**row, "validation_accuracy": accuracies[name]}
 
-    monkeypatch.setattr(final, "_train", as_told)
+    monkeypatch.setattr(longer_training, "_train", as_told)
     rows = final.retrain(first, digits, CHILD, 3, 1, 3, quiet)
     assert made == ["00001", "00002", "00000"]  # by their rewards
     assert [row["network"] for row in rows] == ["00000", "00002", "00001"]
