@@ -1,6 +1,7 @@
 """Weight files: verified, loaded, and the door for other projects' files."""
 
 import hashlib
+import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
@@ -33,12 +34,11 @@ def fetch(entry):
     if not place.exists() or _digest(place, algorithm) != digest:
         _check_connection(entry.url, place)
     try:
-        # It keeps a file of this digest, and fetches any other anew.
+        # It keeps a file of this digest, and fetches any other anew; it goes elsewhere where it must not write.
         home = {"cache_dir": str(place.parents[1]), "cache_subdir": "models"}
-        keras.utils.get_file(name, entry.url, file_hash=digest, hash_algorithm=algorithm, **home)
+        return Path(keras.utils.get_file(name, entry.url, file_hash=digest, hash_algorithm=algorithm, **home))
     except Exception as error:  # Keras wraps what urllib raises in a plain Exception
         raise _not_fetched(entry.url, place, error) from None
-    return place
 
 
 def _check_connection(url, place):
@@ -51,7 +51,9 @@ def _check_connection(url, place):
 
 
 def _not_fetched(url, place, error):
-    reason = getattr(error, "reason", None) or str(error).strip().splitlines()[0]
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()  # it is an answer of the server's, too
+    reason = getattr(error, "reason", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
     return ValueError(f"cannot download {url} ({reason}). Put the file at {place}, or pass `weights=None` or a file")
 
 

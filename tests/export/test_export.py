@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from checks import randomize
+from checks import computes_bfloat16, randomize
 from PIL import Image
 from random_genotypes import random_genotype
 
@@ -187,7 +187,9 @@ def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
         {"include_preprocessing": True},
         {"classifier_activation": None},
         {"input_shape": (8, 8, 1)},
-        {"dtype": "mixed_bfloat16"},
+        pytest.param(
+            {"dtype": "mixed_bfloat16"}, marks=pytest.mark.skipif(not computes_bfloat16(), reason="none here")
+        ),
         {"pooling_compatibility": "keras"},
         {"filters": None, "penultimate_filters": 48},
     ],
