@@ -85,6 +85,7 @@ def test_the_command_line_python_and_workers_give_the_same_rewards(tmp_path):
     assert {name for name in names if found[name] != found["command"]} == set()
 
 
+@pytest.mark.long
 def test_children_that_keras_trains_have_one_thread_too():
     processes = [start([sys.executable, "-c", KERAS], TF_NUM_INTRAOP_THREADS=number) for number in ("1", "3")]
     (one, _), (three, _) = outputs(processes)

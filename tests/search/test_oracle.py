@@ -695,6 +695,7 @@ def test_a_write_that_has_begun_ends_before_another_search_takes_over(tmp_path, 
     assert [line["reward"] for line in read] == [0.5] == [line["reward"] for line in lines(tmp_path)]
 
 
+@pytest.mark.long
 def test_a_forked_process_neither_has_nor_keeps_the_directory(tmp_path):
     oracle = make(tmp_path)
     oracle.create_trial("w")

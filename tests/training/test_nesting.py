@@ -110,6 +110,7 @@ def test_half_precision_inside_has_its_loss_scaled(wrap):
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+@pytest.mark.long
 def test_a_resumed_training_of_a_nested_network_is_the_uninterrupted_one(tmp_path):
     data = Data("colours", images(), images(4), images(4), ("a", "b", "c"), (8, 8, 3))
 
