@@ -9,6 +9,8 @@ SEARCH = ["--limit", "400", "--max-trials", "3", "--controller", "random", "--bl
 COMMAND = [sys.executable, "-m", "nasnet_keras.cli", "search", *SEARCH, "--batch-size", "32", "--no-final"]
 PYTHON = """
 import sys
+import pytest
+
 from nasnet_keras import ChildSettings, NASNet, SearchSpace, load_data, search
 if "after a model" in sys.argv:
     import numpy as np
