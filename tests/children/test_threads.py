@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 SEARCH = ["--limit", "400", "--max-trials", "3", "--controller", "random", "--blocks", "2", "--filters", "16"]
 COMMAND = [sys.executable, "-m", "nasnet_keras.cli", "search", *SEARCH, "--batch-size", "32", "--no-final"]
 PYTHON = """
 import sys
-import pytest
-
 from nasnet_keras import ChildSettings, NASNet, SearchSpace, load_data, search
 if "after a model" in sys.argv:
     import numpy as np
