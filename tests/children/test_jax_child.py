@@ -109,7 +109,7 @@ def test_random_genotypes_compute_the_same_function_as_on_tensorflow(number, rng
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_training_gives_the_losses_of_tensorflow(nesterov, rng):
     optimizer = Optimizer(learning_rate=0.1, steps=4, nesterov=nesterov, clip_norm=1.0)
-    one, other = (kind("tiny", seed=2, optimizer=optimizer, **TINY) for kind in (Child, turnaround.Child))
+    one, other = (kind(described("tiny", **TINY), seed=2, optimizer=optimizer) for kind in (Child, turnaround.Child))
     for _ in range(4):
         data = batch(rng)
         np.testing.assert_allclose(float(one.train_step(*data)), float(other.train_step(*data)), rtol=1e-3)
