@@ -8,7 +8,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.augmentation import augment, check_augmentation
-from nasnet_keras.data.images import resized
+from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.splits import Split
 
@@ -34,7 +34,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: None or a recipe's name, as in `augment`; for training only.
         cutout: side of the grey square painted into each image, in pixels; 0 for none; for training only.
         seed: an integer from 0.
-        image_size: `(height, width)` that whole images are brought to; None leaves them as they are.
+        image_size: pixels, or `(height, width)`, that whole images are brought to; None leaves them as they are.
         scaled: whether images come in [-1, 1]; if not, in 0 to 255, for a network with `include_preprocessing`.
 
     Raises:
@@ -65,7 +65,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
         self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
         self.augmentation, self.cutout = augmentation, cutout
-        self.image_size, self.scaled = image_size, scaled
+        self.image_size, self.scaled = None if image_size is None else as_size(image_size), scaled
         self._epoch, self._order = 0, None
         self._running = self._complete = False
 

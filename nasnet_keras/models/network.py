@@ -180,6 +180,8 @@ class NASNet(keras.Model):
         Raises:
             ValueError: naming the argument at fault.
         """
+        if not isinstance(architecture, Architecture):
+            raise ValueError(f"`architecture` must be an Architecture. Received: {architecture!r}")
         arguments = (architecture.changed(**changes) if changes else architecture).arguments()
         return cls(**arguments, weights=weights, dtype=dtype, name=name)
 

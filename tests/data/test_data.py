@@ -809,6 +809,9 @@ def test_bad_batches(arguments, argument):
         Batches(**{"split": numbered(4), "batch_size": 2, **arguments})
     with pytest.raises(ValueError, match="`epoch`"):
         Batches(numbered(4), 2, training=True).epoch = -1
+    for size in (0, (0, 3), "8"):
+        with pytest.raises(ValueError, match="`image_size` must be"):
+            Batches(numbered(4), 2, image_size=size)
 
 
 def linear_model():

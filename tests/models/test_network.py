@@ -502,3 +502,8 @@ def test_the_value_has_the_defaults_of_the_network():
     assert set(built) - set(described) == {"input_tensor", "weights", "dtype", "name"}
     for name in set(described) - {"genotype"}:
         assert described[name].default == built[name].default, name
+
+
+def test_a_network_is_made_from_an_architecture_alone():
+    with pytest.raises(ValueError, match="`architecture` must be an Architecture. Received: {}"):
+        NASNet.of({})
