@@ -3,11 +3,12 @@
     git worktree add ../before REVISION
     python benchmarks/versions.py ../before . --pairs 5
 
-Each measurement is a process of its own that finds the package in one of the two checkouts. It takes the seconds of
-building NASNetMobile and NASNetLarge with random weights (as `build_time.py`), of the first prediction and of one more
-(`prediction.py`), of a training step of NASNet-A with N=2, F=32 and batches of 64 (`step.py`), and of a child's first
-step and of a whole child in a search (`turnaround.py`). Prints the median of each in both, and that of the ratios,
-pair by pair: above 1, the second version is slower.
+Of networks it takes the seconds of building NASNetMobile and NASNetLarge with random weights (as `build_time.py`), of
+the first prediction and of one more (`prediction.py`), and of the first and a later training step of NASNet-A with N=2,
+F=32 and batches of 64 (`step.py`). One process for each checkout does them in turn, so that a machine that slows down
+or speeds up meets both alike. Of children it takes a first step and a whole child in a search (`turnaround.py`), in a
+process of its own for each checkout and pair. Prints the median of each in both, and that of the ratios, pair by pair:
+above 1, the second version is slower.
 """
 
 import argparse
@@ -24,41 +25,55 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def seconds_of(run):
+    """The seconds of a call."""
+    gc.collect()
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def median_of(count, run):
     """The median seconds of some calls."""
-    times = []
-    for _ in range(count):
-        gc.collect()
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(seconds_of(run) for _ in range(count))
 
 
 def networks():
-    """Construction, prediction and training steps."""
+    """Yield (name, turns in a pair, function that gets ready and returns what is timed)."""
     import keras
     import numpy as np
 
     import nasnet_keras
 
-    nasnet_keras.NASNetMobile(weights=None)
-    figures = {
-        "build NASNetMobile": median_of(3, lambda: nasnet_keras.NASNetMobile(weights=None)),
-        "build NASNetLarge": median_of(3, lambda: nasnet_keras.NASNetLarge(weights=None)),
-    }
-    model, image = nasnet_keras.NASNetMobile(weights=None), np.zeros((1, 224, 224, 3), "float32")
-    figures["first prediction"] = median_of(1, lambda: model.predict(image, verbose=0))
-    model.predict(image, verbose=0)
-    figures["one image"] = median_of(30, lambda: model.predict(image, verbose=0))
-    network = nasnet_keras.NASNet(repeats=2, filters=32, stem="cifar", input_shape=(32, 32, 3), classes=10)
-    optimizer = keras.optimizers.SGD(0.025, momentum=0.9, global_clipnorm=5.0)
-    network.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
-    generator = np.random.default_rng(0)
+    image, generator = np.zeros((1, 224, 224, 3), "float32"), np.random.default_rng(0)
     batch = generator.uniform(-1, 1, (64, 32, 32, 3)).astype("float32"), generator.integers(0, 10, 64)
-    figures["first training step"] = median_of(1, lambda: network.train_on_batch(*batch))
-    figures["training step"] = median_of(7, lambda: network.train_on_batch(*batch))
-    return figures
+    kept = {}
+
+    def mobile():
+        kept["model"] = nasnet_keras.NASNetMobile(weights=None)
+        return lambda: kept["model"].predict(image, verbose=0)
+
+    def small():
+        network = nasnet_keras.NASNet(repeats=2, filters=32, stem="cifar", input_shape=(32, 32, 3), classes=10)
+        optimizer = keras.optimizers.SGD(0.025, momentum=0.9, global_clipnorm=5.0)
+        network.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+        kept["network"] = network
+        return lambda: network.train_on_batch(*batch)
+
+    yield "build NASNetMobile", 3, lambda: lambda: nasnet_keras.NASNetMobile(weights=None)
+    yield "build NASNetLarge", 1, lambda: lambda: nasnet_keras.NASNetLarge(weights=None)
+    yield "first prediction", 1, mobile
+    yield "one image", 20, lambda: lambda: kept["model"].predict(image, verbose=0)
+    yield "first training step", 1, small
+    yield "training step", 2, lambda: lambda: kept["network"].train_on_batch(*batch)
+
+
+def answer():
+    """Do what the lines on stdin ask for, one after the other: the names of measurements."""
+    measures = {name: prepare for name, _, prepare in networks()}
+    print(json.dumps([[name, turns] for name, turns, _ in networks()]), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(seconds_of(measures[line.strip()]())), flush=True)
 
 
 def children():
@@ -88,7 +103,50 @@ def children():
     return {"a child's first step": statistics.median(starts), "child": statistics.median(np.diff(ends)[2:])}
 
 
-MEASURES = {"networks": networks, "children": children}
+def in_turn(checkouts, pairs):
+    """{name: (seconds in the first checkout, in the second)} of networks, lists with a median for each pair."""
+    command = [sys.executable, __file__, "--answer"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    sides = [subprocess.Popen(command, env=_found_in(checkout), **pipes) for checkout in checkouts]
+    names, _ = (json.loads(side.stdout.readline()) for side in sides)
+    figures = {}
+    for number in range(-1, pairs):  # the first pair warms up
+        for name, turns in names:
+            taken = [[], []]
+            for turn in range(turns):
+                order = (0, 1) if (number + turn) % 2 else (1, 0)
+                for place in order:
+                    sides[place].stdin.write(name + "\n")
+                    taken[place].append(json.loads(sides[place].stdout.readline()))
+            if number >= 0:
+                for column, values in zip(figures.setdefault(name, ([], [])), taken, strict=True):
+                    column.append(statistics.median(values))
+        print(f"networks: pair {number + 1} of {pairs}", file=sys.stderr, flush=True)
+    for side in sides:
+        side.stdin.close()
+        side.wait()
+    return figures
+
+
+def one_by_one(checkouts, pairs):
+    """The same of children."""
+    figures = {}
+    for number in range(pairs):
+        for place in (0, 1) if number % 2 else (1, 0):
+            environment = {**_found_in(checkouts[place]), "TF_NUM_INTRAOP_THREADS": "1"}
+            command = [sys.executable, __file__, "--child"]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+            for name, seconds in json.loads(done.stdout.splitlines()[-1]).items():
+                figures.setdefault(name, ([], []))[place].append(seconds)
+        print(f"children: pair {number + 1} of {pairs}", file=sys.stderr, flush=True)
+    return figures
+
+
+def _found_in(checkout):
+    return {**os.environ, "PYTHONPATH": str(Path(checkout).resolve())}
+
+
+MEASURES = {"networks": in_turn, "children": one_by_one}
 
 
 def main():
@@ -97,24 +155,17 @@ def main():
     parser.add_argument("checkouts", nargs="*", metavar="CHECKOUT", help="two folders that hold nasnet_keras/")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--measures", nargs="+", default=list(MEASURES), choices=MEASURES)
-    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        return print(json.dumps(MEASURES[options.measure]()))
+    if options.answer:
+        return answer()
+    if options.child:
+        return print(json.dumps(children()))
     if len(options.checkouts) != 2:
         parser.error("two checkouts are compared")
     for measure in options.measures:
-        rows = [[], []]
-        for number in range(options.pairs):
-            for column, checkout in zip(rows, options.checkouts, strict=True):
-                environment = {**os.environ, "PYTHONPATH": str(Path(checkout).resolve())}
-                environment |= {"TF_NUM_INTRAOP_THREADS": "1"} if measure == "children" else {}
-                command = [sys.executable, __file__, "--measure", measure]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-                column.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{measure}: pair {number + 1} of {options.pairs}", file=sys.stderr, flush=True)
-        for name in rows[0][0]:
-            before, after = ([figures[name] for figures in column] for column in rows)
+        for name, (before, after) in MEASURES[measure](options.checkouts, options.pairs).items():
             ratio = statistics.median(b / a for a, b in zip(before, after, strict=True))
             one, other = statistics.median(before), statistics.median(after)
             print(f"{name}: {one * 1e3:.1f} ms before, {other * 1e3:.1f} ms after, ratio {ratio:.3f}", flush=True)
