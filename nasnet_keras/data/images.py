@@ -8,8 +8,6 @@ line that names the file.
 import contextlib
 import io
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -19,7 +17,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MAX_PIXELS = 80_000_000
 LONGEST_SIDE = 8192
-CHUNK = 64
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -93,76 +90,6 @@ def as_size(image_size):
         rule = f"a number of pixels or (height, width), from 1 to {LONGEST_SIDE}"
         raise ValueError(f"`image_size` must be {rule}. Received: {image_size!r}")
     return tuple(size)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """Images that are decoded when they are asked for; indexing it is like indexing a uint8 array.
-
-    Args:
-        sources: paths, or encoded images as `bytes`.
-        image_size: `(height, width)` of every decoded image.
-    """
-
-    sources: tuple
-    image_size: tuple[int, int]
-
-    def __len__(self):
-        return len(self.sources)
-
-    @property
-    def shape(self):
-        """`(images, height, width, 3)`."""
-        return (len(self), *self.image_size, 3)
-
-    def __getitem__(self, indices):
-        """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
-        chosen = np.arange(len(self))[indices]
-        if chosen.ndim == 0:
-            return read_image(self.sources[chosen], self.image_size)
-        return self.take(chosen).decode()
-
-    def take(self, indices, axis=0):
-        """The images at these indices, still not decoded; named after the method of arrays."""
-        if axis != 0:
-            raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        return ImageFiles(tuple(self.sources[index] for index in indices), self.image_size)
-
-    def decode(self, progress=None):
-        """Decode all images, on all processors.
-
-        Args:
-            progress: None, or a function called with the number of images done and of all.
-
-        Returns:
-            uint8 array [n, height, width, 3].
-
-        Raises:
-            ValueError: naming the first file that cannot be read.
-        """
-        images = np.empty(self.shape, np.uint8)
-
-        def decode(index):
-            images[index] = read_image(self.sources[index], self.image_size)
-
-        self._each(decode, progress)
-        return images
-
-    def check(self, progress=None):
-        """Read every header. Raises `ValueError` naming the first file that is no image."""
-        self._each(lambda index: read_size(self.sources[index]), progress)
-
-    def _each(self, function, progress):
-        def chunk(start):
-            stop = min(start + CHUNK, len(self))
-            for index in range(start, stop):
-                function(index)
-            return stop
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for done in pool.map(chunk, range(0, len(self), CHUNK)):
-                if progress:
-                    progress(done, len(self))
 
 
 @contextlib.contextmanager

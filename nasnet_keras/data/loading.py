@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.images import ImageFiles, as_size, read_image, resize
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.sources import open_source
 from nasnet_keras.data.splits import Split, hold_out, limited
 

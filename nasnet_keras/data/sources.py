@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.data.images import SUFFIXES, ImageFiles, read_size
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import SUFFIXES, read_size
 
 PART_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 LARGEST_OWN_SIZE = 256

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.images import ImageFiles
+from nasnet_keras.data.image_files import ImageFiles
 
 
 @dataclass(frozen=True, eq=False)

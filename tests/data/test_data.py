@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from nasnet_keras.data import images as images_module
 from nasnet_keras.data.augmentation import AUGMENTATIONS, augment
 from nasnet_keras.data.batches import Batches
-from nasnet_keras.data.images import ImageFiles, read_size
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import read_size
 from nasnet_keras.data.loading import Split, load_data, normalize, read_image
 from nasnet_keras.data.splits import hold_out
 
