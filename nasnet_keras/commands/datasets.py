@@ -1,26 +1,46 @@
-"""The data that a command names: found first, so that mistakes are said at once, and decoded later."""
+"""The data that a command names: found first, so that mistakes are said at once, and decoded later.
+
+What a user should know of them, and what of a folder is left out, is said here, on stderr, a line each.
+"""
+
+import os
+import sys
+from pathlib import Path
 
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import without_greetings
 from nasnet_keras.data.images import as_size
+from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import decoded, open_data
+from nasnet_keras.data.records import division, read_record, write_record
+from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.training.identity import ADVICE, has_begun
 
 
 def find(options):
-    """The `Data` that the options name, split and not decoded yet."""
+    """The `Data` that the options name, split and not decoded yet; as the directory has kept it, if it has."""
     trains = options.command != "evaluate"
     if trains and options.data == "digits":
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
+    place = options.directory if trains else options.model
+    begun = has_begun(place) or SearchDirectory(place).header.exists()
     with without_greetings():  # TensorFlow Datasets loads TensorFlow
         data = open_data(
             options.data,
             image_size=options.image_size,
             validation=options.validation,
+            test=options.test,
             seed=options.seed,
             limit=options.limit if trains else None,
+            strict=options.strict,
+            **division(place, begun),
         )
     if trains:
         _require_validation(options, len(data.validation))
+    if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
+        raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
+    for note in data.notes:
+        tell(note)
     return data
 
 
@@ -30,11 +50,54 @@ def decode(options, data, model=None):
     if size is None and model is not None and None not in model.input_shape[1:3]:
         size = tuple(model.input_shape[1:3])
     with decoding() as progress:
-        return decoded(data, size, progress=progress)
+        found = decoded(data, size, progress=progress, strict=options.strict)
+    for note in found.notes[len(data.notes) :]:
+        tell(note)
+    if found.left_out:
+        tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {found.left_out.summary()}")
+    return found
+
+
+class Told:
+    """Tells which files have turned out to be broken while their batches were read, and keeps what the data are.
+
+    Args:
+        data: a `Data`.
+        directory: where it is kept, None for nowhere.
+    """
+
+    def __init__(self, data, directory=None):
+        self.data, self.directory = data, directory and Path(directory)
+        self.known = set(data.left_out)
+
+    def keep(self, logs=None):
+        """Write down what the data are."""
+        if self.directory:
+            write_record(self.directory, self.data)
+
+    def tell(self, epoch=None, logs=None):
+        """Say and keep what is new."""
+        left_out = self.data.all_left_out()
+        new = {name: left_out.entries[name] for name in left_out if name not in self.known}
+        if new:
+            self.known |= set(new)
+            tell(f"not used: {type(left_out)(left_out.root, new).summary()}")
+            self.keep()
+
+    def callback(self):
+        """A Keras callback that does so after each epoch."""
+        from keras.callbacks import LambdaCallback
+
+        return LambdaCallback(on_train_begin=self.keep, on_epoch_end=self.tell)
+
+
+def tell(line):
+    """Say something beside the result."""
+    print(f"nasnet-keras: {line}", file=sys.stderr)
 
 
 def _require_validation(options, amount):
     if not amount:
-        raise ValueError(
-            f"`validation` must be above 0: a training watches such images. Received: {options.validation!r}"
-        )
+        rule = "above 0: a training watches such images"
+        received = f"{options.validation!r}" + (", and no class has enough images" if options.validation else "")
+        raise ValueError(f"`validation` must be {rule}. Received: {received}")

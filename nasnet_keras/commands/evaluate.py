@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.splits import check_classes
@@ -43,6 +43,8 @@ def check(options):
         check_classes(names, data.class_names)
     empty = {name: getattr(data, name).select([]) for name in ("train", "validation", "test")}
     split = getattr(data, options.split)
+    if not len(split):
+        raise ValueError(f"`split` must be one that has images. Received: {options.split}, of {options.data}")
     split = split if options.limit is None else split.take(options.limit, options.seed)
     return {"data": replace(data, **{**empty, options.split: split}), "output": output}
 
@@ -64,6 +66,7 @@ def run(options, data, output):
     if model.output_shape[-1] != len(names):
         raise ValueError(f"`data` must have the model's {model.output_shape[-1]} classes. Received: {len(names)}")
     figures = evaluate_classes(model, split, names)
+    Told(data).tell()
     print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
     shown = most_confused(figures["confusion"], SHOWN)
     title = f"The {SHOWN} of {len(names)} classes with the most wrong images" if len(shown) < len(names) else None

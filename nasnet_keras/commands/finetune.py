@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
@@ -100,6 +100,7 @@ def run(options, recipe, source, weights, size, settings, data):
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source)
+    told = Told(data, options.directory)
     with epoch_progress("finetune", options.epochs) as progress:
         model = fine_tune(
             source,
@@ -112,12 +113,13 @@ def run(options, recipe, source, weights, size, settings, data):
             seed=options.seed,
             directory=options.directory,
             tensorboard=options.tensorboard,
-            callbacks=[progress],
+            callbacks=[progress, told.callback()],
             dtype=options.dtype,
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test)
+    told.tell()
     accuracy = percent(figures["accuracy"])
     print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
     finish(options, figures)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, add_size, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
@@ -65,6 +65,7 @@ def run(options, recipe, architecture, data):
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
+    told = Told(data, directory)
     title = f"train {architecture.genotype.name or options.genotype}"
     with epoch_progress(title, options.epochs) as progress:
         fitting.fit(
@@ -74,10 +75,11 @@ def run(options, recipe, architecture, data):
             epochs=options.epochs,
             seed=options.seed,
             directory=directory,
-            callbacks=[progress],
+            callbacks=[progress, told.callback()],
             sizes=options.sizes,
         )
     fitting.save_model(model, directory, input_shape=data.image_shape)
     figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
+    told.tell()
     print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
     finish(options, figures)

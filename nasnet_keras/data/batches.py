@@ -8,6 +8,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.augmentation import augment, check_augmentation
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.splits import Split
@@ -26,6 +27,9 @@ class Batches(keras.utils.PyDataset):
     training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
     epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
+
+    Images that are files are read when their batch is wanted. One that cannot be read any more has the
+    weight 0 in its batch, and another image's pixels; such batches have a third part, the weights.
 
     Args:
         split: a `Split` with at least one image.
@@ -85,19 +89,34 @@ class Batches(keras.utils.PyDataset):
         return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch]."""
+        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch].
+
+        Of a split of files there are weights as well, float32 [batch].
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
         epoch = self._epoch
         chosen = self._indices(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.split.images[chosen]
+        images, *weights = self._read(chosen)
         if self.augmented:
             rng = np.random.default_rng([self.seed, epoch, 1, index])
             images = augment(images, self.augmentation, rng, self.cutout)
         if self.image_size is not None:
             images = resized(images, self.image_size)
-        return normalize(images) if self.scaled else images.astype("float32"), self.split.labels[chosen]
+        images = normalize(images) if self.scaled else images.astype("float32")
+        return images, self.split.labels[chosen], *weights
+
+    def _read(self, chosen):
+        images = self.split.images
+        if not isinstance(images, ImageFiles):
+            return (images[chosen],)
+        found, broken = images.take(chosen).read()
+        weights = np.ones(len(chosen), "float32")
+        weights[list(broken)] = 0
+        if broken and weights.any():  # the batch's statistics are then those of images
+            found[list(broken)] = found[weights.argmax()]
+        return found, weights
 
     def on_epoch_begin(self):
         """Called by Keras."""
@@ -116,3 +135,9 @@ class Batches(keras.utils.PyDataset):
         if order is None or order[0] != epoch:
             self._order = order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
         return order[1]
+
+
+def readable(batch):
+    """(images, labels) of one of the `Batches`, without images of weight 0."""
+    images, labels, *weights = batch
+    return (images[weights[0] > 0], labels[weights[0] > 0]) if weights else (images, labels)

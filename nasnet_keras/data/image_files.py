@@ -2,11 +2,11 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nasnet_keras.data.images import read_image, read_size
+from nasnet_keras.data.images import read_image
 
 CHUNK = 64  # images that a thread takes at a time
 
@@ -18,10 +18,12 @@ class ImageFiles:
     Args:
         sources: paths, or encoded images as `bytes`.
         image_size: `(height, width)` of every decoded image.
+        broken: {source: the reason} of those that could not be read so far; parts of these files add to the same dict.
     """
 
     sources: tuple
     image_size: tuple[int, int]
+    broken: dict = field(default_factory=dict, repr=False, kw_only=True)
 
     def __len__(self):
         return len(self.sources)
@@ -35,47 +37,68 @@ class ImageFiles:
         """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
         chosen = np.arange(len(self))[indices]
         if chosen.ndim == 0:
-            return read_image(self.sources[chosen], self.image_size)
+            return self._decode(chosen)
         return self.take(chosen).decode()
 
     def take(self, indices, axis=0):
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
             raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        return ImageFiles(tuple(self.sources[index] for index in indices), self.image_size)
+        return replace(self, sources=tuple(self.sources[index] for index in indices))
 
     def decode(self, progress=None):
+        """All images, uint8 [n, height, width, 3]; see `read`. Raises `ValueError` naming a file that is broken."""
+        images, broken = self.read(progress)
+        for index in sorted(broken)[:1]:
+            source = self.sources[index]
+            label = f"of {len(source)} bytes" if isinstance(source, bytes) else source
+            raise ValueError(f"cannot read the image {label}: {broken[index]}")
+        return images
+
+    def read(self, progress=None):
         """Decode all images, on all processors.
 
         Args:
             progress: None, or a function called with the number of images done and of all.
 
         Returns:
-            uint8 array [n, height, width, 3].
-
-        Raises:
-            ValueError: naming the first file that cannot be read.
+            (uint8 array [n, height, width, 3], {index: the reason} of those that cannot be read, which are black).
         """
-        images = np.empty(self.shape, np.uint8)
+        images = np.zeros(self.shape, np.uint8)
 
-        def decode(index):
-            images[index] = read_image(self.sources[index], self.image_size)
+        def read(index):
+            images[index] = self._decode(index)
 
-        self._each(decode, progress)
-        return images
+        return images, self._each(read, progress)
 
     def check(self, progress=None):
-        """Read every header. Raises `ValueError` naming the first file that is no image."""
-        self._each(lambda index: read_size(self.sources[index]), progress)
+        """Decode all images and keep none; {index: the reason} of those that cannot be read."""
+        return self._each(self._decode, progress)
+
+    def _decode(self, index):
+        return read_image(self.sources[index], self.image_size)
 
     def _each(self, function, progress):
+        """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
+        broken = {}
+
+        def attempt(index):
+            try:
+                function(index)
+            except ValueError as error:
+                source = self.sources[index]
+                # What stands before the reason names the file.
+                broken[index] = str(error).removeprefix(f"cannot read the image {source}: ")
+                self.broken[source] = broken[index]
+
         def chunk(start):
             stop = min(start + CHUNK, len(self))
             for index in range(start, stop):
-                function(index)
+                attempt(index)
             return stop
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for done in pool.map(chunk, range(0, len(self), CHUNK)):
                 if progress:
                     progress(done, len(self))
+        return dict(sorted(broken.items()))

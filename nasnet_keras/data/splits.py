@@ -15,6 +15,7 @@ class Split:
     Args:
         images: uint8 array [n, height, width, 3], or an `ImageFiles` that decodes on the fly.
         labels: int32 [n], numbers of classes.
+        broken: how many images it had besides, which were left out because they could not be read.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -22,6 +23,7 @@ class Split:
 
     images: np.ndarray | ImageFiles
     labels: np.ndarray
+    broken: int = 0
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
@@ -47,6 +49,20 @@ class Split:
         """
         check_integer("n", n, least=1)
         return self if n >= len(self) else self.select(np.sort(_spread(self.labels, seed)[:n]))
+
+    @property
+    def readable(self):
+        """bool [n]: False for images that turned out to be broken when they were read, of those that are files."""
+        if not isinstance(self.images, ImageFiles) or not self.images.broken:
+            return np.ones(len(self), bool)
+        return np.array([source not in self.images.broken for source in self.images.sources], bool)
+
+    def in_memory(self):
+        """(uint8 images [m, height, width, 3], labels [m]) of all images that can be read."""
+        if not isinstance(self.images, ImageFiles):
+            return self.images, self.labels
+        images, broken = self.images.read()
+        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken))
 
     def select(self, indices):
         """The images of an integer array, in its order."""

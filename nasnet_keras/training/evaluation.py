@@ -19,9 +19,9 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         `recall` (None where nothing was predicted as the class, or there is no image of it); `confusion`, a list
         with a row for each true class: how many of its images were taken for which class.
     """
-    probabilities = predict_split(model, split, batch_size)
+    probabilities, labels = predict_split(model, split, batch_size)
     count = len(class_names)
-    pairs = split.labels.astype(np.int64) * count + probabilities.argmax(-1)
+    pairs = labels.astype(np.int64) * count + probabilities.argmax(-1)
     matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
     right, true, taken = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     classes = [
@@ -33,4 +33,4 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         }
         for index, name in enumerate(class_names)
     ]
-    return {**scores(probabilities, split.labels), "classes": classes, "confusion": matrix.tolist()}
+    return {**scores(probabilities, labels), "classes": classes, "confusion": matrix.tolist()}

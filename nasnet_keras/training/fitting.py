@@ -78,8 +78,8 @@ class _ForEveryHead(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index):
-        images, labels = self.batches[index]
-        return images, dict.fromkeys(self.heads, labels)
+        images, *others = self.batches[index]  # labels, and weights where images are files
+        return images, *(dict.fromkeys(self.heads, values) for values in others)
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -203,18 +203,23 @@ def evaluate(model, split, batch_size=256):
         batch_size: images at a time.
 
     Returns:
-        `{"accuracy": float, "loss": float, "images": int}`.
+        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures.
     """
-    return scores(predict_split(model, split, batch_size), split.labels)
+    return scores(*predict_split(model, split, batch_size))
 
 
 def predict_split(model, split, batch_size=256):
-    """Class probabilities [n, classes] of a split's images, in evaluation mode."""
-    return predict(model, Batches(split, batch_size, scaled=not scales_itself(model)))
+    """(class probabilities [n, classes], labels [n]) of a split's images that can be read, in evaluation mode."""
+    if not len(split):
+        return np.zeros((0, model.output_shape[-1]), "float32"), split.labels
+    probabilities = predict(model, Batches(split, batch_size, scaled=not scales_itself(model)))
+    return probabilities[split.readable], split.labels[split.readable]
 
 
 def scores(probabilities, labels):
     """`{"accuracy", "loss", "images"}` of probabilities [n, classes] and the true labels [n]."""
+    if not len(labels):
+        return {"accuracy": None, "loss": None, "images": 0}
     right = probabilities[np.arange(len(labels)), labels]
     return {
         "accuracy": float(np.mean(probabilities.argmax(-1) == labels)),

@@ -1,6 +1,7 @@
 """Which training a directory belongs to: what must be the same for it to go on there."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def training_identity(data, recipe, seed, sizes=None):
         seed: the training's seed.
         sizes: image sizes, or None.
     """
-    known = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
+    number = len(data.train) + data.train.broken  # whether they have been read yet or not
+    known = {"classes": data.class_names, "number of training images": number, "seed": seed}
+    known |= {"images": data.digest} if data.digest else {}
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 
@@ -51,6 +54,13 @@ def known_seed(directory):
         if type(seed) is int and seed >= 0:
             return seed
     return None
+
+
+def has_begun(directory):
+    """Whether a training has left anything in a directory that it could go on from, or a model."""
+    directory = Path(directory)
+    places = [directory / "model.keras", directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
+    return any(os.path.exists(place) for place in places)
 
 
 def _identity(directory):
