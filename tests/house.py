@@ -62,7 +62,7 @@ search.space                | standard library    | nothing
 search.strategies           | no framework        | search.space
 search                      | keras_tuner         | pictures
 + search.results            | no framework        | children
-+ search.tuner              | no framework        | children, data.loading, __init__
++ search.tuner              | no framework        | children, data.loading, data.records, __init__
 export                      | keras, tensorflow   | program, models
 serving                     | tensorflow          | data.images, export
 commands                    | keras               | anything

@@ -4,11 +4,10 @@ What a user should know of them, and what of a folder is left out, is said here,
 """
 
 import os
-import sys
 from pathlib import Path
 
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import without_greetings
+from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import decoded, open_data
@@ -89,11 +88,6 @@ class Told:
         from keras.callbacks import LambdaCallback
 
         return LambdaCallback(on_train_begin=self.keep, on_epoch_end=self.tell)
-
-
-def tell(line):
-    """Say something beside the result."""
-    print(f"nasnet-keras: {line}", file=sys.stderr)
 
 
 def _require_validation(options, amount):

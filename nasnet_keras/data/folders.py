@@ -97,7 +97,6 @@ FOREIGN = frozenset(
 MAX_DEPTH = 64
 MAX_ENTRIES = 20_000_000
 MAX_CLASSES = 50_000
-LEVELS = 3  # of folders that may each be linked to from several places: wrapper, part and class
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,12 +221,15 @@ class _Folder:
 
 
 def _read(root, left_out):
-    """The tree below a folder, read once, without recursion. Links are followed, but into no folder twice."""
+    """The tree below a folder, read once, without recursion.
+
+    Links are followed, but into no folder twice below the same class or part: those may have the same images.
+    """
     top, entries = _Folder("", ""), 0
     has_heif = find_spec("pillow_heif") is not None
-    stack, every = [(top, 0, {_number(os.stat(root))})], []
+    stack, every = [(top, 0, True, {_number(os.stat(root))})], []
     while stack:
-        folder, depth, seen = stack.pop()
+        folder, depth, is_outside, seen = stack.pop()
         every.append(folder)
         try:
             with os.scandir(os.path.join(root, folder.path)) as listed:
@@ -240,6 +242,7 @@ def _read(root, left_out):
         entries += len(listed)
         if entries > MAX_ENTRIES:
             raise ValueError(f"`data` must have at most {MAX_ENTRIES:,} files and folders. Received: {shown(root)}")
+        numbers = []
         for entry in listed:
             name = entry.name
             path = f"{folder.path}/{name}" if folder.path else name
@@ -263,12 +266,12 @@ def _read(root, left_out):
                 left_out[f"{path}/"] = ("deep", f"more than {MAX_DEPTH} folders")
             else:
                 folder.folders.append(_Folder(name, path))
-                if depth < LEVELS:  # the same images may be wanted in several classes or parts
-                    below = {*seen, number}
-                else:
+                numbers.append(number)
+                if not is_outside:
                     seen.add(number)
-                    below = seen
-                stack.append((folder.folders[-1], depth + 1, below))
+        for one, number in zip(folder.folders, numbers, strict=True):
+            below = {*seen, number} if is_outside else seen
+            stack.append((one, depth + 1, is_outside and len(numbers) == 1, below))
     for folder in reversed(every):
         folder.count = len(folder.files) + sum(one.count for one in folder.folders)
     return top
@@ -345,7 +348,7 @@ def _parts(top, root, left_out, notes):
         received = ", ".join(f"{shown(folder.name)}/" for folders in named.values() for folder in folders)
         raise ValueError(f"`data` must have a folder train/ beside {received}. Received: {shown(root)}")
     train = named["train"][0]
-    if not train.with_images():
+    if train is not top and not train.with_images():
         raise ValueError(
             f"{shown(os.path.join(root, train.path))} must hold a folder for each class, with its images inside. "
             f"Received: {len(train.files):,} images in no such folder"

@@ -187,7 +187,8 @@ def open_data(
         splits |= limited(splits, limit, seed, len(class_names))
     train, validation, test = (splits[part] for part in ("train", "validation", "test"))
     shape = train.images.shape[1:]
-    return Data(os.fspath(name), train, validation, test, class_names, shape, left_out, notes, record)
+    found = {"left_out": left_out, "notes": notes, "record": record}
+    return Data(os.fspath(name), train, validation, test, class_names, shape, **found)
 
 
 def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False):

@@ -39,9 +39,9 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     if heads(model):
         losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing, class_weights)}
         weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
-        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
+        arguments = {"loss": losses, "loss_weights": weights, "weighted_metrics": {"predictions": [accuracy]}}
     else:
-        arguments = {"loss": loss, "metrics": [accuracy]}
+        arguments = {"loss": loss, "weighted_metrics": [accuracy]}  # images of weight 0 do not count
     from nasnet_keras.models.functions import on_accelerator
 
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
