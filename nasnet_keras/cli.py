@@ -14,7 +14,7 @@ import traceback
 from importlib import import_module
 
 # In the order of the help; each is a module of `commands`.
-COMMANDS = ("search", "train", "finetune", "evaluate", "predict", "export", "serve", "plot", "report", "list")
+COMMANDS = ("search", "train", "finetune", "evaluate", "predict", "export", "serve", "plot", "report", "data", "list")
 # What a user can mend: arguments, files, the machine. Any other exception is taken for a fault of the package.
 EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError)
 

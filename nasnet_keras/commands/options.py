@@ -16,12 +16,17 @@ def add_data(
     """Add the options of the data, with help for two of them."""
     parser.add_argument("--data", default="digits", help=DATA_HELP)
     parser.add_argument("--limit", type=int, help=limit)
+    parser.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
+    add_division(parser, seed)
+
+
+def add_division(parser, seed):
+    """Add the options of how data are divided, with help for the seed."""
     parser.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
     parser.add_argument(
         "--test", type=float, default=0.2, metavar="SHARE", help="likewise, where there are no test images"
     )
     parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
-    parser.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
     parser.add_argument("--seed", type=int, default=0, help=seed)
 
 

@@ -182,7 +182,7 @@ def open_data(
     else:
         splits, record, notes = _divided(source.listing, given, shares, held_out)
         left_out = source.listing.left_out
-        _check_strict(strict, name, left_out)
+        check_strict(strict, name, left_out)
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
     train, validation, test = (splits[part] for part in ("train", "validation", "test"))
@@ -209,7 +209,7 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
     if isinstance(data.train.images, ImageFiles):
         splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict)
         left_out = left_out.with_broken(broken)
-        _check_strict(strict, data.name, left_out)
+        check_strict(strict, data.name, left_out)
         if len(data.train) and not len(splits["train"]):
             raise ValueError(f"`data` has no image for training that can be read: {left_out.summary()}")
         counts = [np.bincount(split.labels, minlength=len(data.class_names)) for split in (data.train, splits["train"])]
@@ -290,7 +290,8 @@ def _read(splits, size, memory_limit, progress, strict):
     return found, {sources[index]: reason for index, reason in broken.items()}
 
 
-def _check_strict(strict, name, left_out):
+def check_strict(strict, name, left_out):
+    """Raise `ValueError` if anything of a folder is left out although `strict` is set."""
     if strict and left_out:
         raise ValueError(
             f"`strict` allows nothing that is left out. Received: {shown(os.fspath(name))} with {left_out.summary()}"
