@@ -1,7 +1,12 @@
 """The data that a command names: found first, so that mistakes are said at once, and decoded later."""
 
+import sys
+
+from nasnet_keras.commands.options import given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import without_greetings
+from nasnet_keras.data.greys import grey_note
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.loading import decoded, open_data
 
@@ -18,7 +23,11 @@ def find(options):
             validation=options.validation,
             seed=options.seed,
             limit=options.limit if trains else None,
+            grey_range=given_grey_range(options),
         )
+    images = data.train.images
+    if isinstance(images, ImageFiles) and (note := grey_note(images.sources, images.grey_range)):
+        print(note, file=sys.stderr)
     if trains:
         _require_validation(options, len(data.validation))
     return data

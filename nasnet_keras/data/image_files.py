@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,10 +18,12 @@ class ImageFiles:
     Args:
         sources: paths, or encoded images as `bytes`.
         image_size: `(height, width)` of every decoded image.
+        grey_range: as for `images.read_image`.
     """
 
     sources: tuple
     image_size: tuple[int, int]
+    grey_range: tuple[float, float] | None = None
 
     def __len__(self):
         return len(self.sources)
@@ -35,14 +37,14 @@ class ImageFiles:
         """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
         chosen = np.arange(len(self))[indices]
         if chosen.ndim == 0:
-            return read_image(self.sources[chosen], self.image_size)
+            return read_image(self.sources[chosen], self.image_size, self.grey_range)
         return self.take(chosen).decode()
 
     def take(self, indices, axis=0):
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
             raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        return ImageFiles(tuple(self.sources[index] for index in indices), self.image_size)
+        return replace(self, sources=tuple(self.sources[index] for index in indices))
 
     def decode(self, progress=None):
         """Decode all images, on all processors.
@@ -59,7 +61,7 @@ class ImageFiles:
         images = np.empty(self.shape, np.uint8)
 
         def decode(index):
-            images[index] = read_image(self.sources[index], self.image_size)
+            images[index] = read_image(self.sources[index], self.image_size, self.grey_range)
 
         self._each(decode, progress)
         return images

@@ -6,10 +6,11 @@ held out of the training images; test images take part in neither.
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.sources import open_source
@@ -29,6 +30,7 @@ class Data:
         train, validation, test: a `Split` each; only `test` is for reporting.
         class_names: a name for every label.
         image_shape: `(height, width, 3)`.
+        grey_range: how greys of more than 8 bits are read, as for `read_image`; a network keeps it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Data:
     test: Split
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    grey_range: tuple[float, float] | None = None
 
 
 def load_data(
@@ -51,6 +54,7 @@ def load_data(
     data_dir=None,
     download=False,
     progress=None,
+    grey_range=None,
 ):
     """Load and split a data set.
 
@@ -73,6 +77,8 @@ def load_data(
         data_dir: where TensorFlow Datasets are prepared. None: the place that TFDS itself uses.
         download: whether a data set of TFDS that is not prepared may be downloaded.
         progress: None, or a function called with the number of images decoded and of all.
+        grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
+            greys in 16-bit files have (0, 4095). See `read_image`.
 
     Returns:
         A `Data`.
@@ -91,6 +97,7 @@ def load_data(
         memory_limit=memory_limit,
         data_dir=data_dir,
         download=download,
+        grey_range=grey_range,
     )
     return decoded(opened, size, memory_limit, progress)
 
@@ -106,6 +113,7 @@ def open_data(
     memory_limit=MEMORY_LIMIT,
     data_dir=None,
     download=False,
+    grey_range=None,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
@@ -118,14 +126,15 @@ def open_data(
     check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
-    parts, class_names = open_source(name, size, data_dir, download, memory_limit)
+    check_range("grey_range", grey_range, optional=True)
+    parts, class_names = open_source(name, size, data_dir, download, memory_limit, grey_range)
     given = {part: Split(images, labels) for part, (images, labels) in parts.items()}
     shares = {part: share for part, share in (("test", test), ("validation", validation)) if part not in given}
     splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
     train, validation, test = (splits[part] for part in ("train", "validation", "test"))
-    return Data(os.fspath(name), train, validation, test, class_names, train.images.shape[1:])
+    return Data(os.fspath(name), train, validation, test, class_names, train.images.shape[1:], grey_range)
 
 
 def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None):
@@ -157,10 +166,11 @@ def normalize(images):
 
 def _read(splits, size, memory_limit, progress):
     sources = tuple(source for split in splits for source in split.images.sources)
-    files, bounds = ImageFiles(sources, size), np.cumsum([len(split) for split in splits])[:-1]
+    read = partial(replace, splits[0].images, image_size=size)
+    files, bounds = read(sources=sources), np.cumsum([len(split) for split in splits])[:-1]
     if np.prod(files.shape, dtype=np.int64) > memory_limit:
         files.check(progress)
-        images = [ImageFiles(split.images.sources, size) for split in splits]
+        images = [read(sources=split.images.sources) for split in splits]
     else:
         images = np.split(files.decode(progress), bounds)
     return [Split(part, split.labels) for part, split in zip(images, splits, strict=True)]

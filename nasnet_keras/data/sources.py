@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,13 @@ LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = (224, 224)
 
 
-def open_source(name, size, data_dir, download, memory_limit):
+def open_source(name, size, data_dir, download, memory_limit, grey_range=None):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
-        data_dir, download, memory_limit: as in `load_data`.
+        data_dir, download, memory_limit, grey_range: as in `load_data`.
 
     Returns:
         `(parts, class_names)`: a dict from part to `(images, labels)`, and a tuple of strings.
@@ -42,9 +43,16 @@ def open_source(name, size, data_dir, download, memory_limit):
         parts, class_names = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
     else:
         parts, class_names = _folder(Path(name), size)
+    if grey_range is not None:
+        parts = {part: (_ranged(images, grey_range), labels) for part, (images, labels) in parts.items()}
     if len(class_names) < 2:
         raise ValueError(f"`data` must have at least two classes. Received: {name}, which has {list(class_names)}")
     return parts, class_names
+
+
+def _ranged(images, grey_range):
+    """Image files with their `grey_range`; arrays are as they are."""
+    return replace(images, grey_range=grey_range) if isinstance(images, ImageFiles) else images
 
 
 def check_source(name):

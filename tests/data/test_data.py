@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from nasnet_keras.data import image_files
 from nasnet_keras.data import images as images_module
 from nasnet_keras.data.augmentation import AUGMENTATIONS, augment
 from nasnet_keras.data.batches import Batches
@@ -326,11 +327,11 @@ def test_only_the_chosen_files_are_decoded(tmp_path, monkeypatch):
     make_folder(tmp_path, {"a": 50, "b": 50})
     decoded = []
 
-    def counting(source, image_size=None):
+    def counting(source, *arguments):
         decoded.append(source)
-        return read_image(source, image_size)
+        return read_image(source, *arguments)
 
-    monkeypatch.setattr(images_module, "read_image", counting)
+    monkeypatch.setattr(image_files, "read_image", counting)
     data = load_data(tmp_path, limit=16)
     assert (len(data.train), len(data.validation), len(data.test)) == (14, 2, 20)
     assert len(decoded) == len(set(decoded)) == 36
