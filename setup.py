@@ -28,7 +28,8 @@ REQUIRES = [
     "scikit-learn<2",
     "numpy<3",
     "h5py<4",
-    "pillow<14",
+    # 11.3 reads AVIF, and tells the size of a turned TIFF before it is decoded.
+    "pillow>=11.3,<14",
     "rich<16",
 ]
 EXTRAS = {
@@ -47,6 +48,8 @@ EXTRAS = {
     "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
     "litert": ["ai-edge-litert"],
+    # Photographs as telephones store them.
+    "heic": ["pillow-heif<2"],
     # The second backend: KERAS_BACKEND=jax.
     "jax": ["jax<0.11"],
     # Reads timm's .pth files; its .safetensors need nothing.

@@ -81,6 +81,7 @@ class ChildSettings:
             input_shape=data.image_shape,
             classes=len(data.class_names),
             class_names=data.class_names,
+            grey_range=data.grey_range,
         )
 
     def training_recipe(self):

@@ -6,6 +6,7 @@ What a user should know of them, and what of a folder is left out, is said here,
 import os
 from pathlib import Path
 
+from nasnet_keras.commands.options import given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
@@ -32,6 +33,7 @@ def find(options):
             seed=options.seed,
             limit=options.limit if trains else None,
             strict=options.strict,
+            grey_range=given_grey_range(options),
             **division(place, begun),
         )
     if trains:

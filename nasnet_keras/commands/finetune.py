@@ -115,6 +115,7 @@ def run(options, recipe, source, weights, size, settings, data):
             tensorboard=options.tensorboard,
             callbacks=[progress, told.callback()],
             dtype=options.dtype,
+            grey_range=data.grey_range,
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}

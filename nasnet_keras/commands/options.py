@@ -1,8 +1,10 @@
 """Options that several commands have, and what is made of them."""
 
+from nasnet_keras.checks import check_range
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
+from nasnet_keras.weights.zoo import known_grey_range
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
@@ -28,6 +30,12 @@ def add_division(parser, seed):
     )
     parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
     parser.add_argument("--seed", type=int, default=0, help=seed)
+    parser.add_argument(
+        "--grey-range",
+        metavar="LOW:HIGH",
+        help="black and white of greys of more than 8 bits, such as 0:4095, or --grey-range=-1024:3071 (default: the "
+        "model's, else all 16 bits)",
+    )
 
 
 def add_size(parser, repeats, filters):
@@ -43,6 +51,19 @@ def add_dtype(parser):
     """Add the option of the computation's type."""
     types = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--dtype", choices=types, default="float32", help="of the computation")
+
+
+def given_grey_range(options):
+    """`(low, high)` as the options give it, else that of the model that they name, or None; raises `ValueError`."""
+    text, model = options.grey_range, getattr(options, "model", None)
+    if text is None:
+        return None if model is None else known_grey_range(model)
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"`grey_range` must be LOW:HIGH, such as 0:4095. Received: {text!r}") from None
+    check_range("grey_range", (low, high))
+    return low, high
 
 
 def given(options, *names):

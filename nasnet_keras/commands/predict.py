@@ -4,7 +4,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.images import read_image
-from nasnet_keras.weights.zoo import model_file
+from nasnet_keras.weights.zoo import known_grey_range, model_file
 
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photo.jpg"
@@ -21,8 +21,9 @@ def check(options):
     """Nothing; the images are looked at."""
     model_file(options.model)
     check_integer("top", options.top, least=1)
+    grey_range = known_grey_range(options.model)
     for image in options.images:
-        read_image(image)
+        read_image(image, grey_range=grey_range)
     return {}
 
 
@@ -34,9 +35,10 @@ def run(options):
         from nasnet_keras.training import fitting
     model = load_model(options.model)
     height, width = (side or 224 for side in model.input_shape[1:3])
+    reading = {"grey_range": getattr(model, "grey_range", None), "channels": model.input_shape[-1]}
     results = []
     for name in options.images:
-        pixels = read_image(name, (height, width))[None]
+        pixels = read_image(name, (height, width), **reading)[None]
         scores = fitting.predict(model, pixels if fitting.scales_itself(model) else normalize(pixels))
         classes = decode_predictions(scores, options.top, model.class_names)[0]
         results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})

@@ -52,7 +52,7 @@ def check(options):
     check_resumption(options.directory, training_identity(data, recipe, options.seed, options.sizes))
     data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
-    network |= {"classes": len(data.class_names), "class_names": data.class_names}
+    network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data}
 
 

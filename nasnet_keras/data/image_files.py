@@ -18,11 +18,13 @@ class ImageFiles:
     Args:
         sources: paths, or encoded images as `bytes`.
         image_size: `(height, width)` of every decoded image.
+        grey_range: as for `images.read_image`.
         broken: {source: the reason} of those that could not be read so far; parts of these files add to the same dict.
     """
 
     sources: tuple
     image_size: tuple[int, int]
+    grey_range: tuple[float, float] | None = None
     broken: dict = field(default_factory=dict, repr=False, kw_only=True)
 
     def __len__(self):
@@ -76,7 +78,7 @@ class ImageFiles:
         return self._each(self._decode, progress)
 
     def _decode(self, index):
-        return read_image(self.sources[index], self.image_size)
+        return read_image(self.sources[index], self.image_size, self.grey_range)
 
     def _each(self, function, progress):
         """Call a function for every image; {index: the reason} of those that are broken, which are noted."""

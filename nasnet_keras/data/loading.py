@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.checks import check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
+from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
@@ -41,6 +42,7 @@ class Data:
         left_out: what of a folder is not used, a `left_out.LeftOut`: maps names to reasons, and has a `summary`.
         notes: what a user should know of a folder, a line each.
         record: how it was divided, a `records.Record` for the directory of a training; None with the rule `"seeded"`.
+        grey_range: how greys of more than 8 bits are read, as for `read_image`; a network keeps it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Data:
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     record: Record | None = None
+    grey_range: tuple[float, float] | None = None
 
     @property
     def digest(self):
@@ -81,6 +84,7 @@ def load_data(
     strict=False,
     split_rule="hashed",
     held_out=None,
+    grey_range=None,
 ):
     """Load and split a data set.
 
@@ -112,6 +116,8 @@ def load_data(
         split_rule: `"hashed"`, or `"seeded"` for a folder as earlier versions listed it and divided it by the seed.
         held_out: None, or what the directory of a training has kept, `records.read_record(directory)`: its images stay
             on the sides that they had.
+        grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
+            greys in 16-bit files have (0, 4095). See `read_image`.
 
     Returns:
         A `Data`.
@@ -133,6 +139,7 @@ def load_data(
         strict=strict,
         split_rule=split_rule,
         held_out=held_out,
+        grey_range=grey_range,
     )
     data = decoded(opened, size, memory_limit, progress, strict)
     for note in data.notes:
@@ -156,6 +163,7 @@ def open_data(
     strict=False,
     split_rule="hashed",
     held_out=None,
+    grey_range=None,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
@@ -171,7 +179,8 @@ def open_data(
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
     check_one_of("split_rule", split_rule, RULES)
-    source = open_source(name, size, data_dir, download, memory_limit, split_rule)
+    check_range("grey_range", grey_range, optional=True)
+    source = open_source(name, size, data_dir, download, memory_limit, split_rule, grey_range)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     shares |= held_out.shares if held_out else {}
@@ -186,8 +195,10 @@ def open_data(
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
     train, validation, test = (splits[part] for part in ("train", "validation", "test"))
+    if isinstance(train.images, ImageFiles) and (note := grey_note(train.images.sources, grey_range)):
+        notes += (note,)
     shape = train.images.shape[1:]
-    found = {"left_out": left_out, "notes": notes, "record": record}
+    found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
     return Data(os.fspath(name), train, validation, test, class_names, shape, **found)
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +42,13 @@ class Source:
     listing: Listing | None = None
 
 
-def open_source(name, size, data_dir, download, memory_limit, split_rule="hashed"):
+def open_source(name, size, data_dir, download, memory_limit, split_rule="hashed", grey_range=None):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
-        data_dir, download, memory_limit, split_rule: as in `load_data`.
+        data_dir, download, memory_limit, split_rule, grey_range: as in `load_data`.
 
     Returns:
         A `Source`.
@@ -69,7 +69,15 @@ def open_source(name, size, data_dir, download, memory_limit, split_rule="hashed
             f"`data` must have at least two classes. Received: {name}, which has {list(source.class_names)}"
             + (f", and {more}" if more else "")
         )
-    return source
+    if grey_range is None:
+        return source
+    parts = {part: (_ranged(images, grey_range), labels) for part, (images, labels) in source.parts.items()}
+    return replace(source, parts=parts)
+
+
+def _ranged(images, grey_range):
+    """Image files with their `grey_range`; arrays are as they are."""
+    return replace(images, grey_range=grey_range) if isinstance(images, ImageFiles) else images
 
 
 def check_source(name):

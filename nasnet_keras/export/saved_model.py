@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.data.decoding import decode
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import write_atomically
@@ -29,10 +30,11 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     """Write `path/<version>/`, a SavedModel with two signatures, and what TF Serving wants beside it.
 
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
-    [batch], encoded JPEG, PNG, GIF or BMP files of any size, of which the largest centred part of the right
-    proportions is used. Both give `probabilities` [batch, classes], `top_classes` and `top_scores` [batch, k], the best
-    first. Preprocessing and class names are inside, batch norms are folded into the convolutions. The version
-    appears in one step, after it was read back and has given the network's own numbers for another batch.
+    [batch], encoded files of any size, decoded to the pixels that training sees (`data.decoding`; a network for other
+    than 1 or 3 channels has no such signature, since no file says what they are). Both give `probabilities` [batch,
+    classes], `top_classes` and `top_scores` [batch, k], the best first. Preprocessing and class names are inside, batch
+    norms are folded into the convolutions. The version appears in one step, after it was read back and has given the
+    network's own numbers for another batch.
 
     Args:
         model: a `NASNet` with its classifier.
@@ -70,6 +72,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             "serving_default": lambda pixels: signatures["serving_default"](image=tf.constant(pixels, image_dtype)),
             "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
         }
+        runs = {key: run for key, run in runs.items() if key in signatures}
         check_export(
             model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
         )
@@ -90,6 +93,10 @@ class Served(tf.Module):
         self.sides = tuple(sides)
         self.size = tuple(side or STEMS[model.architecture.stem][0] for side in sides)  # that of decoded images
         self.image_dtype = image_dtype
+        self.decodes = self.channels in (1, 3)
+        if model.grey_range is not None:  # for a server that re-codes what the graph does not decode
+            self.grey_range = tf.Variable(model.grey_range, trainable=False, dtype=tf.float64)
+        self._decoding = {"channels": self.channels, "grey_range": model.grey_range}
         last = program.steps[-1].result
 
         least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
@@ -134,7 +141,8 @@ class Served(tf.Module):
             shape = tf.TensorSpec((*self.size, self.channels), tf.float32)
             return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=shape))
 
-        return {"serving_default": serving_default, "image_bytes": image_bytes}
+        signatures = {"serving_default": serving_default}
+        return signatures | {"image_bytes": image_bytes} if self.decodes else signatures
 
     def function(self, batch=None):
         """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
@@ -147,22 +155,15 @@ class Served(tf.Module):
         return function
 
     def _decoded(self, content):
-        """One encoded image as pixels: the largest centred part of the wanted proportions, resized."""
-        image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
-        height, width = self.size
-        shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        part = tf.cast(tf.round(tf.minimum(shape, tf.reverse(shape, [0]) * [height / width, width / height])), tf.int32)
-        part = tf.maximum(part, 1)
-        top, left = tf.unstack((tf.shape(image)[:2] - part) // 2)
-        image = tf.image.crop_to_bounding_box(image, top, left, part[0], part[1])
-        image = tf.image.resize(image, self.size, antialias=True)
-        return tf.ensure_shape(image, (height, width, self.channels))
+        """One encoded image as pixels in 0–255."""
+        return tf.cast(decode(content, self.size, **self._decoding), tf.float32)
 
     def examples(self):
         """(signature, inputs) pairs: a request for each signature, as warm-up and as a first test."""
         pixels = np.random.default_rng(0).integers(0, 256, (1, *self.size, self.channels), dtype=np.uint8)
         yield "serving_default", {"image": pixels.astype(self.image_dtype)}
-        yield "image_bytes", {"image_bytes": _encoded(pixels)}
+        if self.decodes:
+            yield "image_bytes", {"image_bytes": _encoded(pixels)}
 
 
 @contextmanager

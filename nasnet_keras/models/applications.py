@@ -35,7 +35,9 @@ def NASNetMobile(
     are `dropout=0.5, auxiliary_head=True, weight_decay=4e-5`.
 
     Args:
-        input_shape: (height, width, channels), sizes from 32 or None for any; by default (224, 224, 3).
+        input_shape: (height, width, channels), sizes from 32 or None for any; by default (224, 224, 3). Weights for
+            three channels also fit another number: their first kernel is summed for one channel, and for n repeated
+            and scaled by 3 / n.
         include_top: whether to end in the classifier.
         weights: `"imagenet"`, None for random ones, or a file (see `weights.load`).
         input_tensor: a Keras tensor to use as the image input.

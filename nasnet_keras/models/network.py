@@ -59,8 +59,11 @@ class NASNet(keras.Model):
         weight_decay: L2 factor as TF-slim states it; the value of Keras' `L2` is half of it.
         bounded_activations: keep activations within ±6, for quantised inference.
         pooling_compatibility: None, or `"keras"` to pool at borders as keras.applications does.
-        weights: None, a file, or a name from the weight index (a saved model has its own).
+        weights: None, a file, or a name from the weight index (a saved model has its own). Weights for three
+            channels also fit another number of them, see `weights.loading.for_channels`.
         class_names: a name for each class, kept and saved with the model.
+        grey_range: None, or `(low, high)`: how images with greys of more than 8 bits were read, as for
+            `data.read_image`; kept and saved with the model, so that it goes on seeing them so.
         dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
         name: name of the model.
 
@@ -96,6 +99,7 @@ class NASNet(keras.Model):
         pooling_compatibility=None,
         weights=None,
         class_names=None,
+        grey_range=None,
         dtype=None,
         name="nasnet",
     ):
@@ -134,6 +138,16 @@ class NASNet(keras.Model):
     def class_names(self, names):
         """Take other names, one for each class, or None; raises `ValueError` for another number of them."""
         self.architecture = replace(self.architecture, class_names=names)
+
+    @property
+    def grey_range(self):
+        """`(low, high)` of greys of more than 8 bits, or None; another may be given at any time, and is saved."""
+        return self.architecture.grey_range
+
+    @grey_range.setter
+    def grey_range(self, value):
+        """Take another one, or None; raises `ValueError` for what is no range."""
+        self.architecture = replace(self.architecture, grey_range=value)
 
     def named_weights(self):
         """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.

@@ -8,6 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
+from nasnet_keras.checks import check_range
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -30,7 +31,7 @@ class Architecture:
         repeats: Normal cells in each of three stacks, or a tuple with one number for each stack.
         filters: F of the first stack.
         penultimate_filters: may be given instead of `filters`.
-        stem, …, class_names: as for `NASNet`.
+        stem, …, grey_range: as for `NASNet`.
 
     Attributes:
         repeats: a tuple with a number for each stack.
@@ -68,6 +69,7 @@ class Architecture:
     bounded_activations: bool = False
     pooling_compatibility: str | None = None
     class_names: tuple[str, ...] | None = None
+    grey_range: tuple[float, float] | None = None
 
     def __post_init__(self, penultimate_filters):
         def require(name, rule, fine, value=None):
@@ -95,6 +97,7 @@ class Architecture:
         require("classes", "an integer above 0", _whole(self.classes, 1))
         names = self.class_names
         require("class_names", f"None or {self.classes} names", names is None or len(names) == self.classes)
+        check_range("grey_range", self.grey_range, optional=True)
         require("pooling", "None, 'avg' or 'max'", self.pooling in (None, "avg", "max"))
         for name in ("dropout", "drop_path"):
             rate = getattr(self, name)
@@ -110,7 +113,8 @@ class Architecture:
         self._set("filters", self._first_filters(penultimate_filters))
         self._set("stem_filters", self.stem_filters or self._usual_stem_filters())
         self._set("input_shape", (side, side, 3) if shape is None else tuple(shape))
-        self._set("class_names", None if names is None else tuple(names))
+        for name in ("class_names", "grey_range"):
+            self._set(name, None if getattr(self, name) is None else tuple(getattr(self, name)))
 
     @property
     def stacks(self):

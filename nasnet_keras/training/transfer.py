@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Data
 from nasnet_keras.data.splits import Split
 from nasnet_keras.models.applications import FACTORIES, load_model
@@ -238,6 +239,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
     """
     if batch_norm != "frozen":
         options["batch_norm_momentum"] = batch_norm
+    images = data.train.images
     head = {
         "input_shape": data.image_shape,
         "include_top": True,
@@ -248,6 +250,8 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         "classifier_activation": "softmax",
         "classes": len(data.class_names),
         "class_names": data.class_names,
+        # Arrays do not say how they were read: then it is as it was for the old network.
+        "grey_range": images.grey_range if isinstance(images, ImageFiles) else source.grey_range,
     }
     model = source.alike(**{**head, **options})
     copy_cells(source, model)
@@ -255,7 +259,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
 
 
 def copy_cells(source, model):
-    """Give a network the weights of another one's stem and cells.
+    """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
 
     Raises:
         ValueError: naming the first that does not fit.
@@ -264,7 +268,8 @@ def copy_cells(source, model):
         if layer.name in HEADS:
             continue
         try:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
+            values = source.get_layer(layer.name).get_weights()
+            layer.set_weights(weight_files.fitting(values, layer) if layer.name == "stem" else values)
         except ValueError:
             raise ValueError(
                 f"`weights` do not fit the network: {layer.name} has other weights or is not there. "

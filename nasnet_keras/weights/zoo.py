@@ -147,10 +147,29 @@ def known_classes(name_or_path):
     if path is None:
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
-    config = _config(path).get("config")
-    names = config.get("class_names") if isinstance(config, dict) else None
+    names = _argument(path, "class_names")
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
+
+
+def known_grey_range(name_or_path):
+    """The `grey_range` that a model keeps, as a tuple, without loading it, or None.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    path = model_file(name_or_path)
+    value = None if path is None else _argument(path, "grey_range")
+    return tuple(value) if isinstance(value, list) else None  # likewise
+
+
+def _argument(path, name):
+    """What a saved network was made with, or None."""
+    config = _config(path).get("config")
+    return config.get(name) if isinstance(config, dict) else None
 
 
 def _config(path):

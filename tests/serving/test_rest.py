@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
-from PIL import Image
 
+from nasnet_keras.data.images import read_image
 from nasnet_keras.serving import rest
 from nasnet_keras.serving.rest import Refusal, Spec, read_predict, write_predict
 
@@ -59,14 +59,11 @@ def test_encoded_images(kind, rng):
         {"inputs": {"image_bytes": [b64(content)]}},
     ):
         ((row,), name) = (read({**body, "signature_name": "image_bytes"})[1], "image_bytes")
-        if kind != "GIF":
+        if kind in ("JPEG", "PNG"):
             assert row[name] == content
-            continue
-        # The first frame of a GIF, as it would be decoded.
-        import io
-
-        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row[name]))), expected)
+        else:  # what a graph does not decode, or with more effort
+            assert row[name].startswith(b"\x89PNG")
+            np.testing.assert_array_equal(read_image(row[name]), read_image(content))
 
 
 def test_several_inputs_and_free_sizes():
@@ -139,11 +136,11 @@ def test_raw_images_of_any_size_are_not_of_every_size(monkeypatch):
 
 def test_a_bomb_is_never_decoded(rng, monkeypatch):
     contents = [announce(encode(noise(rng), kind), kind, 60_000, 60_000) for kind in KINDS]
-    monkeypatch.setattr(Image.Image, "convert", None)
+    monkeypatch.setattr("nasnet_keras.serving.rest.as_png", None)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     for content in [*contents, bomb()]:
         request = {"instances": [b64(content)], "signature_name": "image_bytes"}
-        refused(request, "at most 1000000 pixels. Received: 60+×60+")
+        refused(request, "cannot read the image of .* it has more than 1,000,000 pixels")
 
 
 def test_broken_headers_and_endless_scans(rng):
