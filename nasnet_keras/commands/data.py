@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras.commands.options import DATA_HELP, add_division
+from nasnet_keras.commands.options import DATA_HELP, add_division, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, tell, without_greetings
 from nasnet_keras.data.image_files import ImageFiles
@@ -46,7 +46,8 @@ def check(options):
             validation=options.validation,
             test=options.test,
             seed=options.seed,
-            strict=options.strict and not options.check,
+            strict=options.strict,
+            grey_range=given_grey_range(options),
         )
     return {"data": data, "output": output}
 

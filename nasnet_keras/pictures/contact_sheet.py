@@ -6,8 +6,8 @@ from nasnet_keras.pictures.cells import escape
 from nasnet_keras.pictures.report import STYLE
 
 SHEET_STYLE = """
-.sheet{display:flex;flex-wrap:wrap;gap:10px;margin:0;padding:0;list-style:none}
-.sheet li{width:112px;font-size:.75rem;color:var(--muted);overflow-wrap:anywhere;line-height:1.3}
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,112px 112px);gap:10px;margin:0;padding:0;list-style:none}
+.sheet li{font-size:.75rem;color:var(--muted);overflow-wrap:anywhere;line-height:1.3}
 .sheet img{display:block;width:112px;height:112px;object-fit:cover;border-radius:6px;background:var(--line)}
 .lines{margin:0;padding-left:1.2em;overflow-wrap:anywhere}
 """
