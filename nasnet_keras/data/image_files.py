@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nasnet_keras.data.images import read_image
+from nasnet_keras.data.images import called, read_image
 
 CHUNK = 64  # images that a thread takes at a time
 
@@ -16,10 +16,11 @@ class ImageFiles:
     """Images that are decoded when they are asked for; indexing it is like indexing a uint8 array.
 
     Args:
-        sources: paths, or encoded images as `bytes`.
+        sources: paths, or encoded images as `bytes`, in a tuple; or what has `[index]` for such bytes, `name(index)`
+            and `take(indices)`, such as `examples.RecordFiles`.
         image_size: `(height, width)` of every decoded image.
         grey_range: as for `images.read_image`.
-        broken: {source: the reason} of those that could not be read so far; parts of these files add to the same dict.
+        broken: {name: the reason} of those that could not be read so far; parts of these files add to the same dict.
     """
 
     sources: tuple
@@ -46,15 +47,20 @@ class ImageFiles:
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
             raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        return replace(self, sources=tuple(self.sources[index] for index in indices))
+        is_tuple = isinstance(self.sources, tuple)
+        return replace(
+            self, sources=tuple(self.sources[index] for index in indices) if is_tuple else self.sources.take(indices)
+        )
+
+    def name(self, index):
+        """What an image is known by: its path, or whatever its source calls it."""
+        return self.sources[index] if isinstance(self.sources, tuple) else self.sources.name(index)
 
     def decode(self, progress=None):
         """All images, uint8 [n, height, width, 3]; see `read`. Raises `ValueError` naming a file that is broken."""
         images, broken = self.read(progress)
         for index in sorted(broken)[:1]:
-            source = self.sources[index]
-            label = f"of {len(source)} bytes" if isinstance(source, bytes) else source
-            raise ValueError(f"cannot read the image {label}: {broken[index]}")
+            raise ValueError(f"cannot read the image {called(self.name(index))}: {broken[index]}")
         return images
 
     def read(self, progress=None):
@@ -88,10 +94,9 @@ class ImageFiles:
             try:
                 function(index)
             except ValueError as error:
-                source = self.sources[index]
                 # What stands before the reason names the file.
-                broken[index] = str(error).removeprefix(f"cannot read the image {source}: ")
-                self.broken[source] = broken[index]
+                broken[index] = str(error).removeprefix(f"cannot read the image {called(self.sources[index])}: ")
+                self.broken[self.name(index)] = broken[index]
 
         def chunk(start):
             stop = min(start + CHUNK, len(self))

@@ -212,16 +212,19 @@ def as_size(image_size):
     return tuple(size)
 
 
+def called(source):
+    """What messages call an image: its path, or how many bytes it has."""
+    if isinstance(source, bytes):
+        return f"of {len(source)} bytes"
+    label = os.fsdecode(source)
+    return label if label.isprintable() else repr(label)
+
+
 @contextlib.contextmanager
 def _opened(source, max_pixels=None):
     """A Pillow image of bearable size and its orientation. Any failure inside is a `ValueError` naming the source."""
     max_pixels = max_pixels or MAX_PIXELS
-    if isinstance(source, bytes):
-        label = f"of {len(source)} bytes"
-    elif isinstance(source, str | os.PathLike):
-        label = os.fsdecode(source)
-        label = label if label.isprintable() else repr(label)
-    else:
+    if not isinstance(source, bytes | str | os.PathLike):
         raise ValueError(f"an image must be given as a path or as bytes. Received: {type(source).__name__}")
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
@@ -230,7 +233,7 @@ def _opened(source, max_pixels=None):
                 raise Image.DecompressionBombError
             yield image, _orientation(image, stream)
     except Exception as error:  # decoders raise nearly anything on broken input
-        raise ValueError(f"cannot read the image {label}: {_reason(error, max_pixels)}") from None
+        raise ValueError(f"cannot read the image {called(source)}: {_reason(error, max_pixels)}") from None
 
 
 def _open(stream):

@@ -140,6 +140,7 @@ def load_data(
         split_rule=split_rule,
         held_out=held_out,
         grey_range=grey_range,
+        progress=progress,
     )
     data = decoded(opened, size, memory_limit, progress, strict)
     for note in data.notes:
@@ -164,10 +165,12 @@ def open_data(
     split_rule="hashed",
     held_out=None,
     grey_range=None,
+    progress=None,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are read, and stay encoded.
+    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are indexed the first time, and stay
+    on disk.
     """
     size = None if image_size is None else as_size(image_size)
     shares = {"test": test, "validation": validation}
@@ -180,7 +183,7 @@ def open_data(
     check_integer("memory_limit", memory_limit)
     check_one_of("split_rule", split_rule, RULES)
     check_range("grey_range", grey_range, optional=True)
-    source = open_source(name, size, data_dir, download, memory_limit, split_rule, grey_range)
+    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     shares |= held_out.shares if held_out else {}
@@ -278,27 +281,28 @@ def _alike(listing, side):
 
 
 def _read(splits, size, memory_limit, progress, strict):
-    """(splits without the broken files that were found, {source: the reason} of those)."""
-    sources = tuple(source for split in splits.values() for source in split.images.sources)
-    files, images = replace(splits["train"].images, sources=sources, image_size=size, broken={}), None
-    if np.prod(files.shape, dtype=np.int64) <= memory_limit:
-        images, broken = files.read(progress)
-    else:
-        broken = files.check(progress) if len(files) <= CHECKED or strict else {}
-    good = np.delete(np.arange(len(files)), list(broken))
-    if images is None:
-        images = files.take(good)
-    else:
-        for place in range(min(broken, default=len(good)), len(good)):  # in place: a copy might not fit
-            images[place] = images[good[place]]
-    found, start, stop = {}, 0, 0
+    """(splits without the broken files that were found, {name: the reason} of those)."""
+    total, done = sum(map(len, splits.values())), 0
+    in_memory = total * size[0] * size[1] * 3 <= memory_limit
+    found, reasons = {}, {}
     for part, split in splits.items():
-        inside = good[(good >= stop) & (good < stop + len(split))] - stop
-        pixels = images[start : start + len(inside)] if isinstance(images, np.ndarray) else images.take(
-            range(start, start + len(inside)))  # fmt: skip
-        found[part] = Split(pixels, split.labels[inside], broken=len(split) - len(inside))
-        start, stop = start + len(inside), stop + len(split)
-    return found, {sources[index]: reason for index, reason in broken.items()}
+        files = images = replace(split.images, image_size=size, broken={})
+        shown_progress = progress and (lambda now, _, before=done: progress(before + now, total))
+        if in_memory:
+            images, broken = files.read(shown_progress)
+        else:
+            broken = files.check(shown_progress) if total <= CHECKED or strict else {}
+        good = np.delete(np.arange(len(files)), list(broken))
+        if not in_memory:
+            images = files.take(good)
+        elif broken:
+            for place in range(min(broken), len(good)):  # in place: a copy might not fit
+                images[place] = images[good[place]]
+            images = images[: len(good)]
+        found[part] = Split(images, split.labels[good], broken=len(broken))
+        reasons |= {files.name(index): reason for index, reason in broken.items()}
+        done += len(files)
+    return found, reasons
 
 
 def check_strict(strict, name, left_out):

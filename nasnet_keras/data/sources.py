@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nasnet_keras.data.examples import open_examples
 from nasnet_keras.data.folders import Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import read_size
@@ -42,13 +43,13 @@ class Source:
     listing: Listing | None = None
 
 
-def open_source(name, size, data_dir, download, memory_limit, split_rule="hashed", grey_range=None):
+def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
-        data_dir, download, memory_limit, split_rule, grey_range: as in `load_data`.
+        data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
 
     Returns:
         A `Source`.
@@ -60,7 +61,7 @@ def open_source(name, size, data_dir, download, memory_limit, split_rule="hashed
     if name == "digits":
         source = _digits()
     elif str(name).startswith("tfds:"):
-        source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
+        source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
     else:
         source = _seeded_folder(Path(name), size) if split_rule == "seeded" else _folder(name, size)
     if len(source.class_names) < 2:
@@ -174,7 +175,7 @@ def _size_of(source):
         return None
 
 
-def _tfds(name, size, data_dir, download, memory_limit):
+def _tfds(name, size, data_dir, download, progress):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
     with _packages_for(name):
         import tensorflow_datasets as tfds
@@ -191,12 +192,9 @@ def _tfds(name, size, data_dir, download, memory_limit):
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
         raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
-    parts = [part for part in SEEDED_PARTS if part in info.splits]
-    # Examples stay encoded in memory until they are decoded, so this must fit in any case.
-    encoded = sum(info.splits[part].num_bytes for part in parts)
-    if encoded > memory_limit:
-        raise ValueError(f"`data` 'tfds:{name}' takes {encoded:,} bytes, above `memory_limit`, {memory_limit:,}")
-    read = {part: _tfds_part(tfds, folder, part, images[0], labels[0]) for part in parts}
+    read = {
+        part: _tfds_part(info, part, images[0], labels[0], progress) for part in SEEDED_PARTS if part in info.splits
+    }
     # Some test sets are published without their labels, which are -1 then.
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
     size = size or _own_size(read["train"][0])
@@ -213,12 +211,20 @@ def _packages_for(name):
         raise ValueError(f"`data` 'tfds:{name}' needs the packages {needed}: {error}") from None
 
 
-def _tfds_part(tfds, folder, part, image, label):
-    examples = tfds.builder_from_directory(folder).as_dataset(
-        split=part, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+def _tfds_part(info, part, image, label, progress):
+    split, form = info.splits[part], info.file_format.value
+    if form not in ("tfrecord", "array_record"):
+        raise ValueError(f"`data` must be prepared as tfrecord or array_record. Received: tfds:{info.name} as {form}")
+    return open_examples(
+        [os.fspath(path) for path in split.filepaths],
+        part,
+        image,
+        label,
+        count=split.num_examples,
+        in_order=info.disable_shuffling,
+        is_array=form == "array_record",
+        progress=progress,
     )
-    pairs = [(example[image], example[label]) for example in tfds.as_numpy(examples)]
-    return tuple(pair[0] for pair in pairs), np.array([pair[1] for pair in pairs], np.int32)
 
 
 def _prepared(root, name):

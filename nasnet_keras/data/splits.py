@@ -55,7 +55,7 @@ class Split:
         """bool [n]: False for images that turned out to be broken when they were read, of those that are files."""
         if not isinstance(self.images, ImageFiles) or not self.images.broken:
             return np.ones(len(self), bool)
-        return np.array([source not in self.images.broken for source in self.images.sources], bool)
+        return np.array([self.images.name(index) not in self.images.broken for index in range(len(self))], bool)
 
     def in_memory(self):
         """(uint8 images [m, height, width, 3], labels [m]) of all images that can be read."""
