@@ -5,6 +5,8 @@ returns an image of the same shape; a recipe is a tuple of steps. Working image 
 is as fast as working on whole batches, because Pillow's resampling does the work.
 """
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
@@ -26,11 +28,15 @@ def random_resized_crop(image, rng):
 
     The milder form, for fine-tuning, of the crops of Szegedy et al. 2015 (arXiv 1409.4842), section 6.
     """
-    height, width = image.shape[:2]
+    return _resized_crop(image, *random_part(*image.shape[:2], rng))
+
+
+def random_part(height, width, rng):
+    """The part of an image that `random_resized_crop` cuts: `(top, left, height, width)` in pixels and between them."""
     area, ratio = rng.uniform(0.4, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
     part_height, part_width = height * min(1, np.sqrt(area / ratio)), width * min(1, np.sqrt(area * ratio))
     top, left = rng.uniform(0, height - part_height), rng.uniform(0, width - part_width)
-    return _resized_crop(image, top, left, part_height, part_width)
+    return top, left, part_height, part_width
 
 
 def flip(image, rng):
@@ -77,6 +83,8 @@ AUGMENTATIONS = {
     "shifts": (shift, flip),
     "photo": (random_resized_crop, flip, colour_jitter),
 }
+# Steps that begin with a part of an image: of a file it is cut out of all of its pixels, not of those that were kept.
+PARTS = {random_resized_crop: random_part}
 
 
 def augment(images, recipe, rng, cutout=0):
@@ -104,6 +112,27 @@ def augment(images, recipe, rng, cutout=0):
             image = step(image, rng)
         varied[index] = cut_out(image, rng, cutout) if cutout else image
     return varied
+
+
+def vary(read, recipe, rng, cutout=0):
+    """Vary one image that is read from a file.
+
+    Args:
+        read: a function of a `part`, see `images.read_image`, that gives uint8 [height, width, 3].
+        recipe, cutout: as for `augment`.
+        rng: the image's own `numpy.random.Generator`.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    first, *others = AUGMENTATIONS[recipe] or (None,)
+    if first in PARTS:
+        image = read(partial(PARTS[first], rng=rng))
+    else:
+        image, others = read(None), AUGMENTATIONS[recipe]
+    for step in others:
+        image = step(image, rng)
+    return cut_out(image, rng, cutout) if cutout else image
 
 
 def check_augmentation(recipe, cutout):

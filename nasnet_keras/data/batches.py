@@ -7,11 +7,13 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.augmentation import augment, check_augmentation
+from nasnet_keras.data.augmentation import augment, check_augmentation, vary
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.splits import Split
+
+AHEAD = 3  # batches that are got ready while a step runs
 
 
 class Batches(keras.utils.PyDataset):
@@ -57,7 +59,7 @@ class Batches(keras.utils.PyDataset):
         image_size=None,
         scaled=True,
     ):
-        super().__init__()
+        super().__init__(max_queue_size=AHEAD)
         if not isinstance(split, Split) or not len(split):
             raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
         check_integer("batch_size", batch_size, least=1)
@@ -98,20 +100,26 @@ class Batches(keras.utils.PyDataset):
         self._complete |= index == len(self) - 1
         epoch = self._epoch
         chosen = self._indices(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        images, *weights = self._read(chosen)
-        if self.augmented:
-            rng = np.random.default_rng([self.seed, epoch, 1, index])
-            images = augment(images, self.augmentation, rng, self.cutout)
+        if isinstance(self.split.images, ImageFiles):
+            images, *weights = self._read(chosen, [self.seed, epoch, 1, index])
+        else:
+            images, weights = self.split.images[chosen], ()
+            if self.augmented:
+                rng = np.random.default_rng([self.seed, epoch, 1, index])
+                images = augment(images, self.augmentation, rng, self.cutout)
         if self.image_size is not None:
             images = resized(images, self.image_size)
         images = normalize(images) if self.scaled else images.astype("float32")
         return images, self.split.labels[chosen], *weights
 
-    def _read(self, chosen):
-        images = self.split.images
-        if not isinstance(images, ImageFiles):
-            return (images[chosen],)
-        found, broken = images.take(chosen).read()
+    def _read(self, chosen, seed):
+        """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""
+
+        def varied(place, decode):
+            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), self.cutout)
+
+        files = self.split.images.take(chosen)
+        found, broken = files.make(varied) if self.augmented else files.read()
         weights = np.ones(len(chosen), "float32")
         weights[list(broken)] = 0
         if broken and weights.any():  # the batch's statistics are then those of images

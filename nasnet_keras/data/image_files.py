@@ -3,12 +3,14 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from nasnet_keras.data.images import called, read_image
 
-CHUNK = 64  # images that a thread takes at a time
+SHARES = 4  # of a thread in the images at hand, so that none waits long for another
+MOST = 64  # images that a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +74,20 @@ class ImageFiles:
         Returns:
             (uint8 array [n, height, width, 3], {index: the reason} of those that cannot be read, which are black).
         """
+        return self.make(lambda index, decode: decode(), progress)
+
+    def make(self, function, progress=None):
+        """Make something of all images, on all processors.
+
+        Args:
+            function: of an image's index and a function that decodes it, by default or a `part` of it, see
+                `images.read_image`; it gives uint8 [height, width, 3].
+            progress, and what is returned: as for `read`.
+        """
         images = np.zeros(self.shape, np.uint8)
 
         def read(index):
-            images[index] = self._decode(index)
+            images[index] = function(index, partial(self._decode, index))
 
         return images, self._each(read, progress)
 
@@ -83,8 +95,8 @@ class ImageFiles:
         """Decode all images and keep none; {index: the reason} of those that cannot be read."""
         return self._each(self._decode, progress)
 
-    def _decode(self, index):
-        return read_image(self.sources[index], self.image_size, self.grey_range)
+    def _decode(self, index, part=None):
+        return read_image(self.sources[index], self.image_size, self.grey_range, part=part)
 
     def _each(self, function, progress):
         """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
@@ -98,14 +110,17 @@ class ImageFiles:
                 broken[index] = str(error).removeprefix(f"cannot read the image {called(self.sources[index])}: ")
                 self.broken[self.name(index)] = broken[index]
 
+        threads = os.cpu_count() or 1
+        share = max(1, min(MOST, len(self) // (SHARES * threads)))
+
         def chunk(start):
-            stop = min(start + CHUNK, len(self))
+            stop = min(start + share, len(self))
             for index in range(start, stop):
                 attempt(index)
             return stop
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for done in pool.map(chunk, range(0, len(self), CHUNK)):
+        with ThreadPoolExecutor(threads) as pool:
+            for done in pool.map(chunk, range(0, len(self), share)):
                 if progress:
                     progress(done, len(self))
         return dict(sorted(broken.items()))

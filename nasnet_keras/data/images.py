@@ -56,7 +56,7 @@ class Header:
     width: int
 
 
-def read_image(source, image_size=None, grey_range=None, channels=3):
+def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
     """Decode one image to RGB.
 
     What a file means: the orientation of its first EXIF block is applied (XMP is not asked; in a TIFF its own tag
@@ -74,6 +74,9 @@ def read_image(source, image_size=None, grey_range=None, channels=3):
         grey_range: None, or `(low, high)`: of images with greys of more than 8 bits the values that become 0 and 255;
             what lies outside is clipped. Other images are as they are.
         channels: 3, or 1 for the luma of these.
+        part: None for the largest centred part, or a function of an image's height and width that gives another one,
+            `(top, left, height, width)` in pixels, as it is to be seen; the corners may lie between pixels. It is
+            resized to `image_size`, whatever its proportions.
 
     Returns:
         uint8 array of shape [height, width, channels].
@@ -85,15 +88,26 @@ def read_image(source, image_size=None, grey_range=None, channels=3):
     check_range("grey_range", grey_range, optional=True)
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")
+    if part and size is None:
+        raise ValueError("`part` needs an `image_size`. Received: None")
     with _opened(source) as (image, orientation):
+        turned = orientation >= 5
+        whole = image.size[:: 1 if turned else -1]
+        top, left, height, width = part(*whole) if part else (0, 0, *whole)
         if size and image.format in ("JPEG", "MPO"):
-            ratio = jpeg_ratio(image.height, image.width, size if orientation < 5 else size[::-1])
+            ratio = jpeg_ratio(*((width, height) if turned else (height, width)), size[:: -1 if turned else 1])
             if ratio > 1:  # Pillow takes the size that it must not fall below, and divides with the rest cut off
                 image.draft(None, (image.width // ratio, image.height // ratio))
         image = _rgb(image, grey_range)
         if orientation in _UPRIGHT:
             image = image.transpose(_UPRIGHT[orientation])
-        image = image if size is None else _fit(image, *size)
+        if part:  # of what the reduction has left
+            down, across = image.height / whole[0], image.width / whole[1]
+            box = (left * across, top * down, (left + width) * across, (top + height) * down)
+            box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR, box)
+        elif size:
+            image = _fit(image, *size)
         return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
 
 
@@ -311,6 +325,9 @@ def _rgb(image, grey_range):
             image.info["transparency"] = _KEYS[stored](image.info["transparency"])
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "RGB":
+        image.load()  # `convert` would copy it
+        return image
     return image.convert("RGB")
 
 

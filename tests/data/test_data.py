@@ -327,9 +327,9 @@ def test_only_the_chosen_files_are_decoded(tmp_path, monkeypatch):
     make_folder(tmp_path, {"a": 50, "b": 50})
     decoded = []
 
-    def counting(source, *arguments):
+    def counting(source, *arguments, **others):
         decoded.append(source)
-        return read_image(source, *arguments)
+        return read_image(source, *arguments, **others)
 
     monkeypatch.setattr(image_files_module, "read_image", counting)
     data = load_data(tmp_path, limit=16)
