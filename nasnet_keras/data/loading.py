@@ -242,7 +242,7 @@ def _divided(listing, given, shares, held_out):
         side, rare = sides.by_class(places, files.labels, shares, classes)
         if len(rare):
             wanted = 1 + sum(share > 0 for share in shares.values())
-            names = few(listing.class_names[index] for index in rare)
+            names = few(listing.folders[index] for index in rare)
             notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
