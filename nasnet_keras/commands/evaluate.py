@@ -74,7 +74,8 @@ def run(options, data, output):
     for row in (figures["classes"][index] for index in shown):
         table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
     Console().print(table)
-    title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
+    name, accuracy = left_out.shown(data.name), percent(figures["accuracy"])
+    title = f"{options.split} images of {name}: {accuracy} of {figures['images']:,} right"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
     print(f"What is taken for what: {output}")

@@ -185,7 +185,7 @@ def open_data(
         _check_strict(strict, name, left_out)
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
-    train, validation, test = (splits[part] for part in ("train", "validation", "test"))
+    train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record}
     return Data(os.fspath(name), train, validation, test, class_names, shape, **found)
@@ -216,7 +216,7 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
         if empty := [data.class_names[index] for index in np.flatnonzero((counts[0] > 0) & (counts[1] == 0))]:
             notes += (f"no image for training can be read of the classes {few(empty)}",)
     elif size and size != data.image_shape[:2]:
-        splits = {part: Split(_resized(split.images, size), split.labels) for part, split in splits.items()}
+        splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
     shape = splits["train"].images.shape[1:]
     return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
 
@@ -285,7 +285,7 @@ def _read(splits, size, memory_limit, progress, strict):
         inside = good[(good >= stop) & (good < stop + len(split))] - stop
         pixels = images[start : start + len(inside)] if isinstance(images, np.ndarray) else images.take(
             range(start, start + len(inside)))  # fmt: skip
-        found[part] = Split(pixels, split.labels[inside], broken=len(split) - len(inside))
+        found[part] = replace(split, images=pixels, labels=split.labels[inside], broken=len(split) - len(inside))
         start, stop = start + len(inside), stop + len(split)
     return found, {sources[index]: reason for index, reason in broken.items()}
 
