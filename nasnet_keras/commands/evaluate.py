@@ -10,6 +10,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.data import left_out
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.files import check_file
 from nasnet_keras.training.identity import known_seed
