@@ -115,9 +115,7 @@ def fine_tune(
         head = model.get_layer("logits")
         head.set_weights([0.0 * value for value in head.get_weights()])
     _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
-    if directory is not None and not has_begun(
-        directory
-    ):  # where it goes on, the record is there, or an old rule holds
+    if directory is not None and not has_begun(directory):  # otherwise the record is there, or an old rule holds
         write_record(directory, data)
     first = 0
     for phase, last, lowest, factor in plan:

@@ -425,7 +425,8 @@ def test_one_path_has_one_rate():
 def test_a_directory_keeps_how_a_folder_was_divided(rule, tmp_path, monkeypatch):
     """Also where Python calls `fine_tune`: what `evaluate` tests there was not trained on."""
     fixtures = Path(__file__).parents[1] / "fixtures"
-    data = load_data(fixtures / "photos", split_rule=rule)
+    photos = fixtures / "photos"
+    data = load_data(photos, split_rule=rule)
     monkeypatch.setattr(training, "fit", lambda *_, **__: None)
     source = fixtures / "zoo.keras"
     fine_tune(source, data.train, data.validation, data.class_names, epochs=2, directory=tmp_path / "mine")
