@@ -23,6 +23,7 @@ def find(options):
     if trains and options.data == "digits":
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else options.model
+    place = Path(place).parent if Path(place).suffix == ".keras" else place
     begun = has_begun(place) or SearchDirectory(place).header.exists()
     with without_greetings():  # TensorFlow Datasets loads TensorFlow
         data = open_data(
@@ -40,8 +41,6 @@ def find(options):
         _require_validation(options, len(data.validation))
     if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
         raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
-    for note in data.notes:
-        tell(note)
     return data
 
 
@@ -52,7 +51,7 @@ def decode(options, data, model=None):
         size = tuple(model.input_shape[1:3])
     with decoding() as progress:
         found = decoded(data, size, progress=progress, strict=options.strict)
-    for note in found.notes[len(data.notes) :]:
+    for note in found.notes:
         tell(note)
     if found.left_out:
         tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {found.left_out.summary()}")

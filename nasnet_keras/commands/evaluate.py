@@ -10,6 +10,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.data import left_out
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.files import check_file
 from nasnet_keras.training.identity import known_seed
@@ -74,7 +75,8 @@ def run(options, data, output):
     for row in (figures["classes"][index] for index in shown):
         table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
     Console().print(table)
-    title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
+    name, accuracy = left_out.shown(data.name), percent(figures["accuracy"])
+    title = f"{options.split} images of {name}: {accuracy} of {figures['images']:,} right"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
     print(f"What is taken for what: {output}")

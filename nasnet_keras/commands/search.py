@@ -13,7 +13,7 @@ from rich.table import Table
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_size, check_network, given
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
@@ -206,6 +206,7 @@ def run(options, space, child, rules, settings, role, data):
             workers=workers,
         )  # fmt: skip
     _conclude(options, result, data, child, space)
+    Told(data, directory.path).tell()
 
 
 def _conclude(options, result, data, child, space):

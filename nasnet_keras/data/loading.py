@@ -197,7 +197,7 @@ def open_data(
         check_strict(strict, name, left_out)
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
-    train, validation, test = (splits[part] for part in ("train", "validation", "test"))
+    train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
     if isinstance(train.images, ImageFiles) and (note := grey_note(train.images.sources, grey_range)):
         notes += (note,)
     shape = train.images.shape[1:]
@@ -230,7 +230,7 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
         if empty := [data.class_names[index] for index in np.flatnonzero((counts[0] > 0) & (counts[1] == 0))]:
             notes += (f"no image for training can be read of the classes {few(empty)}",)
     elif size and size != data.image_shape[:2]:
-        splits = {part: Split(_resized(split.images, size), split.labels) for part, split in splits.items()}
+        splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
     shape = splits["train"].images.shape[1:]
     return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
 
@@ -256,7 +256,7 @@ def _divided(listing, given, shares, held_out):
         side, rare = sides.by_class(places, files.labels, shares, classes)
         if len(rare):
             wanted = 1 + sum(share > 0 for share in shares.values())
-            names = few(listing.class_names[index] for index in rare)
+            names = few(listing.folders[index] for index in rare)
             notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
@@ -299,7 +299,7 @@ def _read(splits, size, memory_limit, progress, strict):
             for place in range(min(broken), len(good)):  # in place: a copy might not fit
                 images[place] = images[good[place]]
             images = images[: len(good)]
-        found[part] = Split(images, split.labels[good], broken=len(broken))
+        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken))
         reasons |= {files.name(index): reason for index, reason in broken.items()}
         done += len(files)
     return found, reasons

@@ -1,11 +1,12 @@
 """Splits: labelled images, divided and thinned out so that every class keeps its share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.records import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +17,7 @@ class Split:
         images: uint8 array [n, height, width, 3], or an `ImageFiles` that decodes on the fly.
         labels: int32 [n], numbers of classes.
         broken: how many images it had besides, which were left out because they could not be read.
+        record: of training images, how the data were divided, a `records.Record`; None if that is not known.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -24,6 +26,7 @@ class Split:
     images: np.ndarray | ImageFiles
     labels: np.ndarray
     broken: int = 0
+    record: Record | None = None
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
@@ -66,7 +69,7 @@ class Split:
 
     def select(self, indices):
         """The images of an integer array, in its order."""
-        return Split(self.images.take(indices, axis=0), self.labels[indices])
+        return replace(self, images=self.images.take(indices, axis=0), labels=self.labels[indices], broken=0)
 
 
 def hold_out(split, shares, seed, class_names):

@@ -11,12 +11,13 @@ import keras
 
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Data
+from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import fitting, recipes
-from nasnet_keras.training.identity import check_phases
+from nasnet_keras.training.identity import check_phases, has_begun
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
@@ -115,6 +116,8 @@ def fine_tune(
         head = model.get_layer("logits")
         head.set_weights([0.0 * value for value in head.get_weights()])
     _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
+    if directory is not None and not has_begun(directory):  # otherwise the record is there, or an old rule holds
+        write_record(directory, data)
     first = 0
     for phase, last, lowest, factor in plan:
         _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
@@ -158,7 +161,8 @@ def _data(train, validation, classes):
     if len(names) < 2:
         raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
     train = splits["train"]
-    return Data("fine_tune", train, splits["validation"], train.select([]), names, tuple(train.images.shape[1:]))
+    shape = tuple(train.images.shape[1:])
+    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, record=train.record)
 
 
 def _architecture(options):
