@@ -322,7 +322,8 @@ _KEYS = {
 def _values(image):
     """Greys of more than 8 bits as they are: those that have 16 and a range are uint16."""
     values = np.asarray(image)
-    return values.astype(np.uint16) if image.format == "PPM" and image.mode == "I" else values  # scaled by Pillow
+    scaled = image.format == "PPM" and image.mode == "I"  # by Pillow
+    return values.astype(np.uint16) if scaled or values.dtype.kind == "u" else values
 
 
 def _eight_bits(image, grey_range):

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
-from PIL import Image
 
 from nasnet_keras.data.images import read_image
 from nasnet_keras.serving import rest
