@@ -22,7 +22,7 @@ def training_identity(data, recipe, seed, sizes=None):
         sizes: image sizes, or None.
     """
     known = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
-    known |= {} if data.grey_range is None else {"grey range": data.grey_range}
+    known["grey range"] = data.grey_range
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 
