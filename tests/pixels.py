@@ -29,6 +29,7 @@ RANGE = (-1024, 3071)  # of greys of more than 8 bits, as computed tomography ha
 MEAN, SIGNED, PERCENTILE, SURE = 1.0, 0.1, 8, 0.6
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 LARGE = (4000, 3000)
+WAYS = ("training", "evaluate", "predict", "serve", "graph")
 
 
 # --- writers of what Pillow does not write ---
@@ -313,8 +314,7 @@ class Network:
         import tensorflow as tf
 
         pixels = np.stack([self.decoded(tf.constant(content)).numpy() for content in contents])
-        answers = [self.signature(image_bytes=tf.constant([content])) for content in contents]
-        return pixels, np.concatenate([answer["probabilities"].numpy() for answer in answers])
+        return pixels, self.signature(image_bytes=tf.constant(contents))["probabilities"].numpy()
 
     def probabilities(self, pixels):
         """Those of the network, for pixels in 0 to 255."""
@@ -344,10 +344,13 @@ def compared(kind, network, photographs):
         "evaluate": files.decode(),
         "predict": np.stack([read_image(content, size, grey_range=model.grey_range) for content in contents]),
     }
-    found = {way: (seen, network.probabilities(seen)) for way, seen in pixels.items()}
-    found["serve"] = network.graph([network.served(content) for content in contents])
+    found = {
+        way: (seen, expected if (seen == truth).all() else network.probabilities(seen)) for way, seen in pixels.items()
+    }
+    given = tuple(map(network.served, contents))
+    found["serve"] = network.graph(given)
     try:
-        found["graph"] = network.graph(contents)
+        found["graph"] = found["serve"] if given == contents else network.graph(contents)
     except tf.errors.InvalidArgumentError as error:
         if kind.in_graph or "nasnet-keras serve" not in str(error):
             raise
@@ -392,11 +395,11 @@ def main():
                 model = NASNetCIFAR(input_shape=(size, size, 3), grey_range=grey_range)
                 networks[grey_range] = Network(model, Path(folder) / f"{size}-{grey_range is None}")
             print(f"\n{len(photographs)} photographs at {size} pixels: mean, signed mean, 99.9th percentile, changed")
+            print(f"{'':34}", *(f"{way:16}" for way in WAYS))
             for name, kind in KINDS.items():
                 table = compared(kind, networks[kind.grey_range], photographs)
-                ways = ("training", "evaluate", "predict", "serve", "graph")
                 texts = [
-                    "refused" if table[way] is None else "{:.3f} {:+.3f} {:.0f} {}".format(*table[way]) for way in ways
+                    "refused" if table[way] is None else "{:.3f} {:+.3f} {:.0f} {}".format(*table[way]) for way in WAYS
                 ]
                 bad = list(faults(kind, table))
                 wrong += bad

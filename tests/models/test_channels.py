@@ -75,13 +75,13 @@ def test_the_shipped_weights_take_one_channel(rng):
     assert grey.class_names == model.class_names
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_fine_tuning_with_other_channels(trained, channels, rng):
+@pytest.mark.parametrize(("channels", "augmentation"), [(1, "photo"), (4, "cifar")])
+def test_fine_tuning_with_other_channels(trained, channels, augmentation, rng):
     labels = np.arange(12, dtype="int32") % 2
     images = rng.integers(0, 99, (12, 8, 8, channels)).astype("uint8") + 140 * labels[:, None, None, None].astype(
         "uint8"
     )
-    recipe = recipes.recipe("scans", batch_size=6, augmentation="none")
+    recipe = recipes.recipe("scans", batch_size=6, augmentation=augmentation)
     model = fine_tune(trained[0], (images, labels), None, 2, recipe=recipe, epochs=1, unfreeze="head")
     kernels = [part.get_layer("stem").get_weights()[0] for part in (trained[0], model)]
     np.testing.assert_array_equal(kernels[1], for_channels(kernels[0], channels))
