@@ -46,6 +46,10 @@ def find(options):
 
 def decode(options, data, model=None):
     """The data of `find` with their images, in the size of the model's input if it has one."""
+    if model is not None and model.input_shape[-1] != 3:
+        raise ValueError(
+            f"`model` must take images of 3 channels, as files have them. Received: {model.input_shape[-1]}"
+        )
     size = None if options.image_size is None else as_size(options.image_size)
     if size is None and model is not None and None not in model.input_shape[1:3]:
         size = tuple(model.input_shape[1:3])

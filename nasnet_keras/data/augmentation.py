@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.data.images import by_pillow
 
 
 def upsampled_crop(image, rng):
@@ -55,8 +56,10 @@ def shift(image, rng):
 
 
 def colour_jitter(image, rng):
-    """Change brightness, contrast and saturation by up to a fifth each."""
+    """Change brightness, contrast and saturation by up to a fifth each; only colours, three channels, have the last."""
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    if image.shape[-1] != 3:
+        return np.clip(brightness * (contrast * image + (1 - contrast) * 127.5) + 0.5, 0, 255).astype(np.uint8)
     grey = np.tile(np.float64([0.299, 0.587, 0.114]), (3, 1))  # ITU-R 601 luma
     colours = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
     offset = np.full((3, 1), brightness * (1 - contrast) * 127.5)
@@ -91,7 +94,7 @@ def augment(images, recipe, rng, cutout=0):
     """Vary a batch of images.
 
     Args:
-        images: uint8 [n, height, width, 3]; not changed.
+        images: uint8 [n, height, width, channels]; not changed.
         recipe: a name from `AUGMENTATIONS`: `"none"`, `"cifar"` (crop of the image enlarged by a
             quarter, flip), `"digits"` (small shifts, for scans), `"shifts"` (shifts and flips, milder
             than `"cifar"`, for short trainings) or `"photo"` (crop, flip, colours).
@@ -100,7 +103,7 @@ def augment(images, recipe, rng, cutout=0):
             The paper's "+ cutout" results use 16 on 32x32 images.
 
     Returns:
-        uint8 [n, height, width, 3].
+        uint8 [n, height, width, channels].
 
     Raises:
         ValueError: an unknown recipe or a wrong `cutout`.
@@ -145,4 +148,4 @@ def _resized_crop(image, top, left, height, width):
     # The corners may lie between pixels: Pillow interpolates as if it had enlarged the whole image.
     whole = image.shape[1::-1]
     box = (left, top, min(left + width, whole[0]), min(top + height, whole[1]))
-    return np.asarray(Image.fromarray(image).resize(whole, Image.Resampling.BILINEAR, box))
+    return by_pillow(image, lambda part: part.resize(whole, Image.Resampling.BILINEAR, box))

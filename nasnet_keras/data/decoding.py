@@ -96,7 +96,7 @@ def _jpeg(content, size):
     shape = tf.image.extract_jpeg_shape(content)
     orientation, adobe = _jpeg_notes(content)
     inks = (shape[2] != 4) | adobe
-    content = _checked(content, inks, f"a JPEG in CMYK without Adobe's mark, whose inks are ambiguous: {ADVICE}")
+    content = _checked(content, inks, f"a JPEG in CMYK without a mark of Adobe, whose inks are ambiguous: {ADVICE}")
     wanted = tf.where(orientation < 5, size, size[::-1])
     fitting = [tf.reduce_all(shape[:2] >= 2 * ratio * wanted) for ratio in RATIOS[1:]]
     settings = {"channels": 3, "dct_method": "INTEGER_ACCURATE", "fancy_upscaling": True}

@@ -212,8 +212,20 @@ def scale_greys(values, grey_range):
 
 
 def resize(image, size):
-    """The largest centred part of a uint8 image [h, w, 3] with the aspect of `size`, `(height, width)`, resized."""
-    return np.array(_fit(Image.fromarray(image), *size))
+    """The largest centred part of a uint8 image [h, w, c] with the aspect of `size`, `(height, width)`, resized."""
+    return by_pillow(image, lambda part: _fit(part, *size))
+
+
+def by_pillow(image, change):
+    """A uint8 image [h, w, c] that Pillow changes: as RGB, or channel by channel where it has other channels.
+
+    Args:
+        image: the array.
+        change: function of a Pillow image that gives another one.
+    """
+    if image.shape[-1] == 3:
+        return np.array(change(Image.fromarray(np.ascontiguousarray(image))))
+    return np.stack([np.array(change(Image.fromarray(plane))) for plane in np.moveaxis(image, -1, 0).copy()], -1)
 
 
 def as_size(image_size):
@@ -342,7 +354,8 @@ _KEYS = {
 def _values(image):
     """Greys of more than 8 bits as they are: those that have 16 and a range are uint16."""
     values = np.asarray(image)
-    return values.astype(np.uint16) if image.format == "PPM" and image.mode == "I" else values  # scaled by Pillow
+    scaled = image.format == "PPM" and image.mode == "I"  # by Pillow
+    return values.astype(np.uint16) if scaled or values.dtype.kind == "u" else values
 
 
 def _eight_bits(image, grey_range):
@@ -373,8 +386,10 @@ def _fit(image, height, width):
 
 
 def resized(images, size):
-    """Whole images uint8 [n, h, w, 3] in another `(height, width)`; where they shrink, pixels are averaged."""
+    """Whole images uint8 [n, h, w, c] in another `(height, width)`; where they shrink, pixels are averaged."""
     height, width = size
     if images.shape[1:3] == (height, width):
         return images
-    return np.stack([Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in images])
+    return np.stack(
+        [by_pillow(image, lambda part: part.resize((width, height), Image.Resampling.BILINEAR)) for image in images]
+    )

@@ -14,7 +14,7 @@ class Split:
     """Images and their labels.
 
     Args:
-        images: uint8 array [n, height, width, 3], or an `ImageFiles` that decodes on the fly.
+        images: uint8 array [n, height, width, channels], or an `ImageFiles`, RGB, that decodes on the fly.
         labels: int32 [n], numbers of classes.
         broken: how many images it had besides, which were left out because they could not be read.
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
@@ -30,8 +30,8 @@ class Split:
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
-        if len(shape) != 4 or shape[3] != 3 or getattr(self.images, "dtype", np.uint8) != np.uint8:
-            raise ValueError(f"`images` must be uint8 of shape [n, height, width, 3]. Received: {shape}")
+        if len(shape) != 4 or shape[3] < 1 or getattr(self.images, "dtype", np.uint8) != np.uint8:
+            raise ValueError(f"`images` must be uint8 of shape [n, height, width, channels]. Received: {shape}")
         labels = np.asarray(self.labels)
         if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"`labels` must be {shape[0]} integers, one per image. Received: shape {labels.shape}")

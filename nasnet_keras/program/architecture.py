@@ -148,7 +148,10 @@ class Architecture:
 
     def to_dict(self):
         """The value as JSON-able data, the arguments of `NASNet`: what follows from the stem anyway is None."""
-        return {**self.arguments(), "genotype": self.genotype.to_dict()}
+        data = {**self.arguments(), "genotype": self.genotype.to_dict()}
+        if self.grey_range is None:  # earlier versions, which do not know it, can go on reading the others
+            del data["grey_range"]
+        return data
 
     def changed(self, **changes):
         """The same but for these arguments; what followed from those before follows from the new ones.

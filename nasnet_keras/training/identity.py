@@ -25,7 +25,7 @@ def training_identity(data, recipe, seed, sizes=None):
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
     known |= {"images": data.digest} if data.digest else {}
-    known |= {} if data.grey_range is None else {"grey range": data.grey_range}
+    known["grey range"] = data.grey_range
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 

@@ -57,8 +57,9 @@ def fine_tune(
     Args:
         model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
             `fine_tune` wrote, or a `.keras` file.
-        train: a `Split`, or a pair of uint8 images [n, height, width, 3] in 0–255 and integer labels [n]. The
-            network is built for images of this size.
+        train: a `Split`, or a pair of uint8 images [n, height, width, channels] in 0–255 and integer labels
+            [n]. The network is built for images of this size and number of channels; from weights for three it gets
+            the first kernel summed (one channel), or repeated and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
         classes: a name for each label, or their number.
         weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
