@@ -27,8 +27,11 @@ def find(options):
 def decode(options, data, model=None):
     """The data of `find` with their images, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
-    if size is None and model is not None and None not in model.input_shape[1:3]:
-        size = tuple(model.input_shape[1:3])
+    if size is None and model is not None:
+        from nasnet_keras.models.answers import input_shape
+
+        own = input_shape(model)[:2]
+        size = None if None in own else own
     with decoding() as progress:
         return decoded(data, size, progress=progress)
 

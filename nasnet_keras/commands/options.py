@@ -1,5 +1,7 @@
 """Options that several commands have, and what is made of them."""
 
+from argparse import ArgumentTypeError
+
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
@@ -17,8 +19,22 @@ def add_data(
     parser.add_argument("--data", default="digits", help=DATA_HELP)
     parser.add_argument("--limit", type=int, help=limit)
     parser.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
-    parser.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
+    parser.add_argument(
+        "--image-size", type=image_size, help="resize images to this many pixels, or HEIGHTxWIDTH (default: their own)"
+    )
     parser.add_argument("--seed", type=int, default=0, help=seed)
+
+
+def image_size(text):
+    """The size that a text names: `"96"` is a number of pixels, `"96x160"` a (height, width).
+
+    Raises:
+        argparse.ArgumentTypeError: it names none.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ArgumentTypeError(f"must be a number of pixels or HEIGHTxWIDTH, such as 96x160. Received: {text!r}")
+    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
 def add_size(parser, repeats, filters):

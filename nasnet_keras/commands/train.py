@@ -5,11 +5,11 @@ from pathlib import Path
 from nasnet_keras.commands.datasets import decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, add_size, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
-from nasnet_keras.files import check_folder
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_resumption, training_identity
+from nasnet_keras.training.identity import check_resumption, told, training_identity
 
 SUMMARY = "train a network of a genotype"
 EXAMPLE = "train --genotype nasnet_a --data photos --epochs 20 --directory net"
@@ -49,15 +49,19 @@ def check(options):
     check_network(genotype, **network)
     check_folder("directory", options.directory)
     data = find(options)
-    check_resumption(options.directory, training_identity(data, recipe, options.seed, options.sizes))
+    check_free("directory", options.directory)
+    identity = training_identity(data, recipe, options.seed, options.sizes)
+    changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names}
-    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data}
+    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}
 
 
-def run(options, recipe, architecture, data):
+def run(options, recipe, architecture, data, changes):
     """Train a network of a genotype and leave it as a model directory."""
+    for line in told(options.directory, changes):
+        tell(line)
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from

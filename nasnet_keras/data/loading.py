@@ -14,6 +14,7 @@ from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.sources import open_source
 from nasnet_keras.data.splits import Split, hold_out, limited
+from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
 
@@ -118,6 +119,7 @@ def open_data(
     check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
+    name = expanded(name)
     parts, class_names = open_source(name, size, data_dir, download, memory_limit)
     given = {part: Split(images, labels) for part, (images, labels) in parts.items()}
     shares = {part: share for part, share in (("test", test), ("validation", validation)) if part not in given}
