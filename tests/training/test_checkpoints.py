@@ -80,7 +80,7 @@ def test_a_best_epoch_whose_weights_were_lost_is_refused(tmp_path):
 
 def test_with_patience_from_now_on_the_best_counts_from_the_epoch_that_was_kept(tmp_path):
     run(tmp_path, patience=None, until=4)
-    state, trained = run(tmp_path, patience=2)
+    state, _ = run(tmp_path, patience=2)
     # Epoch 3 was better than 4, and nobody kept it. From 4 on: 0.6, 0.7, 0.7 with a greater loss, 0.9.
     assert len(state.history) == 7 and state.best() == 7
     kept = json.loads((tmp_path / "history.json").read_text())
