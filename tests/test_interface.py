@@ -18,6 +18,11 @@ REFUSED = json.loads((FIXTURES / "exit_codes.json").read_text(encoding="utf-8"))
 # and the reason. A row that nothing needs any more fails as well.
 CHANGED = {
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
+    **{
+        f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
+        for command in ("search", "train", "finetune", "evaluate")
+        for what in ("type", "help")
+    },
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
 }
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import logging
 import math
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.saving.saving_lib import H5IOStore, _save_state  # what `save_weights` does; it takes no memory
 
-from nasnet_keras.files import expanded, read_object, write_atomically, writing
+from nasnet_keras import files
+from nasnet_keras.files import expanded, read_object, write_atomically
 from nasnet_keras.models.nesting import seed_generators
 from nasnet_keras.training.identity import ADVICE, HISTORY, best_of, check_resumption, has_ended, told
 
@@ -146,9 +149,7 @@ class Checkpoints(keras.callbacks.Callback):
         """The old state or the new one, never half of each."""
         last, best = _file_of(len(self.history)), _file_of(self.best())
         try:
-            size = sum(math.prod(variable.shape) * 4 for variable in _variables(self.model))
-            with writing(self.directory / last, size):
-                self.model.save_weights(self.directory / last)
+            _save_weights(self.model, self.directory / last)
             self._write(last)
         except OSError as error:
             before = len(self.history) - 1
@@ -166,6 +167,15 @@ class Checkpoints(keras.callbacks.Callback):
         if self._since > 1:
             state["best from"] = self._since
         write_atomically(self.directory / HISTORY, json.dumps(state, indent=1).encode())
+
+
+def _save_weights(model, path):
+    """As `model.save_weights`, in one step: HDF5, which cannot close a file on a full disk, writes to memory."""
+    content = io.BytesIO()
+    store = H5IOStore(content, mode="w")
+    _save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    files.write_atomically(path, content.getbuffer())
 
 
 def _variables(model):

@@ -3,10 +3,7 @@
 import keras
 
 from nasnet_keras.checks import check_one_of
-from nasnet_keras.models.answers import KINDS, heads, output_kind, units
 from nasnet_keras.models.nesting import layers_within
-
-__all__ = ["RMSpropWithRates", "SGDWithRates", "SmoothedCrossentropy", "compile_model", "heads"]
 
 
 def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
@@ -25,6 +22,10 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     Raises:
         ValueError: variables of one path have different `rates`, or nothing tells what the model answers with.
     """
+    # Here and not above: Keras finds the classes of this module before those of the networks are there.
+    from nasnet_keras.models.answers import heads, output_kind, units
+    from nasnet_keras.models.functions import on_accelerator
+
     losses = {
         head: SmoothedCrossentropy(recipe.label_smoothing, class_weights, output=output_kind(model, head))
         for head in heads(model) or ("predictions",)
@@ -48,8 +49,6 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
     else:
         arguments = {"loss": losses["predictions"], "metrics": [accuracy]}
-    from nasnet_keras.models.functions import on_accelerator
-
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)
@@ -78,7 +77,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", **kwargs):
         super().__init__(name=name, **kwargs)
-        check_one_of("output", output, KINDS)
+        check_one_of("output", output, ("softmax", "sigmoid", "logits"))
         self.smoothing = smoothing
         self.class_weights = class_weights
         self.output = output

@@ -16,6 +16,7 @@ from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
 from nasnet_keras.training.transfer import fine_tune
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 RECIPE = recipes.recipe("micro", batch_size=16)
 PLAIN = recipes.recipe("scans", batch_size=16, augmentation="none")
 
@@ -58,8 +59,9 @@ def _eager():
 
 def small():
     keras.utils.set_random_seed(3)
-    parts = [keras.layers.Flatten(), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2), keras.layers.Dense(3)]
-    return keras.Sequential([keras.Input((8, 8, 3)), *parts])
+    layers = keras.layers
+    parts = [layers.Flatten(), layers.Dense(8, "relu", name="a"), layers.Dropout(0.2), layers.Dense(3, name="b")]
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="small")
 
 
 def train(directory, epochs, recipe=RECIPE, callbacks=(), **options):
@@ -221,25 +223,20 @@ def test_a_second_training_in_a_directory_is_refused(start, tmp_path):
 
 @pytest.mark.parametrize("fault", ["weights", "history"])
 def test_a_full_disk_keeps_the_last_state(fault, tmp_path, monkeypatch):
-    calls = []
+    place, calls = {"weights": checkpoints.files, "history": checkpoints}[fault], []
+    write = place.write_atomically
 
-    def full(original):
-        def call(*args, **kwargs):
-            calls.append(1)
-            if len(calls) == 2:
-                if fault == "weights":
-                    (tmp_path / "state-2.weights.h5").write_bytes(b"half")
-                    raise RuntimeError("Can't decrement id ref count (unable to close file, errno = 28)")
-                raise OSError(errno.ENOSPC, "No space left on device", "history.json")
-            return original(*args, **kwargs)
+    def full(path, content):
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
 
-        return call
-
-    target = (keras.Model, "save_weights") if fault == "weights" else (checkpoints, "write_atomically")
     with monkeypatch.context() as patches:
-        patches.setattr(*target, full(getattr(*target)))
+        patches.setattr(place, "write_atomically", full)
         with pytest.raises(OSError, match="No space left on device, so the state of epoch 1 is kept; run again"):
             train(tmp_path, 3)
+    assert calls[1] == {"weights": "state-2.weights.h5", "history": "history.json"}[fault]
     assert history(tmp_path)["weights"] == "state-1.weights.h5" and (tmp_path / "state-1.weights.h5").exists()
     whole, _ = train(None, 3)
     resumed, trained = train(tmp_path, 3)

@@ -13,6 +13,7 @@ from nasnet_keras.training import compilation, fitting, recipes
 from nasnet_keras.training.evaluation import evaluate_classes
 from nasnet_keras.training.transfer import fine_tune
 
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 RECIPE = recipes.recipe("micro", batch_size=16)
 NAMES = ("red", "green", "blue")
 
@@ -157,7 +158,7 @@ def test_models_of_every_make_learn(eager):
         (2, plain(layers.GlobalAveragePooling2D(), layers.Dense(1, activation="sigmoid"))),
     ]
     for classes, model in makes:
-        history = fitting.fit(model, data(classes), replace(RECIPE, learning_rate=0.5, batch_size=4), epochs=8)
+        history = fitting.fit(model, data(classes), replace(RECIPE, learning_rate=1.0, batch_size=4), epochs=4)
         assert fitting.evaluate(model, colours(30, 5, classes))["accuracy"] > 0.9, model.layers
         assert history[-1]["val_accuracy"] > 0.9
 
