@@ -519,7 +519,7 @@ NAMED = [
     (lambda: tiny(filters=4, penultimate_filters=48), "`filters` or `penultimate_filters`.*Received: both, 4 and 48"),
     (lambda: tiny(filters=None), "`filters` or `penultimate_filters`.*Received: none of them"),
     (lambda: NASNet.from_notation("0@48", "tiny"), "`notation` '0@48' is wrong: its N, as `repeats` must be"),
-    (lambda: NASNet.from_notation("1@50", "tiny"), "`notation` '1@50' is wrong: its P, as `penultimate_filters` must"),
+    (lambda: NASNet.from_notation("1@50", "tiny"), "`notation` '1@50' is wrong: its P, as `penultimate_filters`"),
     (
         lambda: applications.NASNetCIFAR(penultimate_filters=384),
         "`penultimate_filters` must be left out with `weights=",
