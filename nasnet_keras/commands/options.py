@@ -1,6 +1,7 @@
 """Options that several commands have, and what is made of them."""
 
 from argparse import ArgumentTypeError
+from contextlib import contextmanager
 
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
@@ -50,6 +51,18 @@ def add_dtype(parser):
     """Add the option of the computation's type."""
     types = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--dtype", choices=types, default="float32", help="of the computation")
+
+
+@contextmanager
+def named(**options):
+    """A context whose errors name the option for the argument that it becomes: `named(body="max_body")`."""
+    try:
+        yield
+    except ValueError as error:
+        for argument, option in options.items():
+            if str(error).startswith(f"`{argument}`"):
+                raise ValueError(str(error).replace(f"`{argument}`", f"`{option}`", 1)) from None
+        raise
 
 
 def given(options, *names):

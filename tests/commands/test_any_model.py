@@ -62,11 +62,11 @@ def test_a_plain_model_is_measured_by_what_it_answers(folder, tmp_path, capsys):
     """Scaled twice it would see hardly any colour, and its logits are no probabilities."""
     seen = load_data(folder).train
     red, _, blue = seen.images.reshape(len(seen), -1, 3).mean(1).T / 255
-    logits = np.stack([9 * (blue - red), 9 * (red - blue)], 1)
+    logits = np.stack([1.8 * (blue - red), 1.8 * (red - blue)], 1)
     expected = np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(seen)), seen.labels])
     figures = []
     for ends in ([], [layers.Softmax()]):
-        file = told_by_blue_and_red(tmp_path / "own.keras", *ends)
+        file = told_by_blue_and_red(tmp_path / "own.keras", *ends, scale=0.2)
         words = ["--data", folder, "--split", "train", "--json", "--output", tmp_path / "a.svg"]
         code, out, err = call(capsys, "evaluate", "--model", file, *words)
         assert code == 0 and "they are taken to be, in this order, blue, red" in err and len(err.splitlines()) == 1
@@ -83,10 +83,9 @@ def test_a_plain_model_names_what_it_sees_by_numbers(folder, tmp_path, capsys):
     share = 1 / (1 + np.exp(-1.8 * (red - blue)))
     assert code == 0 and [one["name"] for one in answer["classes"]] == ["1", "0"]
     assert [one["score"] for one in answer["classes"]] == pytest.approx([share, 1 - share], rel=1e-4)
-    wrapped = NASNet(
-        "tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2, class_names=("a", "b")
-    )
-    keras.Sequential([wrapped]).save(tmp_path / "wrapped.keras")
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3)}
+    wrapped = NASNet("tiny", **size, classes=2, class_names=("a", "b"))
+    keras.Sequential([keras.Input((8, 8, 3)), wrapped]).save(tmp_path / "wrapped.keras")
     code, out, _ = call(capsys, "predict", "--model", tmp_path / "wrapped.keras", folder / "red" / "0.png", "--json")
     names = {one["name"] for one in json.loads(out.splitlines()[-1])["predictions"][0]["classes"]}
     assert code == 0 and names == {"a", "b"}
