@@ -22,6 +22,11 @@ CHANGED = {
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
     "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps",
     "names / read_image": "likewise, and one channel for networks that take one",
+    **{
+        f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
+        for command in ("search", "train", "finetune", "evaluate")
+        for what in ("type", "help")
+    },
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
 }
 

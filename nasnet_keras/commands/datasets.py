@@ -14,7 +14,7 @@ from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, has_begun
+from nasnet_keras.training.identity import ADVICE, is_used
 
 
 def find(options):
@@ -24,7 +24,7 @@ def find(options):
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else options.model
     place = Path(place).parent if Path(place).suffix == ".keras" else place
-    begun = has_begun(place) or SearchDirectory(place).header.exists()
+    begun = is_used(place) or SearchDirectory(place).header.exists()
     with without_greetings():  # TensorFlow Datasets loads TensorFlow
         data = open_data(
             options.data,
@@ -46,13 +46,14 @@ def find(options):
 
 def decode(options, data, model=None):
     """The data of `find` with their images, in the size of the model's input if it has one."""
-    if model is not None and model.input_shape[-1] != 3:
-        raise ValueError(
-            f"`model` must take images of 3 channels, as files have them. Received: {model.input_shape[-1]}"
-        )
     size = None if options.image_size is None else as_size(options.image_size)
-    if size is None and model is not None and None not in model.input_shape[1:3]:
-        size = tuple(model.input_shape[1:3])
+    if model is not None:
+        from nasnet_keras.models.answers import input_shape
+
+        *own, channels = input_shape(model)
+        if channels != 3:
+            raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
+        size = size or (None if None in own else tuple(own))
     with decoding() as progress:
         found = decoded(data, size, progress=progress, strict=options.strict)
     for note in found.notes:

@@ -31,16 +31,18 @@ def run(options):
     """Print the best classes of each image."""
     with without_greetings():
         from nasnet_keras.data.loading import normalize
+        from nasnet_keras.models import answers
         from nasnet_keras.models.applications import decode_predictions, load_model
-        from nasnet_keras.training import fitting
     model = load_model(options.model)
-    height, width = (side or 224 for side in model.input_shape[1:3])
-    reading = {"grey_range": getattr(model, "grey_range", None), "channels": model.input_shape[-1]}
+    *sides, channels = answers.input_shape(model)
+    height, width = (side or 224 for side in sides)
+    prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
+    reading = {"grey_range": getattr(model, "grey_range", None), "channels": channels}
     results = []
     for name in options.images:
         pixels = read_image(name, (height, width), **reading)[None]
-        scores = fitting.predict(model, pixels if fitting.scales_itself(model) else normalize(pixels))
-        classes = decode_predictions(scores, options.top, model.class_names)[0]
+        scores = answers.probabilities(model, model.predict(prepare(pixels), verbose=0))
+        classes = decode_predictions(scores, options.top, answers.labels_of(model, scores.shape[1]))[0]
         results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
         best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)
         print(f"{name}: {best}")

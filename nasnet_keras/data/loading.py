@@ -20,6 +20,7 @@ from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record
 from nasnet_keras.data.sources import open_source
 from nasnet_keras.data.splits import Split, hold_out, limited
+from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
 
@@ -183,6 +184,7 @@ def open_data(
     check_integer("memory_limit", memory_limit)
     check_one_of("split_rule", split_rule, RULES)
     check_range("grey_range", grey_range, optional=True)
+    name = expanded(name)
     source = open_source(name, size, data_dir, download, split_rule, grey_range, progress)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}

@@ -13,7 +13,8 @@ import tensorflow as tf
 from nasnet_keras.data.decoding import decode
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import expanded, write_atomically, writing
+from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
@@ -37,7 +38,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     network's own numbers for another batch.
 
     Args:
-        model: a `NASNet` with its classifier.
+        model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits.
         path: the model's folder; its last name is the model's name for TF Serving.
         version: an integer above 0; None for the next free one.
         class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
@@ -57,7 +58,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             "`export_saved_model` needs Keras on TensorFlow: save the model and set KERAS_BACKEND=tensorflow. "
             f"Received: {keras.backend.backend()!r}"
         )
-    path = Path(path)
+    path = Path(expanded(path))
     version = check_saved_model(path, version, top, image_dtype)
     served = Served(model, class_names, top, image_dtype)
     name = name or path.resolve().name
@@ -110,9 +111,9 @@ class Served(tf.Module):
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
-        activation = model.get_layer("predictions").activation
-        self.ends_in_logits = activation is keras.activations.linear
-        self.activation = tf.nn.softmax if self.ends_in_logits else activation
+        kind = output_kind(model)
+        self.ends_in_logits = kind == "logits"
+        self.activation = tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
         self.names = _class_names(model, class_names, last.channels)
         top = min(top, len(self.names))
 
@@ -171,9 +172,10 @@ def new_folder(path):
     """A temporary folder that becomes `path` in one step, or vanishes when the block fails."""
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.rename(temporary, path)
+        with writing(path):
+            yield temporary
+            temporary.chmod(0o755)
+            os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -231,4 +233,8 @@ def _class_names(model, class_names, count):
     names = class_names or model.class_names or known
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
+    own = model.class_names
+    if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):
+        first = next(name for name, right in zip(names, own, strict=True) if str(name) != right)
+        raise ValueError(f"`class_names` must be in the model's own order, or left out. Received: {first!r} in between")
     return [str(name) for name in names]

@@ -222,7 +222,13 @@ class NASNet(keras.Model):
         repeats, at, penultimate = str(notation).partition("@")
         if not (at and repeats.isdigit() and penultimate.isdigit()):
             raise ValueError(f"`notation` must be N@P, for example '6@768'. Received: {notation!r}")
-        return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+        try:
+            return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+        except ValueError as error:
+            for part, name in (("N", "repeats"), ("P", "penultimate_filters")):
+                if str(error).startswith(f"`{name}`"):
+                    raise ValueError(f"`notation` {notation!r} is wrong: its {part}, as {error}") from None
+            raise
 
     def get_config(self):
         """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""

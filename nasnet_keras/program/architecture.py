@@ -84,7 +84,8 @@ class Architecture:
         require("repeats", "an integer above 0, or a tuple of them, one for each stack", _whole(repeats, 1) or many)
         self._set("repeats", tuple(repeats) if many else (repeats,) * 3)
         if (self.filters is None) == (penultimate_filters is None):
-            raise ValueError("either `filters` or `penultimate_filters` must be given. Received: both or none")
+            received = "none of them" if self.filters is None else f"both, {self.filters} and {penultimate_filters}"
+            raise ValueError(f"either `filters` or `penultimate_filters` must be given. Received: {received}")
         for name, value in (("penultimate_filters", penultimate_filters), ("stem_filters", self.stem_filters)):
             require(name, "an integer above 0", value is None or _whole(value, 1), value)
         require("stem", f"one of {', '.join(STEMS)}", isinstance(self.stem, str) and self.stem in STEMS)
@@ -156,7 +157,7 @@ class Architecture:
     def changed(self, **changes):
         """The same but for these arguments; what followed from those before follows from the new ones.
 
-        The size of images stays what it is, since weights may depend on it.
+        The size of images stays what it is, since weights may depend on it. Names of classes go with their number.
 
         Raises:
             ValueError: naming the argument at fault.
@@ -164,6 +165,8 @@ class Architecture:
         arguments = self.arguments() | changes
         if changes.get("penultimate_filters") is not None and "filters" not in changes:
             arguments["filters"] = None
+        if changes.get("classes", self.classes) != self.classes and "class_names" not in changes:
+            arguments["class_names"] = None
         for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)
@@ -205,6 +208,11 @@ class Architecture:
                 )
             filters = penultimate_filters // last
         least = 4 if self.stem == "imagenet" else 1
+        if penultimate_filters is not None and filters < least:
+            raise ValueError(
+                f"`penultimate_filters` must be at least {least * last} with the {self.stem} stem and this genotype. "
+                f"Received: {penultimate_filters}"
+            )
         if not _whole(filters, least):
             raise ValueError(
                 f"`filters` must be an integer from {least} with the {self.stem} stem. Received: {filters!r}"

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras.src.backend.config import keras_home  # where `get_file` puts things; there is no public name for it
 
+from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
 from nasnet_keras.weights.index import Entry, entries, is_file
@@ -73,7 +74,7 @@ def load(model, weights, layout=None):
     if isinstance(weights, Entry):
         _load_any_channels(model, fetch(weights), weights.layout)
     elif is_file(weights):
-        _load_any_channels(model, Path(weights), layout)
+        _load_any_channels(model, Path(expanded(weights)), layout)
     else:
         named = [entry for entry in entries() if entry.name == str(weights)]
         if not named:
