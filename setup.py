@@ -20,6 +20,8 @@ REQUIRES = [
     # KerasTuner's search imports it in every trial on TensorFlow, which no longer brings it since 2.21.
     "tensorboard<2.22",
     "tensorflow-datasets>=4.9.9,<4.10",
+    # Its files in that format, which it requires too.
+    "array_record<0.9",
     # The channel between a chief and its workers; KerasTuner requires it too.
     "grpcio<2",
     # TensorFlow Datasets imports it and declares it for Python 3.8 only.

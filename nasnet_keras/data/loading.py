@@ -227,7 +227,8 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
         left_out = left_out.with_broken(broken)
         check_strict(strict, data.name, left_out)
         if len(data.train) and not len(splits["train"]):
-            raise ValueError(f"`data` has no image for training that can be read: {left_out.summary()}")
+            reasons = "; ".join((left_out.summary(), *notes))
+            raise ValueError(f"`data` has no image for training that can be read: {reasons}")
         counts = [np.bincount(split.labels, minlength=len(data.class_names)) for split in (data.train, splits["train"])]
         if empty := [data.class_names[index] for index in np.flatnonzero((counts[0] > 0) & (counts[1] == 0))]:
             notes += (f"no image for training can be read of the classes {few(empty)}",)

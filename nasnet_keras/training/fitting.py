@@ -247,8 +247,6 @@ def evaluate(model, split, batch_size=256):
     Raises:
         ValueError: nothing tells what the model answers with.
     """
-    if not len(split):
-        return figures_of(None, split.labels, None)
     return figures_of(*answers_to(model, split, batch_size))
 
 
@@ -260,6 +258,8 @@ def predict_split(model, split, batch_size=256):
 
 def answers_to(model, split, batch_size=256):
     """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs)."""
+    if not len(split):
+        return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
     batches = Batches(split, batch_size, scaled=not scales_itself(model))
     outputs, kind = answers.answered(model, model.predict(batches, verbose=0))
     return outputs[split.readable], split.labels[split.readable], kind
