@@ -6,7 +6,7 @@ What a user should know of them, and what of a folder is left out, is said here,
 import os
 from pathlib import Path
 
-from nasnet_keras.commands.options import given_grey_range
+from nasnet_keras.commands.options import SHARES, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
@@ -15,6 +15,7 @@ from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import ADVICE, is_used
+from nasnet_keras.weights.zoo import known_classes
 
 
 def find(options):
@@ -25,18 +26,9 @@ def find(options):
     place = options.directory if trains else options.model
     place = Path(place).parent if Path(place).suffix == ".keras" else place
     begun = is_used(place) or SearchDirectory(place).header.exists()
-    with without_greetings():  # TensorFlow Datasets loads TensorFlow
-        data = open_data(
-            options.data,
-            image_size=options.image_size,
-            validation=options.validation,
-            test=options.test,
-            seed=options.seed,
-            limit=options.limit if trains else None,
-            strict=options.strict,
-            grey_range=given_grey_range(options),
-            **division(place, begun),
-        )
+    data = _opened(options, trains, division(place, begun))
+    if trains and not begun and (kept := _division_of_source(options, data)):
+        data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
         _require_validation(options, len(data.validation))
     if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
@@ -56,11 +48,16 @@ def decode(options, data, model=None):
         size = size or (None if None in own else tuple(own))
     with decoding() as progress:
         found = decoded(data, size, progress=progress, strict=options.strict)
-    for note in found.notes:
-        tell(note)
-    if found.left_out:
-        tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {found.left_out.summary()}")
+    tell_of(found)
     return found
+
+
+def tell_of(data):
+    """Say what a user should know of data, and what of a folder is not used."""
+    for note in data.notes:
+        tell(note)
+    if data.left_out:
+        tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {data.left_out.summary()}")
 
 
 class Told:
@@ -94,6 +91,40 @@ class Told:
         from keras.callbacks import LambdaCallback
 
         return LambdaCallback(on_train_begin=self.keep, on_epoch_end=self.tell)
+
+
+def _opened(options, trains, division):
+    """The data as they are divided with these arguments of `open_data`; says which options have no say in that."""
+    for part, share in (division["held_out"].shares if "held_out" in division else {}).items():
+        given = getattr(options, part)
+        if given not in (share, SHARES[part]):
+            tell(f"--{part} {given:g} is not used: the data were divided with {share:g} when their training began")
+    with without_greetings(), decoding("index examples") as progress:  # TensorFlow Datasets loads TensorFlow
+        return open_data(
+            options.data,
+            image_size=options.image_size,
+            validation=options.validation,
+            test=options.test,
+            seed=options.seed,
+            limit=options.limit if trains else None,
+            strict=options.strict,
+            grey_range=given_grey_range(options),
+            progress=progress,
+            **division,
+        )
+
+
+def _division_of_source(options, data):
+    """The arguments of `open_data` that divide data as those of the model that is trained further; empty for others."""
+    source = getattr(options, "model", None)
+    if not source or data.digest is None or not os.path.isdir(source):
+        return {}
+    record = read_record(source)
+    if record is not None and record.digest == data.digest:
+        return {"held_out": record}
+    if record is None and is_used(source) and tuple(known_classes(source) or ()) == data.class_names:
+        tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
+    return {}
 
 
 def _require_validation(options, amount):

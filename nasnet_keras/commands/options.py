@@ -10,6 +10,7 @@ from nasnet_keras.training import recipes
 from nasnet_keras.weights.zoo import known_grey_range
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -29,10 +30,10 @@ def add_data(
 
 def add_division(parser, seed):
     """Add the options of how data are divided and greys are read, with help for the seed."""
-    parser.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
-    parser.add_argument(
-        "--test", type=float, default=0.2, metavar="SHARE", help="likewise, where there are no test images"
-    )
+    held = SHARES["validation"]
+    parser.add_argument("--validation", type=float, default=held, help="share of the training images that is held out")
+    help_text = "likewise, where there are no test images"
+    parser.add_argument("--test", type=float, default=SHARES["test"], metavar="SHARE", help=help_text)
     parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
     parser.add_argument("--seed", type=int, default=0, help=seed)
     parser.add_argument(

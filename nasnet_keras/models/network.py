@@ -236,6 +236,8 @@ class NASNet(keras.Model):
             return keras.Model(self.input, self.output, name=self.name).get_config()
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
+        if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
+            own["classifier_activation"] = _activation_name(self.get_layer("predictions").activation)
         return {**self.architecture.to_dict(), **own}
 
     @classmethod
@@ -317,3 +319,12 @@ def multiply_adds(model):
         kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
         total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
     return total
+
+
+def _activation_name(activation):
+    """What a file can say of an activation: its name in Keras. Raises `ValueError` for a function of one's own."""
+    name = getattr(activation, "__name__", "")
+    if getattr(keras.activations, name, None) is not activation:
+        rule = "one of Keras' own to be kept in a file"
+        raise ValueError(f"`predictions.activation` must be {rule}. Received: {name or activation!r}")
+    return name

@@ -14,6 +14,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.batches import Batches
+from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
@@ -22,7 +23,7 @@ from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
 from nasnet_keras.training.compilation import compile_model
-from nasnet_keras.training.identity import network_identity, training_identity
+from nasnet_keras.training.identity import is_used, network_identity, training_identity
 from nasnet_keras.training.recipes import stages
 
 
@@ -160,6 +161,8 @@ def fit(
     if state.directory is not None:
         state.directory.mkdir(parents=True, exist_ok=True)
     with nullcontext() if state.directory is None else alone_in("directory", state.directory):
+        if state.directory is not None and not is_used(state.directory):  # else it is there, or an old rule holds
+            write_record(state.directory, data)
         state.restore(model)
         try:
             _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate)

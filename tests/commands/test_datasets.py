@@ -120,3 +120,34 @@ def test_a_search_goes_on_with_its_images_wherever_they_lie(photos, capsys):
     code, _, err = call(capsys, *search, "--data", "moved")
     assert code == 2 and len(err) == 1 and "other images" in err[0]
     assert (photos / "found/data.json").exists()
+
+
+def test_a_model_that_is_trained_further_is_not_tested_on_what_it_has_seen(photos, capsys):
+    """The new directory divides the same images as the old one did, whatever its options say, and says so."""
+    assert main(["train", *NET, "--directory", "net", "--data", "photos", "--test", "0.4"]) == 0
+    capsys.readouterr()
+    kept = json.loads(Path("net/data.json").read_text())["sides"]["test"]
+    words = ["finetune", "--model", "net", "--directory", "tuned", "--data", "photos"]
+    data = find(options(*words, "--test", "0.1"))
+    assert {os.path.relpath(path, "photos") for path in data.test.images.sources} == set(kept)
+    assert "--test 0.1 is not used: the data were divided with 0.4" in capsys.readouterr().err
+    find(options(*words))
+    assert "is not used:" not in capsys.readouterr().err.replace("not used of", "")
+    shutil.copytree("photos", "others")
+    Path("others/red/00.png").unlink()
+    assert len(find(options(*words[:-1], "others", "--test", "0.1")).test) < 20  # another data set, by its own rule
+    Path("net/data.json").unlink()
+    find(options(*words))
+    assert "net was divided by its seed" in capsys.readouterr().err
+
+
+def test_fit_keeps_its_data_in_its_directory(photos):
+    from nasnet_keras import NASNet, load_data
+    from nasnet_keras.data.records import read_record
+    from nasnet_keras.training.fitting import fit
+    from nasnet_keras.training.recipes import recipe
+
+    data = load_data("photos", test=0.3)
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    fit(model, data, recipe("scans", batch_size=16), epochs=1, directory="own")
+    assert read_record("own").sides["test"] == data.record.sides["test"]

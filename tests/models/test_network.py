@@ -540,3 +540,18 @@ def test_names_of_classes_go_with_their_number():
     assert architecture.changed(classes=3).class_names == ("a", "b", "c")
     assert architecture.changed(classes=5).class_names is None
     assert architecture.changed(classes=2, class_names=("d", "e")).class_names == ("d", "e")
+
+
+def test_an_activation_that_was_changed_is_kept_in_files(tmp_path):
+    """What is saved answers as the network did when it was saved."""
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    for activation, name in ((None, "linear"), (keras.activations.sigmoid, "sigmoid")):
+        model.get_layer("predictions").activation = activation
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert loaded.architecture.classifier_activation == name
+        np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    model.get_layer("predictions").activation = lambda logits: logits
+    with pytest.raises(ValueError, match="`predictions.activation` must be one of Keras' own"):
+        model.save(tmp_path / "model.keras")
