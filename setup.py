@@ -20,6 +20,8 @@ REQUIRES = [
     # KerasTuner's search imports it in every trial on TensorFlow, which no longer brings it since 2.21.
     "tensorboard<2.22",
     "tensorflow-datasets>=4.9.9,<4.10",
+    # Its files in that format, which it requires too.
+    "array_record<0.9",
     # The channel between a chief and its workers; KerasTuner requires it too.
     "grpcio<2",
     # TensorFlow Datasets imports it and declares it for Python 3.8 only.
@@ -28,7 +30,8 @@ REQUIRES = [
     "scikit-learn<2",
     "numpy<3",
     "h5py<4",
-    "pillow<14",
+    # 11.3 reads AVIF, and tells the size of a turned TIFF before it is decoded.
+    "pillow>=11.3,<14",
     "rich<16",
 ]
 EXTRAS = {
@@ -47,6 +50,8 @@ EXTRAS = {
     "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
     "litert": ["ai-edge-litert"],
+    # Photographs as telephones store them.
+    "heic": ["pillow-heif<2"],
     # The second backend: KERAS_BACKEND=jax.
     "jax": ["jax<0.11"],
     # Reads timm's .pth files; its .safetensors need nothing.

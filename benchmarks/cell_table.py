@@ -143,7 +143,7 @@ class Table:
         self.folder, self.sizes = Path(options.output), SHORT_SIZES if options.short else SIZES
         self.share = slice(process, None, options.processes)
         self.records, self.space = Records(self.folder, process), SearchSpace()
-        self.data = load_data(options.data, **IMAGES)
+        self.data = load_data(options.data, **IMAGES, split_rule="seeded")  # as the published table was made
         self._claim()
         self.random = random_cells(self.space, self.sizes["random"])
         seeds, longer = len(SEEDS), len(LONGER_SEEDS) * sum(size["epochs"] for size in LONGER)

@@ -30,6 +30,16 @@ def check_rate(name, value, optional=False):
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
 
 
+def check_range(name, value, optional=False):
+    """Raise unless the argument called `name` is `(low, high)`, two finite numbers, or None if that is allowed."""
+    if value is None and optional:
+        return
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))
+    if not pair or not -math.inf < value[0] < value[1] < math.inf:
+        rule = "(low, high), two finite numbers, the lower one first"
+        raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
+
+
 def first_difference(one, other, keys=None):
     """The first respect in which two descriptions differ: by this a run knows what belongs to it.
 

@@ -13,8 +13,10 @@ import sys
 import traceback
 from importlib import import_module
 
+from nasnet_keras.files import expanded
+
 # In the order of the help; each is a module of `commands`.
-COMMANDS = ("search", "train", "finetune", "evaluate", "predict", "export", "serve", "plot", "report", "list")
+COMMANDS = ("search", "train", "finetune", "evaluate", "predict", "export", "serve", "plot", "report", "data", "list")
 # What a user can mend: arguments, files, the machine. Any other exception is taken for a fault of the package.
 EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError)
 
@@ -22,6 +24,7 @@ EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError)
 def main(arguments=None):
     """Run a command; returns the exit code."""
     options = parser().parse_args(arguments)
+    _expand(options)
     options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -39,6 +42,8 @@ def main(arguments=None):
     except Exception as error:
         if options.traceback:
             traceback.print_exc()
+        if missing := _missing(error):
+            return _end(2, missing)
         if isinstance(error, EXPECTED):
             return _end(2, _one_line(error))
         more = "" if options.traceback else "; --traceback shows where"
@@ -71,6 +76,25 @@ def _module(name):
 def _end(code, line):
     print(f"nasnet-keras: {line}", file=sys.stderr)
     return code
+
+
+def _expand(options):
+    """Put the home directory in the place of a `~` at the beginning of whatever was given, as a shell does."""
+    for name, value in vars(options).items():
+        if isinstance(value, list):
+            setattr(options, name, [expanded(one) for one in value])
+        elif isinstance(value, str):
+            setattr(options, name, expanded(value))
+
+
+def _missing(error):
+    """The line for a package that is not there, above all Keras' backend; None for another error."""
+    backend = os.environ["KERAS_BACKEND"]
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module == backend or "import backend" in str(error):
+        known = "tensorflow or jax, and be installed"
+        return f"`KERAS_BACKEND` must be {known}. Received: {backend!r}, which cannot be imported"
+    return f"`{module}` is not installed" if module not in ("", "nasnet_keras") else None
 
 
 def _one_line(error):

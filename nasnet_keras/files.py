@@ -1,11 +1,25 @@
-"""Files that are replaced in one step, and folders that can be written."""
+"""Paths as users write them, files that are replaced in one step, folders that can be written, and who may."""
 
 import errno
+import fcntl
 import json
+import logging
 import os
+import re
+import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# Why a file could not be written, where a library tells it in words of its own.
+REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def expanded(path):
+    """A path as the system takes it: a leading `~` or `~somebody` is the home directory. What is no path stays."""
+    return os.path.expanduser(path) if isinstance(path, str | os.PathLike) else path
 
 
 def write_atomically(path, content):
@@ -18,7 +32,7 @@ def write_atomically(path, content):
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file stays.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -39,7 +53,7 @@ def make_folder(name, path):
     Raises:
         ValueError: it cannot be made, or nothing can be written there.
     """
-    path = Path(path).absolute()
+    path = Path(expanded(path)).absolute()
     with _writable(name, "a folder", path):
         path.mkdir(parents=True, exist_ok=True)
         _write_in(path)
@@ -48,7 +62,7 @@ def make_folder(name, path):
 
 def check_folder(name, path):
     """Raise `ValueError` where `make_folder` would, as far as that can be told without making anything."""
-    path = Path(path).absolute()
+    path = Path(expanded(path)).absolute()
     with _writable(name, "a folder", path):
         _try(path)
 
@@ -58,13 +72,105 @@ def check_file(name, path, suffix):
 
     Its folder may have to be made; nothing is made here.
     """
-    path = Path(path).absolute()
+    path = Path(expanded(path)).absolute()
     if path.suffix != suffix:
         raise ValueError(f"`{name}` must be a {suffix} file. Received: {path}")
     with _writable(name, "a file", path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         _try(path.parent)
+
+
+@contextmanager
+def writing(path, size=0):
+    """A context in which a library writes a file: what stops it for want of room is an `OSError`, and no half stays.
+
+    Libraries tell of a full disk in their own ways, after they have begun, and some cannot close their file then.
+
+    Args:
+        path: the file, which goes where the context fails; or a folder, whose end is the caller's.
+        size: bytes that will be needed at least; without room for them nothing is begun.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    path = Path(path)
+    try:
+        if shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            path.unlink()
+        number = _number(error)
+        if isinstance(error, Exception) and number:
+            raise OSError(number, os.strerror(number), os.fspath(path)) from None
+        raise
+
+
+def _number(error):
+    """The system's number for what lies behind an error, or None."""
+    seen = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, OSError) and error.errno in REASONS:
+            return error.errno
+        found = re.search(r"errno = (\d+)", str(error))  # as HDF5 says it
+        if found and int(found[1]) in REASONS:
+            return int(found[1])
+        for number in REASONS:
+            if os.strerror(number).lower() in str(error).lower():
+                return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def take_lock(path, flags=os.O_RDONLY):
+    """Lock a file or a folder for one process, or one thread of it; gives the handle, which holds it until closed.
+
+    Raises:
+        BlockingIOError: somebody else has it.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, flags, 0o644)
+    try:
+        # Not `lockf`: that lock would go as soon as any other handle of the file is closed in this process.
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(handle)
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), os.fspath(path)) from None
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): take care that nobody else writes there", path, error)
+    return handle
+
+
+@contextmanager
+def alone_in(name, folder):
+    """A context in which nobody else, in another process or in this one, is in it with the same folder.
+
+    The folder itself is locked: no file is left behind, and whatever ends a process ends its lock.
+
+    Args:
+        name: the argument that the folder is.
+        folder: a folder that is there.
+
+    Raises:
+        ValueError: somebody is in it already.
+    """
+    try:
+        handle = take_lock(folder)
+    except BlockingIOError:
+        raise ValueError(f"`{name}` {folder} is in use: another training writes there. End it first") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def check_free(name, folder):
+    """Raise `ValueError` where `alone_in` would."""
+    with suppress(OSError), alone_in(name, expanded(folder)):
+        pass
 
 
 @contextmanager
@@ -95,7 +201,7 @@ def read_object(path):
         FileNotFoundError: there is no such file.
         ValueError: it holds something else, or is damaged.
     """
-    return parse_object(Path(path).read_bytes(), path)
+    return parse_object(Path(expanded(path)).read_bytes(), path)
 
 
 def parse_object(content, label):

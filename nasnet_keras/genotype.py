@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasnet_keras.checks import check_integer, check_one_of
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import expanded, write_atomically
 
 FORMAT = "nasnet-genotype/1"
 OPERATIONS = ("identity", "conv_1x3_3x1", "conv_1x7_7x1", "dil_conv_3x3")
@@ -219,7 +219,7 @@ class Genotype:
     @classmethod
     def load(cls, path):
         """Read a JSON file of at most 1 MiB. Raises `ValueError` that names the file."""
-        path = Path(path)
+        path = Path(expanded(path))
         try:
             with path.open("rb") as stream:
                 content = stream.read(MAX_FILE_BYTES + 1)
@@ -257,7 +257,7 @@ def load_genotype(name_or_path):
         return name_or_path
     if not isinstance(name_or_path, str | os.PathLike):
         raise ValueError(f"`genotype` must be a Genotype, a stored name or a file. Received: {name_or_path!r}")
-    text = os.fspath(name_or_path)
+    text = expanded(os.fspath(name_or_path))
     if text in list_genotypes():
         return Genotype.load(STORED / f"{text}.json")
     if Path(text).is_file():

@@ -50,6 +50,7 @@ models                      | keras               | program, weights
 data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing
++ data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
 + training.graphs           | tensorflow          | nothing
 children                    | keras               | program, models, data, training
@@ -62,8 +63,8 @@ search.space                | standard library    | nothing
 search.strategies           | no framework        | search.space
 search                      | keras_tuner         | pictures
 + search.results            | no framework        | children
-+ search.tuner              | no framework        | children, data.loading, __init__
-export                      | keras, tensorflow   | program, models
++ search.tuner              | no framework        | children, data.loading, data.records, __init__
+export                      | keras, tensorflow   | program, models, data.images, data.decoding
 serving                     | tensorflow          | data.images, export
 commands                    | keras               | anything
 cli                         | standard library    | commands

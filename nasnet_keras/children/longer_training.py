@@ -3,6 +3,7 @@
 import json
 
 from nasnet_keras.children.settings import accuracy, sizes_of
+from nasnet_keras.data.records import write_record
 from nasnet_keras.files import write_atomically
 from nasnet_keras.models.network import multiply_adds
 from nasnet_keras.training import fitting
@@ -34,6 +35,7 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
     row = json.loads(record.read_text()) if record.exists() else None
     if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
+        write_record(directory, data)
         write_atomically(record, json.dumps(row).encode())
     return row
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from nasnet_keras.children.scores import score
+from nasnet_keras.data.batches import readable
 
 
 class ScreenedOut(ValueError):
@@ -34,7 +35,7 @@ def check(settings, genotype, data, seed, among):
 
 def child_score(settings, genotype, data, seed):
     """The score of an untrained child on the first training batch."""
-    return score(settings.screen, settings.start(genotype, data, seed, None), *settings.batches(data, 0)[0])
+    return score(settings.screen, settings.start(genotype, data, seed, None), *readable(settings.batches(data, 0)[0]))
 
 
 @lru_cache(maxsize=1)

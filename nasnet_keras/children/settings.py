@@ -81,6 +81,7 @@ class ChildSettings:
             input_shape=data.image_shape,
             classes=len(data.class_names),
             class_names=data.class_names,
+            grey_range=data.grey_range,
         )
 
     def training_recipe(self):
@@ -188,6 +189,7 @@ class ChildSettings:
         """
         import keras
 
+        from nasnet_keras.data.batches import readable
         from nasnet_keras.training.fitting import check_loss
 
         callback = callback or keras.callbacks.Callback()
@@ -199,7 +201,7 @@ class ChildSettings:
             batches.epoch = epoch
             callback.on_epoch_begin(epoch)
             for index in range(len(batches)):
-                loss = child.train_step(*batches[index])
+                loss = child.train_step(*readable(batches[index]))
                 callback.on_train_batch_end(index)
             check_loss(float(loss), epoch)
             callback.on_epoch_end(epoch)
@@ -237,10 +239,11 @@ class ChildSettings:
 
 
 def accuracy(child, split):
-    """Share of a split's images that a trained `child.BaseChild` classifies right."""
+    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none."""
     from nasnet_keras.data.loading import normalize
 
-    return child.accuracy(normalize(split.images[:]), split.labels)
+    images, labels = split.in_memory()
+    return child.accuracy(normalize(images), labels) if len(labels) else None
 
 
 def sizes_of(program, data):

@@ -12,6 +12,7 @@ import numpy as np
 
 from nasnet_keras.children.screening import check
 from nasnet_keras.children.settings import sizes_of
+from nasnet_keras.data.batches import readable
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training import fitting
@@ -166,11 +167,11 @@ class SharedEvaluation:
         shared.give(child)
         for number in range(before * self.steps, (before + 1) * self.steps):
             batches.epoch, index = divmod(number, len(batches))
-            loss = child.train_step(*batches[index])
+            loss = child.train_step(*readable(batches[index]))
         fitting.check_loss(float(loss), 0)
         shared.take(child)
-        images = normalize(data.validation.images[:])
-        reward = fitting.reward(child.accuracy(images, data.validation.labels, batch_statistics=True))
+        images, labels = data.validation.in_memory()
+        reward = fitting.reward(child.accuracy(normalize(images), labels, batch_statistics=True))
         self._save(shared, trial, before + 1)
         return {"reward": reward, **sizes_of(child.program, data)}
 

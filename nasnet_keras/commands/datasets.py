@@ -1,40 +1,134 @@
-"""The data that a command names: found first, so that mistakes are said at once, and decoded later."""
+"""The data that a command names: found first, so that mistakes are said at once, and decoded later.
 
+What a user should know of them, and what of a folder is left out, is said here, on stderr, a line each.
+"""
+
+import os
+from pathlib import Path
+
+from nasnet_keras.commands.options import SHARES, given_grey_range
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import without_greetings
+from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
+from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import decoded, open_data
+from nasnet_keras.data.records import division, read_record, write_record
+from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.training.identity import ADVICE, is_used
+from nasnet_keras.weights.zoo import known_classes
 
 
 def find(options):
-    """The `Data` that the options name, split and not decoded yet."""
+    """The `Data` that the options name, split and not decoded yet; as the directory has kept it, if it has."""
     trains = options.command != "evaluate"
     if trains and options.data == "digits":
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
-    with without_greetings():  # TensorFlow Datasets loads TensorFlow
-        data = open_data(
-            options.data,
-            image_size=options.image_size,
-            validation=options.validation,
-            seed=options.seed,
-            limit=options.limit if trains else None,
-        )
+    place = options.directory if trains else options.model
+    place = Path(place).parent if Path(place).suffix == ".keras" else place
+    begun = is_used(place) or SearchDirectory(place).header.exists()
+    data = _opened(options, trains, division(place, begun))
+    if trains and not begun and (kept := _division_of_source(options, data)):
+        data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
         _require_validation(options, len(data.validation))
+    if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
+        raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
     return data
 
 
 def decode(options, data, model=None):
     """The data of `find` with their images, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
-    if size is None and model is not None and None not in model.input_shape[1:3]:
-        size = tuple(model.input_shape[1:3])
+    if model is not None:
+        from nasnet_keras.models.answers import input_shape
+
+        *own, channels = input_shape(model)
+        if channels != 3:
+            raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
+        size = size or (None if None in own else tuple(own))
     with decoding() as progress:
-        return decoded(data, size, progress=progress)
+        found = decoded(data, size, progress=progress, strict=options.strict)
+    tell_of(found)
+    return found
+
+
+def tell_of(data):
+    """Say what a user should know of data, and what of a folder is not used."""
+    for note in data.notes:
+        tell(note)
+    if data.left_out:
+        tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {data.left_out.summary()}")
+
+
+class Told:
+    """Tells which files have turned out to be broken while their batches were read, and keeps what the data are.
+
+    Args:
+        data: a `Data`.
+        directory: where it is kept, None for nowhere.
+    """
+
+    def __init__(self, data, directory=None):
+        self.data, self.directory = data, directory and Path(directory)
+        self.known = set(data.left_out)
+
+    def keep(self, logs=None):
+        """Write down what the data are."""
+        if self.directory:
+            write_record(self.directory, self.data)
+
+    def tell(self, epoch=None, logs=None):
+        """Say and keep what is new."""
+        left_out = self.data.all_left_out()
+        new = {name: left_out.entries[name] for name in left_out if name not in self.known}
+        if new:
+            self.known |= set(new)
+            tell(f"not used: {type(left_out)(left_out.root, new).summary()}")
+            self.keep()
+
+    def callback(self):
+        """A Keras callback that does so after each epoch."""
+        from keras.callbacks import LambdaCallback
+
+        return LambdaCallback(on_train_begin=self.keep, on_epoch_end=self.tell)
+
+
+def _opened(options, trains, division):
+    """The data as they are divided with these arguments of `open_data`; says which options have no say in that."""
+    for part, share in (division["held_out"].shares if "held_out" in division else {}).items():
+        given = getattr(options, part)
+        if given not in (share, SHARES[part]):
+            tell(f"--{part} {given:g} is not used: the data were divided with {share:g} when their training began")
+    with without_greetings(), decoding("index examples") as progress:  # TensorFlow Datasets loads TensorFlow
+        return open_data(
+            options.data,
+            image_size=options.image_size,
+            validation=options.validation,
+            test=options.test,
+            seed=options.seed,
+            limit=options.limit if trains else None,
+            strict=options.strict,
+            grey_range=given_grey_range(options),
+            progress=progress,
+            **division,
+        )
+
+
+def _division_of_source(options, data):
+    """The arguments of `open_data` that divide data as those of the model that is trained further; empty for others."""
+    source = getattr(options, "model", None)
+    if not source or data.digest is None or not os.path.isdir(source):
+        return {}
+    record = read_record(source)
+    if record is not None and record.digest == data.digest:
+        return {"held_out": record}
+    if record is None and is_used(source) and tuple(known_classes(source) or ()) == data.class_names:
+        tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
+    return {}
 
 
 def _require_validation(options, amount):
     if not amount:
-        raise ValueError(
-            f"`validation` must be above 0: a training watches such images. Received: {options.validation!r}"
-        )
+        rule = "above 0: a training watches such images"
+        received = f"{options.validation!r}" + (", and no class has enough images" if options.validation else "")
+        raise ValueError(f"`validation` must be {rule}. Received: {received}")

@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.data import left_out
+from nasnet_keras.data.images import as_size
 from nasnet_keras.data.splits import check_classes
-from nasnet_keras.files import check_file
+from nasnet_keras.files import check_file, write_atomically
 from nasnet_keras.training.identity import known_seed
 from nasnet_keras.weights.zoo import known_classes
 
@@ -34,7 +36,8 @@ def check(options):
     names, model = known_classes(options.model), Path(options.model)
     own = model / "confusion.svg" if model.is_dir() else Path(f"{model.stem}-confusion.svg")
     output = Path(options.output or own)
-    check_file("output", output, ".svg")
+    if options.output:
+        check_file("output", output, ".svg")
     check_integer("limit", options.limit, least=1, optional=True)
     if options.seed is None:  # the images that the training did not see follow from its seed
         options.seed = known_seed(model) or 0
@@ -43,6 +46,8 @@ def check(options):
         check_classes(names, data.class_names)
     empty = {name: getattr(data, name).select([]) for name in ("train", "validation", "test")}
     split = getattr(data, options.split)
+    if not len(split):
+        raise ValueError(f"`split` must be one that has images. Received: {options.split}, of {options.data}")
     split = split if options.limit is None else split.take(options.limit, options.seed)
     return {"data": replace(data, **{**empty, options.split: split}), "output": output}
 
@@ -50,20 +55,25 @@ def check(options):
 def run(options, data, output):
     """Print a model's accuracy, overall and class by class, and draw what it confuses."""
     with without_greetings():
+        from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
         from nasnet_keras.pictures.confusion import confusion_svg, most_confused
         from nasnet_keras.training import fitting
         from nasnet_keras.training.evaluation import evaluate_classes
     model = load_model(options.model)
-    own = model.input_shape[1:3]
-    if options.image_size is not None and None not in own and own != (options.image_size,) * 2:
+    own = answers.input_shape(model)[:2]
+    if options.image_size is not None and None not in own and own != as_size(options.image_size):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     data = decode(options, data, model)
     split = fitting.match_classes(model, data, getattr(data, options.split))
-    names = getattr(model, "class_names", None) or data.class_names
-    if model.output_shape[-1] != len(names):
-        raise ValueError(f"`data` must have the model's {model.output_shape[-1]} classes. Received: {len(names)}")
+    names, count = answers.class_names(model), answers.units(model)
+    if names is None:
+        names = data.class_names
+        tell(f"{options.model} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
+    if count is not None and max(count, 2) != len(names):
+        raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
     figures = evaluate_classes(model, split, names)
+    Told(data).tell()
     print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
     shown = most_confused(figures["confusion"], SHOWN)
     title = f"The {SHOWN} of {len(names)} classes with the most wrong images" if len(shown) < len(names) else None
@@ -71,9 +81,15 @@ def run(options, data, output):
     for row in (figures["classes"][index] for index in shown):
         table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
     Console().print(table)
-    title = f"{options.split} images of {data.name}: {percent(figures['accuracy'])} of {figures['images']:,} right"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(confusion_svg(figures["confusion"], names, title), encoding="utf-8")
-    print(f"What is taken for what: {output}")
-    described = {"model": options.model, "data": data.name, "split": options.split, "output": str(output)}
+    name, accuracy = left_out.shown(data.name), percent(figures["accuracy"])
+    title = f"{options.split} images of {name}: {accuracy} of {figures['images']:,} right"
+    picture = confusion_svg(figures["confusion"], names, title).encode()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, picture)
+        print(f"What is taken for what: {output}")
+    except OSError as error:
+        tell(f"the picture {output} cannot be written: {error.strerror or error}")
+        output = None
+    described = {"model": options.model, "data": data.name, "split": options.split, "output": output and str(output)}
     finish(options, {**described, **figures})

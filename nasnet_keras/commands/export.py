@@ -1,5 +1,6 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format."""
 
+from nasnet_keras.commands.datasets import tell_of
 from nasnet_keras.commands.options import MODEL_HELP, given
 from nasnet_keras.commands.terminal import finish, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
@@ -68,7 +69,9 @@ def run(options, settings, calibration):
 
             images = None
             if calibration is not None:
-                images = decoded(calibration, tuple(side or 224 for side in model.input_shape[1:3])).train.images[:]
+                calibration = decoded(calibration, tuple(side or 224 for side in model.input_shape[1:3]))
+                tell_of(calibration)
+                images, _ = calibration.train.in_memory()
             with without_greetings():  # of the runtimes
                 path = export_target(model, options.output, options.format, batch=options.batch, calibration=images)
     except RuntimeError as error:  # the export is wrong, and nothing was written

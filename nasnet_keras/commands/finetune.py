@@ -3,14 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
-from nasnet_keras.files import check_folder
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_phases, check_resumption, training_identity
+from nasnet_keras.training.identity import check_phases, check_resumption, settled_head_epochs, told, training_identity
 from nasnet_keras.weights.zoo import model_file, starting_weights
 
 SUMMARY = "train a network on new classes, from what it has learnt on others"
@@ -79,19 +79,27 @@ def check(options):
         check_network(**{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
     settings = given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
     settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
-    phases = recipes.phases(weights != "none", **settings)
     check_folder("directory", options.directory)
+    check_free("directory", options.directory)
+    if weights != "none":
+        decided = settled_head_epochs(options.directory, options.epochs, options.head_epochs, options.unfreeze)
+        settings["head_epochs"] = decided
+    phases = recipes.phases(weights != "none", **settings)
     data = find(options)
     check_phases(options.directory, [name for name, *_ in phases])
-    for name, _, _, factor in phases:
-        scaled = replace(recipe, learning_rate=recipe.learning_rate * factor)
-        check_resumption(Path(options.directory) / name, training_identity(data, scaled, options.seed))
+    lines = []
+    for name, last, _, factor in phases:
+        scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
+        identity = training_identity(data, scaled, options.seed)
+        lines += told(place, check_resumption(place, identity, last, settings["patience"]))
     start = {"source": source, "weights": weights, "size": size}
-    return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data}
+    return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data, "lines": lines}
 
 
-def run(options, recipe, source, weights, size, settings, data):
+def run(options, recipe, source, weights, size, settings, data, lines):
     """Train a network on new classes, starting from what it has learnt on others."""
+    for line in lines:
+        tell(line)
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.training import fitting
@@ -100,6 +108,7 @@ def run(options, recipe, source, weights, size, settings, data):
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source)
+    teller = Told(data, options.directory)
     with epoch_progress("finetune", options.epochs) as progress:
         model = fine_tune(
             source,
@@ -112,12 +121,14 @@ def run(options, recipe, source, weights, size, settings, data):
             seed=options.seed,
             directory=options.directory,
             tensorboard=options.tensorboard,
-            callbacks=[progress],
+            callbacks=[progress, teller.callback()],
             dtype=options.dtype,
+            grey_range=data.grey_range,
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test)
+    teller.tell()
     accuracy = percent(figures["accuracy"])
     print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
     finish(options, figures)

@@ -1,10 +1,16 @@
 """Options that several commands have, and what is made of them."""
 
+from argparse import ArgumentTypeError
+from contextlib import contextmanager
+
+from nasnet_keras.checks import check_range
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
+from nasnet_keras.weights.zoo import known_grey_range
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -16,9 +22,38 @@ def add_data(
     """Add the options of the data, with help for two of them."""
     parser.add_argument("--data", default="digits", help=DATA_HELP)
     parser.add_argument("--limit", type=int, help=limit)
-    parser.add_argument("--validation", type=float, default=0.1, help="share of the training images that is held out")
-    parser.add_argument("--image-size", type=int, help="resize images to this many pixels (default: their own size)")
+    parser.add_argument(
+        "--image-size", type=image_size, help="resize images to this many pixels, or HEIGHTxWIDTH (default: their own)"
+    )
+    add_division(parser, seed)
+
+
+def add_division(parser, seed):
+    """Add the options of how data are divided and greys are read, with help for the seed."""
+    held = SHARES["validation"]
+    parser.add_argument("--validation", type=float, default=held, help="share of the training images that is held out")
+    help_text = "likewise, where there are no test images"
+    parser.add_argument("--test", type=float, default=SHARES["test"], metavar="SHARE", help=help_text)
+    parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
     parser.add_argument("--seed", type=int, default=0, help=seed)
+    parser.add_argument(
+        "--grey-range",
+        metavar="LOW:HIGH",
+        help="black and white of greys of more than 8 bits, such as 0:4095, or --grey-range=-1024:3071 (default: the "
+        "model's, else all 16 bits)",
+    )
+
+
+def image_size(text):
+    """The size that a text names: `"96"` is a number of pixels, `"96x160"` a (height, width).
+
+    Raises:
+        argparse.ArgumentTypeError: it names none.
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ArgumentTypeError(f"must be a number of pixels or HEIGHTxWIDTH, such as 96x160. Received: {text!r}")
+    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
 def add_size(parser, repeats, filters):
@@ -34,6 +69,31 @@ def add_dtype(parser):
     """Add the option of the computation's type."""
     types = ("float32", "mixed_bfloat16", "mixed_float16")
     parser.add_argument("--dtype", choices=types, default="float32", help="of the computation")
+
+
+def given_grey_range(options):
+    """`(low, high)` as the options give it, else that of the model that they name, or None; raises `ValueError`."""
+    text, model = options.grey_range, getattr(options, "model", None)
+    if text is None:
+        return None if model is None else known_grey_range(model)
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"`grey_range` must be LOW:HIGH, such as 0:4095. Received: {text!r}") from None
+    check_range("grey_range", (low, high))
+    return low, high
+
+
+@contextmanager
+def named(**options):
+    """A context whose errors name the option for the argument that it becomes: `named(body="max_body")`."""
+    try:
+        yield
+    except ValueError as error:
+        for argument, option in options.items():
+            if str(error).startswith(f"`{argument}`"):
+                raise ValueError(str(error).replace(f"`{argument}`", f"`{option}`", 1)) from None
+        raise
 
 
 def given(options, *names):

@@ -4,7 +4,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.images import read_image
-from nasnet_keras.weights.zoo import model_file
+from nasnet_keras.weights.zoo import known_grey_range, model_file
 
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photo.jpg"
@@ -21,8 +21,9 @@ def check(options):
     """Nothing; the images are looked at."""
     model_file(options.model)
     check_integer("top", options.top, least=1)
+    grey_range = known_grey_range(options.model)
     for image in options.images:
-        read_image(image)
+        read_image(image, grey_range=grey_range)
     return {}
 
 
@@ -30,15 +31,18 @@ def run(options):
     """Print the best classes of each image."""
     with without_greetings():
         from nasnet_keras.data.loading import normalize
+        from nasnet_keras.models import answers
         from nasnet_keras.models.applications import decode_predictions, load_model
-        from nasnet_keras.training import fitting
     model = load_model(options.model)
-    height, width = (side or 224 for side in model.input_shape[1:3])
+    *sides, channels = answers.input_shape(model)
+    height, width = (side or 224 for side in sides)
+    prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
+    reading = {"grey_range": getattr(model, "grey_range", None), "channels": channels}
     results = []
     for name in options.images:
-        pixels = read_image(name, (height, width))[None]
-        scores = fitting.predict(model, pixels if fitting.scales_itself(model) else normalize(pixels))
-        classes = decode_predictions(scores, options.top, model.class_names)[0]
+        pixels = read_image(name, (height, width), **reading)[None]
+        scores = answers.probabilities(model, model.predict(prepare(pixels), verbose=0))
+        classes = decode_predictions(scores, options.top, answers.labels_of(model, scores.shape[1]))[0]
         results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
         best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)
         print(f"{name}: {best}")

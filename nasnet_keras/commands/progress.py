@@ -58,10 +58,10 @@ class SearchProgress:
 
 
 @contextmanager
-def decoding():
+def decoding(what="read images"):
     """A bar for decoding image files: gives a function of (decoded, all)."""
     with bar() as shown:
-        task = shown.add_task("read images", total=None, visible=False, note="")
+        task = shown.add_task(what, total=None, visible=False, note="")
         yield lambda done, total: shown.update(task, completed=done, total=total, visible=total > 2000)
 
 

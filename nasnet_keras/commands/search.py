@@ -13,8 +13,8 @@ from rich.table import Table
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
-from nasnet_keras.commands.datasets import decode, find
-from nasnet_keras.commands.options import add_data, add_size, check_network, given
+from nasnet_keras.commands.datasets import Told, decode, find
+from nasnet_keras.commands.options import add_data, add_size, check_network, given, named
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.sources import check_source
@@ -127,12 +127,14 @@ def check(options):
 def _settings(options):
     if options.controller != "rl":
         return None
-    return ControllerSettings(
-        batch_size=options.controller_batch,
-        learning_rate=options.controller_rate,
-        entropy_weight=options.controller_entropy,
-        baseline_decay=options.controller_baseline,
-    )
+    names = {
+        "batch_size": "controller_batch",
+        "learning_rate": "controller_rate",
+        "entropy_weight": "controller_entropy",
+        "baseline_decay": "controller_baseline",
+    }
+    with named(**names):
+        return ControllerSettings(**{name: getattr(options, option) for name, option in names.items()})
 
 
 def _rules(options):
@@ -147,11 +149,13 @@ def _rules(options):
     for metric in ("parameters", "multiply_adds"):
         target = getattr(options, f"target_{metric}")
         if target is not None:
-            rules.append(SoftTarget(target, metric, options.target_exponent))
+            with named(target=f"target_{metric}", exponent="target_exponent"):
+                rules.append(SoftTarget(target, metric, options.target_exponent))
     if options.median_stop:
         rules.append(MedianStop())
     if options.failure_reward is not None:
-        rules.append(FailurePenalty(options.failure_reward))
+        with named(reward="failure_reward"):
+            rules.append(FailurePenalty(options.failure_reward))
     return tuple(rules)
 
 
@@ -206,6 +210,7 @@ def run(options, space, child, rules, settings, role, data):
             workers=workers,
         )  # fmt: skip
     _conclude(options, result, data, child, space)
+    Told(data, directory.path).tell()
 
 
 def _conclude(options, result, data, child, space):

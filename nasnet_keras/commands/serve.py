@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from nasnet_keras.checks import check_positive
+from nasnet_keras.commands.options import named
 from nasnet_keras.commands.terminal import finish, needs, without_greetings
 from nasnet_keras.export.folders import check_versions
 from nasnet_keras.serving.address import check_address, check_name
@@ -35,13 +36,14 @@ def check(options):
         from nasnet_keras.serving import limits
     for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
         check_positive(name, getattr(options, name), unit, finite=True)
-    allowed = limits.Limits(
-        body=options.max_body * 2**20,
-        pixels=round(options.max_pixels * 1e6),
-        queue=options.max_queue,
-        batch=options.max_batch,
-        seconds=options.timeout,
-    )
+    with named(body="max_body", pixels="max_pixels", queue="max_queue", batch="max_batch", seconds="timeout"):
+        allowed = limits.Limits(
+            body=options.max_body * 2**20,
+            pixels=round(options.max_pixels * 1e6),
+            queue=options.max_queue,
+            batch=options.max_batch,
+            seconds=options.timeout,
+        )
     check_versions(options.model)
     check_name(options.name or Path(options.model).resolve().name)
     check_address(options.host, options.port)

@@ -33,6 +33,11 @@ def percent(value):
     return "—" if value is None else f"{100 * value:.2f}%"
 
 
+def tell(line):
+    """Say on stderr, in one line, what a user should know beside the result."""
+    print(f"nasnet-keras: {line}", file=sys.stderr)
+
+
 def finish(options, figures):
     """Print the figures as one line of JSON, if that is wanted."""
     sys.stdout.flush()

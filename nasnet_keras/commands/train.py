@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from nasnet_keras.commands.datasets import decode, find
+from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, add_size, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
-from nasnet_keras.files import check_folder
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_resumption, training_identity
+from nasnet_keras.training.identity import check_resumption, told, training_identity
 
 SUMMARY = "train a network of a genotype"
 EXAMPLE = "train --genotype nasnet_a --data photos --epochs 20 --directory net"
@@ -49,15 +49,19 @@ def check(options):
     check_network(genotype, **network)
     check_folder("directory", options.directory)
     data = find(options)
-    check_resumption(options.directory, training_identity(data, recipe, options.seed, options.sizes))
+    check_free("directory", options.directory)
+    identity = training_identity(data, recipe, options.seed, options.sizes)
+    changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
-    network |= {"classes": len(data.class_names), "class_names": data.class_names}
-    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data}
+    network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
+    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}
 
 
-def run(options, recipe, architecture, data):
+def run(options, recipe, architecture, data, changes):
     """Train a network of a genotype and leave it as a model directory."""
+    for line in told(options.directory, changes):
+        tell(line)
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
@@ -65,6 +69,7 @@ def run(options, recipe, architecture, data):
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
+    teller = Told(data, directory)
     title = f"train {architecture.genotype.name or options.genotype}"
     with epoch_progress(title, options.epochs) as progress:
         fitting.fit(
@@ -74,10 +79,11 @@ def run(options, recipe, architecture, data):
             epochs=options.epochs,
             seed=options.seed,
             directory=directory,
-            callbacks=[progress],
+            callbacks=[progress, teller.callback()],
             sizes=options.sizes,
         )
     fitting.save_model(model, directory, input_shape=data.image_shape)
     figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
+    teller.tell()
     print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
     finish(options, figures)

@@ -5,10 +5,13 @@ returns an image of the same shape; a recipe is a tuple of steps. Working image 
 is as fast as working on whole batches, because Pillow's resampling does the work.
 """
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
 from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.data.images import by_pillow
 
 
 def upsampled_crop(image, rng):
@@ -26,11 +29,15 @@ def random_resized_crop(image, rng):
 
     The milder form, for fine-tuning, of the crops of Szegedy et al. 2015 (arXiv 1409.4842), section 6.
     """
-    height, width = image.shape[:2]
+    return _resized_crop(image, *random_part(*image.shape[:2], rng))
+
+
+def random_part(height, width, rng):
+    """The part of an image that `random_resized_crop` cuts: `(top, left, height, width)` in pixels and between them."""
     area, ratio = rng.uniform(0.4, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
     part_height, part_width = height * min(1, np.sqrt(area / ratio)), width * min(1, np.sqrt(area * ratio))
     top, left = rng.uniform(0, height - part_height), rng.uniform(0, width - part_width)
-    return _resized_crop(image, top, left, part_height, part_width)
+    return top, left, part_height, part_width
 
 
 def flip(image, rng):
@@ -49,8 +56,10 @@ def shift(image, rng):
 
 
 def colour_jitter(image, rng):
-    """Change brightness, contrast and saturation by up to a fifth each."""
+    """Change brightness, contrast and saturation by up to a fifth each; only colours, three channels, have the last."""
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    if image.shape[-1] != 3:
+        return np.clip(brightness * (contrast * image + (1 - contrast) * 127.5) + 0.5, 0, 255).astype(np.uint8)
     grey = np.tile(np.float64([0.299, 0.587, 0.114]), (3, 1))  # ITU-R 601 luma
     colours = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
     offset = np.full((3, 1), brightness * (1 - contrast) * 127.5)
@@ -77,13 +86,15 @@ AUGMENTATIONS = {
     "shifts": (shift, flip),
     "photo": (random_resized_crop, flip, colour_jitter),
 }
+# Steps that begin with a part of an image: of a file it is cut out of all of its pixels, not of those that were kept.
+PARTS = {random_resized_crop: random_part}
 
 
 def augment(images, recipe, rng, cutout=0):
     """Vary a batch of images.
 
     Args:
-        images: uint8 [n, height, width, 3]; not changed.
+        images: uint8 [n, height, width, channels]; not changed.
         recipe: a name from `AUGMENTATIONS`: `"none"`, `"cifar"` (crop of the image enlarged by a
             quarter, flip), `"digits"` (small shifts, for scans), `"shifts"` (shifts and flips, milder
             than `"cifar"`, for short trainings) or `"photo"` (crop, flip, colours).
@@ -92,7 +103,7 @@ def augment(images, recipe, rng, cutout=0):
             The paper's "+ cutout" results use 16 on 32x32 images.
 
     Returns:
-        uint8 [n, height, width, 3].
+        uint8 [n, height, width, channels].
 
     Raises:
         ValueError: an unknown recipe or a wrong `cutout`.
@@ -106,6 +117,27 @@ def augment(images, recipe, rng, cutout=0):
     return varied
 
 
+def vary(read, recipe, rng, cutout=0):
+    """Vary one image that is read from a file.
+
+    Args:
+        read: a function of a `part`, see `images.read_image`, that gives uint8 [height, width, 3].
+        recipe, cutout: as for `augment`.
+        rng: the image's own `numpy.random.Generator`.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    first, *others = AUGMENTATIONS[recipe] or (None,)
+    if first in PARTS:
+        image = read(partial(PARTS[first], rng=rng))
+    else:
+        image, others = read(None), AUGMENTATIONS[recipe]
+    for step in others:
+        image = step(image, rng)
+    return cut_out(image, rng, cutout) if cutout else image
+
+
 def check_augmentation(recipe, cutout):
     """Raise `ValueError` where `augment` would."""
     check_one_of("augmentation", recipe, AUGMENTATIONS, optional=True)
@@ -116,4 +148,4 @@ def _resized_crop(image, top, left, height, width):
     # The corners may lie between pixels: Pillow interpolates as if it had enlarged the whole image.
     whole = image.shape[1::-1]
     box = (left, top, min(left + width, whole[0]), min(top + height, whole[1]))
-    return np.asarray(Image.fromarray(image).resize(whole, Image.Resampling.BILINEAR, box))
+    return by_pillow(image, lambda part: part.resize(whole, Image.Resampling.BILINEAR, box))

@@ -7,10 +7,13 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.augmentation import augment, check_augmentation
+from nasnet_keras.data.augmentation import augment, check_augmentation, vary
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.splits import Split
+
+AHEAD = 3  # batches that are got ready while a step runs
 
 
 class Batches(keras.utils.PyDataset):
@@ -26,6 +29,9 @@ class Batches(keras.utils.PyDataset):
     training, or in a loop of one's own, set `epoch`; the batches are then those of an uninterrupted
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
     epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
+
+    Images that are files are read when their batch is wanted. One that cannot be read any more has the
+    weight 0 in its batch, and another image's pixels; such batches have a third part, the weights.
 
     Args:
         split: a `Split` with at least one image.
@@ -53,7 +59,7 @@ class Batches(keras.utils.PyDataset):
         image_size=None,
         scaled=True,
     ):
-        super().__init__()
+        super().__init__(max_queue_size=AHEAD)
         if not isinstance(split, Split) or not len(split):
             raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
         check_integer("batch_size", batch_size, least=1)
@@ -85,19 +91,40 @@ class Batches(keras.utils.PyDataset):
         return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch]."""
+        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch].
+
+        Of a split of files there are weights as well, float32 [batch].
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
         epoch = self._epoch
         chosen = self._indices(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.split.images[chosen]
-        if self.augmented:
-            rng = np.random.default_rng([self.seed, epoch, 1, index])
-            images = augment(images, self.augmentation, rng, self.cutout)
+        if isinstance(self.split.images, ImageFiles):
+            images, *weights = self._read(chosen, [self.seed, epoch, 1, index])
+        else:
+            images, weights = self.split.images[chosen], ()
+            if self.augmented:
+                rng = np.random.default_rng([self.seed, epoch, 1, index])
+                images = augment(images, self.augmentation, rng, self.cutout)
         if self.image_size is not None:
             images = resized(images, self.image_size)
-        return normalize(images) if self.scaled else images.astype("float32"), self.split.labels[chosen]
+        images = normalize(images) if self.scaled else images.astype("float32")
+        return images, self.split.labels[chosen], *weights
+
+    def _read(self, chosen, seed):
+        """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""
+
+        def varied(place, decode):
+            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), self.cutout)
+
+        files = self.split.images.take(chosen)
+        found, broken = files.make(varied) if self.augmented else files.read()
+        weights = np.ones(len(chosen), "float32")
+        weights[list(broken)] = 0
+        if broken and weights.any():  # the batch's statistics are then those of images
+            found[list(broken)] = found[weights.argmax()]
+        return found, weights
 
     def on_epoch_begin(self):
         """Called by Keras."""
@@ -116,3 +143,9 @@ class Batches(keras.utils.PyDataset):
         if order is None or order[0] != epoch:
             self._order = order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
         return order[1]
+
+
+def readable(batch):
+    """(images, labels) of one of the `Batches`, without images of weight 0."""
+    images, labels, *weights = batch
+    return (images[weights[0] > 0], labels[weights[0] > 0]) if weights else (images, labels)

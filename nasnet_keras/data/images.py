@@ -1,25 +1,34 @@
-"""Image files as arrays: one decoding routine for training, evaluation and prediction.
+"""Image files as arrays: the one place that says what a file means, for training, evaluation, prediction and serving.
 
-Files come from strangers: the number of pixels is checked before any is decoded,
-only plain raster formats are opened, and whatever a decoder raises becomes one
-line that names the file.
+`decoding` says the same in TensorFlow's words, for graphs. Files come from strangers: the number of pixels is checked
+before any is decoded, only plain raster formats are opened, and whatever a decoder raises becomes one line that names
+the file.
 """
 
 import contextlib
 import io
 import os
-from concurrent.futures import ThreadPoolExecutor
+import re
+import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, ImageChops
+
+from nasnet_keras.checks import check_range
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+SUFFIXES += (".avif",)
+HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif[12]|msf1)", re.DOTALL)
 MAX_PIXELS = 80_000_000
 LONGEST_SIDE = 8192
-CHUNK = 64
+# What a decoder can divide the sides of a JPEG by while it decodes, which is much faster on large photographs.
+RATIOS = (1, 2, 4, 8)
+MAX_SEGMENTS = 2_000  # of notes before the pixels of a JPEG: a graph walks through them one by one
+MAX_CHUNKS = 100_000  # of a PNG, likewise
+ORIENTATION, SHORT, LONG = 0x112, 3, 4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,36 +40,75 @@ _UPRIGHT = {
 }
 
 
-def read_image(source, image_size=None):
-    """Decode one image to RGB.
-
-    EXIF orientation is applied; of an animation the first frame is taken. Greyscale, palette and
-    CMYK images become RGB, 16-bit greyscale is scaled (its high byte is kept), and transparent
-    pixels are composited over white.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded.
 
     Args:
-        source: the path of a JPEG, PNG, GIF, BMP, WebP, TIFF or PPM file, or its content as `bytes`.
+        format: one of `FORMATS`, or `"HEIF"`.
+        mode: Pillow's name of its pixels: `"RGB"`, `"L"`, `"P"`, `"RGBA"`, `"I;16"`, `"CMYK"`, …
+        height, width: in pixels, as `read_image` returns it.
+    """
+
+    format: str
+    mode: str
+    height: int
+    width: int
+
+
+def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
+    """Decode one image to RGB.
+
+    What a file means: the orientation of its first EXIF block is applied (XMP is not asked; in a TIFF its own tag
+    counts), of an animation the first frame is taken, and transparent pixels are composited over white. Greyscale,
+    palette and CMYK images become RGB. Of 16 bits the high byte is kept, unless `grey_range` says what is black and
+    what is white; greys without an agreed range, floating-point, signed or of 32 bits, need it. A large JPEG is
+    reduced by `jpeg_ratio` while it is decoded.
+
+    Args:
+        source: the path of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF or (with the extra `heic`) HEIF file, or its
+            content as `bytes`. What it is, its content says, not its name.
         image_size: None for the image's own size, or the size wanted, a number of pixels or
             `(height, width)`: the largest centred part with the wanted aspect ratio is cut out
             and resized (bilinear with antialiasing), so nothing is distorted.
+        grey_range: None, or `(low, high)`: of images with greys of more than 8 bits the values that become 0 and 255;
+            what lies outside is clipped. Other images are as they are.
+        channels: 3, or 1 for the luma of these.
+        part: None for the largest centred part, or a function of an image's height and width that gives another one,
+            `(top, left, height, width)` in pixels, as it is to be seen; the corners may lie between pixels. It is
+            resized to `image_size`, whatever its proportions.
 
     Returns:
-        uint8 array of shape [height, width, 3].
+        uint8 array of shape [height, width, channels].
 
     Raises:
         ValueError: one line that names the file, for whatever is no readable image of at most 80 million pixels.
     """
     size = None if image_size is None else as_size(image_size)
-    with _opened(source) as image:
-        if size and min(image.size) >= 4 * max(size):
-            # A JPEG decoder can halve an image while decoding, which is much faster on large
-            # photographs; twice the wanted size is kept so that the resizing below stays smooth.
-            image.draft(None, (2 * max(size), 2 * max(size)))
-        turn = _UPRIGHT.get(_orientation(image))
-        image = _rgb(image)
-        if turn is not None:
-            image = image.transpose(turn)
-        return np.array(image if size is None else _fit(image, *size))
+    check_range("grey_range", grey_range, optional=True)
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")
+    if part and size is None:
+        raise ValueError("`part` needs an `image_size`. Received: None")
+    with _opened(source) as (image, orientation):
+        turned = orientation >= 5
+        whole = image.size[:: 1 if turned else -1]
+        top, left, height, width = part(*whole) if part else (0, 0, *whole)
+        if size and image.format in ("JPEG", "MPO"):
+            ratio = jpeg_ratio(*((width, height) if turned else (height, width)), size[:: -1 if turned else 1])
+            if ratio > 1:  # Pillow takes the size that it must not fall below, and divides with the rest cut off
+                image.draft(None, (image.width // ratio, image.height // ratio))
+        image = _rgb(image, grey_range)
+        if orientation in _UPRIGHT:
+            image = image.transpose(_UPRIGHT[orientation])
+        if part:  # of what the reduction has left
+            down, across = image.height / whole[0], image.width / whole[1]
+            box = (left * across, top * down, (left + width) * across, (top + height) * down)
+            box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR, box)
+        elif size:
+            image = _fit(image, *size)
+        return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
 
 
 def read_size(source):
@@ -75,14 +123,109 @@ def read_size(source):
     Raises:
         ValueError: as `read_image` does, except that broken pixel data goes unnoticed.
     """
-    with _opened(source) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    header = read_header(source)
+    return header.height, header.width
+
+
+def read_header(source, max_pixels=None):
+    """The `Header` of an image; its pixels are not decoded.
+
+    Args:
+        source: a path or the content as `bytes`.
+        max_pixels: greatest height × width that is taken; None for that of `read_image`.
+
+    Raises:
+        ValueError: as for `read_size`.
+    """
+    with _opened(source, max_pixels) as (image, orientation):
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        return Header("JPEG" if image.format == "MPO" else image.format, image.mode, height, width)
+
+
+def read_greys(source):
+    """The values of an image with greys of more than 8 bits as they stand in the file, [height, width]; else None.
+
+    Raises:
+        ValueError: as for `read_image`.
+    """
+    with _opened(source) as (image, _):
+        return _values(image) if _is_deep(image) else None
+
+
+def as_png(source, grey_range=None):
+    """An image as a PNG file of the pixels that `read_image` gives, without loss, as bytes.
+
+    Args:
+        source, grey_range: as for `read_image`.
+
+    Raises:
+        ValueError: as for `read_image`.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(read_image(source, grey_range=grey_range)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def jpeg_ratio(height, width, size):
+    """What the sides of a JPEG are divided by while it is decoded.
+
+    The largest of 1, 2, 4 and 8 that leaves both sides twice as long as wanted, so that the resizing after it stays
+    smooth.
+
+    Args:
+        height, width: as stored.
+        size: the `(height, width)` wanted of the image as stored.
+    """
+    return max(
+        ratio for ratio in RATIOS if ratio == 1 or (height >= 2 * ratio * size[0] and width >= 2 * ratio * size[1])
+    )
+
+
+def exif_orientation(block):
+    """How an image is stored, 1 (upright) to 8, by the first orientation in the first directory of an EXIF block.
+
+    Args:
+        block: bytes, with or without `Exif` before them; whatever makes no sense in them means 1.
+    """
+    for _ in range(2):  # some write it twice
+        block = block.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None or len(block) < 8:
+        return 1
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    if start + 2 > len(block):
+        return 1
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for place in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", block, place)
+        if tag == ORIENTATION and kind in (SHORT, LONG) and number == 1:
+            (value,) = struct.unpack_from(order + {SHORT: "H", LONG: "I"}[kind], block, place + 8)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def scale_greys(values, grey_range):
+    """Greys of any kind as uint8: `low` of `(low, high)` becomes 0, `high` 255, what is no number 0."""
+    low, high = grey_range
+    share = np.clip((np.asarray(values, np.float64) - low) / (high - low), 0, 1)
+    return np.rint(255 * np.nan_to_num(share)).astype(np.uint8)
 
 
 def resize(image, size):
-    """The largest centred part of a uint8 image [h, w, 3] with the aspect of `size`, `(height, width)`, resized."""
-    return np.array(_fit(Image.fromarray(image), *size))
+    """The largest centred part of a uint8 image [h, w, c] with the aspect of `size`, `(height, width)`, resized."""
+    return by_pillow(image, lambda part: _fit(part, *size))
+
+
+def by_pillow(image, change):
+    """A uint8 image [h, w, c] that Pillow changes: as RGB, or channel by channel where it has other channels.
+
+    Args:
+        image: the array.
+        change: function of a Pillow image that gives another one.
+    """
+    if image.shape[-1] == 3:
+        return np.array(change(Image.fromarray(np.ascontiguousarray(image))))
+    return np.stack([np.array(change(Image.fromarray(plane))) for plane in np.moveaxis(image, -1, 0).copy()], -1)
 
 
 def as_size(image_size):
@@ -95,97 +238,48 @@ def as_size(image_size):
     return tuple(size)
 
 
-@dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """Images that are decoded when they are asked for; indexing it is like indexing a uint8 array.
-
-    Args:
-        sources: paths, or encoded images as `bytes`.
-        image_size: `(height, width)` of every decoded image.
-    """
-
-    sources: tuple
-    image_size: tuple[int, int]
-
-    def __len__(self):
-        return len(self.sources)
-
-    @property
-    def shape(self):
-        """`(images, height, width, 3)`."""
-        return (len(self), *self.image_size, 3)
-
-    def __getitem__(self, indices):
-        """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
-        chosen = np.arange(len(self))[indices]
-        if chosen.ndim == 0:
-            return read_image(self.sources[chosen], self.image_size)
-        return self.take(chosen).decode()
-
-    def take(self, indices, axis=0):
-        """The images at these indices, still not decoded; named after the method of arrays."""
-        if axis != 0:
-            raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        return ImageFiles(tuple(self.sources[index] for index in indices), self.image_size)
-
-    def decode(self, progress=None):
-        """Decode all images, on all processors.
-
-        Args:
-            progress: None, or a function called with the number of images done and of all.
-
-        Returns:
-            uint8 array [n, height, width, 3].
-
-        Raises:
-            ValueError: naming the first file that cannot be read.
-        """
-        images = np.empty(self.shape, np.uint8)
-
-        def decode(index):
-            images[index] = read_image(self.sources[index], self.image_size)
-
-        self._each(decode, progress)
-        return images
-
-    def check(self, progress=None):
-        """Read every header. Raises `ValueError` naming the first file that is no image."""
-        self._each(lambda index: read_size(self.sources[index]), progress)
-
-    def _each(self, function, progress):
-        def chunk(start):
-            stop = min(start + CHUNK, len(self))
-            for index in range(start, stop):
-                function(index)
-            return stop
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for done in pool.map(chunk, range(0, len(self), CHUNK)):
-                if progress:
-                    progress(done, len(self))
+def called(source):
+    """What messages call an image: its path, or how many bytes it has."""
+    if isinstance(source, bytes):
+        return f"of {len(source)} bytes"
+    label = os.fsdecode(source)
+    return label if label.isprintable() else repr(label)
 
 
 @contextlib.contextmanager
-def _opened(source):
-    """A Pillow image of bearable size. Any failure inside the block is a `ValueError` naming the source."""
-    if isinstance(source, bytes):
-        label, stream = f"of {len(source)} bytes", io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        label = stream = os.fspath(source)
-    else:
+def _opened(source, max_pixels=None):
+    """A Pillow image of bearable size and its orientation. Any failure inside is a `ValueError` naming the source."""
+    max_pixels = max_pixels or MAX_PIXELS
+    if not isinstance(source, bytes | str | os.PathLike):
         raise ValueError(f"an image must be given as a path or as bytes. Received: {type(source).__name__}")
     try:
-        with Image.open(stream, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+            image = _open(stream)
+            if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
-            yield image
+            yield image, _orientation(image, stream)
     except Exception as error:  # decoders raise nearly anything on broken input
-        raise ValueError(f"cannot read the image {label}: {_reason(error)}") from None
+        raise ValueError(f"cannot read the image {called(source)}: {_reason(error, max_pixels)}") from None
 
 
-def _reason(error):
+def _open(stream):
+    try:
+        return Image.open(stream, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        stream.seek(0)
+        if not HEIF.match(stream.read(12)):
+            raise
+        stream.seek(0)
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise ValueError("it is a HEIF image, which needs a package: pip install nasnet_keras[heic]") from None
+    return HeifImageFile(stream)
+
+
+def _reason(error, max_pixels):
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"it has more than {MAX_PIXELS:,} pixels"
+        return f"it has more than {max_pixels:,} pixels"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"it is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
     if isinstance(error, OSError) and error.strerror:
@@ -193,26 +287,91 @@ def _reason(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _orientation(image):
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a photograph with broken notes is still a photograph
+def _orientation(image, stream):
+    """How the pixels of an opened image are stored, 1 to 8, of whatever file."""
+    if image.format == "TIFF":
+        image.info.pop("xmp", None)  # Pillow turns a TIFF when it is loaded, and would ask XMP where there is no tag
         return 1
+    block = image.info.get("exif")
+    if image.format in ("JPEG", "MPO"):  # all EXIF blocks in a row: the first counts
+        if len(image.applist) > MAX_SEGMENTS:
+            raise ValueError(f"it has more than {MAX_SEGMENTS:,} segments before its pixels")
+        segments = (content for name, content in image.applist if name == "APP1")
+        block = next((content for content in segments if content.startswith(b"Exif\0\0")), None)
+    elif image.format == "PNG":
+        block = _png_exif(stream)
+    return exif_orientation(block) if isinstance(block, bytes) else 1
 
 
-def _rgb(image):
+def _png_exif(stream):
+    """The first EXIF block of a PNG, also behind the pixels, where Pillow would look only after decoding them."""
+    place, block = stream.tell(), None
+    stream.seek(8)
+    for _ in range(MAX_CHUNKS):
+        size, kind = struct.unpack(">I4s", stream.read(8).ljust(8, b"\0"))
+        if kind == b"eXIf":
+            block = stream.read(size)
+        if kind in (b"eXIf", b"IEND", b"\0\0\0\0"):
+            break
+        stream.seek(size + 4, os.SEEK_CUR)
+    stream.seek(place)
+    return block
+
+
+def _is_deep(image):
+    """Whether these are greys of more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _rgb(image, grey_range):
     """Any mode to RGB of 8 bits."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.size and not 0 <= values.min() <= values.max() <= 65535:
-            raise ValueError("its pixels have more than 16 bits")
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
+    if _is_deep(image):
+        return Image.fromarray(_eight_bits(image, grey_range)).convert("RGB")
+    if image.mode == "CMYK":
+        # Light that inks let through, cut off as TensorFlow does it.
+        *inks, black = map(ImageChops.invert, image.split())
+        return Image.merge("RGB", [ImageChops.multiply(ink, black) for ink in inks])
+    if image.has_transparency_data:
+        stored = image.tile[0][3] if image.format == "PNG" and image.tile else None
+        if "transparency" in image.info and stored in _KEYS:  # Pillow compares it as it stands with scaled pixels
+            image.info["transparency"] = _KEYS[stored](image.info["transparency"])
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "RGB":
+        image.load()  # `convert` would copy it
+        return image
     return image.convert("RGB")
+
+
+# A transparent colour as PNG stores it, in 8 bits: of greys of 2 and 4 bits, and of colours of 16.
+_KEYS = {
+    "L;2": lambda grey: 85 * grey,
+    "L;4": lambda grey: 17 * grey,
+    "RGB;16B": lambda colour: tuple(part >> 8 for part in colour),
+}
+
+
+def _values(image):
+    """Greys of more than 8 bits as they are: those that have 16 and a range are uint16."""
+    values = np.asarray(image)
+    scaled = image.format == "PPM" and image.mode == "I"  # by Pillow
+    return values.astype(np.uint16) if scaled or values.dtype.kind == "u" else values
+
+
+def _eight_bits(image, grey_range):
+    """Greys of more than 8 bits as uint8 [height, width]; a transparent one is white."""
+    values = _values(image)
+    if grey_range is not None:
+        greys = scale_greys(values, grey_range)
+    elif values.dtype == np.uint16:
+        greys = (values >> 8).astype(np.uint8)
+    else:
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
+        advice = "give `grey_range`, on the command line --grey-range LOW:HIGH"
+        raise ValueError(f"its {kind} greys have no agreed range: {advice}")
+    if "transparency" in image.info:
+        greys[values == image.info["transparency"]] = 255
+    return greys
 
 
 def _fit(image, height, width):
@@ -227,8 +386,10 @@ def _fit(image, height, width):
 
 
 def resized(images, size):
-    """Whole images uint8 [n, h, w, 3] in another `(height, width)`; where they shrink, pixels are averaged."""
+    """Whole images uint8 [n, h, w, c] in another `(height, width)`; where they shrink, pixels are averaged."""
     height, width = size
     if images.shape[1:3] == (height, width):
         return images
-    return np.stack([Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR) for image in images])
+    return np.stack(
+        [by_pillow(image, lambda part: part.resize((width, height), Image.Resampling.BILINEAR)) for image in images]
+    )

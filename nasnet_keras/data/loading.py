@@ -1,22 +1,34 @@
-"""One door for data: named images in, seeded splits out.
+"""One door for data: named images in, splits out.
 
 NumPy and Pillow do the work, so that training runs on any Keras backend. Validation images are
 held out of the training images; test images take part in neither.
 """
 
+import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
-from nasnet_keras.data.images import ImageFiles, as_size, read_image, resize
+from nasnet_keras.checks import check_integer, check_one_of, check_range
+from nasnet_keras.data import sides
+from nasnet_keras.data.equal_files import equal_files
+from nasnet_keras.data.greys import grey_note
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import as_size, read_image, resize
+from nasnet_keras.data.left_out import LeftOut, few, shown
+from nasnet_keras.data.records import Record
 from nasnet_keras.data.sources import open_source
 from nasnet_keras.data.splits import Split, hold_out, limited
+from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
 
 MEMORY_LIMIT = 2 << 30  # bytes
+CHECKED = 20_000  # files that are all decoded before the first epoch, where they do not fit into memory
+RULES = ("hashed", "seeded")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +40,10 @@ class Data:
         train, validation, test: a `Split` each; only `test` is for reporting.
         class_names: a name for every label.
         image_shape: `(height, width, 3)`.
+        left_out: what of a folder is not used, a `left_out.LeftOut`: maps names to reasons, and has a `summary`.
+        notes: what a user should know of a folder, a line each.
+        record: how it was divided, a `records.Record` for the directory of a training; None with the rule `"seeded"`.
+        grey_range: how greys of more than 8 bits are read, as for `read_image`; a network keeps it.
     """
 
     name: str
@@ -36,6 +52,22 @@ class Data:
     test: Split
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    notes: tuple[str, ...] = ()
+    record: Record | None = None
+    grey_range: tuple[float, float] | None = None
+
+    @property
+    def digest(self):
+        """What the images of a folder are known by, wherever it lies; None for other data."""
+        return self.record and self.record.digest
+
+    def all_left_out(self):
+        """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""
+        found = {}
+        for split in (self.train, self.validation, self.test):
+            found |= getattr(split.images, "broken", {})
+        return self.left_out.with_broken(found)
 
 
 def load_data(
@@ -50,16 +82,24 @@ def load_data(
     data_dir=None,
     download=False,
     progress=None,
+    strict=False,
+    split_rule="hashed",
+    held_out=None,
+    grey_range=None,
 ):
     """Load and split a data set.
 
-    A part that the source does not bring is held out of its training images, class by class, at
-    random from `seed`: the share is rounded to whole images, at least one of each class.
+    A part that the source does not bring is held out of its training images, class by class. Of a folder, each image
+    goes to its part by a hash of its class, file name and size: about the asked share of a class is tested, at least
+    one image, and none changes sides when others are added. Classes with fewer images than there are parts are for
+    training alone. Of other data the share is rounded to whole images, at least one of each class, chosen by `seed`.
+
+    What of a folder is not used, files that cannot be read among it, is in `left_out` of what is returned, and logged.
 
     Args:
-        name: `"digits"` (scikit-learn's 1,797 scanned digits, 8x8), a folder `root/<class>/*` or
-            `root/{train,test}/<class>/*` (and `validation` or `val`), or `"tfds:NAME"` (also
-            `NAME/CONFIG` and `:VERSION`) for a prepared data set of TensorFlow Datasets.
+        name: `"digits"` (scikit-learn's 1,797 scanned digits, 8x8), a folder `root/<class>/**` or
+            `root/{train,validation,test}/<class>/**` (also `val`, `valid`, `dev`, `training`, `testing`, in any case),
+            or `"tfds:NAME"` (also `NAME/CONFIG` and `:VERSION`) for a prepared data set of TensorFlow Datasets.
         image_size: pixels, or `(height, width)`; images of another size are resized and their centre
             is kept. None: the images' own size if a sample of 64 agrees on one of at most 256
             pixels, else 224.
@@ -68,10 +108,17 @@ def load_data(
         seed: an integer from 0, for splits and `limit`.
         limit: at most this many images for training and validation together, in their proportion and
             stratified; test images stay, so that accuracies remain comparable. None: all.
-        memory_limit: bytes; decoded images that need more are decoded batch by batch instead.
+        memory_limit: bytes; decoded images that need more are decoded batch by batch instead. Up to 20,000 of them
+            are all decoded once before, to find broken ones; of more, a broken file is found when its batch is read.
         data_dir: where TensorFlow Datasets are prepared. None: the place that TFDS itself uses.
         download: whether a data set of TFDS that is not prepared may be downloaded.
         progress: None, or a function called with the number of images decoded and of all.
+        strict: whether a folder must hold nothing that is left out.
+        split_rule: `"hashed"`, or `"seeded"` for a folder as earlier versions listed it and divided it by the seed.
+        held_out: None, or what the directory of a training has kept, `records.read_record(directory)`: its images stay
+            on the sides that they had.
+        grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
+            greys in 16-bit files have (0, 4095). See `read_image`.
 
     Returns:
         A `Data`.
@@ -90,8 +137,18 @@ def load_data(
         memory_limit=memory_limit,
         data_dir=data_dir,
         download=download,
+        strict=strict,
+        split_rule=split_rule,
+        held_out=held_out,
+        grey_range=grey_range,
+        progress=progress,
     )
-    return decoded(opened, size, memory_limit, progress)
+    data = decoded(opened, size, memory_limit, progress, strict)
+    for note in data.notes:
+        logger.warning("%s: %s", shown(data.name), note)
+    if data.left_out:
+        logger.warning("%s: not used: %s", shown(data.name), data.left_out.summary())
+    return data
 
 
 def open_data(
@@ -105,46 +162,80 @@ def open_data(
     memory_limit=MEMORY_LIMIT,
     data_dir=None,
     download=False,
+    strict=False,
+    split_rule="hashed",
+    held_out=None,
+    grey_range=None,
+    progress=None,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are read, and stay encoded.
+    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are indexed the first time, and stay
+    on disk.
     """
     size = None if image_size is None else as_size(image_size)
-    for label, share in (("validation", validation), ("test", test)):
+    shares = {"test": test, "validation": validation}
+    for label in ("validation", "test"):
+        share = shares[label]
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"`{label}` must be a share from 0 to below 1. Received: {share!r}")
     check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
-    parts, class_names = open_source(name, size, data_dir, download, memory_limit)
-    given = {part: Split(images, labels) for part, (images, labels) in parts.items()}
-    shares = {part: share for part, share in (("test", test), ("validation", validation)) if part not in given}
-    splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
+    check_one_of("split_rule", split_rule, RULES)
+    check_range("grey_range", grey_range, optional=True)
+    name = expanded(name)
+    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress)
+    class_names = source.class_names
+    given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
+    shares |= held_out.shares if held_out else {}
+    shares = {part: share for part, share in shares.items() if part not in given}
+    left_out, notes, record = LeftOut(), (), None if split_rule == "seeded" else Record(None, shares)
+    if source.listing is None:
+        splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
+    else:
+        splits, record, notes = _divided(source.listing, given, shares, held_out)
+        left_out = source.listing.left_out
+        check_strict(strict, name, left_out)
     if limit is not None:
         splits |= limited(splits, limit, seed, len(class_names))
-    train, validation, test = (splits[part] for part in ("train", "validation", "test"))
-    return Data(os.fspath(name), train, validation, test, class_names, train.images.shape[1:])
+    train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
+    if isinstance(train.images, ImageFiles) and (note := grey_note(train.images.sources, grey_range)):
+        notes += (note,)
+    shape = train.images.shape[1:]
+    found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
+    return Data(os.fspath(name), train, validation, test, class_names, shape, **found)
 
 
-def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None):
+def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False):
     """A `Data` of `open_data` with its images in memory, unless they need more than `memory_limit` bytes.
+
+    Broken files are left out, unless there are so many that they are found only when they are read, see `load_data`.
 
     Args:
         data: a `Data`.
         size: `(height, width)` of all images, None for the one that they have.
-        memory_limit, progress: as for `load_data`.
+        memory_limit, progress, strict: as for `load_data`.
 
     Raises:
-        ValueError: naming the first file that cannot be read.
+        ValueError: no image for training can be read; or, if `strict`, any cannot.
     """
-    splits = [data.train, data.validation, data.test]
+    splits = {part: getattr(data, part) for part in sides.PARTS}
+    left_out, notes = data.left_out, data.notes
     if isinstance(data.train.images, ImageFiles):
-        splits = _read(splits, size or data.image_shape[:2], memory_limit, progress)
+        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict)
+        left_out = left_out.with_broken(broken)
+        check_strict(strict, data.name, left_out)
+        if len(data.train) and not len(splits["train"]):
+            reasons = "; ".join((left_out.summary(), *notes))
+            raise ValueError(f"`data` has no image for training that can be read: {reasons}")
+        counts = [np.bincount(split.labels, minlength=len(data.class_names)) for split in (data.train, splits["train"])]
+        if empty := [data.class_names[index] for index in np.flatnonzero((counts[0] > 0) & (counts[1] == 0))]:
+            notes += (f"no image for training can be read of the classes {few(empty)}",)
     elif size and size != data.image_shape[:2]:
-        splits = [Split(_resized(split.images, size), split.labels) for split in splits]
-    train, validation, test = splits
-    return replace(data, train=train, validation=validation, test=test, image_shape=train.images.shape[1:])
+        splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
+    shape = splits["train"].images.shape[1:]
+    return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
 
 
 def normalize(images):
@@ -154,15 +245,75 @@ def normalize(images):
     return scaled
 
 
-def _read(splits, size, memory_limit, progress):
-    sources = tuple(source for split in splits for source in split.images.sources)
-    files, bounds = ImageFiles(sources, size), np.cumsum([len(split) for split in splits])[:-1]
-    if np.prod(files.shape, dtype=np.int64) > memory_limit:
-        files.check(progress)
-        images = [ImageFiles(split.images.sources, size) for split in splits]
+def _divided(listing, given, shares, held_out):
+    """(splits, their `Record`, notes) of a folder."""
+    if sum(shares.values()) >= 1:
+        received = " and ".join(f"{part}: {share:g}" for part, share in shares.items())
+        raise ValueError(f"`test` and `validation` must be below 1 together, to leave images. Received: {received}")
+    files, classes, notes = listing.parts["train"], len(listing.folders), list(listing.notes)
+    places = sides.places(files, listing.folders)
+    if held_out and held_out.digest:
+        known = {part: held_out.sides.get(part, ()) for part in ("train", *shares)}
+        side = sides.as_recorded(map(listing.name_of, files.paths), places, Record(None, shares, known))
     else:
-        images = np.split(files.decode(progress), bounds)
-    return [Split(part, split.labels) for part, split in zip(images, splits, strict=True)]
+        side, rare = sides.by_class(places, files.labels, shares, classes)
+        if len(rare):
+            wanted = 1 + sum(share > 0 for share in shares.values())
+            names = few(listing.folders[index] for index in rare)
+            notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
+    splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
+                          ("train", *shares)}}  # fmt: skip
+    kept = {part: side == sides.PARTS.index(part) for part in shares}
+    kept["train"] = (side == sides.TRAIN) & (sides.by_place(places, shares) != sides.TRAIN)
+    names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
+    notes += _alike(listing, side)
+    return splits, Record(listing.digest(), shares, names), tuple(notes)
+
+
+def _alike(listing, side):
+    """A line on files that lie in two parts, if there are any."""
+    files = listing.parts.values()
+    paths = [path for one in files for path in one.paths]
+    sizes = np.concatenate([one.sizes for one in files])
+    every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
+             for part, one in listing.parts.items()]  # fmt: skip
+    pairs = equal_files(paths, sizes, every := np.concatenate(every))
+    if pairs:
+        example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
+        yield f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'} an equal one in another part: {example}"
+
+
+def _read(splits, size, memory_limit, progress, strict):
+    """(splits without the broken files that were found, {name: the reason} of those)."""
+    total, done = sum(map(len, splits.values())), 0
+    in_memory = total * size[0] * size[1] * 3 <= memory_limit
+    found, reasons = {}, {}
+    for part, split in splits.items():
+        files = images = replace(split.images, image_size=size, broken={})
+        shown_progress = progress and (lambda now, _, before=done: progress(before + now, total))
+        if in_memory:
+            images, broken = files.read(shown_progress)
+        else:
+            broken = files.check(shown_progress) if total <= CHECKED or strict else {}
+        good = np.delete(np.arange(len(files)), list(broken))
+        if not in_memory:
+            images = files.take(good)
+        elif broken:
+            for place in range(min(broken), len(good)):  # in place: a copy might not fit
+                images[place] = images[good[place]]
+            images = images[: len(good)]
+        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken))
+        reasons |= {files.name(index): reason for index, reason in broken.items()}
+        done += len(files)
+    return found, reasons
+
+
+def check_strict(strict, name, left_out):
+    """Raise `ValueError` if anything of a folder is left out although `strict` is set."""
+    if strict and left_out:
+        raise ValueError(
+            f"`strict` allows nothing that is left out. Received: {shown(os.fspath(name))} with {left_out.summary()}"
+        )
 
 
 def _resized(images, size):

@@ -2,48 +2,83 @@
 
 Each source yields its parts ("train", and "validation" and "test" where it brings them)
 as a pair of images and int32 labels, and the names of the classes. Images are a uint8
-array or an `ImageFiles`, which decodes nothing before it is asked to.
+array or an `ImageFiles`, which decodes nothing before it is asked to. Of a folder there is a listing as well.
 """
 
 import os
 import re
 import socket
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.data.images import SUFFIXES, ImageFiles, read_size
+from nasnet_keras.data.examples import open_examples
+from nasnet_keras.data.folders import Listing, read_folder
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import read_size
 
-PART_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+# What counted before folders were read by `folders`; directories of then know their images by it.
+SEEDED_PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+SEEDED_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
+)
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = (224, 224)
 
 
-def open_source(name, size, data_dir, download, memory_limit):
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An opened data set.
+
+    Args:
+        parts: {part: (images, labels)}.
+        class_names: a name for each label.
+        listing: a folder's `folders.Listing`, in the order of the parts' images; None for other data.
+    """
+
+    parts: dict
+    class_names: tuple[str, ...]
+    listing: Listing | None = None
+
+
+def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, or a folder.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
-        data_dir, download, memory_limit: as in `load_data`.
+        data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
 
     Returns:
-        `(parts, class_names)`: a dict from part to `(images, labels)`, and a tuple of strings.
+        A `Source`.
 
     Raises:
         ValueError: one line that says what is wrong with which file, folder or data set.
     """
     check_source(name)
     if name == "digits":
-        parts, class_names = _digits()
+        source = _digits()
     elif str(name).startswith("tfds:"):
-        parts, class_names = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, memory_limit)
+        source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
     else:
-        parts, class_names = _folder(Path(name), size)
-    if len(class_names) < 2:
-        raise ValueError(f"`data` must have at least two classes. Received: {name}, which has {list(class_names)}")
-    return parts, class_names
+        source = _seeded_folder(Path(name), size) if split_rule == "seeded" else _folder(name, size)
+    if len(source.class_names) < 2:
+        more = source.listing.left_out.summary() if source.listing else ""
+        raise ValueError(
+            f"`data` must have at least two classes. Received: {name}, which has {list(source.class_names)}"
+            + (f", and {more}" if more else "")
+        )
+    if grey_range is None:
+        return source
+    parts = {part: (_ranged(images, grey_range), labels) for part, (images, labels) in source.parts.items()}
+    return replace(source, parts=parts)
+
+
+def _ranged(images, grey_range):
+    """Image files with their `grey_range`; arrays are as they are."""
+    return replace(images, grey_range=grey_range) if isinstance(images, ImageFiles) else images
 
 
 def check_source(name):
@@ -67,14 +102,25 @@ def _digits():
     digits = load_digits()
     grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=-1)
-    return {"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names))
+    return Source({"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names)))
 
 
 def _folder(root, size):
-    """`root/<class>/*`, or `root/{train,test,validation}/<class>/*` with at least `train`."""
+    """A folder as `folders.read_folder` sees it."""
+    listing = read_folder(root)
+    size = size or _own_size(listing.parts["train"].paths)
+    parts = {part: (ImageFiles(files.paths, size), files.labels) for part, files in listing.parts.items()}
+    return Source(parts, listing.class_names, listing)
+
+
+def _seeded_folder(root, size):
+    """`root/<class>/*`, or `root/{train,test,validation}/<class>/*` with at least `train`, as it was once listed.
+
+    A seed divides such a list; if there were one file more in it, images that were trained on would be tested.
+    """
     folders = {"train": root}
     if os.path.isdir(root / "train") and _entries(root / "train", folders=True):
-        present = [(part, root / name) for part, names in PART_FOLDERS.items() for name in names]
+        present = [(part, root / name) for part, names in SEEDED_PARTS.items() for name in names]
         folders = {part: folder for part, folder in present if os.path.isdir(folder)}
     classes = {part: _entries(folder, folders=True) for part, folder in folders.items()}
     class_names = classes["train"]
@@ -86,7 +132,7 @@ def _folder(root, size):
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
     size = size or _own_size(files["train"][0])
-    return {part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names
+    return Source({part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names)
 
 
 def _class_files(folder, class_names):
@@ -108,7 +154,7 @@ def _entries(folder, folders):
             if folders:
                 return tuple(sorted(entry.name for entry in visible if entry.is_dir()))
             suffix = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in visible if entry.is_file()}
-            return tuple(sorted(name for name in suffix if suffix[name] in SUFFIXES))
+            return tuple(sorted(name for name in suffix if suffix[name] in SEEDED_SUFFIXES))
     except OSError as error:
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
@@ -116,12 +162,20 @@ def _entries(folder, folders):
 def _own_size(sources):
     """The images' own size if a sample of them agrees on a small one, else 224x224."""
     sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
-    sizes = {read_size(sources[index]) for index in sample}
-    own = sizes.pop()
-    return own if not sizes and max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+    sizes = {size for index in sample if (size := _size_of(sources[index]))}
+    own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
+    return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
-def _tfds(name, size, data_dir, download, memory_limit):
+def _size_of(source):
+    """`(height, width)`, or None of a broken file, which is for those to tell who decode it."""
+    try:
+        return read_size(source)
+    except ValueError:
+        return None
+
+
+def _tfds(name, size, data_dir, download, progress):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
     with _packages_for(name):
         import tensorflow_datasets as tfds
@@ -138,17 +192,14 @@ def _tfds(name, size, data_dir, download, memory_limit):
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
         raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
-    parts = [part for part in PART_FOLDERS if part in info.splits]
-    # Examples stay encoded in memory until they are decoded, so this must fit in any case.
-    encoded = sum(info.splits[part].num_bytes for part in parts)
-    if encoded > memory_limit:
-        raise ValueError(f"`data` 'tfds:{name}' takes {encoded:,} bytes, above `memory_limit`, {memory_limit:,}")
-    read = {part: _tfds_part(tfds, folder, part, images[0], labels[0]) for part in parts}
+    read = {
+        part: _tfds_part(info, part, images[0], labels[0], progress) for part in SEEDED_PARTS if part in info.splits
+    }
     # Some test sets are published without their labels, which are -1 then.
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
     size = size or _own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
-    return {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names
+    return Source({part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names)
 
 
 @contextmanager
@@ -160,12 +211,20 @@ def _packages_for(name):
         raise ValueError(f"`data` 'tfds:{name}' needs the packages {needed}: {error}") from None
 
 
-def _tfds_part(tfds, folder, part, image, label):
-    examples = tfds.builder_from_directory(folder).as_dataset(
-        split=part, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+def _tfds_part(info, part, image, label, progress):
+    split, form = info.splits[part], info.file_format.value
+    if form not in ("tfrecord", "array_record"):
+        raise ValueError(f"`data` must be prepared as tfrecord or array_record. Received: tfds:{info.name} as {form}")
+    return open_examples(
+        [os.fspath(path) for path in split.filepaths],
+        part,
+        image,
+        label,
+        count=split.num_examples,
+        in_order=info.disable_shuffling,
+        is_array=form == "array_record",
+        progress=progress,
     )
-    pairs = [(example[image], example[label]) for example in tfds.as_numpy(examples)]
-    return tuple(pair[0] for pair in pairs), np.array([pair[1] for pair in pairs], np.int32)
 
 
 def _prepared(root, name):

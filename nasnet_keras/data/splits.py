@@ -1,11 +1,12 @@
 """Splits: labelled images, divided and thinned out so that every class keeps its share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.images import ImageFiles
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.records import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,8 +14,10 @@ class Split:
     """Images and their labels.
 
     Args:
-        images: uint8 array [n, height, width, 3], or an `ImageFiles` that decodes on the fly.
+        images: uint8 array [n, height, width, channels], or an `ImageFiles`, RGB, that decodes on the fly.
         labels: int32 [n], numbers of classes.
+        broken: how many images it had besides, which were left out because they could not be read.
+        record: of training images, how the data were divided, a `records.Record`; None if that is not known.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -22,11 +25,13 @@ class Split:
 
     images: np.ndarray | ImageFiles
     labels: np.ndarray
+    broken: int = 0
+    record: Record | None = None
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
-        if len(shape) != 4 or shape[3] != 3 or getattr(self.images, "dtype", np.uint8) != np.uint8:
-            raise ValueError(f"`images` must be uint8 of shape [n, height, width, 3]. Received: {shape}")
+        if len(shape) != 4 or shape[3] < 1 or getattr(self.images, "dtype", np.uint8) != np.uint8:
+            raise ValueError(f"`images` must be uint8 of shape [n, height, width, channels]. Received: {shape}")
         labels = np.asarray(self.labels)
         if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"`labels` must be {shape[0]} integers, one per image. Received: shape {labels.shape}")
@@ -48,9 +53,23 @@ class Split:
         check_integer("n", n, least=1)
         return self if n >= len(self) else self.select(np.sort(_spread(self.labels, seed)[:n]))
 
+    @property
+    def readable(self):
+        """bool [n]: False for images that turned out to be broken when they were read, of those that are files."""
+        if not isinstance(self.images, ImageFiles) or not self.images.broken:
+            return np.ones(len(self), bool)
+        return np.array([self.images.name(index) not in self.images.broken for index in range(len(self))], bool)
+
+    def in_memory(self):
+        """(uint8 images [m, height, width, 3], labels [m]) of all images that can be read."""
+        if not isinstance(self.images, ImageFiles):
+            return self.images, self.labels
+        images, broken = self.images.read()
+        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken))
+
     def select(self, indices):
         """The images of an integer array, in its order."""
-        return Split(self.images.take(indices, axis=0), self.labels[indices])
+        return replace(self, images=self.images.take(indices, axis=0), labels=self.labels[indices], broken=0)
 
 
 def hold_out(split, shares, seed, class_names):

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nasnet_keras.checks import check_integer, check_one_of
-from nasnet_keras.files import check_folder
+from nasnet_keras.files import check_folder, expanded
 
 # The packages that each format needs, which its extra brings.
 TARGETS = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",), "openvino": ("openvino",)}
@@ -21,7 +21,7 @@ def versions(path):
 
 def check_versions(path):
     """Raise `ValueError` unless there is a version to serve."""
-    path = Path(path)
+    path = Path(expanded(path))
     if versions(path):
         return
     where = "no such folder" if not path.is_dir() else "there is none in it"
@@ -62,9 +62,9 @@ def check_target(path, target, batch=None, is_calibrated=False, label="path"):
     if is_calibrated and target != "litert":
         raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
     check_integer("batch", batch, least=1, most=MAX_BATCH, optional=True)
-    if os.path.lexists(path):
+    if os.path.lexists(expanded(path)):
         raise ValueError(f"`{label}` must not exist yet. Received: {path}")
-    check_folder(label, Path(path).absolute().parent)
+    check_folder(label, Path(expanded(path)).absolute().parent)
 
 
 def check_installed(target):
@@ -77,7 +77,7 @@ def check_installed(target):
 def _numbered(path):
     """(number, entry) of what is named by a number in a folder; nothing if it cannot be read."""
     try:
-        names = [child for child in Path(path).iterdir() if child.name.isascii() and child.name.isdigit()]
+        names = [child for child in Path(expanded(path)).iterdir() if child.name.isascii() and child.name.isdigit()]
     except OSError:
         return []
     return [(int(child.name), child) for child in names]

@@ -10,9 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.data.decoding import decode
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import expanded, write_atomically, writing
+from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
@@ -29,13 +31,14 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     """Write `path/<version>/`, a SavedModel with two signatures, and what TF Serving wants beside it.
 
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
-    [batch], encoded JPEG, PNG, GIF or BMP files of any size, of which the largest centred part of the right
-    proportions is used. Both give `probabilities` [batch, classes], `top_classes` and `top_scores` [batch, k], the best
-    first. Preprocessing and class names are inside, batch norms are folded into the convolutions. The version
-    appears in one step, after it was read back and has given the network's own numbers for another batch.
+    [batch], encoded files of any size, decoded to the pixels that training sees (`data.decoding`; a network for other
+    than 1 or 3 channels has no such signature, since no file says what they are). Both give `probabilities` [batch,
+    classes], `top_classes` and `top_scores` [batch, k], the best first. Preprocessing and class names are inside, batch
+    norms are folded into the convolutions. The version appears in one step, after it was read back and has given the
+    network's own numbers for another batch.
 
     Args:
-        model: a `NASNet` with its classifier.
+        model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits.
         path: the model's folder; its last name is the model's name for TF Serving.
         version: an integer above 0; None for the next free one.
         class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
@@ -55,7 +58,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             "`export_saved_model` needs Keras on TensorFlow: save the model and set KERAS_BACKEND=tensorflow. "
             f"Received: {keras.backend.backend()!r}"
         )
-    path = Path(path)
+    path = Path(expanded(path))
     version = check_saved_model(path, version, top, image_dtype)
     served = Served(model, class_names, top, image_dtype)
     name = name or path.resolve().name
@@ -70,6 +73,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             "serving_default": lambda pixels: signatures["serving_default"](image=tf.constant(pixels, image_dtype)),
             "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
         }
+        runs = {key: run for key, run in runs.items() if key in signatures}
         check_export(
             model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
         )
@@ -90,6 +94,10 @@ class Served(tf.Module):
         self.sides = tuple(sides)
         self.size = tuple(side or STEMS[model.architecture.stem][0] for side in sides)  # that of decoded images
         self.image_dtype = image_dtype
+        self.decodes = self.channels in (1, 3)
+        if model.grey_range is not None:  # for a server that re-codes what the graph does not decode
+            self.grey_range = tf.Variable(model.grey_range, trainable=False, dtype=tf.float64)
+        self._decoding = {"channels": self.channels, "grey_range": model.grey_range}
         last = program.steps[-1].result
 
         least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
@@ -103,9 +111,9 @@ class Served(tf.Module):
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
-        activation = model.get_layer("predictions").activation
-        self.ends_in_logits = activation is keras.activations.linear
-        self.activation = tf.nn.softmax if self.ends_in_logits else activation
+        kind = output_kind(model)
+        self.ends_in_logits = kind == "logits"
+        self.activation = tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
         self.names = _class_names(model, class_names, last.channels)
         top = min(top, len(self.names))
 
@@ -134,7 +142,8 @@ class Served(tf.Module):
             shape = tf.TensorSpec((*self.size, self.channels), tf.float32)
             return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=shape))
 
-        return {"serving_default": serving_default, "image_bytes": image_bytes}
+        signatures = {"serving_default": serving_default}
+        return signatures | {"image_bytes": image_bytes} if self.decodes else signatures
 
     def function(self, batch=None):
         """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
@@ -147,22 +156,15 @@ class Served(tf.Module):
         return function
 
     def _decoded(self, content):
-        """One encoded image as pixels: the largest centred part of the wanted proportions, resized."""
-        image = tf.io.decode_image(content, channels=self.channels, expand_animations=False)
-        height, width = self.size
-        shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        part = tf.cast(tf.round(tf.minimum(shape, tf.reverse(shape, [0]) * [height / width, width / height])), tf.int32)
-        part = tf.maximum(part, 1)
-        top, left = tf.unstack((tf.shape(image)[:2] - part) // 2)
-        image = tf.image.crop_to_bounding_box(image, top, left, part[0], part[1])
-        image = tf.image.resize(image, self.size, antialias=True)
-        return tf.ensure_shape(image, (height, width, self.channels))
+        """One encoded image as pixels in 0–255."""
+        return tf.cast(decode(content, self.size, **self._decoding), tf.float32)
 
     def examples(self):
         """(signature, inputs) pairs: a request for each signature, as warm-up and as a first test."""
         pixels = np.random.default_rng(0).integers(0, 256, (1, *self.size, self.channels), dtype=np.uint8)
         yield "serving_default", {"image": pixels.astype(self.image_dtype)}
-        yield "image_bytes", {"image_bytes": _encoded(pixels)}
+        if self.decodes:
+            yield "image_bytes", {"image_bytes": _encoded(pixels)}
 
 
 @contextmanager
@@ -170,9 +172,10 @@ def new_folder(path):
     """A temporary folder that becomes `path` in one step, or vanishes when the block fails."""
     temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.rename(temporary, path)
+        with writing(path):
+            yield temporary
+            temporary.chmod(0o755)
+            os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -230,4 +233,8 @@ def _class_names(model, class_names, count):
     names = class_names or model.class_names or known
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
+    own = model.class_names
+    if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):
+        first = next(name for name, right in zip(names, own, strict=True) if str(name) != right)
+        raise ValueError(f"`class_names` must be in the model's own order, or left out. Received: {first!r} in between")
     return [str(name) for name in names]

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from nasnet_keras.export.folders import check_target
 from nasnet_keras.export.saved_model import Served, check_export, new_folder
+from nasnet_keras.files import expanded
 
 OPSET = 17
 QUANTIZED_TOLERANCE = 0.1  # mean difference of a probability that int8 weights and activations may bring
@@ -88,7 +89,7 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         ValueError: an argument out of range, or a runtime that is not installed, with the line that installs it.
         RuntimeError: what was written does not compute what the network computes; nothing is left behind.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     check_target(path, target, batch, calibration is not None)
     served = Served(model, class_names, 1, "float32")
     if calibration is not None:

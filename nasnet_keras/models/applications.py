@@ -35,7 +35,9 @@ def NASNetMobile(
     are `dropout=0.5, auxiliary_head=True, weight_decay=4e-5`.
 
     Args:
-        input_shape: (height, width, channels), sizes from 32 or None for any; by default (224, 224, 3).
+        input_shape: (height, width, channels), sizes from 32 or None for any; by default (224, 224, 3). Weights for
+            three channels also fit another number: their first kernel is summed for one channel, and for n repeated
+            and scaled by 3 / n.
         include_top: whether to end in the classifier.
         weights: `"imagenet"`, None for random ones, or a file (see `weights.load`).
         input_tensor: a Keras tensor to use as the image input.
@@ -154,7 +156,7 @@ def _build(factory, arguments):
     weights, top = arguments.pop("weights"), arguments["include_top"] and not options.get("feature_pyramid")
     size = released.pop("size", 224)
     arguments = {**released, **arguments, **options}
-    if "penultimate_filters" in options:
+    if options.get("penultimate_filters") is not None and "filters" not in options:
         arguments.pop("filters")
     if arguments["input_shape"] is None and arguments["input_tensor"] is None:
         arguments["input_shape"] = (size, size, 3)
@@ -165,6 +167,12 @@ def _build(factory, arguments):
             raise ValueError(
                 f"`classes` must be {entry.outputs} with `weights={weights!r}` and `include_top=True`. "
                 f"Received: {arguments['classes']}"
+            )
+        fixed = [name for name in ("filters", "penultimate_filters") if name in entry.options]
+        if fixed and options.get("penultimate_filters") is not None:
+            raise ValueError(
+                f"`penultimate_filters` must be left out with `weights={weights!r}`, which are of filters="
+                f"{entry.options['filters']}. Received: {options['penultimate_filters']}"
             )
         entry.check_options(options)
     if weights is not None and top and arguments["classifier_activation"] not in (None, "softmax"):
@@ -237,6 +245,8 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
     check_integer("top", top, least=1)
     classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
+    if class_names is None and len(classes) != preds.shape[1]:
+        raise ValueError(f"`preds` must have ImageNet's 1000 classes without `class_names`. Received: {preds.shape[1]}")
     if len(classes) != preds.shape[1]:
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]

@@ -1,6 +1,7 @@
 """What lies inside a model, at any depth: networks are used as parts of others.
 
-The one place of two private names of Keras, `Layer._layers` and `Layer._seed_generators`.
+The one place of four private names of Keras: `Layer._layers`, `Layer._seed_generators`, and of the graph that a
+functional model is, `KerasTensor._keras_history` and `Operation._inbound_nodes`.
 """
 
 
@@ -21,3 +22,14 @@ def layers_within(layer):
 def seed_generators(layer):
     """All random generators inside a layer or model, in the order of its layers."""
     return [generator for part in layers_within(layer) for generator in getattr(part, "_seed_generators", [])]
+
+
+def maker(tensor):
+    """What makes a Keras tensor of a graph: (the operation, the tensors that it is called with, which result it is)."""
+    operation, node, index = tensor._keras_history
+    return operation, operation._inbound_nodes[node].input_tensors, index
+
+
+def calls(operation):
+    """Each call of an operation in graphs: (the tensors that it is called with, those that it makes)."""
+    return [(node.input_tensors, node.output_tensors) for node in operation._inbound_nodes]

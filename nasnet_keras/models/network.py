@@ -59,8 +59,11 @@ class NASNet(keras.Model):
         weight_decay: L2 factor as TF-slim states it; the value of Keras' `L2` is half of it.
         bounded_activations: keep activations within ±6, for quantised inference.
         pooling_compatibility: None, or `"keras"` to pool at borders as keras.applications does.
-        weights: None, a file, or a name from the weight index (a saved model has its own).
+        weights: None, a file, or a name from the weight index (a saved model has its own). Weights for three
+            channels also fit another number of them, see `weights.loading.for_channels`.
         class_names: a name for each class, kept and saved with the model.
+        grey_range: None, or `(low, high)`: how images with greys of more than 8 bits were read, as for
+            `data.read_image`; kept and saved with the model, so that it goes on seeing them so.
         dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
         name: name of the model.
 
@@ -96,6 +99,7 @@ class NASNet(keras.Model):
         pooling_compatibility=None,
         weights=None,
         class_names=None,
+        grey_range=None,
         dtype=None,
         name="nasnet",
     ):
@@ -134,6 +138,16 @@ class NASNet(keras.Model):
     def class_names(self, names):
         """Take other names, one for each class, or None; raises `ValueError` for another number of them."""
         self.architecture = replace(self.architecture, class_names=names)
+
+    @property
+    def grey_range(self):
+        """`(low, high)` of greys of more than 8 bits, or None; another may be given at any time, and is saved."""
+        return self.architecture.grey_range
+
+    @grey_range.setter
+    def grey_range(self, value):
+        """Take another one, or None; raises `ValueError` for what is no range."""
+        self.architecture = replace(self.architecture, grey_range=value)
 
     def named_weights(self):
         """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.
@@ -208,7 +222,13 @@ class NASNet(keras.Model):
         repeats, at, penultimate = str(notation).partition("@")
         if not (at and repeats.isdigit() and penultimate.isdigit()):
             raise ValueError(f"`notation` must be N@P, for example '6@768'. Received: {notation!r}")
-        return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+        try:
+            return cls(genotype, repeats=int(repeats), penultimate_filters=int(penultimate), **kwargs)
+        except ValueError as error:
+            for part, name in (("N", "repeats"), ("P", "penultimate_filters")):
+                if str(error).startswith(f"`{name}`"):
+                    raise ValueError(f"`notation` {notation!r} is wrong: its {part}, as {error}") from None
+            raise
 
     def get_config(self):
         """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
@@ -216,6 +236,8 @@ class NASNet(keras.Model):
             return keras.Model(self.input, self.output, name=self.name).get_config()
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
+        if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
+            own["classifier_activation"] = _activation_name(self.get_layer("predictions").activation)
         return {**self.architecture.to_dict(), **own}
 
     @classmethod
@@ -297,3 +319,12 @@ def multiply_adds(model):
         kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
         total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
     return total
+
+
+def _activation_name(activation):
+    """What a file can say of an activation: its name in Keras. Raises `ValueError` for a function of one's own."""
+    name = getattr(activation, "__name__", "")
+    if getattr(keras.activations, name, None) is not activation:
+        rule = "one of Keras' own to be kept in a file"
+        raise ValueError(f"`predictions.activation` must be {rule}. Received: {name or activation!r}")
+    return name

@@ -8,6 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
+from nasnet_keras.checks import check_range
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -30,7 +31,7 @@ class Architecture:
         repeats: Normal cells in each of three stacks, or a tuple with one number for each stack.
         filters: F of the first stack.
         penultimate_filters: may be given instead of `filters`.
-        stem, …, class_names: as for `NASNet`.
+        stem, …, grey_range: as for `NASNet`.
 
     Attributes:
         repeats: a tuple with a number for each stack.
@@ -68,6 +69,7 @@ class Architecture:
     bounded_activations: bool = False
     pooling_compatibility: str | None = None
     class_names: tuple[str, ...] | None = None
+    grey_range: tuple[float, float] | None = None
 
     def __post_init__(self, penultimate_filters):
         def require(name, rule, fine, value=None):
@@ -82,7 +84,8 @@ class Architecture:
         require("repeats", "an integer above 0, or a tuple of them, one for each stack", _whole(repeats, 1) or many)
         self._set("repeats", tuple(repeats) if many else (repeats,) * 3)
         if (self.filters is None) == (penultimate_filters is None):
-            raise ValueError("either `filters` or `penultimate_filters` must be given. Received: both or none")
+            received = "none of them" if self.filters is None else f"both, {self.filters} and {penultimate_filters}"
+            raise ValueError(f"either `filters` or `penultimate_filters` must be given. Received: {received}")
         for name, value in (("penultimate_filters", penultimate_filters), ("stem_filters", self.stem_filters)):
             require(name, "an integer above 0", value is None or _whole(value, 1), value)
         require("stem", f"one of {', '.join(STEMS)}", isinstance(self.stem, str) and self.stem in STEMS)
@@ -95,6 +98,7 @@ class Architecture:
         require("classes", "an integer above 0", _whole(self.classes, 1))
         names = self.class_names
         require("class_names", f"None or {self.classes} names", names is None or len(names) == self.classes)
+        check_range("grey_range", self.grey_range, optional=True)
         require("pooling", "None, 'avg' or 'max'", self.pooling in (None, "avg", "max"))
         for name in ("dropout", "drop_path"):
             rate = getattr(self, name)
@@ -110,7 +114,8 @@ class Architecture:
         self._set("filters", self._first_filters(penultimate_filters))
         self._set("stem_filters", self.stem_filters or self._usual_stem_filters())
         self._set("input_shape", (side, side, 3) if shape is None else tuple(shape))
-        self._set("class_names", None if names is None else tuple(names))
+        for name in ("class_names", "grey_range"):
+            self._set(name, None if getattr(self, name) is None else tuple(getattr(self, name)))
 
     @property
     def stacks(self):
@@ -144,12 +149,15 @@ class Architecture:
 
     def to_dict(self):
         """The value as JSON-able data, the arguments of `NASNet`: what follows from the stem anyway is None."""
-        return {**self.arguments(), "genotype": self.genotype.to_dict()}
+        data = {**self.arguments(), "genotype": self.genotype.to_dict()}
+        if self.grey_range is None:  # earlier versions, which do not know it, can go on reading the others
+            del data["grey_range"]
+        return data
 
     def changed(self, **changes):
         """The same but for these arguments; what followed from those before follows from the new ones.
 
-        The size of images stays what it is, since weights may depend on it.
+        The size of images stays what it is, since weights may depend on it. Names of classes go with their number.
 
         Raises:
             ValueError: naming the argument at fault.
@@ -157,6 +165,8 @@ class Architecture:
         arguments = self.arguments() | changes
         if changes.get("penultimate_filters") is not None and "filters" not in changes:
             arguments["filters"] = None
+        if changes.get("classes", self.classes) != self.classes and "class_names" not in changes:
+            arguments["class_names"] = None
         for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)
@@ -198,6 +208,11 @@ class Architecture:
                 )
             filters = penultimate_filters // last
         least = 4 if self.stem == "imagenet" else 1
+        if penultimate_filters is not None and filters < least:
+            raise ValueError(
+                f"`penultimate_filters` must be at least {least * last} with the {self.stem} stem and this genotype. "
+                f"Received: {penultimate_filters}"
+            )
         if not _whole(filters, least):
             raise ValueError(
                 f"`filters` must be an integer from {least} with the {self.stem} stem. Received: {filters!r}"

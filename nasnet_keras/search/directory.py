@@ -1,6 +1,5 @@
 """The directory of a search: what lies where, who may write there, and of what kind its children are."""
 
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasnet_keras.checks import first_difference
-from nasnet_keras.files import read_object, write_atomically
+from nasnet_keras.files import expanded, read_object, take_lock, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class SearchDirectory:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path = Path(expanded(path))
 
     header = _below("search.json", doc="What search this is: strategy, space, seed, settings, objective, rules.")
     children = _below("children.json", doc="What all its children have in common.")
@@ -84,18 +83,13 @@ class DirectoryLock:
             key = os.path.realpath(self.folder)
             if key in _locks:
                 _locks[key].close("was taken over by a later search in this process")
-            # Not `lockf`: that lock would go as soon as any other handle of the file is closed in this process.
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            self._release = weakref.finalize(self, os.close, handle)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                self._release()
+                handle = take_lock(path, os.O_RDWR | os.O_CREAT)
+            except BlockingIOError:
                 raise ValueError(
                     f"`directory` {self.folder} is in use: another process searches there. End it first"
                 ) from None
-            except OSError as error:
-                logger.warning("%s cannot be locked (%s): take care that nobody else searches there", path, error)
+            self._release = weakref.finalize(self, os.close, handle)
             _locks[key] = self
 
     def check(self):
@@ -140,7 +134,9 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {} if data is None else {
-        "data": data.name, "image_shape": data.image_shape, "train_images": len(data.train),
+        # A folder is known by its images, wherever it lies.
+        **({"images": data.digest} if data.digest else {"data": data.name}),
+        "image_shape": data.image_shape, "train_images": len(data.train),
     }  # fmt: skip
     return json.loads(json.dumps({**asdict(child), **common}))
 

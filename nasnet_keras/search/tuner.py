@@ -18,6 +18,7 @@ from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.loading import Data, load_data
+from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.directory import SearchDirectory, description, keep_children
@@ -110,6 +111,7 @@ class NASNetTuner(BaseTuner):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
         data = {
             "classes": len(data.class_names), "image_shape": list(data.image_shape), "train_images": len(data.train),
+            "images": data.digest,
         }  # fmt: skip
         return {
             "package": __version__,
@@ -238,7 +240,7 @@ def search(
     else:
         directory = make_folder("directory", directory)
     if not isinstance(data, Data):
-        data = load_data(data, seed=seed)
+        data = load_data(data, seed=seed, **division(directory, SearchDirectory(directory).header.exists()))
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
@@ -256,6 +258,7 @@ def search(
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
         keep_children(directory, description(child, data))
+        write_record(directory, data)
         publisher(finished)
         if workers is None:
             tuner.search(data)

@@ -1,30 +1,21 @@
 """TF Serving's JSON: a request's body as rows of inputs, and rows of outputs as an answer's body.
 
 What a stranger sends is judged here, before the model sees it: types, shapes, base64, and how large an image
-says it is. Whatever does not fit is a `Refusal` with the HTTP code that TF Serving gives.
+says it is. Whatever does not fit is a `Refusal` with the HTTP code that TF Serving gives. Images of kinds that training
+takes and a graph does not decode are re-coded.
 """
 
 import base64
 import binascii
-import io
 import reprlib
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import orjson
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
-# The formats that TensorFlow decodes, told apart as it does: by the first bytes.
-FORMATS = {
-    b"\xff\xd8\xff": JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"GIF8": GifImageFile,
-    b"BM": BmpImageFile,
-}
+from nasnet_keras.data.images import as_png, read_header
+
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
 # Raw pixels of a model for images of any size: what the network itself has to hold.
@@ -47,7 +38,7 @@ class Spec:
     shape: tuple
 
 
-def read_predict(body, signatures, max_pixels, max_rows):
+def read_predict(body, signatures, max_pixels, max_rows, grey_range=None):
     """Read the body of a `:predict` request.
 
     Args:
@@ -55,6 +46,7 @@ def read_predict(body, signatures, max_pixels, max_rows):
         signatures: `{name: {input: Spec}}`.
         max_pixels: greatest height × width that an encoded image may announce.
         max_rows: greatest number of rows.
+        grey_range: that of the network, see `data.read_image`.
 
     Returns:
         The signature's name, the rows as dicts `{input: bytes or array}`, and whether it was the row form.
@@ -87,7 +79,7 @@ def read_predict(body, signatures, max_pixels, max_rows):
     if not 1 <= (count := counts.pop()) <= max_rows:
         raise Refusal(400, f"a request must have between 1 and {max_rows} rows. Received: {count}")
     columns = {
-        key: [_image(value, key, max_pixels) for value in values]
+        key: [_image(value, key, max_pixels, grey_range) for value in values]
         if specs[key].kind == "string"
         else _numbers(values, key, specs[key])
         for key, values in columns.items()
@@ -161,37 +153,31 @@ def _shape(spec):
     return [-1 if size is None else size for size in spec.shape]
 
 
-def _image(value, name, max_pixels):
-    """The bytes of an encoded image that may be decoded."""
+def _image(value, name, max_pixels, grey_range):
+    """The bytes of an encoded image that may be decoded, and is decoded to the pixels that training sees."""
     if type(value) is not dict or set(value) != {"b64"} or type(value["b64"]) is not str:
         raise Refusal(400, f'input {name}: an image must be {{"b64": "…"}}, the file in base64')
     try:
         content = base64.b64decode(value["b64"], validate=True)
     except (binascii.Error, ValueError):
         raise Refusal(400, f"input {name}: unable to base64 decode") from None
-    reader = next((reader for magic, reader in FORMATS.items() if content.startswith(magic)), None)
-    if reader is None:
-        raise Refusal(400, f"input {name}: not a JPEG, PNG, GIF or BMP file")
     try:
-        image = reader(io.BytesIO(content))  # reads the header only
-    except Exception as error:  # a broken header raises whatever Pillow meets first
-        raise Refusal(400, f"input {name}: the image cannot be read: {reprlib.repr(str(error))}") from None
-    width, height = image.size
-    if not 0 < width * height <= max_pixels:
-        raise Refusal(400, f"input {name}: an image must have at most {max_pixels} pixels. Received: {width}×{height}")
-    if reader is JpegImageFile and content.count(b"\xff\xda") > MAX_SCANS:
-        raise Refusal(400, f"input {name}: a JPEG must have at most {MAX_SCANS} scans")
-    return _first_frame(image, name) if reader is GifImageFile else content
+        header = read_header(content, max_pixels)
+        if header.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
+            raise ValueError(f"a JPEG must have at most {MAX_SCANS} scans")
+        return content if _is_decoded(content, header) else as_png(content, grey_range)
+    except ValueError as error:
+        raise Refusal(400, f"input {name}: {error}") from None
 
 
-def _first_frame(image, name):
-    """A GIF as PNG: TensorFlow would decode every frame, each of a size of its own, to use the first."""
-    buffer = io.BytesIO()
-    try:
-        image.convert("RGB").save(buffer, "PNG", compress_level=1)
-    except Exception:  # as above
-        raise Refusal(400, f"input {name}: the image cannot be decoded") from None
-    return buffer.getvalue()
+def _is_decoded(content, header):
+    """Whether `data.decoding` gives the pixels of an image without more ado.
+
+    A GIF is none, although it would: TensorFlow decodes every frame, each of a size of its own, to use the first.
+    """
+    if header.format == "JPEG":
+        return header.mode != "CMYK" or b"Adobe" in content
+    return header.format == "PNG" and (header.mode != "RGB" or b"tRNS" not in content)
 
 
 def write_predict(rows, row_form):

@@ -32,7 +32,7 @@ def use_cores(cores, runners):
 
 
 class Servable:
-    """One version, loaded and warmed up.
+    """One version, loaded and warmed up; `grey_range` is that of its network, or None.
 
     Args:
         folder: `…/<version>`, a SavedModel whose inputs and outputs all begin with the batch.
@@ -45,6 +45,8 @@ class Servable:
     def __init__(self, folder, sizes=(1,)):
         self.version = int(folder.name)
         self._loaded = tf.saved_model.load(str(folder))  # keeps the functions below alive
+        kept = getattr(self._loaded, "grey_range", None)
+        self.grey_range = None if kept is None else tuple(kept.numpy().tolist())
         self._functions = dict(self._loaded.signatures)
         self.signatures = {
             name: {key: _spec(key, spec) for key, spec in function.structured_input_signature[1].items()}
@@ -77,7 +79,9 @@ class Servable:
 def _reason(message):
     """What is wrong, out of TensorFlow's lines about where in the graph it went wrong."""
     line = re.search(r"([^\n]+)\n\t \[\[\{\{", message)
-    return line[1][:300] if line else "the model cannot take these inputs"
+    if not line:
+        return "the model cannot take these inputs"
+    return re.sub(r"^assertion failed: \[(.*)\]$", r"\1", line[1])[:300]
 
 
 def _spec(name, spec):

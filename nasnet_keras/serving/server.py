@@ -8,6 +8,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nasnet_keras.files import expanded
 from nasnet_keras.serving.address import BACKLOG, check_name, is_loopback, listen
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.servable import Versions
@@ -38,6 +39,7 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
         KeyboardInterrupt: Ctrl-C, after requests that had come were answered.
     """
     limits = limits or Limits()
+    path = expanded(path)
     versions = Versions(path, limits.sizes)
     name = name or Path(path).resolve().name
     check_name(name)

@@ -1,15 +1,25 @@
 """The state of a training on disk: what is needed to go on as if nothing had happened."""
 
+import errno
 import hashlib
+import io
 import json
+import logging
+import math
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.saving.saving_lib import H5IOStore, _save_state  # what `save_weights` does; it takes no memory
 
-from nasnet_keras.files import read_object, write_atomically
+from nasnet_keras import files
+from nasnet_keras.files import expanded, read_object, write_atomically
 from nasnet_keras.models.nesting import seed_generators
-from nasnet_keras.training.identity import ADVICE, HISTORY, check_resumption
+from nasnet_keras.training.identity import ADVICE, HISTORY, best_of, check_resumption, has_ended, told
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -25,14 +35,16 @@ class Checkpoints(keras.callbacks.Callback):
         seed: the training's seed.
         patience: stop after this many epochs without a better one; None for never, and then the last counts.
         identity: what a state on disk must agree with, see `identity.training_identity`.
+        epochs: epochs in all, None where nobody says.
     """
 
-    def __init__(self, directory, seed, *, patience=None, identity=None):
+    def __init__(self, directory, seed, *, patience=None, identity=None, epochs=None):
         super().__init__()
         self.seed, self.patience = seed, patience
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else Path(expanded(directory))
         self.identity = identity or {}
-        self.history, self._best = [], None
+        self.settings = {"epochs": epochs, "patience": patience}
+        self.history, self.changes, self._best, self._since = [], [], None, 1
 
     def restore(self, model):
         """Go on from what lies in the directory, if anything does.
@@ -46,35 +58,42 @@ class Checkpoints(keras.callbacks.Callback):
         path = self.directory / HISTORY
         if not path.exists():
             return
-        check_resumption(self.directory, self.identity)
+        changes = check_resumption(self.directory, self.identity, self.settings["epochs"], self.patience)
         try:
             state = read_object(path)
+            history = list(state["epochs"])
+            if not history and state.get("failure"):
+                return  # it has no epoch to go on from
             if state["network"] != _shape_of(model):
                 raise ValueError("its network has other weights")
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self.directory / state["weights"])
-            self.history = list(state["epochs"])
-            if self.history and not (self.directory / _file_of(self.best())).exists():
-                raise ValueError(f"it kept no weights of epoch {self.history[self.best() - 1]['epoch']}, its best")
+            self.history, self._since = history, int(state.get("best from", 1))
+            if history and not (self.directory / _file_of(self.best())).exists():
+                lost, settings = history[self.best() - 1]["epoch"], state.get("settings", {})
+                if settings.get("patience", None) == self.patience:
+                    raise ValueError(f"it kept no weights of epoch {lost}, its best")
+                self._since, last = len(history), history[-1]["epoch"]
+                changes.append({"what": "best", "after": len(history), "from": lost, "to": last})
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"`directory` {self.directory} holds the state of another training: {reason}. {ADVICE}"
             ) from None
+        self.changes = [*state.get("changes", []), *changes]
+        for line in told(self.directory, changes):
+            logger.info(line)
 
     def has_ended(self):
         """Whether there has been no better epoch for so long that more are not worth it."""
-        return bool(self.patience and self.history) and len(self.history) - self.best() >= self.patience
+        return has_ended(self.history, self.patience, self._since)
 
     def best(self):
         """Number of the best epoch in the history, counted from 1: by validation accuracy, then by loss.
 
         Without `patience` it is the last one.
         """
-        numbers = range(1, len(self.history) + 1)
-        if not self.patience:
-            return numbers[-1]
-        return max(numbers, key=lambda number: (*_quality(self.history[number - 1]), -number))
+        return best_of(self.history, self.patience, self._since)
 
     def finish(self, model):
         """Leave the best epoch's weights in the model."""
@@ -87,6 +106,13 @@ class Checkpoints(keras.callbacks.Callback):
         # If the recipe averages weights, the average is the result.
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
+    def fail(self, error):
+        """Keep why the training came to an end before its time: after that a lower learning rate may go on."""
+        if self.directory is not None:
+            weights = _file_of(len(self.history)) if self.history else None
+            with suppress(OSError):
+                self._write(weights, failure=str(error))
+
     def on_epoch_begin(self, epoch, logs=None):
         """Take the epoch's own seeds of what drops paths and units."""
         for index, generator in enumerate(seed_generators(self.model)):
@@ -94,8 +120,15 @@ class Checkpoints(keras.callbacks.Callback):
             generator.state.assign(state.astype(generator.state.dtype))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keep the epoch, and stop where it is time."""
-        self.history.append({"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}})
+        """Keep the epoch, and stop where it is time.
+
+        Raises:
+            FloatingPointError: the epoch has left a weight or a loss that is not finite; it is not kept.
+            OSError: it cannot be kept; the state of the epoch before stays.
+        """
+        figures = {key: float(value) for key, value in (logs or {}).items()}
+        self._check_finite(epoch, figures)
+        self.history.append({"epoch": epoch + 1, **figures})
         if self.directory is not None:
             self._save()
         elif self.patience and self.best() == len(self.history):
@@ -103,15 +136,46 @@ class Checkpoints(keras.callbacks.Callback):
         if self.has_ended():
             self.model.stop_training = True
 
+    def _check_finite(self, epoch, figures):
+        wrong = [key for key, value in figures.items() if key.endswith("loss") and not math.isfinite(value)]
+        if not wrong and self.directory is not None:
+            values = ((weight.path, keras.ops.convert_to_numpy(weight)) for weight in self.model.weights)
+            wrong = [path for path, value in values if value.dtype.kind == "f" and not np.isfinite(value).all()][:1]
+        if wrong:
+            reason = f"{wrong[0]} is not finite after epoch {epoch + 1}"
+            raise FloatingPointError(f"{reason}: a lower learning rate may help")
+
     def _save(self):
         """The old state or the new one, never half of each."""
         last, best = _file_of(len(self.history)), _file_of(self.best())
-        self.model.save_weights(self.directory / last)
-        state = {"network": _shape_of(self.model), "identity": self.identity, "weights": last, "epochs": self.history}
-        write_atomically(self.directory / HISTORY, json.dumps(state, indent=1).encode())
+        try:
+            _save_weights(self.model, self.directory / last)
+            self._write(last)
+        except OSError as error:
+            before = len(self.history) - 1
+            kept = f"the state of epoch {self.history[-2]['epoch']} is kept" if before else "no epoch is kept yet"
+            number = error.errno or errno.EIO
+            reason = f"{os.strerror(number)}, so {kept}; run again to go on"
+            raise OSError(number, reason, error.filename or os.fspath(self.directory / last)) from None
         for old in self.directory.glob("state-*.weights.h5"):
             if old.name not in (last, best):
                 old.unlink()
+
+    def _write(self, weights, **further):
+        state = {"network": _shape_of(self.model), "identity": self.identity, "weights": weights}
+        state |= {"epochs": self.history, "settings": self.settings, "changes": self.changes, **further}
+        if self._since > 1:
+            state["best from"] = self._since
+        write_atomically(self.directory / HISTORY, json.dumps(state, indent=1).encode())
+
+
+def _save_weights(model, path):
+    """As `model.save_weights`, in one step: HDF5, which cannot close a file on a full disk, writes to memory."""
+    content = io.BytesIO()
+    store = H5IOStore(content, mode="w")
+    _save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    files.write_atomically(path, content.getbuffer())
 
 
 def _variables(model):
@@ -120,13 +184,6 @@ def _variables(model):
 
 def _file_of(number):
     return f"state-{number}.weights.h5"
-
-
-def _quality(epoch):
-    """(validation accuracy, minus the validation loss) of an epoch of the history."""
-    # Other figures that end in accuracy may stand beside the package's own.
-    accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy", 0.0))
-    return accuracy, -epoch.get("val_loss", 0.0)
 
 
 def _shape_of(model):

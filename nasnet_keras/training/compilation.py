@@ -2,11 +2,12 @@
 
 import keras
 
+from nasnet_keras.checks import check_one_of
 from nasnet_keras.models.nesting import layers_within
 
 
 def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
-    """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, losses, accuracy.
+    """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, the loss of what the model answers, accuracy.
 
     XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
 
@@ -19,8 +20,16 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
 
     Raises:
-        ValueError: variables of one path have different `rates`.
+        ValueError: variables of one path have different `rates`, or nothing tells what the model answers with.
     """
+    # Here and not above: Keras finds the classes of this module before those of the networks are there.
+    from nasnet_keras.models.answers import heads, output_kind, units
+    from nasnet_keras.models.functions import on_accelerator
+
+    losses = {
+        head: SmoothedCrossentropy(recipe.label_smoothing, class_weights, output=output_kind(model, head))
+        for head in heads(model) or ("predictions",)
+    }
     rate = _schedule(recipe, steps, epochs)
     shared = {"global_clipnorm": recipe.clip_norm}
     if recipe.moving_average:
@@ -34,55 +43,75 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss = SmoothedCrossentropy(recipe.label_smoothing, class_weights)
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    accuracy = _accuracy(losses["predictions"].output, units(model))
     if heads(model):
-        losses = {"predictions": loss, "auxiliary": SmoothedCrossentropy(recipe.label_smoothing, class_weights)}
-        weights = {"predictions": 1.0, "auxiliary": recipe.auxiliary_weight}
-        arguments = {"loss": losses, "loss_weights": weights, "metrics": {"predictions": [accuracy]}}
+        weights = {head: 1.0 if head == "predictions" else recipe.auxiliary_weight for head in losses}
+        arguments = {"loss": losses, "loss_weights": weights, "weighted_metrics": {"predictions": [accuracy]}}
     else:
-        arguments = {"loss": loss, "metrics": [accuracy]}
-    from nasnet_keras.models.functions import on_accelerator
-
+        arguments = {"loss": losses["predictions"], "weighted_metrics": [accuracy]}  # images of weight 0 do not count
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)
 
 
-def heads(model):
-    """The names of a model's outputs, or none for a model with a single one; a Sequential may not know its output."""
-    output = getattr(model, "output", None)
-    return tuple(output) if isinstance(output, dict) else ()
+def _accuracy(kind, count):
+    """The metric `accuracy` for outputs of a kind; a single unit stands for the second of two classes."""
+    if count == 1:
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if kind == "logits" else 0.5)
+    return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels against probabilities, with label smoothing and weights of classes.
+    """Cross-entropy of integer labels against a model's outputs, with label smoothing and weights of classes.
 
     Args:
         smoothing: share of the target spread evenly over all classes.
         class_weights: a factor for the loss of each class's images, or None for none.
+        output: what the outputs are, one of `models.answers.KINDS`. For `"sigmoid"` with several classes it is the mean
+            over them of each one's own cross-entropy.
+
+    Raises:
+        ValueError: outputs of another kind.
     """
 
-    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", **kwargs):
+    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", **kwargs):
         super().__init__(name=name, **kwargs)
+        check_one_of("output", output, ("softmax", "sigmoid", "logits"))
         self.smoothing = smoothing
         self.class_weights = class_weights
+        self.output = output
 
     def call(self, y_true, y_pred):
-        """Labels [batch] and probabilities [batch, classes] to losses [batch]."""
-        loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
-        if self.smoothing:
-            log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
-            loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
+        """Labels [batch] and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch]."""
+        if self.output == "softmax":
+            loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+            if self.smoothing:
+                log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
+                loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
+        elif y_pred.shape[-1] == 1 or self.output == "sigmoid":
+            loss = self._binary(y_true, y_pred)
+        else:
+            loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+            if self.smoothing:
+                log = keras.ops.log_softmax(y_pred, axis=-1)
+                loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
         if self.class_weights is None:
             return loss
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
         return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
 
+    def _binary(self, y_true, y_pred):
+        """The mean over units of each one's cross-entropy with its own target."""
+        count = y_pred.shape[-1]
+        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+        targets = keras.ops.one_hot(labels, max(count, 2), dtype=y_pred.dtype)[:, -count:]
+        targets = (1.0 - self.smoothing) * targets + self.smoothing / max(count, 2)
+        return keras.losses.binary_crossentropy(targets, y_pred, from_logits=self.output == "logits")
+
     def get_config(self):
         """The constructor's arguments."""
-        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights}
+        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights, "output": self.output}
         return {**arguments, "name": self.name, "reduction": self.reduction}
 
 

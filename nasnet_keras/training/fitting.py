@@ -5,6 +5,7 @@ Nothing here knows a genotype: a model and data come in, a trained model and fig
 
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,16 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.batches import Batches
+from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
+from nasnet_keras.files import alone_in, expanded, writing
+from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
-from nasnet_keras.training.compilation import compile_model, heads
-from nasnet_keras.training.identity import training_identity
+from nasnet_keras.training.compilation import compile_model
+from nasnet_keras.training.identity import is_used, network_identity, training_identity
 from nasnet_keras.training.recipes import stages
 
 
@@ -78,8 +82,8 @@ class _ForEveryHead(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index):
-        images, labels = self.batches[index]
-        return images, dict.fromkeys(self.heads, labels)
+        images, *others = self.batches[index]  # labels, and weights where images are files
+        return images, *(dict.fromkeys(self.heads, values) for values in others)
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -89,7 +93,8 @@ class _ForEveryHead(keras.utils.PyDataset):
 
 
 def _for_heads(model, batches):
-    return _ForEveryHead(batches, heads(model)) if heads(model) else batches
+    heads = answers.heads(model)
+    return _ForEveryHead(batches, heads) if heads else batches
 
 
 def fit(
@@ -111,7 +116,9 @@ def fit(
     """Train a model, or go on with a training that was interrupted in `directory`.
 
     Args:
-        model: a Keras model that returns class probabilities, or `{"predictions", "auxiliary"}`.
+        model: a Keras classifier, or one with the outputs `{"predictions", "auxiliary"}`. The loss follows from what it
+            answers with, and the range of its images from how it prepares them, see `models.answers`. Where it names
+            its classes, labels go to them by name.
         data: a `data.Data`; its train split is learnt from, its validation split watched.
         recipe: a `Recipe`.
         epochs: epochs in all, those before an interruption included.
@@ -131,20 +138,43 @@ def fit(
     Returns:
         The history: one dict an epoch.
 
+    Where a training goes on for longer than it was begun for, or at a lower rate after a loss that is no number, the
+    log says what that means, and `history.json` keeps it.
+
     Raises:
-        FloatingPointError: the loss is not finite.
-        ValueError: no epochs, an argument out of range, or a state in `directory` that belongs to another training.
+        FloatingPointError: the loss is not finite; the last finite state is kept.
+        ValueError: no epochs, an argument out of range, a model whose answers cannot be told, or a `directory` with the
+            state of another training, or in which another one is at work.
+        OSError: `directory` is full; the state of the epoch before stays.
     """
     parts = stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
-    steps = len(training_batches(data, recipe, seed))
-    weights = _class_weights(class_weights, data)
-    compile_model(model, recipe, steps, epochs - first, weights, rates)
     identity = training_identity(data, recipe, seed, sizes)
-    state = Checkpoints(directory, seed, patience=patience, identity=identity)
-    state.restore(model)
+    weights = _class_weights(class_weights, data)
+    data, weights = _in_order(model, data, weights)
+    steps = len(training_batches(data, recipe, seed))
+    compile_model(model, recipe, steps, epochs - first, weights, rates)
+    identity |= network_identity(model, weights, rates)
+    state = Checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs)
+    if state.directory is not None:
+        state.directory.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if state.directory is None else alone_in("directory", state.directory):
+        if state.directory is not None and not is_used(state.directory):  # else it is there, or an old rule holds
+            write_record(state.directory, data)
+        state.restore(model)
+        try:
+            _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate)
+        except FloatingPointError as error:
+            state.fail(error)
+            raise
+        state.finish(model)
+    return state.history
+
+
+def _fit(model, data, recipe, state, parts, total_steps, first, seed, callbacks, validate):
+    """The epochs that are left."""
     for last, size in parts:
         done = first + len(state.history)
         if done >= last or state.has_ended():
@@ -158,12 +188,23 @@ def fit(
             epochs=last,
             initial_epoch=done,
             validation_data=watched and _for_heads(model, watched),
-            callbacks=[ScheduledDropPath(steps * epochs), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
+            callbacks=[ScheduledDropPath(total_steps), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
             shuffle=False,
             verbose=0,
         )
-    state.finish(model)
-    return state.history
+
+
+def _in_order(model, data, class_weights):
+    """The data and the factors of their classes, with labels that count as the model counts its classes."""
+    names, count = answers.class_names(model), answers.units(model)
+    if count is not None and max(count, 2) < len(data.class_names):
+        raise ValueError(f"`model` must have the data's {len(data.class_names)} classes. Received: {max(count, 2)}")
+    if names is None or names == tuple(data.class_names):
+        return data, class_weights
+    splits = {part: match_classes(model, data, getattr(data, part)) for part in ("train", "validation")}
+    if class_weights is not None:
+        class_weights = [class_weights[list(data.class_names).index(name)] for name in names]
+    return replace(data, **splits), class_weights
 
 
 def _class_weights(value, data):
@@ -198,27 +239,43 @@ def evaluate(model, split, batch_size=256):
     """Share of a split's images that the model classifies right, and their mean cross-entropy.
 
     Args:
-        model: a model that returns probabilities [batch, classes], or a dict with `predictions`.
+        model: a classifier; what its outputs are follows from its last layer (`models.answers`). Of outputs
+            `{"predictions", …}` these count.
         split: a `data.Split`.
         batch_size: images at a time.
 
     Returns:
-        `{"accuracy": float, "loss": float, "images": int}`.
+        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures.
+
+    Raises:
+        ValueError: nothing tells what the model answers with.
     """
-    return scores(predict_split(model, split, batch_size), split.labels)
+    return figures_of(*answers_to(model, split, batch_size))
 
 
 def predict_split(model, split, batch_size=256):
-    """Class probabilities [n, classes] of a split's images, in evaluation mode."""
-    return predict(model, Batches(split, batch_size, scaled=not scales_itself(model)))
+    """Class probabilities [n, classes] of a split's images that can be read, in evaluation mode."""
+    outputs, _, kind = answers_to(model, split, batch_size)
+    return answers.as_probabilities(outputs, kind)
 
 
-def scores(probabilities, labels):
-    """`{"accuracy", "loss", "images"}` of probabilities [n, classes] and the true labels [n]."""
-    right = probabilities[np.arange(len(labels)), labels]
+def answers_to(model, split, batch_size=256):
+    """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs)."""
+    if not len(split):
+        return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
+    batches = Batches(split, batch_size, scaled=not scales_itself(model))
+    outputs, kind = answers.answered(model, model.predict(batches, verbose=0))
+    return outputs[split.readable], split.labels[split.readable], kind
+
+
+def figures_of(outputs, labels, kind):
+    """`{"accuracy", "loss", "images"}` of outputs [n, …] of one of `models.answers.KINDS` and true labels [n]."""
+    if not len(labels):
+        return {"accuracy": None, "loss": None, "images": 0}
+    guesses = answers.as_probabilities(outputs, kind).argmax(-1)
     return {
-        "accuracy": float(np.mean(probabilities.argmax(-1) == labels)),
-        "loss": float(np.mean(-np.log(np.maximum(right, keras.config.epsilon())))),
+        "accuracy": float(np.mean(guesses == labels)),
+        "loss": float(np.mean(answers.losses(outputs, labels, kind))),
         "images": len(labels),
     }
 
@@ -229,8 +286,8 @@ def match_classes(model, data, split):
     Raises:
         ValueError: the model has other classes than the data.
     """
-    names = getattr(model, "class_names", None)
-    if names is None or names == data.class_names:
+    names = answers.class_names(model)
+    if names is None or names == tuple(data.class_names):
         return split
     check_classes(names, data.class_names)
     order = np.array([names.index(name) for name in data.class_names], dtype="int32")
@@ -246,28 +303,34 @@ def save_model(model, directory, **changes):
         model: a `NASNet`.
         directory: made if it is not there.
         **changes: arguments of the network that are other ones from now on, such as `input_shape`.
+
+    Raises:
+        OSError: it cannot be written; a model that lay there stays.
     """
-    directory = Path(directory)
+    directory = Path(expanded(directory))
     directory.mkdir(parents=True, exist_ok=True)
+    if model.architecture.include_top and not model.architecture.feature_pyramid:
+        activation = model.get_layer("predictions").activation  # as it is now
+        if activation is not keras.activations.get(model.architecture.classifier_activation):
+            changes = {"classifier_activation": keras.activations.serialize(activation), **changes}
     with drawn_from(0):  # the weights are replaced, and the caller's random numbers stay
         bare = model.alike(auxiliary_head=False, **changes)
     for layer in bare.layers:
         layer.set_weights(model.get_layer(layer.name).get_weights())
     temporary = directory / ".model.keras"
-    bare.save(temporary)
+    with writing(temporary):
+        bare.save(temporary)
     os.replace(temporary, directory / "model.keras")
 
 
 def scales_itself(model):
-    """Whether the model, or a network inside it, takes images in 0–255 and has the preprocessing inside."""
-    scaling = (layer for layer in layers_within(model) if isinstance(layer, keras.layers.Rescaling))
-    return any(layer.name == "preprocessing" for layer in scaling)
+    """Whether the model takes images in 0–255 and prepares them itself, see `models.answers.takes_pixels`."""
+    return answers.takes_pixels(model)
 
 
 def predict(model, batches):
     """Class probabilities [n, classes] as a NumPy array, in evaluation mode, of `Batches` or an array of images."""
-    outputs = model.predict(batches, verbose=0)
-    return outputs["predictions"] if isinstance(outputs, dict) else outputs
+    return answers.probabilities(model, model.predict(batches, verbose=0))
 
 
 def reward(accuracy):

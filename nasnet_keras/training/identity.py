@@ -1,15 +1,31 @@
-"""Which training a directory belongs to: what must be the same for it to go on there."""
+"""Which training a directory belongs to: what must be the same for it to go on there, and what may change.
 
+Data, network, seed and recipe are what a training is. How long it takes may change at any time, and its learning rate
+after one at which the loss was no number; each such change is told in one line, and kept in the history.
+"""
+
+import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
 from nasnet_keras.checks import first_difference
-from nasnet_keras.files import read_object
+from nasnet_keras.files import expanded, read_object
 
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
+RATE = "`learning_rate`"
+# What a change means, by what changes.
+MEANINGS = {
+    "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
+    "now on, so this is not what {to} epochs from the start would give",
+    "patience": "a patience of {to} instead of {from} after {after} epochs",
+    "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
+    "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
+    "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
+}
 
 
 def training_identity(data, recipe, seed, sizes=None):
@@ -21,24 +37,127 @@ def training_identity(data, recipe, seed, sizes=None):
         seed: the training's seed.
         sizes: image sizes, or None.
     """
-    known = {"classes": data.class_names, "number of training images": len(data.train), "seed": seed}
+    number = len(data.train) + data.train.broken  # whether they have been read yet or not
+    known = {"classes": data.class_names, "number of training images": number, "seed": seed}
+    known |= {"images": data.digest} if data.digest else {}
+    known["grey range"] = data.grey_range
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 
 
-def check_resumption(directory, identity):
-    """Raise `ValueError` if a directory is known to hold the state of a training of another identity."""
-    known = _identity(directory)
-    if different := first_difference(known, identity, [what for what in known if what in identity]):
+def network_identity(model, class_weights=None, rates=None):
+    """What of the network and of its way to learn counts for its training beside the weights, JSON-able.
+
+    Args:
+        model: a Keras model; of a `NASNet` it is the architecture.
+        class_weights: a factor for each class, or None.
+        rates: a factor for each trainable weight, or None.
+    """
+    architecture = getattr(model, "architecture", None)
+    known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
+    known.pop("`class_names`", None)
+    learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
+    known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
+    return json.loads(json.dumps(known))
+
+
+def check_resumption(directory, identity, epochs=None, patience=None):
+    """What changes where a training goes on in a directory; nothing where there is none.
+
+    Args:
+        directory: its folder.
+        identity: what it must agree with, as far as both say something of it.
+        epochs, patience: those from now on; `epochs` None: not known.
+
+    Returns:
+        A list of dicts: `what` changes, a key of `MEANINGS`, `after` so many epochs, `from` and `to`.
+
+    Raises:
+        ValueError: the directory is known to hold the state of a training of another identity.
+    """
+    state = _state(directory)
+    known, trained = state["identity"], state["epochs"]
+    failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
+    lower = failure is not None and None not in (old, new) and new != old
+    if not trained and failure:
+        return []  # it had no epoch that could go on
+    compared = [what for what in known if what in identity and not (lower and what == RATE)]
+    if different := first_difference(known, identity, compared):
         raise ValueError(
             f"`directory` {directory} holds the state of another training: it has other {different[0]}. {ADVICE}"
         )
+    if lower and new > old:
+        raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
+    changes = []
+    if lower:
+        changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
+    if epochs is not None and trained:
+        changes += _changes_of_length(state, epochs, patience)
+    return [{"after": len(trained), **change} for change in changes]
+
+
+def _changes_of_length(state, epochs, patience):
+    settings, trained, since = state["settings"], state["epochs"], state["best from"]
+    longer = settings.get("epochs") not in (None, epochs) and epochs > trained[-1].get("epoch", 0)
+    if has_ended(trained, patience, since):
+        before = len(trained) - best_of(trained, patience, since)
+        return [{"what": "ended", "from": patience, "to": before}] if longer else []
+    changes = []
+    if longer:
+        changes.append({"what": "epochs", "from": settings["epochs"], "to": epochs})
+    if settings.get("patience", patience) != patience:
+        changes.append({"what": "patience", "from": settings["patience"], "to": patience})
+    return changes
+
+
+def told(directory, changes):
+    """The changes of `check_resumption` as texts of one line."""
+    return [f"goes on in {directory}: {MEANINGS[change['what']].format(**change)}" for change in changes]
+
+
+def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all"):
+    """The epochs of a fine-tuning's first phase, as far as a directory has decided on them.
+
+    What has been trained stays: once the second phase has begun, the first is over, and further epochs go there.
+
+    Args:
+        directory: the fine-tuning's, or None.
+        epochs, head_epochs, unfreeze: as for `transfer.fine_tune`.
+
+    Returns:
+        The epochs; `head_epochs` where nothing is decided.
+
+    Raises:
+        ValueError: the arguments want other epochs than those.
+    """
+    if directory is None:
+        return head_epochs
+    head, cells = (_state(Path(expanded(directory)) / name)["epochs"] for name in PHASES[:2])
+    if unfreeze == "head" or not (head or cells):
+        return head_epochs
+    if not cells:
+        planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
+        return max(planned, len(head))
+    settled = cells[0]["epoch"] - 1
+    if head_epochs not in (None, settled):
+        raise ValueError(
+            f"`head_epochs` must be {settled} in {directory}, where that phase is over. Received: {head_epochs}"
+        )
+    if epochs <= settled:
+        done = settled + len(cells)
+        raise ValueError(f"`epochs` must be at least {done} in {directory}, where so many are done. Received: {epochs}")
+    return settled
+
+
+def has_begun(directory):
+    """Whether a folder holds an epoch of a training."""
+    return bool(_state(directory)["epochs"])
 
 
 def check_phases(directory, names):
     """Raise `ValueError` if a directory holds a fine-tuning that has other phases than these."""
     for name in set(PHASES) - set(names):
-        if (Path(directory) / name / HISTORY).exists():
+        if (Path(expanded(directory)) / name / HISTORY).exists():
             raise ValueError(
                 f"`directory` {directory} holds another fine-tuning: its phase {name} is none of this one's. {ADVICE}"
             )
@@ -46,16 +165,58 @@ def check_phases(directory, names):
 
 def known_seed(directory):
     """The seed of the training that made the model in a directory, which its test images follow from; or None."""
-    for place in (Path(directory), *(Path(directory) / name for name in PHASES)):
-        seed = _identity(place).get("seed")
+    directory = Path(expanded(directory))
+    for place in (directory, *(directory / name for name in PHASES)):
+        seed = _state(place)["identity"].get("seed")
         if type(seed) is int and seed >= 0:
             return seed
     return None
 
 
-def _identity(directory):
+def is_used(directory):
+    """Whether a training has left anything in a directory that it could go on from, or a model."""
+    directory = Path(expanded(directory))
+    places = [directory / "model.keras", directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
+    return any(os.path.exists(place) for place in places)
+
+
+def best_of(epochs, patience, since=1):
+    """Number of the best of some epochs, counted from 1: by validation accuracy, then by loss.
+
+    Args:
+        epochs: a history, one dict an epoch, at least one.
+        patience: None: the last one is the best.
+        since: the first that counts.
+    """
+    numbers = range(min(since, len(epochs)), len(epochs) + 1)
+    return numbers[-1] if not patience else max(numbers, key=lambda number: (*_quality(epochs[number - 1]), -number))
+
+
+def has_ended(epochs, patience, since=1):
+    """Whether there has been no better epoch for so long that more are not worth it."""
+    return bool(patience and epochs) and len(epochs) - best_of(epochs, patience, since) >= patience
+
+
+def _quality(epoch):
+    """(validation accuracy, minus the validation loss) of an epoch of the history."""
+    # Other figures that end in accuracy may stand beside the package's own.
+    accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy", 0.0))
+    return accuracy, -epoch.get("val_loss", 0.0)
+
+
+def _failure(directory):
+    """Why the training in a folder, or another phase of its fine-tuning, came to an end before its time; or None."""
+    directory = Path(expanded(directory))
+    places = [directory, *(directory.parent / name for name in PHASES if directory.name in PHASES)]
+    return next((state["failure"] for state in map(_state, places) if state["failure"]), None)
+
+
+def _state(directory):
+    """What a folder's history says; nothing where it is new, or damaged: that is for those to say who read it all."""
+    kinds = {"identity": dict, "epochs": list, "settings": dict, "failure": str, "best from": int}
     try:
-        identity = read_object(Path(directory) / HISTORY).get("identity")
+        state = read_object(Path(expanded(directory)) / HISTORY)
     except (OSError, ValueError):
-        return {}  # new, or damaged: for those who read all of it
-    return identity if isinstance(identity, dict) else {}
+        state = {}
+    found = {name: value for name in kinds if isinstance(value := state.get(name), kinds[name])}
+    return {"identity": {}, "epochs": [], "settings": {}, "failure": None, "best from": 1, **found}

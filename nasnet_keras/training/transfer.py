@@ -4,24 +4,31 @@ First the new head learns on top of cells that stand still, then the cells from 
 learn too, at a lower rate.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Data
+from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import Split
+from nasnet_keras.files import alone_in, expanded
+from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import fitting, recipes
-from nasnet_keras.training.identity import check_phases
+from nasnet_keras.training.identity import check_phases, has_begun, is_used, settled_head_epochs
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.zoo import starting_weights
 
 HEADS = ("logits", "auxiliary")
+# The arguments of a network that make it a classifier.
+HEAD = {"include_top": True, "pooling": None, "feature_pyramid": False}
 
 
 def fine_tune(
@@ -55,8 +62,9 @@ def fine_tune(
     Args:
         model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
             `fine_tune` wrote, or a `.keras` file.
-        train: a `Split`, or a pair of uint8 images [n, height, width, 3] in 0–255 and integer labels [n]. The
-            network is built for images of this size.
+        train: a `Split`, or a pair of uint8 images [n, height, width, channels] in 0–255 and integer labels
+            [n]. The network is built for images of this size and number of channels; from weights for three it gets
+            the first kernel summed (one channel), or repeated and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
         classes: a name for each label, or their number.
         weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
@@ -77,20 +85,26 @@ def fine_tune(
             best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.
         directory: where the model goes, with the state from which the same call goes on after an
-            interruption. None for nowhere.
+            interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
-            `"mixed_bfloat16"`), …; for a factory also `repeats` and `filters`.
+            `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
+            for a factory also `repeats` and `filters`.
 
     Returns:
         A `NASNet` that knows its `class_names` and expects images as `preprocess_input` gives them.
 
     Raises:
-        ValueError: naming the argument at fault.
-        FloatingPointError: the loss is not finite.
+        ValueError: naming the argument at fault, or another training is at work in `directory`.
+        FloatingPointError: the loss is not finite; with a lower rate the same call goes on before that.
+        OSError: `directory` is full; the state of the epoch before stays.
     """
+    directory = None if directory is None else Path(expanded(directory))
     data = _data(train, validation, classes)
+    for name in ("include_top", "pooling", "feature_pyramid"):
+        if options.get(name, HEAD[name]) != HEAD[name]:
+            raise ValueError(f"`{name}` must be left out: the network gets a classifier. Received: {options[name]!r}")
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     if tensorboard and directory is None:
         raise ValueError("`tensorboard` needs a `directory`. Received: None")
@@ -99,7 +113,7 @@ def fine_tune(
         plan = phases(
             trained,
             epochs,
-            head_epochs=head_epochs,
+            head_epochs=settled_head_epochs(directory, epochs, head_epochs, unfreeze) if trained else head_epochs,
             unfreeze=unfreeze,
             rate_factor=rate_factor,
             layer_decay=layer_decay,
@@ -114,28 +128,38 @@ def fine_tune(
         head = model.get_layer("logits")
         head.set_weights([0.0 * value for value in head.get_weights()])
     _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
-    first = 0
-    for phase, last, lowest, factor in plan:
-        _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
-        logs = [_tensorboard(directory, phase)] if tensorboard else []
-        fitting.fit(
-            model,
-            data,
-            replace(recipe, learning_rate=recipe.learning_rate * factor),
-            epochs=last,
-            first=first,
-            seed=seed,
-            directory=None if directory is None else Path(directory) / phase,
-            callbacks=[*callbacks, *logs],
-            validate=validation is not None,
-            patience=None if validation is None else patience,
-            class_weights=class_weights,
-            rates=None if layer_decay == 1 else _rates(model, layer_decay),
-        )
-        first = last
-    _freeze(model, parts(model), False)
+    activation = "classifier_activation" if "classifier_activation" in options else "model_or_name"
+    output_kind(model, label=activation)  # likewise
+    if directory is not None and not is_used(directory):  # otherwise the record is there, or an old rule holds
+        write_record(directory, data)
     if directory is not None:
-        fitting.save_model(model, directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if directory is None else alone_in("directory", directory):
+        first = 0
+        for index, (phase, last, lowest, factor) in enumerate(plan):
+            if directory is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
+                first = last
+                continue  # it is over, and the next one has its own state
+            _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
+            logs = [_tensorboard(directory, phase)] if tensorboard else []
+            fitting.fit(
+                model,
+                data,
+                replace(recipe, learning_rate=recipe.learning_rate * factor),
+                epochs=last,
+                first=first,
+                seed=seed,
+                directory=None if directory is None else directory / phase,
+                callbacks=[*callbacks, *logs],
+                validate=validation is not None,
+                patience=None if validation is None else patience,
+                class_weights=class_weights,
+                rates=None if layer_decay == 1 else _rates(model, layer_decay),
+            )
+            first = last
+        _freeze(model, parts(model), False)
+        if directory is not None:
+            fitting.save_model(model, directory)
     return model
 
 
@@ -157,13 +181,16 @@ def _data(train, validation, classes):
     if len(names) < 2:
         raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
     train = splits["train"]
-    return Data("fine_tune", train, splits["validation"], train.select([]), names, tuple(train.images.shape[1:]))
+    shape = tuple(train.images.shape[1:])
+    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, record=train.record)
 
 
 def _architecture(options):
     """Takes out of `options` what only makes sense when a factory builds the network."""
     return {
-        name: options.pop(name) for name in ("repeats", "filters", "stem_filters", "skip_reduction") if name in options
+        name: options.pop(name)
+        for name in ("repeats", "filters", "penultimate_filters", "stem_filters", "skip_reduction")
+        if name in options
     }
 
 
@@ -238,16 +265,17 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
     """
     if batch_norm != "frozen":
         options["batch_norm_momentum"] = batch_norm
+    images = data.train.images
     head = {
         "input_shape": data.image_shape,
-        "include_top": True,
-        "pooling": None,
-        "feature_pyramid": False,
+        **HEAD,
         "auxiliary_head": False,
         "include_preprocessing": False,
         "classifier_activation": "softmax",
         "classes": len(data.class_names),
         "class_names": data.class_names,
+        # Arrays do not say how they were read: then it is as it was for the old network.
+        "grey_range": images.grey_range if isinstance(images, ImageFiles) else source.grey_range,
     }
     model = source.alike(**{**head, **options})
     copy_cells(source, model)
@@ -255,7 +283,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
 
 
 def copy_cells(source, model):
-    """Give a network the weights of another one's stem and cells.
+    """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
 
     Raises:
         ValueError: naming the first that does not fit.
@@ -264,7 +292,8 @@ def copy_cells(source, model):
         if layer.name in HEADS:
             continue
         try:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
+            values = source.get_layer(layer.name).get_weights()
+            layer.set_weights(weight_files.fitting(values, layer) if layer.name == "stem" else values)
         except ValueError:
             raise ValueError(
                 f"`weights` do not fit the network: {layer.name} has other weights or is not there. "
@@ -279,7 +308,7 @@ def parts(model):
 
 
 def _fill(source, file):
-    path = Path(file)
+    path = Path(expanded(file))
     if path.is_dir() or path.suffix == ".keras":
         copy_cells(load_model(path), source)
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from nasnet_keras.files import expanded
 from nasnet_keras.weights.slim import fill, read_npz, slim_variables
 
 # TF-slim's name of a weight in a classifier, whether or not the network has one.
@@ -70,7 +71,7 @@ def load_keras_applications_weights(model, path):
     weights, repeats = (*slim_variables(model), *CLASSIFIER), _repeats(model)
     names = {_keras_name(name, repeats): name for name in weights}
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(expanded(path), "r") as file:
             _fill(model, _keras_tensors(file), names)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {_line(error)}") from None
@@ -194,6 +195,7 @@ def load_timm_weights(model, mapping_or_path):
     weights = (*slim_variables(model), *CLASSIFIER)
     pnasnet = model.genotype.normal == model.genotype.reduction
     names = {_timm_name(name, pnasnet): name for name in weights}
+    mapping_or_path = expanded(mapping_or_path)
     if str(mapping_or_path).endswith(".npz"):
         mapping_or_path = read_npz(mapping_or_path)
     if hasattr(mapping_or_path, "items"):

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from nasnet_keras.files import expanded
+
 FORMAT = "nasnet-weights/1"
 
 
@@ -80,4 +82,5 @@ def find(weights, model, include_top=True):
 
 def is_file(weights):
     """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index."""
-    return Path(weights).exists() or Path(f"{weights}.index").exists()
+    path = Path(expanded(weights))
+    return path.exists() or Path(f"{path}.index").exists()

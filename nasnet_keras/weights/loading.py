@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras.src.backend.config import keras_home  # where `get_file` puts things; there is no public name for it
 
+from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
 from nasnet_keras.weights.index import Entry, entries, is_file
@@ -58,7 +60,7 @@ def _not_fetched(url, place, error):
 
 
 def load(model, weights, layout=None):
-    """Fill a `NASNet`.
+    """Fill a `NASNet`. Weights for images of three channels also fill one for another number, by `for_channels`.
 
     Args:
         model: a `NASNet`.
@@ -70,15 +72,53 @@ def load(model, weights, layout=None):
         ValueError: an unknown name, no such file, a wrong hash, or weights that do not fit.
     """
     if isinstance(weights, Entry):
-        _load_file(model, fetch(weights), weights.layout)
+        _load_any_channels(model, fetch(weights), weights.layout)
     elif is_file(weights):
-        _load_file(model, Path(weights), layout)
+        _load_any_channels(model, Path(expanded(weights)), layout)
     else:
         named = [entry for entry in entries() if entry.name == str(weights)]
         if not named:
             known = ", ".join(entry.name for entry in entries())
             raise ValueError(f"`weights` must be None, an existing file, or one of {known}. Received: {str(weights)!r}")
         load(model, named[0])
+
+
+def for_channels(kernel, channels):
+    """A first kernel [height, width, 3, filters] for images of another number of channels.
+
+    For one channel the three are summed: a grey image gets what it got as three equal channels. For n they are
+    repeated in their order, cut off after n and scaled by 3 / n, so that the response keeps its size.
+    """
+    if channels == 1:
+        return kernel.sum(2, keepdims=True)
+    return np.take(kernel, np.arange(channels) % 3, 2) * np.float32(3 / channels)
+
+
+def fitting(values, layer):
+    """The weights of a stem for three channels as its like for another number takes them."""
+    return [
+        for_channels(value, weight.shape[2])
+        if value.ndim == 4 and value.shape[2] == 3 and weight.shape[2] != 3
+        else value
+        for value, weight in zip(values, layer.weights, strict=True)
+    ]
+
+
+def _load_any_channels(model, path, layout):
+    *sides, channels = model.architecture.input_shape
+    try:
+        _load_file(model, path, layout)
+    except ValueError as error:
+        if channels == 3:
+            raise
+        source = model.alike(input_shape=(*sides, 3))
+        try:
+            _load_file(source, path, layout)
+        except ValueError:
+            raise error from None
+        for layer in model.layers:
+            values = source.get_layer(layer.name).get_weights()
+            layer.set_weights(fitting(values, layer) if layer.name == "stem" else values)
 
 
 def _load_file(model, path, layout=None):

@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from nasnet_keras.files import expanded
+
 AVERAGE = "/ExponentialMovingAverage"
 # What a training checkpoint holds besides the network.
 BOOKKEEPING = re.compile(r"(^|/)(global_step|RMSProp(_\d+)?|Momentum|Adam(_\d+)?|beta\d_power)$")
@@ -146,7 +148,7 @@ def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):
 def read_npz(path):
     """`{name: array}` of a `.npz` file. Raises `ValueError` that names the file."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(expanded(path), allow_pickle=False) as stored:
             return dict(stored)
     except FileNotFoundError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
@@ -158,7 +160,7 @@ def _read_checkpoint(path):
     import tensorflow as tf
 
     try:
-        reader = tf.train.load_checkpoint(str(path))
+        reader = tf.train.load_checkpoint(str(expanded(path)))
     except (tf.errors.OpError, ValueError) as error:
         raise ValueError(f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}") from None
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
-from nasnet_keras.files import parse_object
+from nasnet_keras.files import expanded, parse_object
 from nasnet_keras.weights.index import entries, find, is_file
 
 MAX_CONFIG = 1 << 26  # bytes
@@ -123,7 +123,7 @@ def model_file(name_or_path, label="model"):
     """
     if str(name_or_path) in DEFAULT_WEIGHTS:
         return None
-    path = Path(name_or_path)
+    path = Path(expanded(name_or_path))
     path = path / "model.keras" if path.is_dir() else path
     if path.suffix == ".keras" and path.is_file():
         _config(path)
@@ -147,10 +147,29 @@ def known_classes(name_or_path):
     if path is None:
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
-    config = _config(path).get("config")
-    names = config.get("class_names") if isinstance(config, dict) else None
+    names = _argument(path, "class_names")
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
+
+
+def known_grey_range(name_or_path):
+    """The `grey_range` that a model keeps, as a tuple, without loading it, or None.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+
+    Raises:
+        ValueError: neither a name nor a model.
+    """
+    path = model_file(name_or_path)
+    value = None if path is None else _argument(path, "grey_range")
+    return tuple(value) if isinstance(value, list) else None  # likewise
+
+
+def _argument(path, name):
+    """What a saved network was made with, or None."""
+    config = _config(path).get("config")
+    return config.get(name) if isinstance(config, dict) else None
 
 
 def _config(path):
@@ -184,7 +203,7 @@ def starting_weights(model, weights="auto", changes=None):
     if not isinstance(weights, str | os.PathLike):
         raise ValueError(f"`weights` must be auto, none, a name or a file. Received: {weights!r}")
     is_name = str(weights) not in ("auto", "none") and not is_file(weights)
-    if is_file(weights) and (Path(weights).is_dir() or Path(weights).suffix == ".keras"):
+    if is_file(weights) and (Path(expanded(weights)).is_dir() or Path(weights).suffix == ".keras"):
         model_file(weights, "weights")
     if model not in DEFAULT_WEIGHTS:
         for change in changes or ():

@@ -71,7 +71,7 @@ def call(capsys, *arguments):
 def test_train_evaluate_predict(trained, folder, capsys):
     code, out, _ = call(capsys, "evaluate", "--model", trained, "--data", folder, "--json")
     figures = json.loads(out.splitlines()[-1])
-    assert code == 0 and figures["accuracy"] >= 0.75 and figures["images"] == 4
+    assert code == 0 and figures["accuracy"] >= 0.75 and figures["images"] >= 2
     assert [row["name"] for row in figures["classes"]] == ["blue", "red"] and "precision" in out
     assert figures["output"] == str(trained / "confusion.svg")
     assert (trained / "confusion.svg").read_text().startswith("<svg")
@@ -99,7 +99,7 @@ def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_pat
         code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", folder, *further, "--json")
         assert code == 0
         figures.append(json.loads(out.splitlines()[-1]))
-    assert figures[0] == figures[1] != figures[2]
+    assert figures[0] == figures[1] == figures[2]  # by the directory, whatever the seed
     history = tmp_path / "net" / "history.json"
     kept = history.read_text()
     for content in ('{"identity": {"seed": "abc"}}', '{"identity": []}', 99999 * "["):  # as if there were none
@@ -170,7 +170,7 @@ def test_finetune_takes_a_trained_directory_and_any_image(trained, tmp_path, cap
     options = ["--epochs", 2, "--batch-size", 4, "--class-weights", "balanced", "--directory", tmp_path / "mine"]
     code, out, err = call(capsys, "finetune", "--model", trained, "--data", photos, *options, "--json")
     figures = json.loads(out.splitlines()[-1])
-    assert code == 0 and err == "" and figures["images"] == 2
+    assert code == 0 and "equal one in another part" in err and len(err.splitlines()) == 1 and figures["images"] >= 2
     code, out, _ = call(capsys, "predict", "--model", tmp_path / "mine", photos / "one" / "turned.jpg", "--json")
     names = {row["name"] for row in json.loads(out.splitlines()[-1])["predictions"][0]["classes"]}
     assert code == 0 and names == {"one", "two"}
@@ -243,8 +243,8 @@ def spoilt(folder, root, what):
 
 BAD = [
     (["search", "--data", "{root}/missing"], "missing"),
-    (["search", "--data", "{empty}"], "green"),
-    (["search", "--data", "{text}"], "notes.jpg"),
+    (["search", "--data", "{empty}", "--strict"], "green"),
+    (["search", "--data", "{text}", "--strict"], "notes.jpg"),
     (["search", "--data", "{single}"], "class"),
     (["search", "--max-trials", "0"], "max_trials"),
     (["search", "--validation", "0", "--directory", "{root}/s"], "validation"),
@@ -281,8 +281,8 @@ BAD = [
     (["finetune", "--genotype", "tiny", "--batch-norm", "often", "--directory", "{root}/t"], "batch_norm"),
     (["finetune", "--genotype", "tiny", "--recipe", "best", "--directory", "{root}/t"], "recipe"),
     (["finetune", "--genotype", "tiny", "--unfreeze", "cell_1", "--directory", "{root}/t"], "trained weights"),
-    (["finetune", "--genotype", "tiny", "--data", "{empty}", "--directory", "{root}/t"], "green"),
-    (["finetune", "--genotype", "tiny", "--data", "{text}", "--directory", "{root}/t"], "notes.jpg"),
+    (["finetune", "--genotype", "tiny", "--data", "{empty}", "--strict", "--directory", "{root}/t"], "green"),
+    (["finetune", "--genotype", "tiny", "--data", "{text}", "--directory", "{root}/t", "--strict"], "1 broken file"),
     (["finetune", "--genotype", "tiny", "--data", "{single}", "--directory", "{root}/t"], "two classes"),
     (["predict", "--model", "{root}/missing", "a.png"], "model"),
     (["plot", "{root}/broken.json"], "broken.json"),
@@ -291,7 +291,7 @@ BAD = [
     (["search", "--seed", "-1"], "seed"),
     (["search", "--limit", "0"], "limit"),
     (["search", "--image-size", "0"], "image_size"),
-    (["search", "--controller-batch", "0"], "batch_size"),
+    (["search", "--controller-batch", "0"], "`controller_batch`"),
     (["search", "--screen", "naswot", "--recipe", "imagenet"], "plain gradient descent"),
     (["train", "--stem", "imagenet", "--directory", "{root}/t"], "input_shape"),
     (["train", "--drop-path", "1", "--directory", "{root}/t"], "drop_path"),
@@ -311,6 +311,8 @@ BAD = [
     (["export", "--model", "NASNetCIFAR", "--output", "{root}", "--format", "onnx"], "must not exist yet"),
     (["serve", "--model", "{root}/missing"], "no such folder"),
     (["serve", "--model", "{root}", "--timeout", "0"], "seconds"),
+    (["serve", "--model", "{root}", "--max-queue", "0"], "`max_queue`"),
+    (["search", "--target-parameters", "0"], "`target_parameters`"),
     (["search", "--stem", "imagenet"], "input_shape"),
     (["search", "--stem", "imagenet", "--filters", "2"], "filters"),
     (["search", "--hours", "nan"], "hours"),
@@ -337,8 +339,8 @@ BAD = [
 ]
 
 
-# What only a network or a chief that is waited for can tell.
-SLOW = ("cell_99", "no chief answers")
+# What only a network, images in its size, or a chief that is waited for can tell.
+SLOW = ("cell_99", "no chief answers", "1 broken file")
 
 
 def written_out(arguments, folder, root):

@@ -333,3 +333,21 @@ def test_a_network_whose_first_cell_nobody_reads_is_exported(tmp_path, rng):
     model, images = trained(Genotype(older, older), repeats=2), rng.integers(0, 256, (2, 8, 8, 3)).astype("float32")
     result = answer(export_saved_model(model, tmp_path / "net"), images)
     np.testing.assert_allclose(result, model(images / 127.5 - 1.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None, "sigmoid", "log_softmax"])
+def test_what_is_served_follows_from_the_last_activation(activation):
+    from nasnet_keras.export.saved_model import Served
+
+    size = {"repeats": (1,), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 2}
+    model = NASNet("tiny", **size, classifier_activation=activation, class_names=("a", "b"))
+    served = Served(model, None, 1, "float32")
+    # e^1 / (e^1 + e^0) = 0.7311, which is also the sigmoid of 1.
+    shares = {"sigmoid": [[0.731059, 0.5]]}.get(activation, [[0.731059, 0.268941]])
+    np.testing.assert_allclose(served.activation(np.array([[1.0, 0.0]], "float32")), shares, atol=1e-5)
+    with pytest.raises(ValueError, match="`class_names` must be in the model's own order, or left out. Received: 'b'"):
+        Served(model, ("b", "a"), 1, "float32")
+    assert Served(model, ("eins", "zwei"), 1, "float32").names == ["eins", "zwei"]
+    model.get_layer("predictions").activation = "tanh"
+    with pytest.raises(ValueError, match="`model` must end in softmax, in sigmoid.*tanh of predictions"):
+        Served(model, None, 1, "float32")

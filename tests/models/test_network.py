@@ -12,6 +12,7 @@ from checks import array, check, check_gradients, randomize
 from random_genotypes import random_genotype
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
+from nasnet_keras.models import applications
 from nasnet_keras.models.network import NASNet, multiply_adds
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.program import Weight
@@ -507,3 +508,50 @@ def test_the_value_has_the_defaults_of_the_network():
 def test_a_network_is_made_from_an_architecture_alone():
     with pytest.raises(ValueError, match="`architecture` must be an Architecture. Received: {}"):
         NASNet.of({})
+
+
+NAMED = [
+    (lambda: tiny(filters=None, penultimate_filters=50), "`penultimate_filters` must be a multiple of 8"),
+    (
+        lambda: NASNet(**{**IMAGENET, "filters": None, "penultimate_filters": 24}),
+        "`penultimate_filters` must be at least",
+    ),
+    (lambda: tiny(filters=4, penultimate_filters=48), "`filters` or `penultimate_filters`.*Received: both, 4 and 48"),
+    (lambda: tiny(filters=None), "`filters` or `penultimate_filters`.*Received: none of them"),
+    (lambda: NASNet.from_notation("0@48", "tiny"), "`notation` '0@48' is wrong: its N, as `repeats` must be"),
+    (lambda: NASNet.from_notation("1@50", "tiny"), "`notation` '1@50' is wrong: its P, as `penultimate_filters`"),
+    (
+        lambda: applications.NASNetCIFAR(penultimate_filters=384),
+        "`penultimate_filters` must be left out with `weights=",
+    ),
+    (lambda: applications.NASNetCIFAR(weights=None, filters=8, penultimate_filters=384), "Received: both, 8 and 384"),
+    (lambda: applications.decode_predictions(np.zeros((1, 5))), "`preds` must have ImageNet's 1000 classes without"),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), NAMED, ids=[says for _, says in NAMED])
+def test_errors_name_what_the_user_gave(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_names_of_classes_go_with_their_number():
+    architecture = tiny(class_names=("a", "b", "c")).architecture
+    assert architecture.changed(classes=3).class_names == ("a", "b", "c")
+    assert architecture.changed(classes=5).class_names is None
+    assert architecture.changed(classes=2, class_names=("d", "e")).class_names == ("d", "e")
+
+
+def test_an_activation_that_was_changed_is_kept_in_files(tmp_path):
+    """What is saved answers as the network did when it was saved."""
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    for activation, name in ((None, "linear"), (keras.activations.sigmoid, "sigmoid")):
+        model.get_layer("predictions").activation = activation
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert loaded.architecture.classifier_activation == name
+        np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    model.get_layer("predictions").activation = lambda logits: logits
+    with pytest.raises(ValueError, match="`predictions.activation` must be one of Keras' own"):
+        model.save(tmp_path / "model.keras")

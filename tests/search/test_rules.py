@@ -284,7 +284,7 @@ def test_hours_end_a_run_and_the_next_goes_on(tmp_path, monkeypatch):
 class Data:
     """As much of a data set as a tuner asks for."""
 
-    class_names, image_shape, train = ["a", "b"], (8, 8, 1), range(10)
+    class_names, image_shape, train, digest = ["a", "b"], (8, 8, 1), range(10), None
 
 
 class Measured:

@@ -1,5 +1,7 @@
 """The state of a training: which epoch is the best, when it is over, and what is kept."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -69,10 +71,23 @@ def test_a_half_written_epoch_is_no_epoch(tmp_path):
     assert len(state.history) == 6
 
 
-def test_a_best_epoch_that_was_not_kept_is_refused(tmp_path):
-    run(tmp_path, patience=None, until=4)
+def test_a_best_epoch_whose_weights_were_lost_is_refused(tmp_path):
+    run(tmp_path, patience=5, until=4)
+    (tmp_path / "state-3.weights.h5").unlink()
     with pytest.raises(ValueError, match="it kept no weights of epoch 3, its best"):
-        run(tmp_path, patience=2)
+        run(tmp_path, patience=5)
+
+
+def test_with_patience_from_now_on_the_best_counts_from_the_epoch_that_was_kept(tmp_path):
+    run(tmp_path, patience=None, until=4)
+    state, _ = run(tmp_path, patience=2)
+    # Epoch 3 was better than 4, and nobody kept it. From 4 on: 0.6, 0.7, 0.7 with a greater loss, 0.9.
+    assert len(state.history) == 7 and state.best() == 7
+    kept = json.loads((tmp_path / "history.json").read_text())
+    change = {"what": "best", "after": 4, "from": 3, "to": 4}
+    assert change in kept["changes"] and kept["best from"] == 4
+    again, _ = run(tmp_path, patience=2)
+    assert again.history == state.history and again.best() == 7
 
 
 def test_averaged_weights_are_the_result_also_after_the_end(tmp_path):

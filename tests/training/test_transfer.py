@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from checks import computes_bfloat16
 
 from nasnet_keras import NASNet, load_model
-from nasnet_keras.data.loading import Split
+from nasnet_keras.data.loading import Split, load_data, open_data
+from nasnet_keras.data.records import read_record
 from nasnet_keras.models.applications import preprocess_input
 from nasnet_keras.models.functions import FUNCTIONS
 from nasnet_keras.training import checkpoints, compilation, recipes, transfer
@@ -417,3 +419,24 @@ def test_one_path_has_one_rate():
         ValueError, match="`rates` must be the same for variables of the same path, .*Received: 1.0 and"
     ):
         compilation._by_path(twice, [1, 1, 0.5])
+
+
+@pytest.mark.parametrize("rule", ["hashed", "seeded"])
+def test_a_directory_keeps_how_a_folder_was_divided(rule, tmp_path, monkeypatch):
+    """Also where Python calls `fine_tune`: what `evaluate` tests there was not trained on."""
+    fixtures = Path(__file__).parents[1] / "fixtures"
+    photos = fixtures / "photos"
+    data = load_data(photos, split_rule=rule)
+    monkeypatch.setattr(training, "fit", lambda *_, **__: None)
+    source = fixtures / "zoo.keras"
+    fine_tune(source, data.train, data.validation, data.class_names, epochs=2, directory=tmp_path / "mine")
+    record = read_record(tmp_path / "mine")
+    if rule == "seeded":
+        assert record is None
+    else:
+        assert record.digest == data.digest
+        tested = {
+            str(Path(path).relative_to(fixtures / "photos"))
+            for path in open_data(fixtures / "photos").test.images.sources
+        }
+        assert set(record.sides["test"]) == tested

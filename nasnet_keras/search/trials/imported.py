@@ -4,6 +4,7 @@ import logging
 import math
 from pathlib import Path
 
+from nasnet_keras.files import expanded
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
@@ -29,7 +30,7 @@ def read_imports(path, space):
     Raises:
         ValueError: the file cannot be read, or none of its trials lies in this space.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     path = SearchDirectory(path).trials if path.is_dir() else path
     lines, imports = read_trials(path), []
     for line in lines:

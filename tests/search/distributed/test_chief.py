@@ -33,7 +33,7 @@ def _no_power_failures(monkeypatch):
 class Data:
     """As much of a data set as a tuner asks for."""
 
-    class_names, image_shape, train = ["a", "b"], (8, 8, 1), range(10)
+    class_names, image_shape, train, digest = ["a", "b"], (8, 8, 1), range(10), None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,154 @@
+"""The command `data`: what the package sees in a data set, before anything is trained."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from nasnet_keras.commands.options import DATA_HELP, add_division, given_grey_range
+from nasnet_keras.commands.progress import decoding
+from nasnet_keras.commands.terminal import finish, tell, without_greetings
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import read_image
+from nasnet_keras.data.left_out import few, shown
+from nasnet_keras.data.loading import check_strict, open_data
+from nasnet_keras.data.sides import PARTS
+from nasnet_keras.data.survey import near_pairs, survey
+from nasnet_keras.files import check_file
+
+SUMMARY = "show what is seen in a data set: classes, parts, sizes, what is left out, a contact sheet"
+EXAMPLE = "data photos --check --near"
+SHOWN, NAMES = 40, 5  # classes in the table and on the sheet; names of each reason
+THUMBNAIL, EACH = 112, 8  # pixels of a side; images of a class
+
+
+def add_options(parser):
+    """Add the options."""
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    add_division(parser, seed="of the division, of data that are no folder")
+    parser.add_argument("--check", action="store_true", help="decode all images, to find broken ones")
+    parser.add_argument("--near", action="store_true", help="find images in different parts that look the same")
+    parser.add_argument("--output", help="the contact sheet, an HTML file (default: from the data's name)")
+
+
+def check(options):
+    """The data, not decoded, and where the contact sheet goes."""
+    name = options.data.removeprefix("tfds:").replace("/", "-") if options.data.startswith("tfds:") else options.data
+    own = f"{shown(Path(name).absolute().name) or 'data'}.html"
+    output = Path(options.output or own).expanduser()
+    if options.output:
+        check_file("output", output, ".html")
+    with without_greetings():
+        data = open_data(
+            options.data,
+            validation=options.validation,
+            test=options.test,
+            seed=options.seed,
+            strict=options.strict,
+            grey_range=given_grey_range(options),
+        )
+    return {"data": data, "output": output}
+
+
+def run(options, data, output):
+    """Print what is seen, and draw the contact sheet."""
+    is_files = isinstance(data.train.images, ImageFiles)
+    with decoding() as progress:
+        if options.check and is_files:
+            for part in PARTS:
+                getattr(data, part).images.check(progress)
+            data = replace(data, left_out=data.all_left_out())
+            check_strict(options.strict, data.name, data.left_out)
+        found = survey(data, progress)
+        pairs = near_pairs(data, progress) if options.near and is_files else None
+    _print(found, pairs, data.left_out.name_of)
+    lines = _lines(found, pairs)
+    groups = _groups(data, pairs)
+    if pairs is not None:
+        found["near"] = [[f"{part}: {data.left_out.name_of(source)}" for part, source in pair] for pair in pairs]
+    with without_greetings():
+        from nasnet_keras.pictures.contact_sheet import contact_sheet
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(contact_sheet(f"What is in {shown(data.name)}", _figures(found), groups, lines), "utf-8")
+        print(f"contact sheet: {output}")
+    except OSError as error:
+        tell(f"no contact sheet: cannot write {output} ({error.strerror})")
+    finish(options, {**found, "output": str(output)})
+
+
+def _figures(found):
+    """{label: text} of the numbers that come first."""
+    figures = {"classes": f"{len(found['classes']):,}"}
+    figures |= {part: f"{count:,}" for part, count in found["images"].items()}
+    if found["bytes"] is not None:
+        figures["megabytes"] = f"{found['bytes'] / 1e6:,.1f}"
+    return figures
+
+
+def _lines(found, pairs):
+    """What there is to say, a line each."""
+    lines = []
+    if sizes := found["sizes"]:
+        least, median, most = (f"{sizes[name][0]}×{sizes[name][1]}" for name in ("least", "median", "most"))
+        varied = f"{least} to {most}, median {median}, {sizes['different']:,} different ones"
+        lines.append(f"sizes (height×width): {least if sizes['different'] == 1 else varied}")
+    if found["kinds"]:
+        lines.append("files: " + ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items()))
+    lines += found["notes"]
+    for reason, names in found["left_out"].items():
+        lines.append(f"not used: {len(names):,} × {reason}: {few(names)}")
+    if pairs is not None:
+        lines.append(f"pairs in different parts that look the same: {len(pairs):,}")
+    return lines
+
+
+def _print(found, pairs, name_of):
+    rows = found["classes"]
+    chosen = sorted(rows, key=lambda row: sum(row[part] for part in PARTS))[:SHOWN]
+    title = f"The {SHOWN} smallest of {len(rows):,} classes" if len(rows) > SHOWN else None
+    table = Table("class", *PARTS, title=title)
+    for row in rows if len(rows) <= SHOWN else chosen:
+        table.add_row(shown(row["name"]), *(f"{row[part]:,}" for part in PARTS))
+    table.add_section()
+    table.add_row("together", *(f"{found['images'][part]:,}" for part in PARTS))
+    Console().print(table)
+    for line in _lines(found, pairs):
+        print(line)
+    for one, other in (pairs or [])[:NAMES]:
+        print("  " + " and ".join(f"{shown(name_of(source))} ({part})" for part, source in (one, other)))
+
+
+def _groups(data, pairs):
+    """(heading, note, images) of the sheet: pairs that look the same, then the classes."""
+    groups = []
+    if pairs:
+        images = [
+            _image(source, f"{part}: {data.left_out.name_of(source)}") for pair in pairs[:20] for part, source in pair
+        ]
+        groups.append(("Alike in different parts", "in pairs, the most alike first", images))
+    for label, name in enumerate(data.class_names[:SHOWN]):
+        images = []
+        for part in PARTS:
+            split = getattr(data, part)
+            own = (split.labels == label).nonzero()[0]
+            for index in own[:: -(-len(own) // EACH) or 1][: EACH if part == "train" else EACH // 4]:
+                source = split.images.sources[index] if isinstance(split.images, ImageFiles) else split.images[index]
+                images.append(_image(source, part))
+        groups.append((name, "", [image for image in images if image]))
+    return [(heading, note, [image for image in images if image]) for heading, note, images in groups]
+
+
+def _image(source, caption):
+    """(caption, JPEG file) of a thumbnail; None for a file that cannot be read."""
+    from PIL import Image
+
+    try:
+        pixels = read_image(source, THUMBNAIL) if isinstance(source, str | bytes) else source
+    except ValueError:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    return shown(caption), buffer.getvalue()

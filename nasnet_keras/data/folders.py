@@ -1,0 +1,413 @@
+"""A folder of images as people have them: which file is of which class in which part, and what is left out.
+
+The tree is read once, with a size for each file; only files whose suffix says nothing are looked into. A
+folder is `root/<class>/**`, or has parts with such folders inside: train, validation (also val, valid, dev) and test,
+in any case.
+"""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from PIL import Image
+
+from nasnet_keras.data.images import FORMATS, read_size
+from nasnet_keras.data.left_out import LeftOut, few, shown
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+# Taken for images until they are read; what has another suffix, or none, is looked into.
+SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+    ]
+)
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+# Never images: not even looked into.
+OTHER_SUFFIXES = frozenset(
+    [
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".md",
+        ".html",
+        ".htm",
+        ".py",
+        ".ipynb",
+        ".db",
+        ".ini",
+        ".log",
+        ".npy",
+        ".npz",
+        ".zip",
+        ".gz",
+        ".tar",
+        ".mp4",
+        ".mov",
+        ".avi",
+        ".pdf",
+        ".svg",
+        ".mat",
+        ".h5",
+        ".parquet",
+    ]
+)
+# What archivers, file servers and annotation tools leave beside the classes. Hidden folders are foreign as well.
+FOREIGN = frozenset(
+    [
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "lost+found",
+        "__pycache__",
+        "masks",
+        "annotations",
+        "labels",
+    ]
+)
+MAX_DEPTH = 64
+MAX_ENTRIES = 20_000_000
+MAX_CLASSES = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The images of a part, class after class, in each sorted by name.
+
+    Args:
+        paths: of all files.
+        sizes: int64 [n], bytes.
+        labels: int32 [n], numbers of classes.
+    """
+
+    paths: tuple[str, ...]
+    sizes: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a folder holds.
+
+    Args:
+        root: the folder that holds the parts or the classes; all paths begin with it.
+        folders: the name of each class's folder, sorted: the labels count them.
+        parts: `Files` by part; always `"train"`.
+        left_out: a `LeftOut`.
+        notes: what a user should know, a line each.
+    """
+
+    root: str
+    folders: tuple[str, ...]
+    parts: dict[str, Files]
+    left_out: LeftOut
+    notes: tuple[str, ...]
+
+    @property
+    def class_names(self):
+        """The folders' names as text that can be printed."""
+        return tuple(map(shown, self.folders))
+
+    def name_of(self, path):
+        """A path relative to the root."""
+        return path[len(self.root) + 1 :]
+
+    def digest(self):
+        """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
+        files = [pair for part in self.parts.values() for pair in zip(part.paths, part.sizes.tolist(), strict=True)]
+        for path, size in sorted(files):
+            digest.update(b"\n%s\0%d" % (os.fsencode(self.name_of(path)), size))
+        return digest.hexdigest()
+
+
+def read_folder(root):
+    """The `Listing` of a folder.
+
+    Args:
+        root: its path, a string or path-like.
+
+    Raises:
+        ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, or two folders
+            for one part.
+    """
+    root = os.path.normpath(os.fspath(root))
+    left_out, notes, around = {}, [], []
+    top = _unwrapped(_read(root, left_out), notes, around)
+    given = _parts(top, root, left_out, notes)
+    if given["train"] is not top:
+        given["train"] = _unwrapped(given["train"], notes, around)
+    train = given["train"]
+    held = {folder.name for part, folder in given.items() if part != "train" and train is top}
+    classes = {folder.name: folder for folder in train.with_images() if folder.name not in held}
+    if not classes:
+        more = LeftOut(root, left_out).summary()
+        raise ValueError(
+            f"`data` must hold a folder for each class, with its images inside. Received: {shown(root)}"
+            + (f", with {more}" if more else "")
+        )
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f"`data` must have at most {MAX_CLASSES:,} classes. Received: {root} with {len(classes):,}")
+    names = tuple(sorted(classes))
+    base = os.path.join(root, top.path) if top.path else root
+    parts = {"train": _files(root, [classes[name] for name in names])}
+    for part in ("validation", "test"):
+        if part in given and (files := _other_part(root, given[part], names, left_out, notes, around)):
+            parts[part] = files
+    for folder in (top, *given.values(), *around):
+        start = f"{folder.path}/" if folder.path else ""
+        left_out |= {start + file: ("outside", "") for file, _ in folder.files}
+        left_out |= {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
+    notes += _remarks([classes[name] for name in names])
+    return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
+
+
+class _Folder:
+    """A folder that was read: its images, the folders in it, and how many images there are below it."""
+
+    __slots__ = ("count", "files", "folders", "name", "path")
+
+    def __init__(self, name, path):
+        self.name, self.path = name, path
+        self.files, self.folders, self.count = [], [], 0
+
+    def with_images(self):
+        """Those folders in it that have images."""
+        return [folder for folder in self.folders if folder.count]
+
+    def every_file(self):
+        """(path relative to the root, bytes) of all images below it, sorted."""
+        found, stack = [], [self]
+        while stack:
+            folder = stack.pop()
+            start = f"{folder.path}/" if folder.path else ""
+            found += [(start + name, size) for name, size in folder.files]
+            stack += folder.folders
+        found.sort()
+        return found
+
+
+def _read(root, left_out):
+    """The tree below a folder, read once, without recursion.
+
+    Links are followed, but into no folder twice below the same class or part: those may have the same images.
+    """
+    top, entries = _Folder("", ""), 0
+    has_heif = find_spec("pillow_heif") is not None
+    stack, every = [(top, 0, True, {_number(os.stat(root))})], []
+    while stack:
+        folder, depth, is_outside, seen = stack.pop()
+        every.append(folder)
+        try:
+            with os.scandir(os.path.join(root, folder.path)) as listed:
+                listed = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder is top:
+                raise ValueError(f"cannot read the folder {shown(root)}: {error.strerror}") from None
+            left_out[f"{folder.path}/"] = ("unreadable", error.strerror)
+            continue
+        entries += len(listed)
+        if entries > MAX_ENTRIES:
+            raise ValueError(f"`data` must have at most {MAX_ENTRIES:,} files and folders. Received: {shown(root)}")
+        numbers = []
+        for entry in listed:
+            name = entry.name
+            path = f"{folder.path}/{name}" if folder.path else name
+            try:
+                status = entry.stat()
+            except OSError as error:  # a link to nothing or to itself, or gone in the meantime
+                left_out[path] = ("unreadable", error.strerror)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                if reason := _no_image(name, entry.path, status.st_size, has_heif):
+                    left_out[path] = reason
+                else:
+                    folder.files.append((name, status.st_size))
+            elif not stat.S_ISDIR(status.st_mode):
+                left_out[path] = ("special", "")
+            elif name.startswith(".") or name.lower() in FOREIGN:
+                left_out[f"{path}/"] = ("foreign", shown(name))
+            elif (number := _number(status)) in seen:
+                left_out[f"{path}/"] = ("again", "")
+            elif depth == MAX_DEPTH:
+                left_out[f"{path}/"] = ("deep", f"more than {MAX_DEPTH} folders")
+            else:
+                folder.folders.append(_Folder(name, path))
+                numbers.append(number)
+                if not is_outside:
+                    seen.add(number)
+        for one, number in zip(folder.folders, numbers, strict=True):
+            below = {*seen, number} if is_outside else seen
+            stack.append((one, depth + 1, is_outside and len(numbers) == 1, below))
+    for folder in reversed(every):
+        folder.count = len(folder.files) + sum(one.count for one in folder.folders)
+    return top
+
+
+def _number(status):
+    return status.st_dev, status.st_ino
+
+
+def _no_image(name, path, size, has_heif):
+    """The reason, as in `LeftOut.entries`, why a file is not taken for an image; None for one that is."""
+    if name.startswith("."):
+        return "hidden", ""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and has_heif):
+        return None if size else ("broken", "it is empty")
+    if suffix in HEIF_SUFFIXES:
+        return "type", f"{suffix} (pip install nasnet_keras[heic])"
+    if suffix in OTHER_SUFFIXES or not _looks_like_image(path):
+        return "type", shown(suffix[:12]) or "without a suffix"
+    return None
+
+
+def _looks_like_image(path):
+    """Whether a file is an image by its content: by its first bytes, and if they agree by its header."""
+    Image.init()
+    try:
+        with open(path, "rb") as file:
+            start = file.read(32)
+        if not any(Image.OPEN[format][1](start) for format in FORMATS if format in Image.OPEN):
+            return False
+        read_size(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _unwrapped(folder, notes, around):
+    """The folder of classes or parts, where others are packed around it, which are added to `around`."""
+    while True:
+        inside = folder.with_images()
+        if len(inside) != 1 or inside[0].name.lower() in PARTS or not inside[0].with_images():
+            return folder
+        around.append(folder)
+        folder = inside[0]
+        notes.append(f"{shown(folder.path)}/ is the only folder with images: the folders in it are used")
+
+
+def _parts(top, root, left_out, notes):
+    """{part: its folder}; `"train"` is the top itself where the classes lie there."""
+    named = {}
+    for folder in top.with_images():
+        named.setdefault(PARTS.get(folder.name.lower()), []).append(folder)
+    others = named.pop(None, [])
+    if named and (not others or any(folder.with_images() for folder in named.get("train", ()))):
+        for folder in others:
+            notes.append(f"{shown(folder.path)}/ is none of train, validation and test, and is not used")
+            _leave_out(folder, "sibling", left_out)
+    else:  # a class may be called train, but other names of parts are taken for classes only if nothing else fits
+        names = {folder.name for folder in others}
+        for folder in named.pop("train", ()):
+            notes.append(f"{shown(folder.path)}/ has no folders with images in it, and is taken for a class")
+            names.add(folder.name)
+        for part, folders in list(named.items()):
+            parted = [one for one in folders if not one.with_images() or {f.name for f in one.with_images()} & names]
+            named[part] = parted
+        named = {part: folders for part, folders in named.items() if folders}
+        named["train"] = [top]
+    for part, folders in named.items():
+        if len(folders) > 1:
+            received = " and ".join(f"{shown(folder.name)}/" for folder in folders)
+            raise ValueError(f"`data` must have one folder for {part}. Received: {shown(root)} with {received}")
+    if "train" not in named:
+        received = ", ".join(f"{shown(folder.name)}/" for folders in named.values() for folder in folders)
+        raise ValueError(f"`data` must have a folder train/ beside {received}. Received: {shown(root)}")
+    train = named["train"][0]
+    if train is not top and not train.with_images():
+        raise ValueError(
+            f"{shown(os.path.join(root, train.path))} must hold a folder for each class, with its images inside. "
+            f"Received: {len(train.files):,} images in no such folder"
+        )
+    return {part: folders[0] for part, folders in named.items()}
+
+
+def _other_part(root, folder, names, left_out, notes, around):
+    """The `Files` of validation or test with the classes of the training images, or None where it has none of them."""
+    known, label = set(names), f"{shown(folder.path)}/"
+    inside = folder.with_images()
+    if len(inside) == 1 and inside[0].name not in known and {one.name for one in inside[0].with_images()} & known:
+        folder, inside = inside[0], inside[0].with_images()
+        around.append(folder)
+    if not inside:
+        notes.append(f"{label} has no labels and is not used")
+        left_out |= {f"{folder.path}/{name}": ("label", label) for name, _ in folder.files}
+        folder.files.clear()
+        return None
+    present = {one.name: one for one in inside}
+    for name in sorted(set(present) - known):
+        _leave_out(present[name], "class", left_out)
+    if not known & set(present):
+        notes.append(f"{label} has none of the classes of the training images and is not used")
+        return None
+    if strange := sorted(set(present) - known):
+        notes.append(f"{label} has classes that there are not in training, which are not used: {few(strange)}")
+    if missing := [name for name in names if name not in present]:
+        notes.append(f"{label} has no images of {len(missing)} of {len(names)} classes: {few(missing)}")
+    return _files(root, [present.get(name) for name in names])
+
+
+def _leave_out(folder, kind, left_out):
+    left_out |= {path: (kind, shown(folder.name)) for path, _ in folder.every_file()}
+
+
+def _files(root, folders):
+    """The `Files` of a folder for each class, None for one without images."""
+    paths, sizes, counts = [], [], []
+    start = os.path.join(root, "")
+    for folder in folders:
+        files = folder.every_file() if folder else []
+        paths += [start + path for path, _ in files]
+        sizes += [size for _, size in files]
+        counts.append(len(files))
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return Files(tuple(paths), np.array(sizes, np.int64), labels)
+
+
+def _remarks(classes):
+    """What is odd about the classes, a line each."""
+    alike = {}
+    for folder in classes:
+        alike.setdefault(folder.name.casefold(), []).append(folder.name)
+    if pairs := [" and ".join(map(shown, names)) for names in alike.values() if len(names) > 1]:
+        yield f"classes whose names differ only in upper and lower case are different ones: {few(pairs)}"
+    inside = [{one.name for one in folder.with_images()} for folder in classes]
+    if parts := sorted({name for names in inside for name in names if name.lower() in PARTS}):
+        yield f"classes have folders called {few(parts)} inside, whose images are divided anew"
+    elif len(classes) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
+        common = few(sorted(inside[0]))
+        yield f"all of the {len(classes)} classes have the same folders inside ({common}), whose images are the class's"

@@ -1,0 +1,126 @@
+"""Images that stay files, or encoded bytes, until somebody asks for their pixels."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from nasnet_keras.data.images import called, read_image
+
+SHARES = 4  # of a thread in the images at hand, so that none waits long for another
+MOST = 64  # images that a thread takes at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images that are decoded when they are asked for; indexing it is like indexing a uint8 array.
+
+    Args:
+        sources: paths, or encoded images as `bytes`, in a tuple; or what has `[index]` for such bytes, `name(index)`
+            and `take(indices)`, such as `examples.RecordFiles`.
+        image_size: `(height, width)` of every decoded image.
+        grey_range: as for `images.read_image`.
+        broken: {name: the reason} of those that could not be read so far; parts of these files add to the same dict.
+    """
+
+    sources: tuple
+    image_size: tuple[int, int]
+    grey_range: tuple[float, float] | None = None
+    broken: dict = field(default_factory=dict, repr=False, kw_only=True)
+
+    def __len__(self):
+        return len(self.sources)
+
+    @property
+    def shape(self):
+        """`(images, height, width, 3)`."""
+        return (len(self), *self.image_size, 3)
+
+    def __getitem__(self, indices):
+        """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
+        chosen = np.arange(len(self))[indices]
+        if chosen.ndim == 0:
+            return self._decode(chosen)
+        return self.take(chosen).decode()
+
+    def take(self, indices, axis=0):
+        """The images at these indices, still not decoded; named after the method of arrays."""
+        if axis != 0:
+            raise ValueError(f"`axis` must be 0. Received: {axis!r}")
+        is_tuple = isinstance(self.sources, tuple)
+        return replace(
+            self, sources=tuple(self.sources[index] for index in indices) if is_tuple else self.sources.take(indices)
+        )
+
+    def name(self, index):
+        """What an image is known by: its path, or whatever its source calls it."""
+        return self.sources[index] if isinstance(self.sources, tuple) else self.sources.name(index)
+
+    def decode(self, progress=None):
+        """All images, uint8 [n, height, width, 3]; see `read`. Raises `ValueError` naming a file that is broken."""
+        images, broken = self.read(progress)
+        for index in sorted(broken)[:1]:
+            raise ValueError(f"cannot read the image {called(self.name(index))}: {broken[index]}")
+        return images
+
+    def read(self, progress=None):
+        """Decode all images, on all processors.
+
+        Args:
+            progress: None, or a function called with the number of images done and of all.
+
+        Returns:
+            (uint8 array [n, height, width, 3], {index: the reason} of those that cannot be read, which are black).
+        """
+        return self.make(lambda index, decode: decode(), progress)
+
+    def make(self, function, progress=None):
+        """Make something of all images, on all processors.
+
+        Args:
+            function: of an image's index and a function that decodes it, by default or a `part` of it, see
+                `images.read_image`; it gives uint8 [height, width, 3].
+            progress, and what is returned: as for `read`.
+        """
+        images = np.zeros(self.shape, np.uint8)
+
+        def read(index):
+            images[index] = function(index, partial(self._decode, index))
+
+        return images, self._each(read, progress)
+
+    def check(self, progress=None):
+        """Decode all images and keep none; {index: the reason} of those that cannot be read."""
+        return self._each(self._decode, progress)
+
+    def _decode(self, index, part=None):
+        return read_image(self.sources[index], self.image_size, self.grey_range, part=part)
+
+    def _each(self, function, progress):
+        """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
+        broken = {}
+
+        def attempt(index):
+            try:
+                function(index)
+            except ValueError as error:
+                # What stands before the reason names the file.
+                broken[index] = str(error).removeprefix(f"cannot read the image {called(self.sources[index])}: ")
+                self.broken[self.name(index)] = broken[index]
+
+        threads = os.cpu_count() or 1
+        share = max(1, min(MOST, len(self) // (SHARES * threads)))
+
+        def chunk(start):
+            stop = min(start + share, len(self))
+            for index in range(start, stop):
+                attempt(index)
+            return stop
+
+        with ThreadPoolExecutor(threads) as pool:
+            for done in pool.map(chunk, range(0, len(self), share)):
+                if progress:
+                    progress(done, len(self))
+        return dict(sorted(broken.items()))

@@ -1,0 +1,82 @@
+"""What a directory keeps of the data of its training or search: which images were held out, and what was left out."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nasnet_keras.files import read_object, write_atomically
+
+FILE = "data.json"
+FORMAT = "nasnet-data/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """How a data set was divided.
+
+    Args:
+        digest: what a folder's list of images is known by, None for other data.
+        shares: {part that was held out: its share}.
+        sides: {part: names of a folder's images, relative to its root}: all that were held out for `"validation"` and
+            `"test"`, and for `"train"` those that their place alone would hold out.
+    """
+
+    digest: str | None = None
+    shares: dict = field(default_factory=dict)
+    sides: dict = field(default_factory=dict)
+
+
+def read_record(directory):
+    """The `Record` in a directory; None where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = Path(directory) / FILE
+    try:
+        found = read_object(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    digest, shares, sides = (found.get(key) for key in ("images", "shares", "sides"))
+    valid = found.get("format") == FORMAT and isinstance(digest, str | None)
+    valid = valid and isinstance(shares, dict) and isinstance(sides, dict)
+    if not valid or not all(isinstance(share, int | float) for share in shares.values()):
+        raise ValueError(f"{path} must be a file of the format {FORMAT}, as a training writes it")
+    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()})
+
+
+def division(directory, begun):
+    """The arguments of `loading.open_data` by which data are divided as those of a directory were.
+
+    Args:
+        directory: of a training or a search.
+        begun: whether anything was trained there. Without a record that was by an earlier version, which divided by a
+            seed.
+    """
+    if not begun:
+        return {}
+    record = read_record(directory)
+    return {"held_out": record} if record else {"split_rule": "seeded"}
+
+
+def write_record(directory, data):
+    """Keep in a directory what its data are; it is made if need be.
+
+    Data of a folder that an earlier version divided by a seed have no record, and leave none.
+
+    Args:
+        directory: of a training or a search.
+        data: a `loading.Data`.
+    """
+    if data.record is None:
+        return
+    directory, record = Path(directory), data.record
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = {"format": FORMAT, "images": record.digest, "shares": record.shares, "sides": record.sides}
+    kept["left_out"] = data.all_left_out().by_reason()
+    content = json.dumps(kept, separators=(",", ":")).encode()
+    path = directory / FILE
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)

@@ -1,0 +1,301 @@
+"""What a live model answers with, and how it wants its images, told from its layers as they are now.
+
+Loss, figures, predictions and exports follow from this and not from what a config once said: the activation of a last
+layer may be set at any time, and a model need not be a `NASNet`. What cannot be told is refused.
+
+A classifier answers with `softmax`, probabilities that sum to one; `sigmoid`, an independent probability for each
+class; or `logits`, whose softmax are the probabilities. A single unit stands for the second of two classes.
+"""
+
+import keras
+import numpy as np
+
+from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.nesting import calls, maker
+
+KINDS = ("softmax", "sigmoid", "logits")
+RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
+LEAST = 1e-7  # of a probability whose logarithm is taken; Keras' own epsilon by default
+# The functions of Keras that tell of an answer. The softmax of a logarithm of probabilities are these probabilities.
+FUNCTIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "log_softmax": "logits"}
+OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
+# What leaves an answer what it is; what makes a mean of several, which is one of the same kind; and what makes other
+# logits of logits.
+PASSING = ("Dropout", "SpatialDropout2D", "Flatten", "Reshape", "Identity", "ActivityRegularization", "Cast", "Squeeze")
+AVERAGING = ("Average", "GlobalAveragePooling2D", "AveragePooling2D", "Mean")
+REAL = ("Rescaling", "BatchNormalization", "LayerNormalization", "Add", "Subtract", "Multiply", "TrueDivide", "Divide")
+REAL += ("GlobalMaxPooling2D",)
+
+
+def heads(model):
+    """The names of a model's outputs, or none for a model with a single one; a Sequential may not know its output."""
+    output = getattr(model, "output", None)
+    return tuple(output) if isinstance(output, dict) else ()
+
+
+def output_kind(model, head="predictions", label="model"):
+    """With what a model answers, one of `KINDS`.
+
+    Args:
+        model: a Keras model with one output, or with a dict of outputs.
+        head: which one of them.
+        label: the argument that an error names.
+
+    Raises:
+        ValueError: it cannot be told, or is something else; the reason is in it.
+    """
+    try:
+        kind = _kind_of_head(model, head)
+        if kind == "softmax" and units(model, head) == 1:
+            raise _Untold("a softmax over a single unit, which is always 1")
+    except _Untold as reason:
+        raise ValueError(f"`{label}` {RULE}. Received: {getattr(model, 'name', model)!r}, with {reason}") from None
+    return kind
+
+
+def units(model, head="predictions"):
+    """The number of a model's outputs for an image, or None where nothing says it."""
+    if heads(model):
+        return model.output[head].shape[-1]
+    outputs = getattr(model, "outputs", None)
+    return outputs[0].shape[-1] if outputs else None
+
+
+def probabilities(model, outputs):
+    """What a model has answered as probabilities.
+
+    Args:
+        model: the model.
+        outputs: its outputs, an array [n, classes], or a dict with `predictions`.
+
+    Returns:
+        Probabilities [n, classes]; those of a single unit have two columns.
+
+    Raises:
+        ValueError: nothing tells what the outputs are, and they are no probabilities either.
+    """
+    return as_probabilities(*answered(model, outputs))
+
+
+def answered(model, outputs):
+    """(Outputs [n, classes] of the head that counts, their kind); arguments and errors as for `probabilities`."""
+    outputs = np.asarray(outputs["predictions"] if isinstance(outputs, dict) else outputs)
+    if outputs.ndim != 2:
+        raise ValueError(f"`model` must answer with [images, classes]. Received: {outputs.shape}")
+    try:
+        return outputs, output_kind(model)
+    except ValueError:
+        # A model in code of one's own is known by its answers.
+        if outputs.shape[1] > 1 and outputs.min(initial=0) >= 0 and np.allclose(outputs.sum(1), 1, atol=1e-3):
+            return outputs, "softmax"
+        raise
+
+
+def as_probabilities(outputs, kind):
+    """Outputs [n, classes] of one of `KINDS` as probabilities [n, classes], two columns for a single unit."""
+    if kind == "logits":
+        wide = outputs.astype("float64")
+        wide = np.concatenate([np.zeros_like(wide), wide], 1) if outputs.shape[1] == 1 else wide
+        wide = np.exp(wide - wide.max(1, keepdims=True))
+        return (wide / wide.sum(1, keepdims=True)).astype("float32")
+    return np.concatenate([1 - outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
+
+
+def losses(outputs, labels, kind):
+    """The cross-entropy of each image, [n].
+
+    Args:
+        outputs: [n, classes], or [n, 1] for two classes.
+        labels: the true classes, integers [n].
+        kind: that of the outputs, one of `KINDS`; for `sigmoid` with several classes the mean over them of each one's.
+    """
+    rows = np.arange(len(labels))
+    if kind == "logits":
+        wide = outputs.astype("float64")
+        wide = np.concatenate([np.zeros_like(wide), wide], 1) if wide.shape[1] == 1 else wide
+        top = wide.max(1)
+        return top + np.log(np.exp(wide - top[:, None]).sum(1)) - wide[rows, labels]
+    if kind == "sigmoid" and outputs.shape[1] > 1:
+        right = 1 - outputs
+        right[rows, labels] = outputs[rows, labels]
+        return -np.log(np.maximum(right, LEAST)).mean(1)
+    return -np.log(np.maximum(as_probabilities(outputs, kind)[rows, labels], LEAST))
+
+
+def class_names(model):
+    """A name for each class of a model, a tuple: its own, or that of the network whose answer it passes on; or None."""
+    while model is not None:
+        if names := getattr(model, "class_names", None):
+            return tuple(names)
+        last = model.layers[-1] if getattr(model, "layers", None) else None
+        model = last if isinstance(last, keras.Model) else None
+    return None
+
+
+def labels_of(model, count):
+    """What `decode_predictions` is to call a model's classes: its names, None for those of ImageNet, else numbers.
+
+    Args:
+        model: the model.
+        count: how many classes it has.
+    """
+    names = class_names(model)
+    if names is None and not (count == 1000 and getattr(model, "architecture", None)):
+        names = tuple(map(str, range(count)))
+    return names
+
+
+def takes_pixels(model):
+    """Whether a model wants its images in 0–255, because it scales them itself; else in [-1, 1].
+
+    What it does to a black and to a white image before its first weights says so: `Rescaling`, `Normalization`, a batch
+    norm, arithmetic, at any depth.
+
+    Raises:
+        ValueError: it takes no images of three colours, or something else than these two.
+    """
+    if not hasattr(model, "layers"):
+        return False
+    shape = input_shape(model)
+    sides = [side or 32 for side in shape[:2]]
+    levels = np.array([0, 127, 254], "float32")
+    images = np.broadcast_to(levels[:, None, None, None], (3, *sides, 3))
+    arrived = _arriving(model, keras.ops.convert_to_tensor(images))
+    arrived = np.asarray(keras.ops.convert_to_numpy(arrived), "float64").reshape(3, -1, arrived.shape[-1])
+    black, grey, white = np.median(arrived, axis=1)
+    scale, offset = float(np.abs(white - black).mean() / 254), float(black.mean())
+    straight = np.abs(grey - (black + white) / 2).max() <= 0.02 * np.abs(white - black).max() + 1e-3
+    if straight and abs(scale - 1) < 1e-3 and abs(offset) < 1e-3:
+        return False
+    if (straight and scale < 0.1) or (scale < 10 and abs(offset) > 10):
+        return True
+    if straight and (abs(offset) <= 0.25 * scale < 2.5 or abs(offset - scale) < 0.1 * scale):
+        return False
+    raise ValueError(
+        f"`model` must take images in 0 to 255 or in [-1, 1]. Received: {model.name!r}, which makes of x at first "
+        f"about {scale:.3g} · x {'-' if offset < 0 else '+'} {abs(offset):.3g}"
+    )
+
+
+def input_shape(model):
+    """`(height, width, channels)` of the images that a model takes, None for any height or width.
+
+    Raises:
+        ValueError: it takes something else.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs and isinstance(model, keras.Sequential) and isinstance(model.layers[0], keras.Model):
+        return input_shape(model.layers[0])
+    if not inputs:
+        return (None, None, 3)  # a model that has seen nothing yet, or in code of one's own
+    shape = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
+    if shape is None or len(shape) != 3 or shape[-1] not in (1, 3, None):
+        raise ValueError(
+            f"`model` must take images [height, width, 3 or 1]. Received: {model.name!r}, which takes {shape}"
+        )
+    return (*shape[:2], shape[2] or 3)
+
+
+class _Untold(Exception):
+    """Why an answer cannot be told."""
+
+
+def _kind_of_head(model, head):
+    output = getattr(model, "output", None) if not isinstance(model, keras.Sequential) else None
+    if isinstance(output, dict):
+        if head not in output:
+            raise _Untold(f"the outputs {', '.join(output)}")
+        return _kind_of_tensor(output[head])
+    if isinstance(output, list | tuple):
+        raise _Untold(f"{len(output)} outputs without names")
+    return _kind_of_model(model, 0)
+
+
+def _kind_of_model(model, index):
+    if not _is_graph(model):
+        raise _Untold("code of its own, which does not say what it answers")
+    if isinstance(model, keras.Sequential):
+        return _kind_of_layers(list(model.layers))
+    return _kind_of_tensor(model.outputs[index])
+
+
+def _is_graph(model):
+    """Whether a model computes what its layers say, and nothing of its own."""
+    kept = getattr(type(model), "call", None)
+    return hasattr(model, "layers") and kept.__module__.split(".")[0] == "keras" and "call" not in vars(model)
+
+
+def _kind_of_layers(layers):
+    if not layers:
+        raise _Untold("nothing before its end")
+    if isinstance(layers[-1], keras.Model):
+        return _kind_of_model(layers[-1], 0)
+    return _kind(layers[-1], lambda: [_kind_of_layers(layers[:-1])])
+
+
+def _kind_of_tensor(tensor):
+    operation, taken, index = maker(tensor)
+    if isinstance(operation, keras.Model):
+        return _kind_of_model(operation, index)
+    return _kind(operation, lambda: [_kind_of_tensor(one) for one in taken])
+
+
+def _kind(operation, before):
+    """What an operation answers; `before` gives the kinds of what it is called with."""
+    name, own = type(operation).__name__, type(operation).__module__.split(".")[0] == "keras"
+    if own and name in OPERATIONS:
+        if getattr(operation, "axis", -1) not in (-1, 1):
+            raise _Untold(f"a softmax over the axis {operation.axis}")
+        return OPERATIONS[name]
+    if hasattr(operation, "activation"):
+        function = keras.activations.get(operation.activation)
+        known = getattr(keras.activations, getattr(function, "__name__", ""), None) is function
+        if known and function.__name__ in FUNCTIONS:
+            return FUNCTIONS[function.__name__]
+        if function is not keras.activations.linear:
+            raise _Untold(f"the activation {getattr(function, '__name__', function)} of {operation.name}")
+        return _same(before()) if isinstance(operation, keras.layers.Activation) else "logits"
+    if own and name in (*PASSING, *AVERAGING):
+        return _same(before())
+    if own and name in REAL and set(before()) == {"logits"}:
+        return "logits"
+    raise _Untold(f"{operation.name}, {'an input' if name == 'InputLayer' else f'a {name}'}, at its end")
+
+
+def _same(kinds):
+    # An activation without a function after a layer that has none either: logits.
+    if len(set(kinds)) != 1:
+        raise _Untold(f"a mixture of {' and '.join(sorted(set(kinds))) or 'nothing'}")
+    return kinds[0]
+
+
+def _arriving(model, x):
+    """What images `x` have become where they meet a model's first weights."""
+    if not _is_graph(model):
+        return x
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            if not _is_fixed(layer):
+                return _arriving(layer, x) if isinstance(layer, keras.Model) else x
+            x = layer(x)
+        return x
+    reached = {id(tensor) for tensor in model.inputs}
+    for operation in model.operations:
+        if isinstance(operation, keras.layers.InputLayer | DropPathSchedule):
+            continue
+        for taken, made in calls(operation):
+            if not taken or not all(id(tensor) in reached for tensor in taken):
+                continue
+            if _is_fixed(operation):
+                reached.update(map(id, made))
+                continue
+            if taken[0] is not model.inputs[0]:
+                x = keras.Model(model.inputs, taken[0])(x)
+            return _arriving(operation, x) if isinstance(operation, keras.Model) else x
+    return x
+
+
+def _is_fixed(operation):
+    """Whether an operation only prepares: it learns nothing, or the mean and variance of images."""
+    norms = (keras.layers.Normalization, keras.layers.BatchNormalization)
+    return isinstance(operation, norms) or not getattr(operation, "weights", ())

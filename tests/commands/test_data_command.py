@@ -1,0 +1,80 @@
+"""The command `data`: what it prints, draws and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_keras.cli import main
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).save(f"photos/{name}/{number:02}.png")
+    (tmp_path / "photos/cat/web.jpg").write_text("<html>")
+    (tmp_path / "photos/cat/cut.png").write_bytes((tmp_path / "photos/cat/00.png").read_bytes()[:-300])
+    (tmp_path / "photos/list.csv").write_text("a,b")
+    return tmp_path
+
+
+def call(capsys, *words):
+    capsys.readouterr()
+    code = main(["data", *words])
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
+
+
+def test_what_is_seen_is_printed_and_drawn(photos, capsys):
+    code, out, err = call(capsys, "photos", "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert (code, err) == (0, []) and sum(figures["images"].values()) == 42
+    assert figures["kinds"] == {"PNG RGB": 41} and figures["sizes"]["most"] == [12, 16]
+    assert "cat" in out and "not used: 1 × file of unknown type: .csv" in out and "web.jpg" in out
+    page = (photos / "photos.html").read_text()
+    assert page.count("<img") >= 16 and "not used" in page
+
+
+def test_check_finds_files_that_are_cut_off(photos, capsys):
+    assert "cut.png" not in call(capsys, "photos")[1]
+    code, out, _ = call(capsys, "photos", "--check", "--output", "sheet.html")
+    assert code == 0 and "cut.png" in out and (photos / "sheet.html").exists()
+    (photos / "photos/list.csv").unlink()
+    (photos / "photos/cat/web.jpg").unlink()
+    assert call(capsys, "photos", "--strict")[0] == 0
+    code, out, err = call(capsys, "photos", "--check", "--strict")
+    assert code == 2 and len(err) == 1 and "1 broken file: cat/cut.png" in err[0]
+
+
+def test_pairs_are_named(photos, capsys):
+    rng = np.random.default_rng(5)
+    picture = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((40, 40), Image.Resampling.BICUBIC)
+    for number in range(20):
+        picture.resize((40 + number, 40)).save(f"photos/dog/same{number}.png")
+    code, out, _ = call(capsys, "photos", "--near", "--json")
+    assert code == 0 and json.loads(out.splitlines()[-1])["near"] and "dog/same" in out
+    assert "Alike in different parts" in (photos / "photos.html").read_text()
+
+
+def test_digits_have_a_sheet_as_well(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "digits", "--near")
+    assert code == 0 and "8×8" in out and (tmp_path / "digits.html").read_text().count("<img") > 80
+
+
+def test_a_sheet_that_cannot_be_written_is_one_line(photos, capsys):
+    (photos / "photos.html").mkdir()
+    code, out, err = call(capsys, "photos")
+    assert code == 0 and "together" in out and len(err) == 1 and "no contact sheet" in err[0]
+    code, _, err = call(capsys, "photos", "--output", "sheet.txt")
+    assert code == 2 and len(err) == 1 and "`output` must be a .html file" in err[0]
+
+
+def test_no_data_is_one_line(photos, capsys):
+    code, _, err = call(capsys, "nothing")
+    assert code == 2 and len(err) == 1 and "does not exist" in err[0]

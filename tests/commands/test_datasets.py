@@ -1,0 +1,153 @@
+"""The data that commands name: what is said of them, what a directory keeps, and other images in it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_keras.cli import main, parser
+from nasnet_keras.commands import datasets
+from nasnet_keras.commands.datasets import find
+from nasnet_keras.data import loading
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Sixty images of two colours, a broken one and a list; the working directory is the folder around them."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.array(colour) * rng.uniform(0.3, 1, (8, 8, 1))
+            Image.fromarray(pixels.astype(np.uint8)).save(f"photos/{name}/{number:02}.png")
+    (tmp_path / "photos/red/web.jpg").write_text("<html>")
+    (tmp_path / "photos/list.csv").write_text("a,b")
+    return tmp_path
+
+
+NET = ["--genotype", "tiny", "--repeats", "1", "--filters", "4", "--epochs", "1", "--batch-size", "8"]
+
+
+def call(capsys, *words):
+    capsys.readouterr()
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
+
+
+def options(*words):
+    found = parser().parse_args(list(words))
+    found.seed = found.seed or 0
+    return found
+
+
+def test_strict_refuses_before_anything_is_made(photos, capsys):
+    code, _, err = call(capsys, "train", *NET, "--directory", "net", "--data", "photos", "--strict")
+    assert code == 2 and len(err) == 1 and "`strict`" in err[0] and "1 file of unknown type: .csv" in err[0]
+    assert not os.path.exists("net")
+    os.remove("photos/list.csv")
+    code, _, err = call(capsys, "train", *NET, "--directory", "net", "--data", "photos", "--strict")
+    assert code == 2 and len(err) == 1 and "1 broken file: red/web.jpg" in err[0] and not os.path.exists("net")
+
+
+def test_a_training_keeps_its_data_and_refuses_others(photos, capsys, monkeypatch):
+    """Of these files, more than are checked before; so the broken one is found when it is read."""
+    monkeypatch.setattr(loading, "CHECKED", 10)
+    monkeypatch.setattr(datasets, "decoded", lambda data, size, **more: loading.decoded(data, size, 1000, **more))
+    train = ["train", *NET, "--directory", "net", "--json"]
+    code, out, err = call(capsys, *train, "--data", "photos")
+    assert code == 0
+    assert "not used of photos: 1 file of unknown type: .csv" in err[0] and "1 broken file: red/web.jpg (" in err[1]
+    assert len(err) == 2
+    kept = json.loads((photos / "net/data.json").read_text())
+    assert kept["left_out"].popitem()[1] == ["red/web.jpg"] and kept["left_out"].popitem()[1] == ["list.csv"]
+    assert json.loads(out.splitlines()[-1])["images"] == len(set(kept["sides"]["test"]) - {"red/web.jpg"})
+    os.rename("photos", "moved")
+    for place in ("moved", "./moved/", str(photos / "moved")):
+        data = find(options(*train, "--data", place))
+        tested = {os.path.relpath(path, "moved") for path in data.test.images.sources}
+        assert tested == set(kept["sides"]["test"])
+    # Other images of the same names and number.
+    shutil.copytree("moved", "other")
+    Image.new("RGB", (9, 9)).save("other/red/03.png")
+    code, _, err = call(capsys, *train, "--data", "other")
+    assert code == 2 and len(err) == 1 and "begun with other images than other holds" in err[0]
+    # What the training did not see stays what is tested, whatever is added, and wherever shares are given.
+    for number in range(40):
+        Image.new("RGB", (8, 8), (0, 0, number)).save(f"moved/blue/new{number}.png")
+    data = find(options("evaluate", "--model", "net", "--data", "moved", "--test", "0.5"))
+    tested = {os.path.relpath(path, "moved") for path in data.test.images.sources}
+    old = {f"{name}/{file}" for name in ("red", "blue") for file in os.listdir(f"other/{name}")}
+    assert tested & old == set(kept["sides"]["test"]) and tested - old
+
+
+def test_no_test_images_at_all(photos, capsys):
+    import keras
+
+    from nasnet_keras.training.evaluation import evaluate_classes
+
+    data = find(options("train", "--directory", "net", "--data", "photos", "--test", "0"))
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+    figures = evaluate_classes(model, data.test, data.class_names)
+    assert len(data.test) == figures["images"] == 0 and figures["accuracy"] is None
+    with pytest.raises(ValueError, match="`validation` must be above 0"):
+        find(options("train", "--directory", "net", "--data", "photos", "--validation", "0"))
+    Path("made").mkdir()
+    Path("made/data.json").write_text(
+        json.dumps({"format": "nasnet-data/1", "images": None, "shares": {"test": 0}, "sides": {}})
+    )
+    shutil.copy(FIXTURES / "finetuned/model.keras", "made")
+    code, _, err = call(capsys, "evaluate", "--model", "made", "--data", "photos")
+    assert code == 2 and len(err) == 1 and "`split` must be one that has images" in err[0]
+
+
+def test_a_search_goes_on_with_its_images_wherever_they_lie(photos, capsys):
+    search = ["search", "--max-trials", "1", "--filters", "4", "--blocks", "1", "--no-final", "--directory", "found"]
+    search += ["--batch-size", "8", "--json"]
+    assert call(capsys, *search, "--data", "photos")[0] == 0
+    os.rename("photos", "moved")
+    for data in ("moved", "moved/", "./moved"):
+        code, out, _ = call(capsys, *search, "--data", data)
+        assert code == 0 and json.loads(out.splitlines()[-1])["trials"] == 1
+    os.rename("moved/red/03.png", "moved/red/99.png")
+    code, _, err = call(capsys, *search, "--data", "moved")
+    assert code == 2 and len(err) == 1 and "other images" in err[0]
+    assert (photos / "found/data.json").exists()
+
+
+def test_a_model_that_is_trained_further_is_not_tested_on_what_it_has_seen(photos, capsys):
+    """The new directory divides the same images as the old one did, whatever its options say, and says so."""
+    assert main(["train", *NET, "--directory", "net", "--data", "photos", "--test", "0.4"]) == 0
+    capsys.readouterr()
+    kept = json.loads(Path("net/data.json").read_text())["sides"]["test"]
+    words = ["finetune", "--model", "net", "--directory", "tuned", "--data", "photos"]
+    data = find(options(*words, "--test", "0.1"))
+    assert {os.path.relpath(path, "photos") for path in data.test.images.sources} == set(kept)
+    assert "--test 0.1 is not used: the data were divided with 0.4" in capsys.readouterr().err
+    find(options(*words))
+    assert "is not used:" not in capsys.readouterr().err.replace("not used of", "")
+    shutil.copytree("photos", "others")
+    Path("others/red/00.png").unlink()
+    assert len(find(options(*words[:-1], "others", "--test", "0.1")).test) < 20  # another data set, by its own rule
+    Path("net/data.json").unlink()
+    find(options(*words))
+    assert "net was divided by its seed" in capsys.readouterr().err
+
+
+def test_fit_keeps_its_data_in_its_directory(photos):
+    from nasnet_keras import NASNet, load_data
+    from nasnet_keras.data.records import read_record
+    from nasnet_keras.training.fitting import fit
+    from nasnet_keras.training.recipes import recipe
+
+    data = load_data("photos", test=0.3)
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    fit(model, data, recipe("scans", batch_size=16), epochs=1, directory="own")
+    assert read_record("own").sides["test"] == data.record.sides["test"]

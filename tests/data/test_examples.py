@@ -1,0 +1,187 @@
+"""Examples of TensorFlow Datasets by number: the index, the order, and files that are not as they should be."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_keras.data import examples
+from nasnet_keras.data.examples import open_examples, read_in_turn
+from nasnet_keras.data.loading import load_data, open_data
+
+tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+
+SHARDS = 5
+
+
+def prepare(root, form="tfrecord", shards=SHARDS, in_order=False, count=203, name="shades"):
+    """A data set of one grey in each image; the label is its last digit."""
+    features = {
+        "file_name": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(num_classes=10),
+        "other": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+    }
+    rows = [
+        (
+            f"{number:04}",
+            {
+                "file_name": f"{number}.png",
+                "image": np.full((8, 8, 3), number, np.uint8),
+                "label": number % 10,
+                "other": np.zeros(3, np.float32),
+            },
+        )
+        for number in range(count)
+    ]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        data_dir=root,
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"train": rows},
+        disable_shuffling=in_order,
+        file_format=form,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False, num_shards=shards),
+    )
+    return root / name / "1.0.0"
+
+
+def greys(sources):
+    return [int(np.asarray(Image.open(io.BytesIO(sources[index])))[0, 0, 0]) for index in range(len(sources))]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_examples_come_in_the_order_that_tfds_reads_them(tmp_path, in_order):
+    folder = prepare(tmp_path, in_order=in_order)
+    builder = tfds.builder_from_directory(folder)
+    wanted = [int(one["image"][0, 0, 0]) for one in tfds.as_numpy(builder.as_dataset(split="train"))]
+    assert len(builder.info.splits["train"].filepaths) == SHARDS
+    data = open_data("tfds:shades", data_dir=tmp_path, validation=0, test=0)
+    found = greys(data.train.images.sources)
+    assert found == wanted and sorted(found) == list(range(203))
+    np.testing.assert_array_equal(data.train.labels, np.array(wanted) % 10)
+
+
+@pytest.mark.parametrize("counts", [[40, 3, 0, 16, 17, 100], [1] * 40, [16] * 20, [5] * 17 + [300]])
+def test_the_turn_of_shards_is_that_of_interleave(counts):
+    import tensorflow as tf
+
+    starts = np.cumsum(counts) - counts
+    shards = tf.data.Dataset.from_tensor_slices((starts, np.array(counts)))
+    read = shards.interleave(
+        lambda start, count: tf.data.Dataset.range(start, start + count), cycle_length=16, block_length=16
+    )
+    assert read_in_turn(np.array(counts)).tolist() == [int(one) for one in read]
+
+
+def test_both_formats_have_the_same_images(tmp_path):
+    pytest.importorskip("array_record", reason="array_record is not installed")
+    kinds = {}
+    for form in ("tfrecord", "array_record"):
+        prepare(tmp_path / form, form)
+        data = load_data("tfds:shades", data_dir=tmp_path / form, validation=0, test=0)
+        kinds[form] = dict(zip(data.train.images[:, 0, 0, 0].tolist(), data.train.labels.tolist(), strict=True))
+    assert kinds["tfrecord"] == kinds["array_record"] == {grey: grey % 10 for grey in range(203)}
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+def test_an_index_is_made_once(tmp_path, monkeypatch, form):
+    folder = prepare(tmp_path, form)
+    first = open_data("tfds:shades", data_dir=tmp_path)
+    for name in ("_index_records", "_index_arrays"):
+        monkeypatch.setattr(examples, name, lambda *_: pytest.fail("indexed again"))
+    second = open_data("tfds:shades", data_dir=tmp_path)
+    np.testing.assert_array_equal(first.train.labels, second.train.labels)
+    assert greys(first.test.images.sources) == greys(second.test.images.sources)
+    monkeypatch.undo()
+    index = folder / ".nasnet-index-train.npz"
+    for damage in (b"", b"PK\x03\x04 nonsense", index.read_bytes()[:100]):
+        index.write_bytes(damage)
+        np.testing.assert_array_equal(open_data("tfds:shades", data_dir=tmp_path).train.labels, first.train.labels)
+
+
+def test_other_files_have_another_index(tmp_path):
+    folder = prepare(tmp_path / "one")
+    open_data("tfds:shades", data_dir=tmp_path / "one")
+    other = prepare(tmp_path / "two", count=57)
+    for file in folder.glob("shades-train*"):
+        file.unlink()
+    for file in other.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    data = open_data("tfds:shades", data_dir=tmp_path / "one", validation=0, test=0)
+    assert sorted(greys(data.train.images.sources)) == list(range(57))
+
+
+def test_shards_that_are_not_whole_are_refused(tmp_path):
+    folder = prepare(tmp_path)
+    shards = sorted(folder.glob("shades-train*"))
+    content = shards[2].read_bytes()
+    shards[2].write_bytes(content[:-20])
+    with pytest.raises(ValueError, match=f"shard {shards[2]} ends in the middle of an example, after [0-9]+$"):
+        open_data("tfds:shades", data_dir=tmp_path)
+    shards[2].write_bytes(b"\xff" * 400)
+    with pytest.raises(ValueError, match="ends in the middle"):
+        open_data("tfds:shades", data_dir=tmp_path)
+    shards[2].write_bytes((60).to_bytes(8, "little") + b"\xff" * 68)
+    with pytest.raises(ValueError, match="with the image 'image' and the label 'label', unlike byte 12"):
+        open_data("tfds:shades", data_dir=tmp_path)
+    shards[2].write_bytes(b"")
+    with pytest.raises(ValueError, match="must have 203 examples in train. Received: 16[0-9]$"):
+        open_data("tfds:shades", data_dir=tmp_path)
+    shards[2].unlink()
+    with pytest.raises(ValueError, match=f"cannot read the shard {shards[2]}: No such file"):
+        open_data("tfds:shades", data_dir=tmp_path)
+
+
+def test_a_shard_that_becomes_shorter_has_broken_images(tmp_path):
+    """Weight 0 for what is gone; the other images of the batch are as they were."""
+    from nasnet_keras.data.batches import Batches
+
+    folder = prepare(tmp_path, in_order=True, shards=1)
+    data = load_data("tfds:shades", data_dir=tmp_path, validation=0, test=0, memory_limit=100)
+    (shard,) = folder.glob("shades-train*")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    images, labels, weights = Batches(data.train, 203)[0]
+    good = weights > 0
+    assert 90 < good.sum() < 110 and not good[110:].any()
+    np.testing.assert_array_equal(np.round((images[good][:, 0, 0, 0] + 1) * 127.5) % 10, labels[good])
+    assert all(name.startswith("shades-train") and "byte" in name for name in data.train.images.broken)
+
+
+def test_numbers_of_every_length_and_either_packing():
+    """Labels as both kinds of integer lists of the wire format have them, negative ones included."""
+
+    def varint(value):
+        value, parts = value % (1 << 64), bytearray()
+        while value > 127:
+            parts.append(value & 127 | 128)
+            value >>= 7
+        return bytes([*parts, value])
+
+    def field(number, content):
+        return varint(number << 3 | 2) + varint(len(content)) + content
+
+    def pair(name, feature):
+        return field(1, field(1, name) + field(2, feature))
+
+    for label in (0, 1, 127, 128, 300, 2**31 - 1, -1):
+        for numbers in (field(1, varint(label)), varint(1 << 3) + varint(label)):
+            pairs = pair(b"label", field(3, numbers)) + pair(b"image", field(1, field(1, b"pixels" * 50)))
+            record = field(1, pairs)
+            start, stop, found = examples._example(record, 0, len(record), "image", "label", "file")
+            assert record[start:stop] == b"pixels" * 50 and found == label
+
+
+def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatch):
+    folder = prepare(tmp_path)
+
+    def refuse(path, content):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(examples, "write_atomically", refuse)
+    paths = sorted(map(str, folder.glob("shades-train*")))
+    assert len(open_examples(paths, "train", "image", "label", count=203)[1]) == 203
+    assert not (folder / ".nasnet-index-train.npz").exists()

@@ -1,0 +1,269 @@
+"""Folders as people have them: what is used, what is left out with a count, what is refused and why."""
+
+import io
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasnet_keras.data import folders as folders_module
+from nasnet_keras.data.folders import read_folder
+from nasnet_keras.data.loading import load_data, open_data
+
+stream = io.BytesIO()
+Image.new("RGB", (6, 6), (200, 30, 30)).save(stream, "PNG")
+PNG = stream.getvalue()
+
+
+def write(root, files):
+    """{path: a number of images in that folder, or a file's content}; no two images are alike."""
+    number = 0
+    root = os.fsencode(root)
+    for name, content in files.items():
+        path = os.path.join(root, os.fsencode(name))
+        os.makedirs(path if isinstance(content, int) else os.path.dirname(path), exist_ok=True)
+        images = {f"{index}.png": None for index in range(content)} if isinstance(content, int) else {"": content}
+        for own, content in images.items():
+            number += 1
+            with open(os.path.join(path, os.fsencode(own)) if own else path, "wb") as file:
+                file.write(PNG + str(number).encode() if content is None else content)
+    return os.fsdecode(root)
+
+
+TRAIN = {"train/cat": 4, "train/dog": 5}
+# name: files, {class: images in train}, {further part: its labels}, what is said.
+USED = {
+    "classes": ({"cat": 3, "dog": 4}, {"cat": 3, "dog": 4}, {}, ""),
+    "images in sub-folders": ({"cat/a": 3, "cat/b/c": 2, "dog": 4}, {"cat": 5, "dog": 4}, {}, ""),
+    "train alone": (TRAIN, {"cat": 4, "dog": 5}, {}, ""),
+    "all parts": (
+        {**TRAIN, "val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 2},
+        {"cat": 4, "dog": 5},
+        {"validation": [0, 1], "test": [0, 1, 1]},
+        "",
+    ),
+    "Roboflow": ({**TRAIN, "valid/cat": 1, "valid/dog": 1, "data.yaml": b"x"}, {"cat": 4, "dog": 5},
+                 {"validation": [0, 1]}, "1 file of unknown type: .yaml"),
+    "brain scans": ({"Training/cat": 3, "Training/dog": 3, "Testing/cat": 1, "Testing/dog": 1}, {"cat": 3, "dog": 3},
+                    {"test": [0, 1]}, ""),
+    "TRAIN and DEV": ({"TRAIN/cat": 3, "TRAIN/dog": 3, "DEV/cat": 1, "DEV/dog": 1}, {"cat": 3, "dog": 3},
+                      {"validation": [0, 1]}, ""),
+    "a flat test": ({**TRAIN, "test": 3}, {"cat": 4, "dog": 5}, {},
+                    "test/ has no labels and is not used | 3 images without labels: test/"),
+    "a flat val": ({**TRAIN, "val": 3, "test/cat": 1, "test/dog": 1}, {"cat": 4, "dog": 5}, {"test": [0, 1]},
+                   "val/ has no labels and is not used | 3 images without labels: val/"),
+    "a test of one strange folder": ({**TRAIN, "test/unknown": 3}, {"cat": 4, "dog": 5}, {},
+        "test/ has none of the classes of the training images and is not used | "
+        "3 images of classes that there are not in training: unknown"),
+    "classes beside a labelled test": ({"cat": 3, "dog": 3, "test/cat": 1, "test/dog": 1}, {"cat": 3, "dog": 3},
+                                       {"test": [0, 1]}, ""),
+    "classes beside a flat test": ({"cat": 3, "dog": 3, "test": 2}, {"cat": 3, "dog": 3}, {},
+                                   "test/ has no labels and is not used | 2 images without labels: test/"),
+    "a class that test lacks": ({**TRAIN, "test/dog": 2}, {"cat": 4, "dog": 5}, {"test": [1, 1]},
+                                "test/ has no images of 1 of 2 classes: cat"),
+    "an empty class of test": ({**TRAIN, "test/dog": 2, "test/cat": 0}, {"cat": 4, "dog": 5}, {"test": [1, 1]},
+        "test/ has no images of 1 of 2 classes: cat | 1 folder without images: cat"),
+    "a class that only test has": ({**TRAIN, "test/ant": 2, "test/dog": 1}, {"cat": 4, "dog": 5}, {"test": [1]},
+        "classes that there are not in training, which are not used: ant | test/ has no images of 1 of 2 classes: cat"
+        " | 2 images of classes that there are not in training: ant"),
+    "an unknown sibling": ({**TRAIN, "extra/cat": 2}, {"cat": 4, "dog": 5}, {},
+        "extra/ is none of train, validation and test, and is not used | 2 images in folders that are no parts: extra"),
+    "packed twice": ({"photos/cat": 3, "photos/dog": 3, "a.txt": b""}, {"cat": 3, "dog": 3}, {},
+                     "photos/ is the only folder with images | 1 file of unknown type: .txt"),
+    "packed parts": ({"x/y/train/cat": 3, "x/y/train/dog": 3}, {"cat": 3, "dog": 3}, {}, "x/y/ is the only folder"),
+    "packed training": ({"train/images/cat": 3, "train/images/dog": 3, "test/images/dog": 1}, {"cat": 3, "dog": 3},
+                        {"test": [1]}, "train/images/ is the only folder"),
+    "empty and foreign": (
+        {"cat": 3, "dog": 3, "nothing": 0, "masks": 3, "@eaDir": 1, "__MACOSX/cat": 1, ".ipynb_checkpoints": 1},
+        {"cat": 3, "dog": 3}, {}, "4 foreign folders: | 1 folder without images: nothing"),
+    "foreign inside": ({"cat": 3, "dog": 3, "dog/@eaDir": 2}, {"cat": 3, "dog": 3}, {}, "1 foreign folder: @eaDir"),
+    "Cat beside cat": ({"Cat": 2, "cat": 3}, {"Cat": 2, "cat": 3}, {}, "only in upper and lower case"),
+    "a class called train": ({"bus": 2, "train": 3}, {"bus": 2, "train": 3}, {}, "is taken for a class"),
+    "foreign files": (
+        {"cat": 3, "dog": 3, "cat/Thumbs.db": b"x", "dog/.DS_Store": b"x", "cat/desktop.ini": b"x", "a.csv": b"x"},
+        {"cat": 3, "dog": 3}, {}, "3 files of unknown type: .csv, .db, .ini | 1 hidden file"),
+    "a stray image": ({"cat": 3, "dog": 3, "cover.png": None}, {"cat": 3, "dog": 3}, {},
+                      "1 image outside of the class folders"),
+    "no suffix": ({"cat": 3, "dog": 3, "dog/photo": None, "dog/photo.bak": None, "dog/Python": b"Python is no image"},
+                  {"cat": 3, "dog": 5}, {}, "1 file of unknown type: without a suffix"),
+    "an empty file": ({"cat": 3, "dog": 3, "dog/a.jpg": b""}, {"cat": 3, "dog": 3}, {},
+                      "1 broken file: dog/a.jpg (it is empty)"),
+    "parts inside of classes": ({"cat/train": 3, "cat/test": 1, "dog/train": 2, "dog/test": 2}, {"cat": 4, "dog": 4},
+                                {}, "classes have folders called test, train inside"),
+    "kinds of pictures": ({"grey/ant": 1, "grey/bee": 2, "red/ant": 1, "red/bee": 2}, {"grey": 3, "red": 3}, {},
+                          "all of the 2 classes have the same folders inside (ant, bee)"),
+}  # fmt: skip
+REFUSED = {
+    "two names for one part": (
+        {**TRAIN, "val/cat": 1, "valid/cat": 1},
+        "must have one folder for validation.*val/ and valid/",
+    ),
+    "two spellings of one part": ({**TRAIN, "Train/cat": 1}, "must have one folder for train.*Train/ and train/"),
+    "nothing to train on": ({"test/cat": 2, "val/cat": 1}, "must have a folder train/ beside .*test/"),
+    "flat parts": ({"train": 3, "test": 2}, "train must hold a folder for each class.*3 images in no such folder"),
+    "flat": ({"a.png": None, "b.gif": b"x"}, "must hold a folder for each class"),
+    "nothing": ({"cat": 0, "dog/a.txt": b"x"}, "a folder for each class.*1 file of unknown type: .txt"),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_layout_is_used_and_what_is_left_out_is_told(name, tmp_path):
+    files, train, further, said = USED[name]
+    root = write(tmp_path / "photos", files)
+    listing = read_folder(root)
+    assert dict(zip(listing.class_names, np.bincount(listing.parts["train"].labels).tolist(), strict=True)) == train
+    assert {part: one.labels.tolist() for part, one in listing.parts.items() if part != "train"} == further
+    lines = " | ".join([*listing.notes, listing.left_out.summary()])
+    for text in filter(None, said.split(" | ")):
+        assert text in lines, lines
+    assert bool(lines.strip(" |")) == bool(said), lines
+    assert "\n" not in lines
+    used = {path for one in listing.parts.values() for path in one.paths}
+    left_out = {os.path.join(root, name) for name in listing.left_out}
+    below = tuple(name for name in left_out if name.endswith("/"))
+    every = {os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names}
+    assert {path for path in every if not path.startswith(below)} == used | {name for name in left_out if name in every}
+    if listing.left_out:
+        with pytest.raises(ValueError, match="`strict`.*Received") as caught:
+            open_data(root, strict=True)
+        assert listing.left_out.summary() in str(caught.value)
+    elif len(train) > 1:
+        assert open_data(root, strict=True).class_names == tuple(train)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_nobody_can_tell_is_refused_in_one_line(name, tmp_path):
+    files, text = REFUSED[name]
+    with pytest.raises(ValueError, match=text) as caught:
+        read_folder(write(tmp_path / "photos", files))
+    assert "\n" not in str(caught.value) and "photos" in str(caught.value)
+
+
+def test_files_that_need_a_package_are_counted_with_its_name(tmp_path, monkeypatch):
+    root = write(tmp_path, {"cat": 3, "dog": 3, **{f"cat/{n}.HEIC": b"x" for n in range(6)}})
+    monkeypatch.setattr(folders_module, "find_spec", lambda name: None)
+    summary = read_folder(root).left_out.summary()
+    assert summary == "6 files of unknown type: .heic (pip install nasnet_keras[heic])"
+    monkeypatch.setattr(folders_module, "find_spec", lambda name: name)
+    assert len(read_folder(root).parts["train"]) == 12
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    root = write(tmp_path / "set", {"cat": 2, "dog": 2})
+    write(tmp_path / "far", {"bird": 3, "bird/more": 1})
+    os.symlink(tmp_path / "far/bird", root + "/bird")
+    os.symlink("..", root + "/cat/up")
+    os.symlink(root + "/dog", root + "/cat/friend")
+    os.symlink(root + "/cat", root + "/dog/friend")
+    os.symlink("itself", root + "/cat/itself.png")
+    os.symlink("nowhere", root + "/cat/gone.png")
+    os.symlink("0.png", root + "/dog/again.png")
+    os.mkfifo(root + "/dog/pipe.png")
+    listing = read_folder(root)
+    # Each class has its own images and those of the other that it links to.
+    assert dict(zip(listing.folders, np.bincount(listing.parts["train"].labels).tolist(), strict=True)) == {
+        "bird": 4,
+        "cat": 5,
+        "dog": 5,
+    }
+    kinds = {kind for kind, _ in listing.left_out.entries.values()}
+    assert kinds == {"again", "unreadable", "special"} and "\n" not in listing.left_out.summary()
+
+
+def test_many_links_between_folders_cost_no_more_than_their_pairs(tmp_path):
+    names = [f"c{number:02}" for number in range(30)]
+    root = write(tmp_path, dict.fromkeys(names, 1))
+    for one in names:
+        for other in names:
+            if one != other:
+                os.symlink(f"{root}/{other}", f"{root}/{one}/{other}")
+    assert len(read_folder(root).parts["train"]) == len(names) ** 2
+
+
+def test_nests_and_crowds_of_folders_end_in_a_line(tmp_path, monkeypatch):
+    root = write(tmp_path / "deep", {"cat": 2, "dog": 2})
+    handle = os.open(root + "/cat", os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d", dir_fd=handle)
+        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(handle)
+    listing = read_folder(root)
+    assert len(listing.parts["train"]) == 4 and "1 folder that lies too deep" in listing.left_out.summary()
+    while os.path.exists(root + "/cat/d"):  # pytest's own removal is recursive
+        os.rename(root + "/cat/d", root + "/e")
+        if os.path.exists(root + "/e/d"):
+            os.rename(root + "/e/d", root + "/cat/d")
+        os.rmdir(root + "/e")
+    monkeypatch.setattr(folders_module, "MAX_CLASSES", 30)
+    with pytest.raises(ValueError, match="at most 30 classes.*with 31"):
+        read_folder(write(tmp_path / "wide", {f"c{number}": 1 for number in range(31)}))
+    monkeypatch.setattr(folders_module, "MAX_ENTRIES", 30)
+    with pytest.raises(ValueError, match="at most 30 files and folders"):
+        read_folder(tmp_path / "wide")
+
+
+@pytest.mark.parametrize("odd", ["two\nlines", b"caf\xe9", "tab\there", "\x1b[31mred", "\u202eright", "a'b\"c"])
+def test_any_name_goes(odd, tmp_path):
+    odd = os.fsdecode(odd)
+    root = write(
+        tmp_path / odd, {"cat": 6, odd: 6, f"cat/{odd}.txt": b"", f"cat/{odd}.jpg": b"no image", f"{odd}.png": None}
+    )
+    data = load_data(root)
+    assert len(data.class_names) == 2 and all(name.isprintable() for name in data.class_names)
+    assert set(data.left_out) == {f"cat/{odd}.txt", f"cat/{odd}.jpg", f"{odd}.png"}
+    said = data.left_out.summary()
+    assert said.isprintable() and "1 broken file" in said
+    said.encode()
+    assert len(data.train) + len(data.validation) + len(data.test) == 12
+    with pytest.raises(ValueError, match="`strict`") as caught:
+        load_data(root, strict=True)
+    str(caught.value).encode()
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    root = write(tmp_path, {"cat": 3, "dog": 3, "dog/closed": 2})
+    scandir = os.scandir
+
+    def closed(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(folders_module.os, "scandir", closed)
+    left_out = read_folder(root).left_out
+    assert dict(left_out) == {"dog/closed/": "entry that cannot be read: Permission denied"}
+
+
+def test_the_digest_is_of_the_list_and_of_no_place(tmp_path):
+    root = write(tmp_path / "photos", {"cat": 3, "dog": 3})
+    digest = read_folder(root).digest()
+    os.symlink(root, tmp_path / "link")
+    write(tmp_path / "other" / "packed", {"cat": 3, "dog": 3})
+    for same in (root + "/", f"{tmp_path}/./photos", tmp_path / "link", tmp_path / "other"):
+        assert read_folder(same).digest() == digest
+    os.rename(root, tmp_path / "moved")
+    moved = tmp_path / "moved"
+    assert read_folder(moved).digest() == digest
+    (moved / "cat" / "0.png").rename(moved / "cat" / "9.png")
+    renamed = read_folder(moved).digest()
+    (moved / "cat" / "9.png").write_bytes(PNG)
+    resized = read_folder(moved).digest()
+    (moved / "cat").rename(moved / "cow")
+    assert len({digest, renamed, resized, read_folder(moved).digest()}) == 4
+
+
+def test_equal_files_in_different_parts_are_told(tmp_path):
+    root = write(tmp_path, {**TRAIN, "test/cat": 2, "test/dog": 1})
+    assert open_data(root).notes == ()
+    big = PNG + b"0" * 9000
+    for name, content in {"train/cat/x.png": PNG, "test/dog/y.png": PNG, "train/dog/b.png": big, "test/cat/b.png": big,
+                          "train/cat/c.png": PNG + b"1" * 9000}.items():  # fmt: skip
+        with open(os.path.join(root, name), "wb") as file:
+            file.write(content)
+    (note,) = open_data(root).notes
+    assert re.match(r"2 files have an equal one in another part: .*\(train\) and test/.*\(test\)", note)

@@ -1,0 +1,221 @@
+"""What models answer with and how they want their images, told from their layers, for models of every make."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from nasnet_keras.models import answers
+from nasnet_keras.models.network import NASNet
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "variance": [0.229**2, 0.224**2, 0.225**2]}
+
+
+def net(**options):
+    size = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    return NASNet("tiny", **{**size, **options})
+
+
+def stack(*parts):
+    """A Sequential for images of 8×8."""
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts])
+
+
+def functional(head, prepare=lambda x: x):
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, head(layers.Flatten()(layers.Conv2D(2, 3)(prepare(image)))))
+
+
+def bare():
+    """A network whose last activation was taken away, as recipes for heat maps do."""
+    model = net()
+    model.layers[-1].activation = None
+    return model
+
+
+def adapted():
+    layer = layers.Normalization()
+    layer.adapt(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3)).astype("float32"))
+    return layer
+
+
+def normed():
+    """A batch norm on the images, which has learnt that they are in 0–255."""
+    model = stack(layers.BatchNormalization(), layers.Flatten(), layers.Dense(3))
+    model.layers[0].set_weights([np.ones(3), np.zeros(3), np.full(3, 120.0), np.full(3, 60.0**2)])
+    return model
+
+
+class Own(keras.Model):
+    """A model whose call is code."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.dense = layers.Flatten(), layers.Dense(3, activation="softmax")
+
+    def call(self, images):
+        return self.dense(self.flat(images))
+
+
+def ensemble():
+    image = keras.Input((8, 8, 3))
+    members = [stack(layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3, activation="softmax"))(image)]
+    return keras.Model(image, layers.Average()([*members, functional(layers.Dense(3, activation="softmax"))(image)]))
+
+
+HALF = layers.Rescaling(1 / 127.5, offset=-1)
+MOBILE, RESNET = keras.applications.mobilenet_v2.preprocess_input, keras.applications.resnet.preprocess_input
+# (how it is made, what it answers with, whether it wants 0–255)
+MODELS = {
+    "network": (net, "softmax", False),
+    "network of logits": (lambda: net(classifier_activation=None), "logits", False),
+    "network of sigmoids": (lambda: net(classifier_activation="sigmoid"), "sigmoid", False),
+    "logarithms": (lambda: net(classifier_activation="log_softmax"), "logits", False),
+    "activation taken away": (bare, "logits", False),
+    "network that scales": (lambda: net(include_preprocessing=True, drop_path=0.2), "softmax", True),
+    "drop path": (lambda: net(drop_path=0.2), "softmax", False),
+    "Sequential around a network": (lambda: keras.Sequential([net(include_preprocessing=True)]), "softmax", True),
+    "Sequential that scales": (lambda: keras.Sequential([HALF, net()]), "softmax", True),
+    "logits around which a softmax": (
+        lambda: functional(lambda x: layers.Softmax()(layers.Dense(3)(x)), HALF), "softmax", True),
+    "activation in a layer": (
+        lambda: stack(layers.Flatten(), layers.Dense(3), layers.Activation("softmax")), "softmax", False),
+    "linear after softmax": (
+        lambda: stack(layers.Flatten(), layers.Dense(3, activation="softmax"), layers.Activation("linear")),
+        "softmax", False),
+    "temperature": (lambda: stack(layers.Flatten(), layers.Dense(3), layers.Rescaling(0.5)), "logits", False),
+    "operation": (lambda: functional(lambda x: keras.ops.softmax(layers.Dense(3)(x))), "softmax", False),
+    "one unit": (lambda: stack(layers.Flatten(), layers.Dense(1, activation="sigmoid")), "sigmoid", False),
+    "not built": (lambda: keras.Sequential([layers.Rescaling(1 / 255), layers.Dense(3)]), "logits", True),
+    "augmentation first": (
+        lambda: stack(keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)]), layers.Rescaling(1 / 255),
+                      layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()), "logits", True),
+    "arithmetic": (lambda: functional(layers.Dense(3), MOBILE), "logits", True),
+    "colours about their mean": (lambda: functional(layers.Dense(3), RESNET), "logits", True),
+    "normalization": (lambda: stack(adapted(), layers.Flatten(), layers.Dense(3)), "logits", True),
+    "scaled and normalized": (
+        lambda: stack(layers.Rescaling(1 / 255), layers.Normalization(**IMAGENET), layers.Flatten(), layers.Dense(3)),
+        "logits", True),
+    "batch norm": (normed, "logits", True),
+    "back to 0–255": (
+        lambda: stack(layers.Rescaling(127.5, offset=127.5), layers.Flatten(), layers.Dense(3)), "logits", False),
+    "ensemble": (ensemble, "softmax", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_answers_and_wants_follows_from_its_layers(name):
+    make, kind, pixels = MODELS[name]
+    model = make()
+    assert (answers.output_kind(model), answers.takes_pixels(model)) == (kind, pixels)
+
+
+REFUSED = {
+    "relu": (lambda: stack(layers.Flatten(), layers.Dense(3, activation="relu")), "the activation relu of dense"),
+    "own function": (lambda: functional(layers.Dense(3, activation=lambda x: x * x)), "the activation <lambda>"),
+    "tanh": (lambda: net(classifier_activation="tanh"), "the activation tanh of predictions"),
+    "features": (lambda: net(include_top=False, pooling="avg"), "activation, a ReLU"),
+    "softmax over one": (lambda: stack(layers.Flatten(), layers.Dense(1, activation="softmax")), "always 1"),
+    "code": (Own, "code of its own"),
+    "several": (lambda: functional(lambda x: [layers.Dense(3)(x), layers.Dense(3)(x)]), "2 outputs without names"),
+    "pyramid": (lambda: net(feature_pyramid=True), "the outputs P0, P1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_refused_with_the_reason(name):
+    make, reason = REFUSED[name]
+    with pytest.raises(ValueError, match=r"^`model` must end in softmax, in sigmoid, or in a linear layer") as error:
+        answers.output_kind(make())
+    assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "about"),
+    [
+        (layers.Rescaling(2, offset=-1), "2 · x - 1"),
+        (layers.Rescaling(255), "255 · x"),
+        (layers.Normalization(**IMAGENET), "4.4"),
+    ],
+    ids=["0 to 1", "0 to 1, made 0 to 255", "0 to 1, normalized"],
+)
+def test_another_range_of_images_is_refused(layer, about):
+    with pytest.raises(ValueError, match=r"`model` must take images in 0 to 255 or in \[-1, 1\]") as error:
+        answers.takes_pixels(stack(layer, layers.Flatten(), layers.Dense(3)))
+    assert about in str(error.value)
+
+
+def test_each_head_answers_for_itself():
+    model = net(auxiliary_head=True, input_shape=(16, 16, 3), classifier_activation=None)
+    assert answers.heads(model) == ("predictions", "auxiliary")
+    assert [answers.output_kind(model, head) for head in answers.heads(model)] == ["logits", "logits"]
+    model.get_layer("predictions").activation = "softmax"
+    assert [answers.output_kind(model, head) for head in answers.heads(model)] == ["softmax", "logits"]
+
+
+def test_names_come_from_the_network_that_answers():
+    named = net(class_names=("a", "b", "c"))
+    assert answers.class_names(keras.Sequential([named])) == ("a", "b", "c") == answers.labels_of(named, 3)
+    assert answers.class_names(keras.Sequential([named, layers.Dense(2)])) is None
+    assert answers.labels_of(stack(layers.Flatten(), layers.Dense(2)), 2) == ("0", "1")
+    assert answers.labels_of(net(classes=1000), 1000) is None  # ImageNet's
+    assert answers.labels_of(stack(layers.Flatten(), layers.Dense(1000)), 1000)[999] == "999"
+
+
+LOGITS = np.array([[2.0, -1.0, 0.5], [30.0, -80.0, 0.0]], "float32")
+LABELS = np.array([2, 1])
+
+
+def test_losses_by_hand():
+    wide = LOGITS.astype("float64")
+    shares = np.exp(wide) / np.exp(wide).sum(1, keepdims=True)
+    # -log(e^0.5 / (e^2 + e^-1 + e^0.5)) = 1.7413, and 110, which no clipped probability could tell.
+    found = answers.losses(LOGITS, LABELS, "logits")
+    assert found == pytest.approx([-np.log(shares[0, 2]), 110.0], rel=1e-6)
+    assert found[0] == pytest.approx(1.7413, abs=1e-3)
+    np.testing.assert_allclose(answers.as_probabilities(LOGITS, "logits"), shares, rtol=1e-6, atol=1e-30)
+    sigmoids = np.array([[0.9, 0.2, 0.6]], "float32")
+    by_hand = -(np.log(0.1) + np.log(0.8) + np.log(0.6)) / 3
+    assert answers.losses(sigmoids, np.array([2]), "sigmoid") == pytest.approx([by_hand], rel=1e-6)
+    unit = np.array([[0.9], [0.2]], "float32")
+    assert answers.losses(unit, np.array([1, 1]), "sigmoid") == pytest.approx(-np.log([0.9, 0.2]), rel=1e-6)
+    np.testing.assert_allclose(answers.as_probabilities(unit, "sigmoid"), [[0.1, 0.9], [0.8, 0.2]], rtol=1e-6)
+    assert answers.losses(np.array([[3.0]]), np.array([0]), "logits") == pytest.approx([np.log(1 + np.exp(3))])
+    np.testing.assert_allclose(answers.as_probabilities(np.array([[0.0]]), "logits"), [[0.5, 0.5]])
+
+
+def test_a_model_in_code_is_known_by_its_answers():
+    images = np.zeros((2, 8, 8, 3), "float32")
+    model = Own()
+    outputs = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(answers.probabilities(model, outputs), outputs)
+    with pytest.raises(ValueError, match="code of its own"):
+        answers.probabilities(model, 2 * outputs)
+
+
+FORMS = (
+    {},
+    {"include_top": False, "pooling": "avg"},
+    {"include_top": False, "pooling": "max"},
+    {"include_preprocessing": True},
+    {"feature_pyramid": True},
+)
+
+
+@pytest.mark.parametrize("options", FORMS, ids=str)
+def test_the_global_format_of_images_changes_nothing(options):
+    """A NASNet has its channels last, whatever Keras' global says: it once pooled the wrong axes then."""
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
+    keras.utils.set_random_seed(1)
+    expected = keras.tree.flatten(net(**options)(images))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        keras.utils.set_random_seed(1)
+        model = net(**options)
+        found = keras.tree.flatten(model(images))
+        trained = keras.tree.flatten(model(images, training=True))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert [tuple(one.shape) for one in trained] == [tuple(one.shape) for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))

@@ -1,0 +1,260 @@
+"""Going on with a training: what may change, what it means, who may write, and a disk that is full."""
+
+import errno
+import json
+import logging
+import threading
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_outputs import NAMES, colours, data, network
+
+from nasnet_keras.training import checkpoints, fitting, recipes
+from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.transfer import fine_tune
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+RECIPE = recipes.recipe("micro", batch_size=16)
+PLAIN = recipes.recipe("scans", batch_size=16, augmentation="none")
+
+
+class Trained(keras.callbacks.Callback):
+    """Which epochs were really trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch + 1)
+
+
+class Breaks(keras.callbacks.Callback):
+    """Spoils the weights before an epoch, as a learning rate that is too high does."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch + 1 == self.epoch:
+            for weight in self.model.trainable_variables:
+                weight.assign(np.full(weight.shape, np.inf))
+
+
+def history(directory):
+    return json.loads((directory / "history.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _eager():
+    """Epochs of three batches: to trace a graph would take far longer."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def small():
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    parts = [layers.Flatten(), layers.Dense(8, "relu", name="a"), layers.Dropout(0.2), layers.Dense(3, name="b")]
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="small")
+
+
+def train(directory, epochs, recipe=RECIPE, callbacks=(), **options):
+    seen = Trained()
+    model = small()
+    fitting.fit(model, data(), recipe, epochs=epochs, directory=directory, callbacks=[seen, *callbacks], **options)
+    return model, seen.epochs
+
+
+def test_more_epochs_go_on_and_it_is_said_what_that_means(tmp_path, caplog):
+    assert train(tmp_path, 2)[1] == [1, 2]
+    identity = training_identity(data(), RECIPE, 0)
+    assert check_resumption(tmp_path, identity, 2) == []
+    change = {"what": "epochs", "after": 2, "from": 2, "to": 4}
+    assert check_resumption(tmp_path, identity, 4) == [change]
+    (line,) = told(tmp_path, [change])
+    assert line.startswith(f"goes on in {tmp_path}: 4 epochs instead of 2") and "\n" not in line
+    with caplog.at_level(logging.INFO, "nasnet_keras"):
+        model, trained = train(tmp_path, 4)
+    assert trained == [3, 4] and line in caplog.messages
+    # The schedule is now that of four epochs: cosine, half-way down after two of them.
+    rate = model.optimizer.learning_rate
+    assert int(model.optimizer.iterations) == 12 and float(np.asarray(rate)) == pytest.approx(0, abs=1e-9)
+    assert history(tmp_path)["changes"] == [change] and history(tmp_path)["settings"]["epochs"] == 4
+    assert train(tmp_path, 4)[1] == [] == train(tmp_path, 3)[1]
+    assert history(tmp_path)["changes"] == [change]
+
+
+def test_a_lower_rate_goes_on_after_a_loss_that_is_no_number(tmp_path):
+    with pytest.raises(FloatingPointError, match="epoch 3"):
+        train(tmp_path, 4, callbacks=[Breaks(3)])
+    state = history(tmp_path)
+    assert len(state["epochs"]) == 2 and state["failure"].endswith("epoch 3: a lower learning rate may help")
+    higher = replace(RECIPE, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"`learning_rate` must be at most 0.05, because the loss is .*Received: 0.5"):
+        train(tmp_path, 4, higher)
+    model, trained = train(tmp_path, 4, replace(RECIPE, learning_rate=0.01))
+    assert trained == [3, 4] and all(np.isfinite(value).all() for value in model.get_weights())
+    state = history(tmp_path)
+    (change,) = state["changes"]
+    assert (change["what"], change["from"], change["to"], change["after"]) == ("learning_rate", 0.05, 0.01, 2)
+    assert "failure" not in state and state["identity"]["`learning_rate`"] == 0.01
+    with pytest.raises(ValueError, match="other `learning_rate`"):  # nothing went wrong with this one
+        train(tmp_path, 5, replace(RECIPE, learning_rate=0.001))
+
+
+def test_a_failure_in_the_first_epoch_leaves_the_directory_to_whoever_comes(tmp_path):
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        train(tmp_path, 2, callbacks=[Breaks(1)])
+    assert train(tmp_path, 2, replace(RECIPE, learning_rate=0.5), seed=9)[1] == [1, 2]
+
+
+def test_an_epoch_that_ends_in_infinities_is_not_kept(tmp_path):
+    """The last step of an epoch may be the one that breaks it: no loss has shown it then."""
+
+    class BreaksAtTheEnd(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2 and self.params["epochs"] and int(self.model.optimizer.iterations) == 6:
+                self.model.trainable_variables[0].assign(np.full(self.model.trainable_variables[0].shape, np.nan))
+
+    with pytest.raises(FloatingPointError, match="is not finite after epoch 2"):
+        train(tmp_path, 3, callbacks=[BreaksAtTheEnd()], validate=False)
+    assert len(history(tmp_path)["epochs"]) == 1 and "failure" in history(tmp_path)
+    assert train(tmp_path, 3, replace(RECIPE, learning_rate=0.01), validate=False)[1] == [2, 3]
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"class_weights": [1, 2, 3]}], ids=["seed", "class_weights"])
+def test_what_makes_a_training_must_be_the_same(options, tmp_path):
+    train(tmp_path, 1)
+    with pytest.raises(ValueError, match="`directory`.*other"):
+        train(tmp_path, 2, **options)
+    assert len(history(tmp_path)["epochs"]) == 1
+
+
+def test_a_network_of_the_same_weights_may_be_another(tmp_path):
+    fitting.fit(network(repeats=(1,)), data(), RECIPE, epochs=1, directory=tmp_path)
+    with pytest.raises(ValueError, match="`directory`.*other `dropout`"):
+        fitting.fit(network(repeats=(1,), dropout=0.5), data(), RECIPE, epochs=2, directory=tmp_path)
+
+
+def tune(directory, **options):
+    seen = Trained()
+    arguments = {
+        "recipe": recipes.recipe("scans", batch_size=16, augmentation="none"),
+        "epochs": 4,
+        "head_epochs": None,
+    }
+    arguments |= {"patience": None, "callbacks": [seen], "directory": directory, **options}
+    return fine_tune(network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
+
+
+def test_more_epochs_of_a_fine_tuning_go_to_its_last_phase(tmp_path):
+    assert tune(tmp_path, epochs=4)[1] == [1, 2, 3, 4]  # one with the cells frozen
+    head = (tmp_path / "head" / "history.json").read_bytes()
+    tuned, trained = tune(tmp_path, epochs=8)
+    assert trained == [5, 6, 7, 8] and (tmp_path / "head" / "history.json").read_bytes() == head
+    epochs = [line["epoch"] for line in history(tmp_path / "cells")["epochs"]]
+    assert epochs == [2, 3, 4, 5, 6, 7, 8]
+    assert fitting.evaluate(tuned, colours(30, 5)) == fitting.evaluate(
+        keras.saving.load_model(tmp_path / "model.keras"), colours(30, 5)
+    )
+    with pytest.raises(ValueError, match="`head_epochs` must be 1 .*where that phase is over. Received: 3"):
+        tune(tmp_path, epochs=8, head_epochs=3)
+    with pytest.raises(ValueError, match="`epochs` must be at least 8 .*where so many are done. Received: 1"):
+        tune(tmp_path, epochs=1)
+    assert tune(tmp_path, epochs=8)[1] == []
+
+
+def test_a_head_that_was_trained_alone_stays_when_the_cells_follow(tmp_path):
+    assert tune(tmp_path, epochs=3, unfreeze="head")[1] == [1, 2, 3]
+    assert settled_head_epochs(tmp_path, 5) == 3
+    assert tune(tmp_path, epochs=5)[1] == [4, 5]
+
+
+def test_another_patience_goes_on_where_the_old_one_had_ended(tmp_path):
+    constant = replace(PLAIN, learning_rate=1e-12)
+    options = {"recipe": constant, "head_epochs": 0, "batch_norm": "frozen"}
+    assert tune(tmp_path, epochs=9, patience=2, **options)[1] == [1, 2, 3]
+    identity = training_identity(data(), replace(constant, learning_rate=3e-13), 0)
+    (ended,) = check_resumption(tmp_path / "cells", identity, 12, 2)
+    assert ended["what"] == "ended" and "need a greater `patience`" in told(tmp_path, [ended])[0]
+    assert tune(tmp_path, epochs=9, patience=4, **options)[1] == [4, 5]
+    assert history(tmp_path / "cells")["changes"] == [{"what": "patience", "after": 3, "from": 2, "to": 4}]
+
+
+def test_a_lower_rate_after_a_failure_in_the_second_phase_leaves_the_first_as_it_is(tmp_path):
+    with pytest.raises(FloatingPointError):
+        tune(tmp_path, callbacks=[Breaks(2)])
+    head = (tmp_path / "head" / "history.json").read_bytes()
+    seen = Trained()
+    tune(
+        tmp_path,
+        recipe=recipes.recipe("scans", batch_size=16, augmentation="none", learning_rate=0.01),
+        callbacks=[seen],
+    )
+    assert seen.epochs == [2, 3, 4] and (tmp_path / "head" / "history.json").read_bytes() == head
+
+
+@pytest.mark.parametrize("start", [lambda *args, **form: train(args[0], 2, **form), tune], ids=["fit", "fine_tune"])
+def test_a_second_training_in_a_directory_is_refused(start, tmp_path):
+    said = []
+
+    def another():
+        try:
+            start(tmp_path)
+        except ValueError as error:
+            said.append(str(error))
+
+    class Second(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            thread = threading.Thread(target=another)
+            thread.start()
+            thread.join()
+
+    start(tmp_path, callbacks=[Second()])
+    assert set(said) == {f"`directory` {tmp_path} is in use: another training writes there. End it first"}
+    start(tmp_path)  # it is over
+
+
+@pytest.mark.parametrize("fault", ["weights", "history"])
+def test_a_full_disk_keeps_the_last_state(fault, tmp_path, monkeypatch):
+    place, calls = {"weights": checkpoints.files, "history": checkpoints}[fault], []
+    write = place.write_atomically
+
+    def full(path, content):
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(place, "write_atomically", full)
+        with pytest.raises(OSError, match="No space left on device, so the state of epoch 1 is kept; run again"):
+            train(tmp_path, 3)
+    assert calls[1] == {"weights": "state-2.weights.h5", "history": "history.json"}[fault]
+    assert history(tmp_path)["weights"] == "state-1.weights.h5" and (tmp_path / "state-1.weights.h5").exists()
+    whole, _ = train(None, 3)
+    resumed, trained = train(tmp_path, 3)
+    assert trained == [2, 3]
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_model_that_finds_no_room_leaves_the_one_before(tmp_path, monkeypatch):
+    fitting.save_model(network(), tmp_path)
+    before = (tmp_path / "model.keras").read_bytes()
+
+    def save(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        fitting.save_model(network(), tmp_path)
+    assert (tmp_path / "model.keras").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
