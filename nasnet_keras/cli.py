@@ -6,6 +6,7 @@ expected. `--traceback` shows where any error happened.
 """
 
 import argparse
+import io
 import logging
 import os
 import shlex
@@ -23,6 +24,9 @@ EXPECTED = (ValueError, ArithmeticError, OSError, MemoryError)
 
 def main(arguments=None):
     """Run a command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows the rest all the same
     options = parser().parse_args(arguments)
     _expand(options)
     options.words = sys.argv[1:] if arguments is None else list(arguments)

@@ -33,8 +33,13 @@ def outputs(name):
     return [np.asarray(keras.ops.convert_to_numpy(one)) for one in (*results, *moved)]
 
 
+LONG = ("imagenet", "pnasnet")
+
+
 @pytest.mark.jax
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in NETWORKS]
+)
 def test_both_backends_give_the_same_numbers(name, tmp_path):
     other = OTHER[keras.backend.backend()]
     if importlib.util.find_spec(other) is None:

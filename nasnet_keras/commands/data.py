@@ -36,7 +36,7 @@ def add_options(parser):
 def check(options):
     """The data, not decoded, and where the contact sheet goes."""
     name = options.data.removeprefix("tfds:").replace("/", "-") if options.data.startswith("tfds:") else options.data
-    own = f"{shown(Path(name).absolute().name) or 'data'}.html"
+    own = f"{shown(Path(name).absolute().name) or 'data'}-sheet.html"
     output = Path(options.output or own).expanduser()
     if options.output:
         check_file("output", output, ".html")

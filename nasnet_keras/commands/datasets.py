@@ -26,6 +26,8 @@ def find(options):
     place = options.directory if trains else options.model
     place = Path(place).parent if Path(place).suffix == ".keras" else place
     begun = is_used(place) or SearchDirectory(place).header.exists()
+    if options.data == "digits" and os.path.isdir("digits"):
+        tell("digits are the built-in ones; ./digits is the folder")
     data = _opened(options, trains, division(place, begun))
     if trains and not begun and (kept := _division_of_source(options, data)):
         data = _opened(options, trains, kept)  # what the model was trained on is not tested

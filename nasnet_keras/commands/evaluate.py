@@ -12,7 +12,9 @@ from nasnet_keras.commands.options import MODEL_HELP, add_data
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size
-from nasnet_keras.data.splits import check_classes
+from nasnet_keras.data.records import read_record
+from nasnet_keras.data.sides import PARTS
+from nasnet_keras.data.splits import Split, check_classes
 from nasnet_keras.files import check_file, write_atomically
 from nasnet_keras.training.identity import known_seed
 from nasnet_keras.weights.zoo import known_classes
@@ -28,7 +30,8 @@ def add_options(parser):
     parser.add_argument("--output", help="the picture, an SVG file (default: confusion.svg in the model's directory)")
     add_data(parser, limit="evaluate at most this many images", seed="that of the training (default: the model's)")
     parser.set_defaults(seed=None)
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="the images used")
+    help_text = "the images used; all: of a folder that the model has not seen"
+    parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
 
 
 def check(options):
@@ -44,15 +47,33 @@ def check(options):
     data = find(options)
     if names:
         check_classes(names, data.class_names)
-    empty = {name: getattr(data, name).select([]) for name in ("train", "validation", "test")}
-    split = getattr(data, options.split)
+    parts = {name: getattr(data, name) for name in PARTS}
+    split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
-        raise ValueError(f"`split` must be one that has images. Received: {options.split}, of {options.data}")
+        have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
+        raise ValueError(f"`split` must be one that has images. Received: {options.split}, where there are {have}")
+    _tell_of_division(options, data)
     split = split if options.limit is None else split.take(options.limit, options.seed)
-    return {"data": replace(data, **{**empty, options.split: split}), "output": output}
+    part = "test" if options.split == "all" else options.split
+    empty = {name: one.select([]) for name, one in parts.items()}
+    return {"data": replace(data, **{**empty, part: split}), "output": output, "part": part}
 
 
-def run(options, data, output):
+def _tell_of_division(options, data):
+    """Say it where the images are not those of the training, or are what was learnt from."""
+    record = read_record(options.model) if Path(options.model).is_dir() else None
+    if record is None or record.digest is None or data.digest is None:
+        return
+    same = record.digest == data.digest
+    if same and options.split == "all":
+        tell(f"most of these images are those that {options.model} was trained on")
+    elif not same and options.split == "test":
+        every = f"{sum(len(getattr(data, name)) for name in PARTS):,}"
+        changed = f"{left_out.shown(data.name)} is not as it was when {options.model} was trained"
+        tell(f"{changed}: {len(data.test):,} of {every} images are tested; --split all takes all")
+
+
+def run(options, data, output, part):
     """Print a model's accuracy, overall and class by class, and draw what it confuses."""
     with without_greetings():
         from nasnet_keras.models import answers
@@ -65,7 +86,7 @@ def run(options, data, output):
     if options.image_size is not None and None not in own and own != as_size(options.image_size):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     data = decode(options, data, model)
-    split = fitting.match_classes(model, data, getattr(data, options.split))
+    split = fitting.match_classes(model, data, getattr(data, part))
     names, count = answers.class_names(model), answers.units(model)
     if names is None:
         names = data.class_names

@@ -35,6 +35,8 @@ def run(options):
         from nasnet_keras.models.applications import decode_predictions, load_model
     model = load_model(options.model)
     *sides, channels = answers.input_shape(model)
+    if channels not in (1, 3):
+        raise ValueError(f"`model` must take images of 3 channels or 1. Received: {channels}")
     height, width = (side or 224 for side in sides)
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
     reading = {"grey_range": getattr(model, "grey_range", None), "channels": channels}

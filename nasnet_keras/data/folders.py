@@ -7,7 +7,9 @@ in any case.
 
 import hashlib
 import os
+import re
 import stat
+import unicodedata
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -169,7 +171,7 @@ def read_folder(root):
     top = _unwrapped(_read(root, left_out), notes, around)
     given = _parts(top, root, left_out, notes)
     if given["train"] is not top:
-        given["train"] = _unwrapped(given["train"], notes, around)
+        given["train"] = _unwrapped(given["train"], notes, around, inside_part=True)
     train = given["train"]
     held = {folder.name for part, folder in given.items() if part != "train" and train is top}
     classes = {folder.name: folder for folder in train.with_images() if folder.name not in held}
@@ -177,6 +179,7 @@ def read_folder(root):
         more = LeftOut(root, left_out).summary()
         raise ValueError(
             f"`data` must hold a folder for each class, with its images inside. Received: {shown(root)}"
+            + (f", with {len(top.files):,} images in no such folder" if top.files else "")
             + (f", with {more}" if more else "")
         )
     if len(classes) > MAX_CLASSES:
@@ -190,7 +193,8 @@ def read_folder(root):
     for folder in (top, *given.values(), *around):
         start = f"{folder.path}/" if folder.path else ""
         left_out |= {start + file: ("outside", "") for file, _ in folder.files}
-        left_out |= {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
+        empty = {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
+        left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
     notes += _remarks([classes[name] for name in names])
     return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
 
@@ -309,22 +313,36 @@ def _looks_like_image(path):
     return True
 
 
-def _unwrapped(folder, notes, around):
+def _unwrapped(folder, notes, around, inside_part=False):
     """The folder of classes or parts, where others are packed around it, which are added to `around`."""
     while True:
         inside = folder.with_images()
-        if len(inside) != 1 or inside[0].name.lower() in PARTS or not inside[0].with_images():
+        if len(inside) != 1 or (_part(inside[0]) and not inside_part) or not inside[0].with_images():
             return folder
         around.append(folder)
         folder = inside[0]
         notes.append(f"{shown(folder.path)}/ is the only folder with images: the folders in it are used")
 
 
+def _part(folder):
+    """The part that a folder's name says: `Train`; or, with folders of images inside, `training_set`, `seg_test`."""
+    name = folder.name.strip().lower()
+    if name in PARTS or not folder.with_images():
+        return PARTS.get(name)
+    found = {PARTS[word] for word in re.findall("[a-z]+", name) if word in PARTS}
+    return found.pop() if len(found) == 1 else None
+
+
 def _parts(top, root, left_out, notes):
     """{part: its folder}; `"train"` is the top itself where the classes lie there."""
     named = {}
     for folder in top.with_images():
-        named.setdefault(PARTS.get(folder.name.lower()), []).append(folder)
+        named.setdefault(_part(folder), []).append(folder)
+    for part, folders in named.items():  # of `train` and `train_small` the first is meant
+        exact = [folder for folder in folders if folder.name.strip().lower() in PARTS]
+        if part and 1 <= len(exact) < len(folders):
+            others = [folder for folder in folders if folder not in exact]
+            named = {**named, part: exact, None: [*named.get(None, ()), *others]}
     others = named.pop(None, [])
     if named and (not others or any(folder.with_images() for folder in named.get("train", ()))):
         for folder in others:
@@ -360,6 +378,7 @@ def _other_part(root, folder, names, left_out, notes, around):
     """The `Files` of validation or test with the classes of the training images, or None where it has none of them."""
     known, label = set(names), f"{shown(folder.path)}/"
     inside = folder.with_images()
+    composed = {_composed(name): name for name in names}  # archives of some systems take letters apart
     if len(inside) == 1 and inside[0].name not in known and {one.name for one in inside[0].with_images()} & known:
         folder, inside = inside[0], inside[0].with_images()
         around.append(folder)
@@ -368,17 +387,24 @@ def _other_part(root, folder, names, left_out, notes, around):
         left_out |= {f"{folder.path}/{name}": ("label", label) for name, _ in folder.files}
         folder.files.clear()
         return None
-    present = {one.name: one for one in inside}
+    present = {one.name if one.name in known else composed.get(_composed(one.name), one.name): one for one in inside}
     for name in sorted(set(present) - known):
         _leave_out(present[name], "class", left_out)
     if not known & set(present):
         notes.append(f"{label} has none of the classes of the training images and is not used")
         return None
     if strange := sorted(set(present) - known):
-        notes.append(f"{label} has classes that there are not in training, which are not used: {few(strange)}")
+        notes.append(f"{label} has classes that training does not have, which are not used: {few(strange)}")
+        folded = {name.casefold() for name in known}
+        if alike := [name for name in strange if name.casefold() in folded]:
+            notes.append(f"names that differ only in upper and lower case are other classes: {few(alike)} in {label}")
     if missing := [name for name in names if name not in present]:
         notes.append(f"{label} has no images of {len(missing)} of {len(names)} classes: {few(missing)}")
     return _files(root, [present.get(name) for name in names])
+
+
+def _composed(name):
+    return unicodedata.normalize("NFC", name)
 
 
 def _leave_out(folder, kind, left_out):
@@ -406,8 +432,15 @@ def _remarks(classes):
     if pairs := [" and ".join(map(shown, names)) for names in alike.values() if len(names) > 1]:
         yield f"classes whose names differ only in upper and lower case are different ones: {few(pairs)}"
     inside = [{one.name for one in folder.with_images()} for folder in classes]
-    if parts := sorted({name for names in inside for name in names if name.lower() in PARTS}):
+    if parts := sorted({name for names in inside for name in names if name.strip().lower() in PARTS}):
         yield f"classes have folders called {few(parts)} inside, whose images are divided anew"
     elif len(classes) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
         common = few(sorted(inside[0]))
-        yield f"all of the {len(classes)} classes have the same folders inside ({common}), whose images are the class's"
+        yield (
+            f"all of the {len(classes)} classes have the same folders inside ({common}), whose images are the class's: "
+            f"if {few(folder.name for folder in classes)} are parts, call them train, validation and test"
+        )
+    elif nested := [folder.name for folder, names in zip(classes, inside, strict=True) if len(names) > 1]:
+        one = next(folder for folder in classes if folder.name == nested[0])
+        names = few(sorted(folder.name for folder in one.with_images()))
+        yield f"{few(nested)}: images in folders of a class are the class's, such as {names} in {shown(one.name)}"

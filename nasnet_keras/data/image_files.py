@@ -54,6 +54,11 @@ class ImageFiles:
             self, sources=tuple(self.sources[index] for index in indices) if is_tuple else self.sources.take(indices)
         )
 
+    def joined(self, others):
+        """These and further images, of paths or bytes, as one."""
+        sources = tuple(files.sources[index] for files in others for index in range(len(files)))
+        return replace(self, sources=sources)
+
     def name(self, index):
         """What an image is known by: its path, or whatever its source calls it."""
         return self.sources[index] if isinstance(self.sources, tuple) else self.sources.name(index)

@@ -17,7 +17,7 @@ from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
-from nasnet_keras.data.records import Record
+from nasnet_keras.data.records import Record, mark
 from nasnet_keras.data.sources import open_source
 from nasnet_keras.data.splits import Split, hold_out, limited
 from nasnet_keras.files import expanded
@@ -254,7 +254,8 @@ def _divided(listing, given, shares, held_out):
     places = sides.places(files, listing.folders)
     if held_out and held_out.digest:
         known = {part: held_out.sides.get(part, ()) for part in ("train", *shares)}
-        side = sides.as_recorded(map(listing.name_of, files.paths), places, Record(None, shares, known))
+        kept = Record(None, shares, known, held_out.trained)
+        side = sides.as_recorded(map(listing.name_of, files.paths), places, kept)
     else:
         side, rare = sides.by_class(places, files.labels, shares, classes)
         if len(rare):
@@ -267,11 +268,12 @@ def _divided(listing, given, shares, held_out):
     kept["train"] = (side == sides.TRAIN) & (sides.by_place(places, shares) != sides.TRAIN)
     names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
     notes += _alike(listing, side)
-    return splits, Record(listing.digest(), shares, names), tuple(notes)
+    trained = frozenset(mark(listing.name_of(files.paths[i])) for i in np.flatnonzero(side == sides.TRAIN))
+    return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
 
 
 def _alike(listing, side):
-    """A line on files that lie in two parts, if there are any."""
+    """A line on files that lie in two parts, and one on those of two classes, if there are any."""
     files = listing.parts.values()
     paths = [path for one in files for path in one.paths]
     sizes = np.concatenate([one.sizes for one in files])
@@ -280,7 +282,15 @@ def _alike(listing, side):
     pairs = equal_files(paths, sizes, every := np.concatenate(every))
     if pairs:
         example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
-        yield f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'} an equal one in another part: {example}"
+        yield f"{_files_have(pairs)} an equal one in another part: {example}"
+    labels = np.concatenate([one.labels for one in files])
+    if pairs := equal_files(paths, sizes, labels):
+        example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
+        yield f"{_files_have(pairs)} an equal one in another class: {example}"
+
+
+def _files_have(pairs):
+    return f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'}"
 
 
 def _read(splits, size, memory_limit, progress, strict):

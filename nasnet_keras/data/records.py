@@ -1,6 +1,9 @@
 """What a directory keeps of the data of its training or search: which images were held out, and what was left out."""
 
+import base64
+import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from nasnet_keras.files import read_object, write_atomically
 
 FILE = "data.json"
 FORMAT = "nasnet-data/1"
+MARK = 6  # bytes of a digest of a name: of a million names some hundred-millionth share is taken for another one
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +23,18 @@ class Record:
         shares: {part that was held out: its share}.
         sides: {part: names of a folder's images, relative to its root}: all that were held out for `"validation"` and
             `"test"`, and for `"train"` those that their place alone would hold out.
+        trained: what `mark` makes of the names that were for training, so that none is tested after it has changed.
     """
 
     digest: str | None = None
     shares: dict = field(default_factory=dict)
     sides: dict = field(default_factory=dict)
+    trained: frozenset = frozenset()
+
+
+def mark(name):
+    """A short digest of a name, bytes."""
+    return hashlib.blake2b(os.fsencode(name), digest_size=MARK).digest()
 
 
 def read_record(directory):
@@ -40,11 +51,14 @@ def read_record(directory):
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     digest, shares, sides = (found.get(key) for key in ("images", "shares", "sides"))
+    marks = found.get("trained", "")
     valid = found.get("format") == FORMAT and isinstance(digest, str | None)
     valid = valid and isinstance(shares, dict) and isinstance(sides, dict)
     if not valid or not all(isinstance(share, int | float) for share in shares.values()):
         raise ValueError(f"{path} must be a file of the format {FORMAT}, as a training writes it")
-    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()})
+    marks = base64.b64decode(marks) if isinstance(marks, str) else b""
+    trained = frozenset(marks[start : start + MARK] for start in range(0, len(marks), MARK))
+    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained)
 
 
 def division(directory, begun):
@@ -75,6 +89,7 @@ def write_record(directory, data):
     directory, record = Path(directory), data.record
     directory.mkdir(parents=True, exist_ok=True)
     kept = {"format": FORMAT, "images": record.digest, "shares": record.shares, "sides": record.sides}
+    kept["trained"] = base64.b64encode(b"".join(sorted(record.trained))).decode()
     kept["left_out"] = data.all_left_out().by_reason()
     content = json.dumps(kept, separators=(",", ":")).encode()
     path = directory / FILE

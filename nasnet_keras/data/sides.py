@@ -10,6 +10,8 @@ import os
 
 import numpy as np
 
+from nasnet_keras.data.records import mark
+
 TRAIN, VALIDATION, TEST = range(3)
 PARTS = ("train", "validation", "test")
 
@@ -89,4 +91,6 @@ def as_recorded(names, places, record):
     for index, name in enumerate(names):
         if name in known:
             sides[index] = known[name]
+        elif mark(name) in record.trained:
+            sides[index] = TRAIN
     return sides

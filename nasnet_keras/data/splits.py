@@ -67,6 +67,15 @@ class Split:
         images, broken = self.images.read()
         return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken))
 
+    @staticmethod
+    def joined(splits):
+        """One `Split` of several, in their order, whose images are all in memory or all files."""
+        splits = [split for split in splits if len(split)] or splits[:1]
+        first, labels = splits[0].images, np.concatenate([split.labels for split in splits])
+        if isinstance(first, np.ndarray):
+            return Split(np.concatenate([split.images for split in splits]), labels)
+        return Split(first.joined([split.images for split in splits]), labels)
+
     def select(self, indices):
         """The images of an integer array, in its order."""
         return replace(self, images=self.images.take(indices, axis=0), labels=self.labels[indices], broken=0)

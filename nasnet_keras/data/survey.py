@@ -30,25 +30,27 @@ def survey(data, progress=None):
         are no files `kinds` and `bytes` are None.
     """
     splits = {part: getattr(data, part) for part in PARTS}
-    counts = {part: np.bincount(split.labels, minlength=len(data.class_names)) for part, split in splits.items()}
-    classes = [
-        {"name": name, **{part: int(counts[part][index]) for part in PARTS}}
-        for index, name in enumerate(data.class_names)
-    ]
-    found = {"data": data.name, "images": {part: len(split) for part, split in splits.items()}, "classes": classes}
     files = [source for split in splits.values() for source in getattr(split.images, "sources", ())]
-    left_out = data.all_left_out()
+    found = {"data": data.name}
     if isinstance(data.train.images, ImageFiles):
         headers, broken = _headers(files, progress)
-        left_out = left_out.with_broken(broken)
+        for split in splits.values():
+            split.images.broken.update(broken)
         sizes = [(header.height, header.width) for header in headers]
         kinds = dict(Counter(f"{header.format} {header.mode}" for header in headers).most_common())
         found |= {"kinds": kinds, "bytes": sum(map(_bytes, files))}
     else:
         sizes = [split.images.shape[1:3] for split in splits.values() if len(split)]
         found |= {"kinds": None, "bytes": None}
+    labels = {part: split.labels[split.readable] for part, split in splits.items()}
+    counts = {part: np.bincount(own, minlength=len(data.class_names)) for part, own in labels.items()}
+    classes = [
+        {"name": name, **{part: int(counts[part][index]) for part in PARTS}}
+        for index, name in enumerate(data.class_names)
+    ]
+    found |= {"images": {part: len(own) for part, own in labels.items()}, "classes": classes}
     found["sizes"] = _sizes(sizes)
-    return {**found, "notes": list(data.notes), "left_out": left_out.by_reason()}
+    return {**found, "notes": list(data.notes), "left_out": data.all_left_out().by_reason()}
 
 
 def near_pairs(data, progress=None):

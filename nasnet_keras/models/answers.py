@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.models.drop_path import DropPathSchedule
-from nasnet_keras.models.nesting import calls, maker
+from nasnet_keras.models.nesting import calls, layers_within, maker
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -156,10 +156,13 @@ def takes_pixels(model):
     """
     if not hasattr(model, "layers"):
         return False
+    if not _is_graph(model):  # code of one's own cannot be followed: a network's preprocessing in it can be seen
+        scaling = (layer for layer in layers_within(model) if isinstance(layer, keras.layers.Rescaling))
+        return any(layer.name == "preprocessing" for layer in scaling)
     shape = input_shape(model)
     sides = [side or 32 for side in shape[:2]]
     levels = np.array([0, 127, 254], "float32")
-    images = np.broadcast_to(levels[:, None, None, None], (3, *sides, 3))
+    images = np.broadcast_to(levels[:, None, None, None], (3, *sides, shape[2]))
     arrived = _arriving(model, keras.ops.convert_to_tensor(images))
     arrived = np.asarray(keras.ops.convert_to_numpy(arrived), "float64").reshape(3, -1, arrived.shape[-1])
     black, grey, white = np.median(arrived, axis=1)
@@ -189,9 +192,9 @@ def input_shape(model):
     if not inputs:
         return (None, None, 3)  # a model that has seen nothing yet, or in code of one's own
     shape = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else None
-    if shape is None or len(shape) != 3 or shape[-1] not in (1, 3, None):
+    if shape is None or len(shape) != 3:
         raise ValueError(
-            f"`model` must take images [height, width, 3 or 1]. Received: {model.name!r}, which takes {shape}"
+            f"`model` must take images [height, width, channels]. Received: {model.name!r}, which takes {shape}"
         )
     return (*shape[:2], shape[2] or 3)
 

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import json
 import logging
 import math
@@ -12,12 +11,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras.src.saving.saving_lib import H5IOStore, _save_state  # what `save_weights` does; it takes no memory
 
 from nasnet_keras import files
 from nasnet_keras.files import expanded, read_object, write_atomically
 from nasnet_keras.models.nesting import seed_generators
 from nasnet_keras.training.identity import ADVICE, HISTORY, best_of, check_resumption, has_ended, told
+from nasnet_keras.weights.loading import weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -171,11 +170,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 def _save_weights(model, path):
     """As `model.save_weights`, in one step: HDF5, which cannot close a file on a full disk, writes to memory."""
-    content = io.BytesIO()
-    store = H5IOStore(content, mode="w")
-    _save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
-    store.close()
-    files.write_atomically(path, content.getbuffer())
+    files.write_atomically(path, weights_file(model))
 
 
 def _variables(model):

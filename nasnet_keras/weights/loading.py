@@ -1,6 +1,7 @@
 """Weight files: verified, loaded, and the door for other projects' files."""
 
 import hashlib
+import io
 import urllib.error
 import urllib.request
 import warnings
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras.src.backend.config import keras_home  # where `get_file` puts things; there is no public name for it
+from keras.src.saving.saving_lib import H5IOStore, _save_state  # what `save_weights` does; that takes no memory
 
 from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
@@ -153,3 +155,12 @@ def _verify(path, expected):
 def _digest(path, algorithm):
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def weights_file(model):
+    """The content of the file that `model.save_weights` writes, optimiser included, as a buffer of bytes."""
+    content = io.BytesIO()
+    store = H5IOStore(content, mode="w")
+    _save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    return content.getbuffer()

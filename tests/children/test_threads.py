@@ -70,6 +70,7 @@ def rewards(folder):
     return {trial["trial_id"]: (trial["genotype"], trial["reward"], trial["reason"]) for trial in trials}
 
 
+@pytest.mark.long
 def test_the_command_line_python_and_workers_give_the_same_rewards(tmp_path):
     """On one core too: the processes are told to have three threads, which their children do not take."""
     names = ("command", "workers", "fresh", "used")

@@ -33,10 +33,10 @@ def call(capsys, *words):
 def test_what_is_seen_is_printed_and_drawn(photos, capsys):
     code, out, err = call(capsys, "photos", "--json")
     figures = json.loads(out.splitlines()[-1])
-    assert (code, err) == (0, []) and sum(figures["images"].values()) == 42
+    assert (code, err) == (0, []) and sum(figures["images"].values()) == 41
     assert figures["kinds"] == {"PNG RGB": 41} and figures["sizes"]["most"] == [12, 16]
     assert "cat" in out and "not used: 1 × file of unknown type: .csv" in out and "web.jpg" in out
-    page = (photos / "photos.html").read_text()
+    page = (photos / "photos-sheet.html").read_text()
     assert page.count("<img") >= 16 and "not used" in page
 
 
@@ -58,17 +58,17 @@ def test_pairs_are_named(photos, capsys):
         picture.resize((40 + number, 40)).save(f"photos/dog/same{number}.png")
     code, out, _ = call(capsys, "photos", "--near", "--json")
     assert code == 0 and json.loads(out.splitlines()[-1])["near"] and "dog/same" in out
-    assert "Alike in different parts" in (photos / "photos.html").read_text()
+    assert "Alike in different parts" in (photos / "photos-sheet.html").read_text()
 
 
 def test_digits_have_a_sheet_as_well(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call(capsys, "digits", "--near")
-    assert code == 0 and "8×8" in out and (tmp_path / "digits.html").read_text().count("<img") > 80
+    assert code == 0 and "8×8" in out and (tmp_path / "digits-sheet.html").read_text().count("<img") > 80
 
 
 def test_a_sheet_that_cannot_be_written_is_one_line(photos, capsys):
-    (photos / "photos.html").mkdir()
+    (photos / "photos-sheet.html").mkdir()
     code, out, err = call(capsys, "photos")
     assert code == 0 and "together" in out and len(err) == 1 and "no contact sheet" in err[0]
     code, _, err = call(capsys, "photos", "--output", "sheet.txt")

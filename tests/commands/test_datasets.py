@@ -151,3 +151,24 @@ def test_fit_keeps_its_data_in_its_directory(photos):
     model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
     fit(model, data, recipe("scans", batch_size=16), epochs=1, directory="own")
     assert read_record("own").sides["test"] == data.record.sides["test"]
+
+
+def test_what_was_trained_on_is_not_tested_after_it_has_changed(photos, capsys):
+    """Images that were saved again have another size, but a name that the directory knows."""
+    assert main(["train", *NET, "--directory", "net", "--data", "photos"]) == 0
+    trained = set(find(options("train", *NET, "--directory", "net", "--data", "photos")).train.images.sources)
+    for path in trained - {"photos/red/web.jpg"}:
+        Image.open(path).resize((9, 9)).save(path)
+    Image.new("RGB", (8, 8), "red").save("photos/red/new.png")
+    data = find(options("evaluate", "--model", "net", "--data", "photos"))
+    assert not trained & set(data.test.images.sources)
+    capsys.readouterr()
+    code, out, err = call(capsys, "evaluate", "--model", "net", "--data", "photos")
+    assert code == 0 and any("photos is not as it was when net was trained" in line for line in err)
+    os.makedirs("fresh")
+    for name in ("red", "blue"):
+        shutil.copytree(f"photos/{name}", f"fresh/{name}", ignore=shutil.ignore_patterns("*.jpg"))
+        for index, file in enumerate(os.listdir(f"fresh/{name}")):
+            os.rename(f"fresh/{name}/{file}", f"fresh/{name}/other{index}.png")
+    code, out, err = call(capsys, "evaluate", "--model", "net", "--data", "fresh", "--split", "all", "--json")
+    assert code == 0 and json.loads(out.splitlines()[-1])["images"] == 61

@@ -119,7 +119,7 @@ def test_a_file_that_goes_while_it_is_trained_on_is_as_good_as_broken(photos):
 def test_no_image_of_a_class_can_be_read(photos):
     for number, file in enumerate((photos / "b").iterdir()):
         file.write_bytes(WEB + bytes(number))
-    assert load_data(photos).notes == ("no image for training can be read of the classes b",)
+    assert load_data(photos).notes[-1] == "no image for training can be read of the classes b"
 
 
 def test_a_network_learns_nothing_from_what_cannot_be_read(photos, monkeypatch):

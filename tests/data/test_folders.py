@@ -36,7 +36,8 @@ TRAIN = {"train/cat": 4, "train/dog": 5}
 # name: files, {class: images in train}, {further part: its labels}, what is said.
 USED = {
     "classes": ({"cat": 3, "dog": 4}, {"cat": 3, "dog": 4}, {}, ""),
-    "images in sub-folders": ({"cat/a": 3, "cat/b/c": 2, "dog": 4}, {"cat": 5, "dog": 4}, {}, ""),
+    "images in sub-folders": ({"cat/a": 3, "cat/b/c": 2, "dog": 4}, {"cat": 5, "dog": 4}, {},
+                              "cat: images in folders of a class are the class's, such as a, b in cat"),
     "train alone": (TRAIN, {"cat": 4, "dog": 5}, {}, ""),
     "all parts": (
         {**TRAIN, "val/cat": 1, "val/dog": 1, "test/cat": 1, "test/dog": 2},
@@ -66,7 +67,7 @@ USED = {
     "an empty class of test": ({**TRAIN, "test/dog": 2, "test/cat": 0}, {"cat": 4, "dog": 5}, {"test": [1, 1]},
         "test/ has no images of 1 of 2 classes: cat | 1 folder without images: cat"),
     "a class that only test has": ({**TRAIN, "test/ant": 2, "test/dog": 1}, {"cat": 4, "dog": 5}, {"test": [1]},
-        "classes that there are not in training, which are not used: ant | test/ has no images of 1 of 2 classes: cat"
+        "classes that training does not have, which are not used: ant | test/ has no images of 1 of 2 classes: cat"
         " | 2 images of classes that there are not in training: ant"),
     "an unknown sibling": ({**TRAIN, "extra/cat": 2}, {"cat": 4, "dog": 5}, {},
         "extra/ is none of train, validation and test, and is not used | 2 images in folders that are no parts: extra"),
@@ -265,5 +266,72 @@ def test_equal_files_in_different_parts_are_told(tmp_path):
                           "train/cat/c.png": PNG + b"1" * 9000}.items():  # fmt: skip
         with open(os.path.join(root, name), "wb") as file:
             file.write(content)
-    (note,) = open_data(root).notes
+    note, other = open_data(root).notes
     assert re.match(r"2 files have an equal one in another part: .*\(train\) and test/.*\(test\)", note)
+    assert re.match(r"2 files have an equal one in another class: ", other)
+
+
+PARTED = {
+    "seg": ("seg_train/seg_train", "seg_test/seg_test", None),
+    "sets": ("training_set", "test_set", "validation_set"),
+    "spaces": ("train set ", "Test-Images", "val images"),
+    "a space behind": ("Train ", "Test", None),
+    "a small one beside": ("train", "test", "val"),
+}
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_parts_by_names_of_several_words(name, tmp_path):
+    train, test, validation = PARTED[name]
+    files = {f"{train}/cat": 3, f"{train}/dog": 3, f"{test}/cat": 1, f"{test}/dog": 2}
+    files |= {f"{validation}/dog": 1} if validation else {}
+    files |= {"train_small/cat": 2} if name == "a small one beside" else {}
+    listing = read_folder(write(tmp_path / "photos", files))
+    assert listing.class_names == ("cat", "dog") and len(listing.parts["train"]) == 6
+    assert listing.parts["test"].labels.tolist() == [0, 1, 1] and ("validation" in listing.parts) == bool(validation)
+    assert ("train_small/ is none of train" in " ".join(listing.notes)) == (name == "a small one beside")
+
+
+def test_names_of_classes_that_only_sound_like_parts(tmp_path):
+    """Without folders of images inside it is a class."""
+    listing = read_folder(write(tmp_path / "photos", {"test_tube": 2, "train_station": 3, "valley": 1}))
+    assert listing.class_names == ("test_tube", "train_station", "valley")
+
+
+def test_classes_that_seem_to_be_something_else_are_told(tmp_path):
+    notes = read_folder(write(tmp_path / "a", {"fold1/cat": 2, "fold1/dog": 2, "fold2/cat": 1, "fold2/dog": 1})).notes
+    assert "if fold1, fold2 are parts, call them train, validation and test" in notes[0]
+    notes = read_folder(
+        write(tmp_path / "b", {"animal/cat": 2, "animal/dog": 2, "plant/rose": 1, "plant/tulip": 1})
+    ).notes
+    assert notes == ("animal, plant: images in folders of a class are the class's, such as cat, dog in animal",)
+
+
+def test_names_of_one_meaning_in_two_forms_are_one_class(tmp_path):
+    """Some systems take letters apart from their accents."""
+    files = {"train/caf\u00e9": 3, "train/the": 3, "test/cafe\u0301": 2, "test/the": 1}
+    listing = read_folder(write(tmp_path / "photos", files))
+    assert listing.parts["test"].labels.tolist() == [0, 0, 1] and listing.notes == ()
+    notes = read_folder(write(tmp_path / "other", {"train/Cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 1})).notes
+    assert "names that differ only in upper and lower case are other classes: cat in test/" in notes
+
+
+def test_a_class_that_cannot_be_read_is_not_called_empty(tmp_path, monkeypatch):
+    root = write(tmp_path / "photos", {"cat": 3, "dog": 3, "eel": 3})
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("eel"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(folders_module.os, "scandir", refuse)
+    assert read_folder(root).left_out.summary() == "1 entry that cannot be read: Permission denied"
+
+
+def test_one_picture_under_two_labels_is_told(tmp_path):
+    root = write(
+        tmp_path / "photos", {"cat": 6, "dog": 6, "cat/same.png": PNG + b"same", "dog/same.png": PNG + b"same"}
+    )
+    data = open_data(root, validation=0, test=0)
+    assert data.notes == ("1 file has an equal one in another class: cat/same.png and dog/same.png",)

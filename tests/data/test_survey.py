@@ -30,8 +30,8 @@ def test_counts_kinds_and_sizes(folder):
     (folder / "train/a/list.xyz").write_text("no image")
     (folder / "train/b/broken.png").write_bytes((folder / "train/b/1.png").read_bytes()[:20])
     found = survey(open_data(folder, validation=0))
-    assert found["images"] == {"train": 12, "validation": 0, "test": 11}
-    assert found["classes"][1] == {"name": "b", "train": 6, "validation": 0, "test": 6}
+    assert found["images"] == {"train": 11, "validation": 0, "test": 11}
+    assert found["classes"][1] == {"name": "b", "train": 5, "validation": 0, "test": 6}
     assert found["kinds"] == {"PNG RGB": 20, "JPEG L": 1, "BMP RGB": 1}
     assert found["sizes"] == {"least": [8, 9], "median": [40, 48], "most": [90, 100], "different": 3}
     files = [path for path in folder.rglob("*") if path.suffix not in ("", ".xyz")]

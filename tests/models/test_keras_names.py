@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import nasnet_keras
@@ -29,6 +30,18 @@ def test_where_keras_keeps_files():
     from nasnet_keras.weights.loading import keras_home
 
     assert str(inspect.signature(keras_home)) == "()" and isinstance(keras_home(), str)
+
+
+def test_a_file_of_weights_can_be_made_in_memory(tmp_path):
+    from nasnet_keras.weights.loading import H5IOStore, _save_state, weights_file
+
+    names = ("saveable", "weights_store", "assets_store", "inner_path", "visited_saveables")
+    assert tuple(inspect.signature(_save_state).parameters)[:5] == names
+    assert list(inspect.signature(H5IOStore).parameters)[:1] == ["path_or_io"]
+    models = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2)]
+    (tmp_path / "a.weights.h5").write_bytes(weights_file(models[0]))
+    models[1].load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_array_equal(*(model.get_weights()[0] for model in models))
 
 
 def test_an_optimiser_knows_its_variables_by_number():

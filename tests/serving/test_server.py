@@ -453,7 +453,7 @@ def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch
         (["--model", good, "--port", "70000"], "`port` must be in 0 to 65535"),
         (["--model", good, "--host", "256.0.0.1"], "`host` cannot be listened on"),
         (["--model", good, "--name", "a/b"], "`name` must go into an address"),
-        (["--model", good, "--max-batch", "0"], "`batch` must be above 0"),
+        (["--model", good, "--max-batch", "0"], "`max_batch` must be above 0"),
     ):
         assert main(["serve", *arguments]) == 2
         out, err = capsys.readouterr()

@@ -99,11 +99,19 @@ def test_preprocessing_inside_is_found(wrap):
 
 def test_preprocessing_on_a_foreign_graph_is_found():
     image = keras.Input((8, 8, 3))
-    raised = keras.layers.Rescaling(255.0, name="raised")(image)
-    assert training.scales_itself(base(input_tensor=raised, input_shape=None, include_preprocessing=True))
+    halved = keras.layers.Rescaling(1.0, name="same")(image)
+    assert training.scales_itself(base(input_tensor=halved, input_shape=None, include_preprocessing=True))
+    raised = keras.layers.Rescaling(255.0, name="raised")(image)  # that takes images in [0, 1]
+    with pytest.raises(ValueError, match="`model` must take images in 0 to 255 or in"):
+        training.scales_itself(base(input_tensor=raised, input_shape=None, include_preprocessing=True))
 
 
-@pytest.mark.parametrize("wrap", WAYS)
+def test_what_code_of_ones_own_answers_is_not_guessed():
+    with pytest.raises(ValueError, match="`model` must end in softmax.*code of its own"):
+        compilation.compile_model(Own(base()), RECIPE, 2, 1)
+
+
+@pytest.mark.parametrize("wrap", WAYS[:-1])
 def test_half_precision_inside_has_its_loss_scaled(wrap):
     model = wrap(base(dtype="mixed_float16"))
     compilation.compile_model(model, RECIPE, 2, 1)

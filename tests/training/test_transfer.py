@@ -220,6 +220,7 @@ tune(directory={directory!r}, **{options!r})
 """
 
 
+@pytest.mark.long
 def test_a_killed_process_goes_on(whole, tmp_path):
     options, expected = whole
     here = os.path.dirname(__file__)
