@@ -8,7 +8,7 @@ import pytest
 from described import described
 from random_genotypes import random_genotype
 
-from nasnet_keras.genotype import load_genotype
+from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.program.architecture import Architecture
 
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
@@ -69,3 +69,14 @@ def test_it_needs_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_no_1x1_kernel_has_strides(stem):
+    """Its gradient would be wrong on some processors; the image is thinned before instead."""
+    reduced = Block((0, 1), ("conv_1x1", "conv_1x1"))
+    cell = CellGenotype((reduced,), (2,))
+    program = described(Genotype(cell, cell), repeats=1, filters=4, stem=stem, input_shape=(64, 64, 3)).program()
+    steps = [step.primitive for step in program.steps if getattr(step.primitive, "kernel", None) == (1, 1)]
+    assert len(steps) > 8 and all(step.strides == (1, 1) for step in steps)
+    assert "subsample" in {step.primitive.kind for step in program.steps}
