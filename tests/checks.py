@@ -11,6 +11,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+from PIL import Image
 
 from nasnet_keras.models import functions
 from nasnet_keras.models.network import multiply_adds
@@ -254,3 +255,19 @@ def shapes_of(inputs):
 def array(tensor):
     """A tensor of either backend as a NumPy array."""
     return keras.ops.convert_to_numpy(tensor)
+
+
+def red_and_blue(root, sides):
+    """Twelve photographs of each of two colours, in folders of their names.
+
+    Args:
+        root: a folder, a `Path`.
+        sides: a function of a photograph's number that gives its `(height, width)`.
+    """
+    rng = np.random.default_rng(0)
+    for name, colour in (("red", 0), ("blue", 2)):
+        (root / name).mkdir()
+        for index in range(12):
+            pixels = rng.integers(0, 80, (*sides(index), 3), dtype="uint8")
+            pixels[..., colour] += 150
+            Image.fromarray(pixels).save(root / name / f"{index}.png")

@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import struct
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nasnet_keras.files import write_atomically
 
 INDEX = ".nasnet-index-{part}.npz"
 CYCLE, BLOCK = 16, 16  # shards that TFDS reads in turn where the order does not count, and examples of each at a time
+BYTES = 28  # of an example in the index
 FIELD_OF_LABELS = 3  # of a Feature: its integers
 
 logger = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ def open_examples(files, part, image, label, *, count, in_order=True, is_array=F
     known = [(os.path.basename(path), *_identity(path)) for path in files]
     key = hashlib.blake2b(json.dumps([known, image, label, is_array]).encode(), digest_size=16).hexdigest()
     path = Path(files[0]).parent / INDEX.format(part=part)
-    index = _kept(path, key)
+    index = _kept(path, key, count, None if is_array else [size for _, size, _ in known])
     if index is None:
         index = (_index_arrays if is_array else _index_records)(files, image, label, count, progress)
         _keep(path, key, index)
@@ -150,11 +152,29 @@ def _identity(path):
     return status.st_size, status.st_mtime_ns
 
 
-def _kept(path, key):
-    """(places, labels) of an index on disk; None of none, or of another one."""
+def _kept(path, key, count, sizes):
+    """(places, labels) of an index on disk; None of none, of another one, or of one that cannot be right.
+
+    Args:
+        path: its file.
+        key: what it must be of.
+        count: examples that there should be.
+        sizes: bytes of each file that it may point into; None where it does not.
+    """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as found:
-            return (found["places"], found["labels"]) if str(found["key"]) == key else None
+        with open(path, "rb") as stream:
+            with zipfile.ZipFile(stream) as archive:
+                if sum(one.file_size for one in archive.infolist()) > BYTES * count + 10_000:
+                    return None
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as found:
+                places, labels, its = found["places"], found["labels"], str(found["key"])
+        right = its == key and places.dtype == np.int64 and labels.dtype == np.int32 and labels.shape == (count,)
+        if right and sizes is not None:
+            file, start, size = places.reshape(count, 3).T
+            right = (min(file.min(), start.min(), size.min()) >= 0) and file.max() < len(sizes)
+            right = right and (start <= np.array(sizes)[file] - size).all()
+        return (places, labels) if right else None
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged archive raises nearly anything

@@ -14,6 +14,43 @@ MOST = 64  # images that a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
+class Several:
+    """Images of several sources as one source.
+
+    Args:
+        sources: what `ImageFiles` takes.
+        places: int64 [n, 2]: the number of the source, and that of the image in it.
+    """
+
+    sources: tuple
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, sources):
+        """All images of some sources, one source after the other."""
+        places = [np.stack(np.broadcast_arrays(number, np.arange(len(one))), 1) for number, one in enumerate(sources)]
+        return cls(tuple(sources), np.concatenate(places).astype(np.int64))
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, index):
+        """As the source of the image gives it."""
+        source, place = self.places[index].tolist()
+        return self.sources[source][place]
+
+    def take(self, indices):
+        """Those at an integer array."""
+        return replace(self, places=self.places[np.asarray(indices, np.int64)])
+
+    def name(self, index):
+        """What the source of the image calls it."""
+        source, place = self.places[index].tolist()
+        source = self.sources[source]
+        return source[place] if isinstance(source, tuple) else source.name(place)
+
+
+@dataclass(frozen=True, eq=False)
 class ImageFiles:
     """Images that are decoded when they are asked for; indexing it is like indexing a uint8 array.
 
@@ -55,9 +92,11 @@ class ImageFiles:
         )
 
     def joined(self, others):
-        """These and further images, of paths or bytes, as one."""
-        sources = tuple(files.sources[index] for files in others for index in range(len(files)))
-        return replace(self, sources=sources)
+        """Several images of this kind as one."""
+        sources = [files.sources for files in others]
+        if all(isinstance(one, tuple) for one in sources):
+            return replace(self, sources=sum(sources, ()))
+        return replace(self, sources=Several.of(sources))
 
     def name(self, index):
         """What an image is known by: its path, or whatever its source calls it."""

@@ -19,8 +19,6 @@ from nasnet_keras.checks import check_range
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-SUFFIXES += (".avif",)
 HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif[12]|msf1)", re.DOTALL)
 MAX_PIXELS = 80_000_000
 LONGEST_SIDE = 8192

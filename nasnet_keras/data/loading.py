@@ -253,7 +253,7 @@ def _divided(listing, given, shares, held_out):
     files, classes, notes = listing.parts["train"], len(listing.folders), list(listing.notes)
     places = sides.places(files, listing.folders)
     if held_out and held_out.digest:
-        known = {part: held_out.sides.get(part, ()) for part in ("train", *shares)}
+        known = {part: held_out.sides.get(part, ()) for part in shares}
         kept = Record(None, shares, known, held_out.trained)
         side = sides.as_recorded(map(listing.name_of, files.paths), places, kept)
     else:
@@ -265,7 +265,6 @@ def _divided(listing, given, shares, held_out):
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
     kept = {part: side == sides.PARTS.index(part) for part in shares}
-    kept["train"] = (side == sides.TRAIN) & (sides.by_place(places, shares) != sides.TRAIN)
     names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
     notes += _alike(listing, side)
     trained = frozenset(mark(listing.name_of(files.paths[i])) for i in np.flatnonzero(side == sides.TRAIN))

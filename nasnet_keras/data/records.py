@@ -11,6 +11,7 @@ from nasnet_keras.files import read_object, write_atomically
 
 FILE = "data.json"
 FORMAT = "nasnet-data/1"
+HELD_OUT = ("validation", "test")
 MARK = 6  # bytes of a digest of a name: of a million names some hundred-millionth share is taken for another one
 
 
@@ -21,9 +22,8 @@ class Record:
     Args:
         digest: what a folder's list of images is known by, None for other data.
         shares: {part that was held out: its share}.
-        sides: {part: names of a folder's images, relative to its root}: all that were held out for `"validation"` and
-            `"test"`, and for `"train"` those that their place alone would hold out.
-        trained: what `mark` makes of the names that were for training, so that none is tested after it has changed.
+        sides: {part that was held out: names of a folder's images, relative to its root}.
+        trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
     """
 
     digest: str | None = None
@@ -51,12 +51,15 @@ def read_record(directory):
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     digest, shares, sides = (found.get(key) for key in ("images", "shares", "sides"))
-    marks = found.get("trained", "")
-    valid = found.get("format") == FORMAT and isinstance(digest, str | None)
-    valid = valid and isinstance(shares, dict) and isinstance(sides, dict)
-    if not valid or not all(isinstance(share, int | float) for share in shares.values()):
+    try:
+        marks = base64.b64decode(found.get("trained", ""), validate=True)
+        valid = found.get("format") == FORMAT and isinstance(digest, str | None)
+        valid &= all(part in HELD_OUT and 0 <= share < 1 for part, share in shares.items())
+        valid &= all(isinstance(names, list) and set(map(type, names)) <= {str} for names in sides.values())
+    except (ValueError, TypeError, AttributeError):  # none of the right types
+        valid = False
+    if not valid:
         raise ValueError(f"{path} must be a file of the format {FORMAT}, as a training writes it")
-    marks = base64.b64decode(marks) if isinstance(marks, str) else b""
     trained = frozenset(marks[start : start + MARK] for start in range(0, len(marks), MARK))
     return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained)
 

@@ -199,6 +199,10 @@ def _tfds(name, size, data_dir, download, progress):
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
     size = size or _own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
+    for part, (_, found) in read.items():
+        if len(found) and not 0 <= found.min() <= found.max() < len(class_names):
+            rule = f"from 0 to {len(class_names) - 1} in {part}, as it has {len(class_names)} classes"
+            raise ValueError(f"`data` 'tfds:{name}' must have labels {rule}. Received: {found.min()} to {found.max()}")
     return Source({part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names)
 
 

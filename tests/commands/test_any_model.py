@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checks import red_and_blue
 from keras import layers
 from PIL import Image
 
@@ -31,13 +32,7 @@ def eager():
 def folder(tmp_path_factory):
     """Photographs of two colours, 8 by 12 pixels."""
     root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for name, colour in (("red", 0), ("blue", 2)):
-        (root / name).mkdir()
-        for index in range(12):
-            pixels = rng.integers(0, 80, (8, 12, 3), dtype="uint8")
-            pixels[..., colour] += 150
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    red_and_blue(root, lambda index: (8, 12))
     return root
 
 

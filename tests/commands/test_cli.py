@@ -9,6 +9,7 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
+from checks import red_and_blue
 from PIL import Image
 
 from nasnet_keras import load_model, read_image
@@ -21,13 +22,7 @@ from nasnet_keras.models.network import NASNet
 def folder(tmp_path_factory):
     """Photographs of two colours in two sizes."""
     root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for name, colour in (("red", 0), ("blue", 2)):
-        (root / name).mkdir()
-        for index in range(12):
-            pixels = rng.integers(0, 80, (9 + index % 2, 11, 3), dtype="uint8")
-            pixels[..., colour] += 150
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    red_and_blue(root, lambda index: (9 + index % 2, 11))
     return root
 
 

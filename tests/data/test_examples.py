@@ -9,6 +9,7 @@ from PIL import Image
 from nasnet_keras.data import examples
 from nasnet_keras.data.examples import open_examples, read_in_turn
 from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.splits import Split
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -185,3 +186,51 @@ def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatc
     paths = sorted(map(str, folder.glob("shades-train*")))
     assert len(open_examples(paths, "train", "image", "label", count=203)[1]) == 203
     assert not (folder / ".nasnet-index-train.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.zeros(3, np.int32)},
+        {"labels": np.zeros(203)},
+        {"places": np.full((203, 3), 1 << 60)},
+        {"places": np.full((203, 3), -1)},
+        {"places": np.zeros((5, 2), np.int64)},
+        {"places": np.array(["a"])},
+        {"more": np.zeros(10_000_000, np.int8)},
+    ],
+)
+def test_an_index_that_cannot_be_right_is_made_anew(tmp_path, change):
+    """Whoever writes beside the data does not decide what is read from where, nor how much memory it takes."""
+    folder = prepare(tmp_path)
+    before = open_data("tfds:shades", data_dir=tmp_path, validation=0, test=0).train
+    index = folder / ".nasnet-index-train.npz"
+    with np.load(index) as found:
+        kept = dict(found)
+    np.savez_compressed(index, **{**kept, **change})
+    after = open_data("tfds:shades", data_dir=tmp_path, validation=0, test=0).train
+    assert greys(after.images.sources) == greys(before.images.sources)
+    np.testing.assert_array_equal(after.labels, before.labels)
+
+
+def test_labels_that_no_class_has_are_refused(tmp_path):
+    folder = prepare(tmp_path)
+    names = folder / "label.labels.txt"
+    assert not names.exists()
+    features = folder / "features.json"
+    features.write_text(features.read_text().replace('"numClasses": "10"', '"numClasses": "7"'))
+    with pytest.raises(ValueError, match="'tfds:shades' must have labels from 0 to 6 in train.*Received: 0 to 9"):
+        open_data("tfds:shades", data_dir=tmp_path)
+
+
+def test_several_parts_are_one_source(tmp_path):
+    """Nothing is read before it is asked for."""
+    prepare(tmp_path)
+    data = open_data("tfds:shades", data_dir=tmp_path, validation=0.2, test=0.3)
+    parts = [data.train, data.validation, data.test]
+    whole = Split.joined(parts)
+    assert len(whole) == 203
+    assert greys(whole.images.sources) == [grey for one in parts for grey in greys(one.images.sources)]
+    some = whole.select(np.array([200, 0, 100]))
+    np.testing.assert_array_equal([grey % 10 for grey in greys(some.images.sources)], some.labels)
+    assert some.images.name(1) == data.train.images.name(0)

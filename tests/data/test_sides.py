@@ -113,7 +113,22 @@ def test_directories_of_earlier_versions_go_by_the_seed(tmp_path):
     assert not (tmp_path / "net").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "nasnet-data/1", "images": 3}'])
+RECORD = {"format": "nasnet-data/1", "images": "a", "shares": {"test": 0.2}, "sides": {"test": ["a/1.png"]}}
+DAMAGED = (
+    {"images": 3},
+    {"shares": {"test": "much"}},
+    {"shares": {"train": 0.2}},
+    {"shares": {"test": 7}},
+    {"shares": [1]},
+    {"sides": {"test": 5}},
+    {"sides": {"test": [["a"]]}},
+    {"sides": 3},
+    {"trained": 3},
+    {"trained": "?"},
+)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", *(json.dumps({**RECORD, **change}) for change in DAMAGED)])
 def test_a_damaged_record_is_refused(content, tmp_path):
     (tmp_path / "data.json").write_text(content)
     with pytest.raises(ValueError, match=r"data\.json must"):
