@@ -31,6 +31,11 @@ class Run:
     seed: object = None
     kernels: bool = False
 
+    def path(self, rate, count):
+        """What decides on a dropped path: the share that is kept now, and uniform numbers [count, 1, 1, 1]."""
+        progress = 1.0 if self.progress is None else ops.cast(self.progress, "float32")
+        return 1.0 - rate * progress, keras.random.uniform((count, 1, 1, 1), dtype="float32", seed=self.seed)
+
 
 def use_kernels(training):
     """Whether `kernels` serves this call: it trains, on TensorFlow and on a CPU."""
@@ -197,8 +202,7 @@ def _drop_path(what, inputs, weights, run):
     x = inputs[0]
     if not run.training or not what.rate:
         return x
-    keep = 1.0 - what.rate * (1.0 if run.progress is None else ops.cast(run.progress, "float32"))
-    draws = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), dtype="float32", seed=run.seed)
+    keep, draws = run.path(what.rate, ops.shape(x)[0])
     return x * ops.cast(ops.floor(keep + draws) / keep, x.dtype)
 
 

@@ -15,6 +15,7 @@ from nasnet_keras.models.functions import Run, compute, short_variable_names, us
 from nasnet_keras.program.cell import CellPlan
 from nasnet_keras.program.operations import RECIPES, write_combination, write_operation
 from nasnet_keras.program.options import Options
+from nasnet_keras.program.parts import parts_of
 from nasnet_keras.program.program import Program
 
 PART = 200_000  # initial values drawn by a thread at a time
@@ -85,8 +86,18 @@ class ProgramLayer(keras.layers.Layer):
         training = bool(training and self.trainable)
         learning = training and not self.frozen_statistics
         run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
-        results = compute(self.program, tensors, self.own, run, self.results)
+        results = self._compute(tensors, run)
         return results if self.many else results[0]
+
+    def _compute(self, tensors, run):
+        """The results of the program; in a TensorFlow graph from functions that many layers share."""
+        if keras.backend.backend() == "tensorflow":
+            from nasnet_keras.models import traced
+
+            if traced.can_trace(self.own):
+                parts = parts_of(self.program, self.results)
+                return traced.compute_parts(parts, tensors, self.own, run, self.results)
+        return compute(self.program, tensors, self.own, run, self.results)
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
         """The result's shape, known without running anything."""
