@@ -76,14 +76,16 @@ def engine_of(text, **further):
     """The `Engine` that `ray` or `ray://ADDRESS` names, None for `here`.
 
     Args:
-        text: the name, or an `Engine`.
+        text: the name; or an `Engine`, or None for `here`.
         **further: arguments of `Engine`.
 
     Raises:
         ValueError: another name.
     """
-    if isinstance(text, Engine) or text == "here":
-        return None if text == "here" else text
+    if text is None or text == "here":
+        return None
+    if isinstance(text, Engine):
+        return text
     scheme, separator, address = str(text).partition("://")
     if scheme != SCHEME or bool(separator) != bool(address):
         raise ValueError(f"`engine` must be here, ray or ray://HOST:PORT. Received: {text!r}")
@@ -332,16 +334,16 @@ class Actor:
 
 @contextmanager
 def _connected(engine):
-    """The module `ray`, connected; disconnected afterwards unless it was before."""
+    """The module `ray`, connected; disconnected afterwards unless it was before, which is then the cluster."""
     engine.check_installed()
+    address = engine.address
+    if address not in (None, "auto"):
+        address = f"ray://{address}" if _is_client_server(address) else address
     import ray
 
     if ray.is_initialized():
         yield ray
         return
-    address = engine.address
-    if address not in (None, "auto"):
-        address = f"ray://{address}" if _is_client_server(address) else address
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
