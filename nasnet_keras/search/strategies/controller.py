@@ -15,7 +15,7 @@ from nasnet_keras.search.strategies import policy_gradient
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
 from nasnet_keras.search.strategies.strategy import Proposal, Strategy
 
-CAP = 2.0  # the highest weight of a decision that an earlier policy has sampled
+CAP = 1.0  # the highest weight of a decision that an earlier policy has sampled
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,8 @@ class Controller(Strategy):
             `entropy` (nats, mean of a decision), `kl` (estimate per decision between the policies
             that sampled and the updated one), `clipped` (share of ratios to the policy before the update
             that are beyond the clip range after it), `staleness` and `max_staleness` (updates between
-            sampling and learning), and, of the weights that stale decisions get, `weight` (mean), `capped`
-            (share that the cap has cut) and `effective_sample_size` (rewards; see
-            `policy_gradient.effective_sample_size`).
+            sampling and learning), and, of the weights that stale decisions get, `weight` (mean) and
+            `effective_sample_size` (rewards; see `policy_gradient.effective_sample_size`).
     """
 
     name = "rl"
@@ -159,7 +158,6 @@ class Controller(Strategy):
             "staleness": float(np.mean(staleness)),
             "max_staleness": max(staleness),
             "weight": float(weights.mean()),
-            "capped": float(np.mean(weights >= CAP)),
             "effective_sample_size": policy_gradient.effective_sample_size(weights) / len(self._network.mask),
         }
 

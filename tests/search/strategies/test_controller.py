@@ -324,7 +324,7 @@ def test_without_staleness_no_bit_changes():
         runs.append((rewards, controller._parameters.tobytes(), controller.diagnostics))
     assert runs[0] == runs[1]
     about = runs[0][2]
-    assert about["staleness"] == 0 and about["weight"] == 1 and about["capped"] == 0
+    assert about["staleness"] == 0 and about["weight"] == 1
     assert about["effective_sample_size"] == SMALL.batch_size
 
 
@@ -338,13 +338,12 @@ def test_a_stale_proposal_weighs_what_the_policy_has_made_of_it():
     logits, _ = controller._network.forward(controller._parameters, actions)
     now = log_probability(logits, actions, controller._network.mask)[0]
     by_hand = np.minimum(np.exp(now) / np.exp(sampled), CAP)
-    assert by_hand.min() < 0.9 and by_hand.max() > 1.1
+    assert by_hand.min() < 0.9 and (by_hand == CAP).any()
     for proposal in stale:
         controller.feedback(proposal, 0.5)
     about = controller.diagnostics
     assert about["max_staleness"] == 2
     assert about["weight"] == pytest.approx(by_hand.mean())
-    assert about["capped"] == np.mean(by_hand == CAP)
     assert about["effective_sample_size"] == pytest.approx(by_hand.sum() ** 2 / (by_hand**2).sum() / 20)
 
 
