@@ -161,7 +161,8 @@ def _headline(trials, updates):
     stale = [trial["staleness"] for trial in trials if finite(trial.get("staleness"))]
     if any(stale):
         figures.append(("Mean staleness", f"{sum(stale) / len(stale):.1f}", f"updates, at most {_value(max(stale))}"))
-    last = [update for update in updates if finite(update.get("effective_sample_size"))][-WINDOW:]
+    asked = ("weight", "effective_sample_size", "clipped")
+    last = [update for update in updates if all(finite(update.get(name)) for name in asked)][-WINDOW:]
     if any(update["weight"] != 1 for update in last):
         worth = sum(update["effective_sample_size"] for update in last) / len(last)
         clipped = sum(update["clipped"] for update in last) / len(last)

@@ -371,7 +371,7 @@ def _is_client_server(address):
 
 
 def _python():
-    return platform.python_version()
+    return ".".join(platform.python_version_tuple()[:2])  # Ray itself asks for the same
 
 
 def _line(error):
