@@ -21,7 +21,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -67,20 +66,20 @@ def nodes(root, losses, trials, rng):
     process, lost = driver(made.address, root / "nodes", trials, None), 0
     steps = [trials * (number + 1) // (losses + 2) for number in range(losses)]
     joins = trials * (losses + 1) // (losses + 2)
-    replacements = []
+    due = []  # when nodes take the places of lost ones; Ray starts nodes from the main thread only
     while process.poll() is None:
         time.sleep(0.05)
+        if due and time.monotonic() >= due[0]:
+            due.pop(0)
+            made.add_node(num_cpus=1)
         done = len(lines(root / "nodes"))
         if lost < losses and done >= steps[lost] and len(made.worker_nodes) > 1:
             made.remove_node(rng.choice(list(made.worker_nodes)), allow_graceful=False)
             lost += 1
-            replacements.append(threading.Timer(rng.uniform(5, 20), lambda: made.add_node(num_cpus=1)))
-            replacements[-1].start()
+            due = sorted([*due, time.monotonic() + rng.uniform(5, 20)])
         if joins is not None and done >= joins:
             made.add_node(num_cpus=1)
             joins = None
-    for timer in replacements:
-        timer.join()
     again = Path(root / "nodes/controller/attempts.jsonl")
     count = len(again.read_text().splitlines()) if again.exists() else 0
     gone, doubled = faults_of(root / "nodes", trials)

@@ -150,3 +150,11 @@ def environment_of_child(cpus, gpus):
 def take_environment(environment):
     """Set this process's environment variables."""
     os.environ.update(environment)
+
+
+def known_cluster():
+    """The address of the Ray cluster that RAY_ADDRESS names; else `"local"`, which is a new one on this machine.
+
+    Ray by itself would take any that happens to run here.
+    """
+    return os.environ.get("RAY_ADDRESS") or "local"

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive, is_number
-from nasnet_keras.search.distributed.processes import environment_of_child, take_environment
+from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster, take_environment
 
 logger = logging.getLogger(__name__)
 
@@ -336,8 +336,8 @@ class Actor:
 def _connected(engine):
     """The module `ray`, connected; disconnected afterwards unless it was before, which is then the cluster."""
     engine.check_installed()
-    address = engine.address
-    if address not in (None, "auto"):
+    address = engine.address or known_cluster()
+    if engine.address not in (None, "auto"):
         address = f"ray://{address}" if _is_client_server(address) else address
     import ray
 
@@ -375,6 +375,6 @@ def _python():
 
 
 def _line(error):
-    """An error of Ray's in one line: its first, of the cause if there is one."""
-    text = str(getattr(error, "cause", None) or error)
-    return " ".join(next((line for line in text.splitlines() if line.strip()), type(error).__name__).split())[:300]
+    """An error of Ray's in one line: what has happened, and the last line, which often says why."""
+    lines = [line for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    return " ".join(" ".join([*lines[:1], *lines[1:][-1:]]).split())[:500] or type(error).__name__
