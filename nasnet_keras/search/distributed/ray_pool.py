@@ -14,6 +14,7 @@ import logging
 import math
 import platform
 import queue
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -376,5 +377,6 @@ def _python():
 
 def _line(error):
     """An error of Ray's in one line: what has happened, and the last line, which often says why."""
-    lines = [line for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    text = re.sub(r"\x1b\[\d+m", "", str(getattr(error, "cause", None) or error))  # Ray's are in colours
+    lines = [line for line in text.splitlines() if line.strip()]
     return " ".join(" ".join([*lines[:1], *lines[1:][-1:]]).split())[:500] or type(error).__name__

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -340,9 +341,14 @@ class Clumsy:
         }
 
 
-def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path):
+def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from nasnet_keras.search.running import Children
+
+    # Where the nodes find this module, with the child in it, and the package.
+    places = [Path(__file__).parent, Path(ray_pool.__file__).parents[3]]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     rules, folder = (Replay(), MedianStop(trials=100)), tmp_path / "marks"
     folder.mkdir()
