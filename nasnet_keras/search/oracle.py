@@ -352,7 +352,8 @@ class NASNetOracle(keras_tuner.Oracle):
             return self._state.replay(trial)
 
     def _take(self, trial):
-        """Take a trial out of the queue and from its worker, whose id is returned."""
+        """Take a trial out of the queue, from its wait and from its worker, whose id is returned."""
+        self._waits.pop(trial.trial_id, None)
         workers = [tuner_id for tuner_id, running in self.ongoing_trials.items() if running is trial]
         for tuner_id in workers:
             del self.ongoing_trials[tuner_id]

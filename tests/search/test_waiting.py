@@ -114,3 +114,14 @@ def test_what_waited_waits_again_after_a_restart(tmp_path):
     end(again, other, 0.25)
     assert again.is_done()
     assert [line["reward"] for line in lines(tmp_path)] == [0.5, 0.5, 0.25]
+
+
+def test_one_that_is_answered_while_it_waits_has_ended(tmp_path):
+    """As by a worker of before a restart, which was given it by a version that trained both."""
+    oracle = make(tmp_path, (0, 0, 1, 2))
+    first = oracle.create_trial("a")
+    assert oracle.create_trial("b").trial_id == "00002"
+    end(oracle, oracle.get_trial("00001"), 0.25)
+    end(oracle, first, 0.75)
+    assert oracle.create_trial("a").trial_id == "00003"
+    assert [(line["trial_id"], line["reward"]) for line in lines(tmp_path)] == [("00001", 0.25), ("00000", 0.75)]
