@@ -30,6 +30,12 @@ CHANGED = {
         for what in ("type", "help")
     },
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
+    "commands / search / --patience / default": "ten minutes, since many machines are not started at once",
+    "commands / search / --patience / help": "it counts for a Ray cluster, too",
+    "commands / search / --workers / help": "likewise",
+    "names / NASNetTuner / constructor": "ten minutes of patience, and `engine`",
+    "names / search": "likewise",
+    "names / search_report": "`updates`, the log of a controller",
 }
 
 # Commands that are refused in other words now: the command, and the reason. The exit code stays.
