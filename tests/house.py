@@ -47,6 +47,7 @@ models                      | keras               | program, weights
 + models.kernels            | tensorflow          | nothing
 + models.functions          | tensorflow          | nothing
 + models.inference          | tensorflow          | nothing
++ models.traced             | tensorflow          | nothing
 data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing

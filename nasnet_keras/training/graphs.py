@@ -10,10 +10,9 @@ import keras
 def released_graphs():
     """A context after which nothing is left of the models that were made and trained inside, if nobody holds them.
 
-    TensorFlow registers, for good, a gradient for each graph in which Keras' optimiser sums gradients, and one for each
-    function that a graph calls; it holds that graph, with some 10,000 objects for a small child. Here they are taken
-    off the register. (Keras' `clear_session` does not do this, and takes the caller's dtype policy, names and random
-    state.)
+    TensorFlow registers, for good, a gradient for each graph in which Keras' optimiser sums gradients; it holds that
+    graph, with some 10,000 objects for a small child. Here they are taken off the register. (Keras'
+    `clear_session` does not do this, and takes the caller's dtype policy, names and random state.)
     """
     if keras.backend.backend() != "tensorflow":
         yield
@@ -27,6 +26,6 @@ def released_graphs():
         yield
     finally:
         for name in set(registered) - before:
-            if name.startswith(("CustomGradient-", "PartitionedCall-")):
+            if name.startswith("CustomGradient-"):
                 del registered[name]
         gc.collect()  # models lie in circles of references
