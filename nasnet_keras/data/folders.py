@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image
 
+from nasnet_keras.data.findings import look
 from nasnet_keras.data.images import FORMATS, read_size
 from nasnet_keras.data.left_out import LeftOut, few, shown
 
@@ -156,11 +157,12 @@ class Listing:
         return digest.hexdigest()
 
 
-def read_folder(root):
+def read_folder(root, findings=None):
     """The `Listing` of a folder.
 
     Args:
         root: its path, a string or path-like.
+        findings: a `findings.Findings` that knows files which were looked into before; None for none.
 
     Raises:
         ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, or two folders
@@ -168,7 +170,7 @@ def read_folder(root):
     """
     root = os.path.normpath(os.fspath(root))
     left_out, notes, around = {}, [], []
-    top = _unwrapped(_read(root, left_out), notes, around)
+    top = _unwrapped(_read(root, left_out, findings), notes, around)
     given = _parts(top, root, left_out, notes)
     if given["train"] is not top:
         given["train"] = _unwrapped(given["train"], notes, around, inside_part=True)
@@ -224,7 +226,7 @@ class _Folder:
         return found
 
 
-def _read(root, left_out):
+def _read(root, left_out, findings):
     """The tree below a folder, read once, without recursion.
 
     Links are followed, but into no folder twice below the same class or part: those may have the same images.
@@ -256,7 +258,7 @@ def _read(root, left_out):
                 left_out[path] = ("unreadable", error.strerror)
                 continue
             if stat.S_ISREG(status.st_mode):
-                if reason := _no_image(name, entry.path, status.st_size, has_heif):
+                if reason := _no_image(name, entry.path, status, has_heif, findings):
                     left_out[path] = reason
                 else:
                     folder.files.append((name, status.st_size))
@@ -285,16 +287,16 @@ def _number(status):
     return status.st_dev, status.st_ino
 
 
-def _no_image(name, path, size, has_heif):
+def _no_image(name, path, status, has_heif, findings):
     """The reason, as in `LeftOut.entries`, why a file is not taken for an image; None for one that is."""
     if name.startswith("."):
         return "hidden", ""
     suffix = os.path.splitext(name)[1].lower()
     if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and has_heif):
-        return None if size else ("broken", "it is empty")
+        return None if status.st_size else ("broken", "it is empty")
     if suffix in HEIF_SUFFIXES:
         return "type", f"{suffix} (pip install nasnet_keras[heic])"
-    if suffix in OTHER_SUFFIXES or not _looks_like_image(path):
+    if suffix in OTHER_SUFFIXES or not look("image", path, _looks_like_image, findings, status):
         return "type", shown(suffix[:12]) or "without a suffix"
     return None
 
@@ -308,7 +310,9 @@ def _looks_like_image(path):
         if not any(Image.OPEN[format][1](start) for format in FORMATS if format in Image.OPEN):
             return False
         read_size(path)
-    except (OSError, ValueError):
+    except OSError:
+        return None  # for now
+    except ValueError:
         return False
     return True
 

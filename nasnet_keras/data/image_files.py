@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from nasnet_keras.data.images import called, read_image
+from nasnet_keras.data.findings import Findings, look
+from nasnet_keras.data.images import called, read_image, read_pillow, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
@@ -60,12 +61,14 @@ class ImageFiles:
         image_size: `(height, width)` of every decoded image.
         grey_range: as for `images.read_image`.
         broken: {name: the reason} of those that could not be read so far; parts of these files add to the same dict.
+        findings: a `findings.Findings`, by which a check leaves out files that it has checked before; None for none.
     """
 
     sources: tuple
     image_size: tuple[int, int]
     grey_range: tuple[float, float] | None = None
     broken: dict = field(default_factory=dict, repr=False, kw_only=True)
+    findings: Findings | None = field(default=None, repr=False, kw_only=True)
 
     def __len__(self):
         return len(self.sources)
@@ -125,22 +128,39 @@ class ImageFiles:
 
         Args:
             function: of an image's index and a function that decodes it, by default or a `part` of it, see
-                `images.read_image`; it gives uint8 [height, width, 3].
+                `images.read_pillow`; it gives uint8 [height, width, 3], or such a Pillow image.
             progress, and what is returned: as for `read`.
         """
         images = np.zeros(self.shape, np.uint8)
 
         def read(index):
-            images[index] = function(index, partial(self._decode, index))
+            images[index] = function(index, partial(self._decode, index, read=read_pillow))
 
         return images, self._each(read, progress)
 
     def check(self, progress=None):
-        """Decode all images and keep none; {index: the reason} of those that cannot be read."""
-        return self._each(self._decode, progress)
+        """Decode all images and keep none; {index: the reason} of those that cannot be read.
 
-    def _decode(self, index, part=None):
-        return read_image(self.sources[index], self.image_size, self.grey_range, part=part)
+        Files are not decoded again that have not changed since a check before.
+        """
+        kind = f"pixels {self.grey_range}"
+
+        def one(index):
+            if why := look(kind, self.sources[index], lambda _: self._reason(index), self.findings):
+                raise ValueError(why)
+
+        return self._each(one, progress)
+
+    def _reason(self, index):
+        """Why an image cannot be read, without its name; empty of one that can."""
+        try:
+            self._decode(index)
+        except ValueError as error:
+            return reason(self.sources[index], error)
+        return ""
+
+    def _decode(self, index, part=None, read=read_image):
+        return read(self.sources[index], self.image_size, self.grey_range, part=part)
 
     def _each(self, function, progress):
         """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
@@ -150,8 +170,7 @@ class ImageFiles:
             try:
                 function(index)
             except ValueError as error:
-                # What stands before the reason names the file.
-                broken[index] = str(error).removeprefix(f"cannot read the image {called(self.sources[index])}: ")
+                broken[index] = reason(self.sources[index], error)
                 self.broken[self.name(index)] = broken[index]
 
         threads = os.cpu_count() or 1
