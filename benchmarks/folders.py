@@ -66,7 +66,7 @@ def start(root, cache, name):
 
     sys.addaudithook(watch)
     with measured(name):
-        decoded(open_data(root), as_files=True)
+        decoded(open_data(root), as_files=True, memory_limit=0)  # what is watched would not fit either
     print(f"{'':42} {len(opened):,} files looked into")
 
 

@@ -27,7 +27,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parents[1]
 SIZE = 224
-OLD = ("nasnet_keras.data", "nasnet_keras" + ".batches")
 
 
 def make(root, count):
@@ -51,10 +50,9 @@ def package(root, batch_size):
     import nasnet_keras
 
     # Before the modules lay in folders they were called otherwise.
-    is_old = not (Path(nasnet_keras.__file__).parent / "data").is_dir()
-    loading, batching = map(
-        import_module, OLD if is_old else ("nasnet_keras.data.loading", "nasnet_keras.data.batches")
-    )
+    is_new = (Path(nasnet_keras.__file__).parent / "data").is_dir()
+    names = ("data.loading", "data.batches") if is_new else ("data", "batches")
+    loading, batching = (import_module(f"nasnet_keras.{name}") for name in names)
     data = loading.load_data(root, image_size=SIZE, memory_limit=0)
     batches, step = batching.Batches(data.train, batch_size, training=True, augmentation="photo"), 0
     while True:

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import unicodedata
+from array import array
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -151,9 +152,10 @@ class Listing:
         """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
-        files = [pair for part in self.parts.values() for pair in zip(part.paths, part.sizes.tolist(), strict=True)]
-        for path, size in sorted(files):
-            digest.update(b"\n%s\0%d" % (os.fsencode(self.name_of(path)), size))
+        paths = np.array([path for part in self.parts.values() for path in part.paths], object)
+        sizes = np.concatenate([part.sizes for part in self.parts.values()])
+        for index in np.argsort(paths, kind="stable").tolist():  # of paths that are nearly sorted
+            digest.update(b"\n%s\0%d" % (os.fsencode(self.name_of(paths[index])), sizes[index]))
         return digest.hexdigest()
 
 
@@ -194,7 +196,7 @@ def read_folder(root, findings=None):
             parts[part] = files
     for folder in (top, *given.values(), *around):
         start = f"{folder.path}/" if folder.path else ""
-        left_out |= {start + file: ("outside", "") for file, _ in folder.files}
+        left_out |= {start + file: ("outside", "") for file in folder.files}
         empty = {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
         left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
     notes += _remarks([classes[name] for name in names])
@@ -202,13 +204,13 @@ def read_folder(root, findings=None):
 
 
 class _Folder:
-    """A folder that was read: its images, the folders in it, and how many images there are below it."""
+    """A folder that was read: its images and their bytes, the folders in it, and how many images are below it."""
 
-    __slots__ = ("count", "files", "folders", "name", "path")
+    __slots__ = ("count", "files", "folders", "name", "path", "sizes")
 
     def __init__(self, name, path):
         self.name, self.path = name, path
-        self.files, self.folders, self.count = [], [], 0
+        self.files, self.sizes, self.folders, self.count = [], array("q"), [], 0
 
     def with_images(self):
         """Those folders in it that have images."""
@@ -220,7 +222,7 @@ class _Folder:
         while stack:
             folder = stack.pop()
             start = f"{folder.path}/" if folder.path else ""
-            found += [(start + name, size) for name, size in folder.files]
+            found += [(start + name, size) for name, size in zip(folder.files, folder.sizes, strict=True)]
             stack += folder.folders
         found.sort()
         return found
@@ -248,10 +250,10 @@ def _read(root, left_out, findings):
         entries += len(listed)
         if entries > MAX_ENTRIES:
             raise ValueError(f"`data` must have at most {MAX_ENTRIES:,} files and folders. Received: {shown(root)}")
-        numbers = []
+        numbers, start = [], f"{folder.path}/" if folder.path else ""
         for entry in listed:
             name = entry.name
-            path = f"{folder.path}/{name}" if folder.path else name
+            path = start + name
             try:
                 status = entry.stat()
             except OSError as error:  # a link to nothing or to itself, or gone in the meantime
@@ -261,7 +263,8 @@ def _read(root, left_out, findings):
                 if reason := _no_image(name, entry.path, status, has_heif, findings):
                     left_out[path] = reason
                 else:
-                    folder.files.append((name, status.st_size))
+                    folder.files.append(name)
+                    folder.sizes.append(status.st_size)
             elif not stat.S_ISDIR(status.st_mode):
                 left_out[path] = ("special", "")
             elif name.startswith(".") or name.lower() in FOREIGN:
@@ -291,7 +294,7 @@ def _no_image(name, path, status, has_heif, findings):
     """The reason, as in `LeftOut.entries`, why a file is not taken for an image; None for one that is."""
     if name.startswith("."):
         return "hidden", ""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
     if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and has_heif):
         return None if status.st_size else ("broken", "it is empty")
     if suffix in HEIF_SUFFIXES:
@@ -388,8 +391,8 @@ def _other_part(root, folder, names, left_out, notes, around):
         around.append(folder)
     if not inside:
         notes.append(f"{label} has no labels and is not used")
-        left_out |= {f"{folder.path}/{name}": ("label", label) for name, _ in folder.files}
-        folder.files.clear()
+        left_out |= {f"{folder.path}/{name}": ("label", label) for name in folder.files}
+        folder.files, folder.sizes = [], array("q")
         return None
     present = {one.name if one.name in known else composed.get(_composed(one.name), one.name): one for one in inside}
     for name in sorted(set(present) - known):

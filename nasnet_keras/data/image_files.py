@@ -89,10 +89,9 @@ class ImageFiles:
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
             raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        is_tuple = isinstance(self.sources, tuple)
-        return replace(
-            self, sources=tuple(self.sources[index] for index in indices) if is_tuple else self.sources.take(indices)
-        )
+        if not isinstance(self.sources, tuple):
+            return replace(self, sources=self.sources.take(indices))
+        return replace(self, sources=tuple(map(self.sources.__getitem__, np.asarray(indices, np.int64).tolist())))
 
     def joined(self, others):
         """Several images of this kind as one."""

@@ -49,7 +49,7 @@ class Mixing:
 
         Args:
             images: float32 [n, height, width, channels] in [-1, 1].
-            labels: integers [n].
+            labels: integers [n], or numbers [n, classes] of several labels an image.
             seed: a list of integers from 0, all that the draws depend on.
 
         Returns:
@@ -60,7 +60,7 @@ class Mixing:
             if self._erasing:
                 images, _ = _applied(self._erasing, images, None, numbers[0])
             if self.mixes:
-                labels = np.eye(self.classes, dtype="float32")[labels]
+                labels = np.eye(self.classes, dtype="float32")[labels] if labels.ndim == 1 else labels.astype("float32")
                 images, labels = _applied(self._ways[way % len(self._ways)], images, labels, numbers[1])
         return images, labels
 

@@ -27,7 +27,9 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     from nasnet_keras.models.functions import on_accelerator
 
     losses = {
-        head: SmoothedCrossentropy(recipe.label_smoothing, class_weights, output=output_kind(model, head))
+        head: SmoothedCrossentropy(
+            recipe.label_smoothing, class_weights, output=output_kind(model, head), mixed=recipe.mixes
+        )
         for head in heads(model) or ("predictions",)
     }
     rate = _schedule(recipe, steps, epochs)
@@ -86,6 +88,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     Args:
         smoothing: share of the target spread evenly over all classes.
         class_weights: a factor for the loss of each class's images, or None for none.
+        mixed: whether labels [batch, classes] are shares of classes that sum to one, as MixUp and CutMix give them.
         output: what the outputs are, one of `models.answers.KINDS`. For `"sigmoid"` with several classes it is the mean
             over them of each one's own cross-entropy.
 
@@ -93,19 +96,19 @@ class SmoothedCrossentropy(keras.losses.Loss):
         ValueError: outputs of another kind.
     """
 
-    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", **kwargs):
+    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", mixed=False, **kwargs):
         super().__init__(name=name, **kwargs)
         check_one_of("output", output, ("softmax", "sigmoid", "logits"))
         self.smoothing = smoothing
         self.class_weights = class_weights
-        self.output = output
+        self.output, self.mixed = output, mixed
 
     def call(self, y_true, y_pred):
         """Labels and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch].
 
-        Labels are integers [batch], or shares [batch, classes] that sum to one, of no more classes than the outputs.
+        Labels are integers [batch], or if `mixed` shares [batch, classes], of no more classes than the outputs.
         """
-        if is_mixed(y_true):
+        if self.mixed and is_mixed(y_true):
             return self._mixed(keras.ops.cast(y_true, y_pred.dtype), y_pred)
         if self.output == "softmax":
             loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
@@ -146,7 +149,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def get_config(self):
         """The constructor's arguments."""
-        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights, "output": self.output}
+        arguments = {name: getattr(self, name) for name in ("smoothing", "class_weights", "output", "mixed")}
         return {**arguments, "name": self.name, "reduction": self.reduction}
 
 

@@ -21,18 +21,22 @@ def answered(kind, logits=OUTPUTS):
     return 1 / (1 + np.exp(-logits)) if kind == "sigmoid" else logits
 
 
+def loss_of(*args, **options):
+    return compilation.SmoothedCrossentropy(*args, mixed=True, **options)
+
+
 def test_a_value_worked_by_hand():
     """Of probabilities 0.5, 0.25 and 0.25: ln 2 for the first class and ln 4 for the others."""
-    loss = compilation.SmoothedCrossentropy()
+    loss = loss_of()
     outputs, shares = np.array([[0.5, 0.25, 0.25]], "float32"), np.array([[0.5, 0.5, 0.0]], "float32")
     assert float(loss(shares, outputs)) == pytest.approx(1.5 * math.log(2), rel=1e-6)
-    smoothed = compilation.SmoothedCrossentropy(0.3)  # 0.7 of that, and 0.3 of the mean of ln 2, ln 4 and ln 4
+    smoothed = loss_of(0.3)  # 0.7 of that, and 0.3 of the mean of ln 2, ln 4 and ln 4
     expected = 0.7 * 1.5 * math.log(2) + 0.3 * 5 / 3 * math.log(2)
     assert float(smoothed(shares, outputs)) == pytest.approx(expected, rel=1e-6)
-    weighted = compilation.SmoothedCrossentropy(class_weights=[2.0, 4.0, 1.0])  # half of 2 ln 2, and half of 4 ln 4
+    weighted = loss_of(class_weights=[2.0, 4.0, 1.0])  # half of 2 ln 2, and half of 4 ln 4
     assert float(weighted(shares, outputs)) == pytest.approx(5 * math.log(2), rel=1e-6)
     # A single sigmoid of 0.25, three quarters of the second class: -0.75 ln 0.25 - 0.25 ln 0.75.
-    single = compilation.SmoothedCrossentropy(output="sigmoid")
+    single = loss_of(output="sigmoid")
     found = float(single(np.array([[0.25, 0.75]], "float32"), np.array([[0.25]], "float32")))
     assert found == pytest.approx(-0.75 * math.log(0.25) - 0.25 * math.log(0.75), rel=1e-6)
 
@@ -42,7 +46,7 @@ def test_a_value_worked_by_hand():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["logits", "softmax", "sigmoid"])
 def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(kind, smoothing, weights):
-    loss = compilation.SmoothedCrossentropy(smoothing, weights, output=kind, reduction=None)
+    loss = loss_of(smoothing, weights, output=kind, reduction=None)
     outputs = answered(kind)
     plain = np.stack([keras.ops.convert_to_numpy(loss(np.full(3, label), outputs)) for label in range(3)], 1)
     found = keras.ops.convert_to_numpy(loss(SHARES, outputs))
@@ -55,14 +59,14 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses(kind, smoothing, wei
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["logits", "sigmoid"])
 def test_a_single_unit_stands_for_the_second_of_two_classes(kind, smoothing):
-    loss = compilation.SmoothedCrossentropy(smoothing, [1.0, 3.0], output=kind, reduction=None)
+    loss = loss_of(smoothing, [1.0, 3.0], output=kind, reduction=None)
     outputs, shares = answered(kind, OUTPUTS[:, :1]), np.array([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]], "float32")
     plain = np.stack([keras.ops.convert_to_numpy(loss(np.full(3, label), outputs)) for label in range(2)], 1)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loss(shares, outputs)), (shares * plain).sum(1), rtol=2e-5)
 
 
 def test_a_model_may_have_more_outputs_than_there_are_classes():
-    loss = compilation.SmoothedCrossentropy(0.1, reduction=None)
+    loss = loss_of(0.1, reduction=None)
     outputs = answered("softmax")
     wide = np.pad(SHARES[:, :2] / SHARES[:, :2].sum(1, keepdims=True), ((0, 0), (0, 1)))
     np.testing.assert_allclose(loss(wide[:, :2], outputs), loss(wide, outputs), rtol=1e-6)
