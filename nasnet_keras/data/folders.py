@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import unicodedata
 from array import array
 from dataclasses import dataclass
@@ -153,9 +154,11 @@ class Listing:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
         paths = np.array([path for part in self.parts.values() for path in part.paths], object)
-        sizes = np.concatenate([part.sizes for part in self.parts.values()])
-        for index in np.argsort(paths, kind="stable").tolist():  # of paths that are nearly sorted
-            digest.update(b"\n%s\0%d" % (os.fsencode(self.name_of(paths[index])), sizes[index]))
+        order = np.argsort(paths, kind="stable")  # they are nearly sorted
+        paths, sizes = paths[order], np.concatenate([part.sizes for part in self.parts.values()])[order]
+        code, start = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()), len(self.root) + 1
+        for path, size in zip(paths, memoryview(sizes), strict=True):
+            digest.update(b"\n%s\0%d" % (path[start:].encode(*code), size))
         return digest.hexdigest()
 
 
