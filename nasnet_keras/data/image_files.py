@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from nasnet_keras.data.findings import Findings, look
-from nasnet_keras.data.images import called, read_image, read_pillow, reason
+from nasnet_keras.data.images import called, read_pillow, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
@@ -82,7 +82,7 @@ class ImageFiles:
         """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
         chosen = np.arange(len(self))[indices]
         if chosen.ndim == 0:
-            return self._decode(chosen)
+            return np.array(self._decode(chosen))
         return self.take(chosen).decode()
 
     def take(self, indices, axis=0):
@@ -133,7 +133,7 @@ class ImageFiles:
         images = np.zeros(self.shape, np.uint8)
 
         def read(index):
-            images[index] = function(index, partial(self._decode, index, read=read_pillow))
+            images[index] = function(index, partial(self._decode, index))
 
         return images, self._each(read, progress)
 
@@ -145,7 +145,9 @@ class ImageFiles:
         kind = f"pixels {self.grey_range}"
 
         def one(index):
-            if why := look(kind, self.sources[index], lambda _: self._reason(index), self.findings):
+            if self.findings is None:
+                self._decode(index)
+            elif why := look(kind, self.sources[index], lambda _: self._reason(index), self.findings):
                 raise ValueError(why)
 
         return self._each(one, progress)
@@ -158,8 +160,8 @@ class ImageFiles:
             return reason(self.sources[index], error)
         return ""
 
-    def _decode(self, index, part=None, read=read_image):
-        return read(self.sources[index], self.image_size, self.grey_range, part=part)
+    def _decode(self, index, part=None):
+        return read_pillow(self.sources[index], self.image_size, self.grey_range, part=part)
 
     def _each(self, function, progress):
         """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
