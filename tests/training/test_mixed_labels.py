@@ -5,7 +5,9 @@ import math
 import keras
 import numpy as np
 import pytest
+from interface import refusal
 
+from nasnet_keras.cli import main
 from nasnet_keras.data.loading import Data, Split
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.training import compilation, fitting, recipes
@@ -146,3 +148,10 @@ def test_a_recipe_that_mixes_is_not_plain():
 def test_bad_settings_are_named(name, value):
     with pytest.raises(ValueError, match=f"`{name}`"):
         recipes.recipe("micro", **{name: value})
+
+
+@pytest.mark.parametrize("words", [["train"], ["finetune", "--genotype", "tiny"]])
+@pytest.mark.parametrize("option", ["--mixup", "--cutmix", "--erasing", "--rand-augment"])
+def test_the_command_line_names_a_bad_setting(words, option, tmp_path, capsys):
+    found = refusal(main, [*words, option, "11", "--directory", str(tmp_path / "new")], capsys.readouterr)
+    assert found["code"] == 2 and f"`{option[2:].replace('-', '_')}` must be" in found["says"]
