@@ -51,6 +51,7 @@ models                      | keras               | program, weights
 data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing
++ data.mixing               | keras               | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
 + training.graphs           | tensorflow          | nothing

@@ -23,7 +23,9 @@ CHANGED = {
     "names / load_data": "`strict`, and how directories of earlier versions and of a training were divided",
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
     "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps",
-    "names / read_image": "likewise, and one channel for networks that take one",
+    "names / Recipe / constructor": "what changes and mixes images: RandAugment, erasing, MixUp, CutMix",
+    "names / RECIPES": "likewise: none of them has any of it",
+    "names / read_image": "how deep greys were read, and one channel for networks that take one",
     **{
         f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
         for command in ("search", "train", "finetune", "evaluate")

@@ -15,6 +15,7 @@ from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
 BACKENDS = ("tensorflow", "jax")  # of those, children exist that train at once
+AT_ONCE = 500  # validation images
 
 
 @dataclass(frozen=True)
@@ -238,12 +239,21 @@ class ChildSettings:
         return {**figures, "parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
 
 
-def accuracy(child, split):
-    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none."""
-    from nasnet_keras.data.loading import normalize
+def accuracy(child, split, **options):
+    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none.
 
-    images, labels = split.in_memory()
-    return child.accuracy(normalize(images), labels) if len(labels) else None
+    Args:
+        child: the child; `options` are further arguments of its `accuracy`.
+        split: a `Split`; files are read batch by batch.
+    """
+    from nasnet_keras.data.batches import Batches, readable
+
+    right = count = 0
+    for images, labels in map(readable, Batches(split, AT_ONCE)) if len(split) else ():
+        if len(labels):
+            right += round(child.accuracy(images, labels, **options) * len(labels))
+            count += len(labels)
+    return right / count if count else None
 
 
 def sizes_of(program, data):

@@ -38,8 +38,8 @@ def find(options):
     return data
 
 
-def decode(options, data, model=None):
-    """The data of `find` with their images, in the size of the model's input if it has one."""
+def decode(options, data, model=None, as_files=False):
+    """The data of `find` with their images, as `decoded` gives them, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
     if model is not None:
         from nasnet_keras.models.answers import input_shape
@@ -49,7 +49,7 @@ def decode(options, data, model=None):
             raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
         size = size or (None if None in own else tuple(own))
     with decoding() as progress:
-        found = decoded(data, size, progress=progress, strict=options.strict)
+        found = decoded(data, size, progress=progress, strict=options.strict, as_files=as_files)
     tell_of(found)
     return found
 

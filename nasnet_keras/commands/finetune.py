@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_dtype, check_network, given, given_recipe
+from nasnet_keras.commands.options import MIXING, add_data, add_dtype, add_mixing, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
@@ -43,6 +43,7 @@ def add_options(parser):
     parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
     parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
     parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    add_mixing(parser)
     parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     parser.add_argument("--repeats", type=int, help="Normal cells a stack: a genotype's, or the zoo's resized")
     parser.add_argument("--filters", type=int, help="filters of the first stack, likewise")
@@ -61,7 +62,7 @@ def check(options):
         raise ValueError(f"either `model` or `genotype` must be given. Received: {received}")
     if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
         raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
-    recipe = given_recipe(options, "batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout")
+    recipe = given_recipe(options, "batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout", *MIXING)
     size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
     further = given(options, "dropout", "drop_path", "weight_decay")
     if options.genotype is not None:
@@ -107,7 +108,7 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     if options.genotype:
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
-    data = decode(options, data, None if options.genotype else source)
+    data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
     teller = Told(data, options.directory)
     with epoch_progress("finetune", options.epochs) as progress:
         model = fine_tune(

@@ -11,6 +11,7 @@ from nasnet_keras.weights.zoo import known_grey_range
 
 DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
+MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -41,6 +42,25 @@ def add_division(parser, seed):
         metavar="LOW:HIGH",
         help="black and white of greys of more than 8 bits, such as 0:4095, or --grey-range=-1024:3071 (default: the "
         "model's, else all 16 bits)",
+    )
+
+
+def add_mixing(parser):
+    """Add the options of how training images are changed and mixed beyond a recipe's crops and flips, see `MIXING`."""
+    parser.add_argument(
+        "--rand-augment",
+        type=float,
+        metavar="MAGNITUDE",
+        help="RandAugment, 0 to 10, such as 9 (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--erasing", type=float, metavar="SHARE", help="share of images with a part erased (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--mixup", type=float, metavar="ALPHA", help="mix images and labels, such as 0.2 (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--cutmix", type=float, metavar="ALPHA", help="cut images into each other, such as 1 (default: the recipe's)"
     )
 
 

@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_dtype, add_size, check_network, given, given_recipe
+from nasnet_keras.commands.options import (
+    MIXING,
+    add_data,
+    add_dtype,
+    add_mixing,
+    add_size,
+    check_network,
+    given,
+    given_recipe,
+)
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
@@ -29,6 +38,7 @@ def add_options(parser):
     parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     parser.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
     parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    add_mixing(parser)
     parser.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
     parser.add_argument("--drop-path", type=float, default=0.0, help="rate of the last cell at the end of the schedule")
     parser.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
@@ -42,7 +52,7 @@ def add_options(parser):
 def check(options):
     """The recipe, the network's architecture, and the data."""
     genotype = load_genotype(options.genotype)
-    recipe = given_recipe(options, "batch_size", "learning_rate", "cutout", "moving_average")
+    recipe = given_recipe(options, "batch_size", "learning_rate", "cutout", "moving_average", *MIXING)
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
     network = given(options, *names, "auxiliary_head")
@@ -52,7 +62,7 @@ def check(options):
     check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes)
     changes = check_resumption(options.directory, identity, options.epochs)
-    data = decode(options, data)
+    data = decode(options, data, as_files=recipe.crops)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}

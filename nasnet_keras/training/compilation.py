@@ -27,7 +27,9 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     from nasnet_keras.models.functions import on_accelerator
 
     losses = {
-        head: SmoothedCrossentropy(recipe.label_smoothing, class_weights, output=output_kind(model, head))
+        head: SmoothedCrossentropy(
+            recipe.label_smoothing, class_weights, output=output_kind(model, head), mixed=recipe.mixes
+        )
         for head in heads(model) or ("predictions",)
     }
     rate = _schedule(recipe, steps, epochs)
@@ -43,7 +45,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    accuracy = _accuracy(losses["predictions"].output, units(model))
+    accuracy = _accuracy(losses["predictions"].output, units(model), recipe.mixes)
     if heads(model):
         weights = {head: 1.0 if head == "predictions" else recipe.auxiliary_weight for head in losses}
         arguments = {"loss": losses, "loss_weights": weights, "weighted_metrics": {"predictions": [accuracy]}}
@@ -54,20 +56,39 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     optimizer.build(model.trainable_variables)
 
 
-def _accuracy(kind, count):
+def _accuracy(kind, count, mixed):
     """The metric `accuracy` for outputs of a kind; a single unit stands for the second of two classes."""
+    threshold = 0.0 if kind == "logits" else 0.5
+    if mixed:
+        return keras.metrics.MeanMetricWrapper(is_right, name="accuracy", threshold=threshold)
     if count == 1:
-        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if kind == "logits" else 0.5)
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
     return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+
+
+def is_mixed(labels):
+    """Whether labels are shares of classes [batch, classes] and not integers [batch] or [batch, 1]."""
+    return len(labels.shape) == 2 and labels.shape[-1] != 1
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+def is_right(y_true, y_pred, threshold):
+    """Whether outputs name the class of each label, of a mixture the one with the greatest share: float32 [batch]."""
+    labels = keras.ops.argmax(y_true, -1) if is_mixed(y_true) else keras.ops.reshape(y_true, (-1,))
+    guesses = y_pred[:, 0] > threshold if y_pred.shape[-1] == 1 else keras.ops.argmax(y_pred, -1)
+    return keras.ops.cast(keras.ops.cast(labels, "int32") == keras.ops.cast(guesses, "int32"), "float32")
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of integer labels against a model's outputs, with label smoothing and weights of classes.
+    """Cross-entropy of labels against a model's outputs, with label smoothing and weights of classes.
+
+    The loss of a mixture of labels is the mixture of their losses.
 
     Args:
         smoothing: share of the target spread evenly over all classes.
         class_weights: a factor for the loss of each class's images, or None for none.
+        mixed: whether labels [batch, classes] are shares of classes that sum to one, as MixUp and CutMix give them.
         output: what the outputs are, one of `models.answers.KINDS`. For `"sigmoid"` with several classes it is the mean
             over them of each one's own cross-entropy.
 
@@ -75,22 +96,28 @@ class SmoothedCrossentropy(keras.losses.Loss):
         ValueError: outputs of another kind.
     """
 
-    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", **kwargs):
+    def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", mixed=False, **kwargs):
         super().__init__(name=name, **kwargs)
         check_one_of("output", output, ("softmax", "sigmoid", "logits"))
         self.smoothing = smoothing
         self.class_weights = class_weights
-        self.output = output
+        self.output, self.mixed = output, mixed
 
     def call(self, y_true, y_pred):
-        """Labels [batch] and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch]."""
+        """Labels and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch].
+
+        Labels are integers [batch], or if `mixed` shares [batch, classes], of no more classes than the outputs.
+        """
+        if self.mixed and is_mixed(y_true):
+            return self._mixed(keras.ops.cast(y_true, y_pred.dtype), y_pred)
         if self.output == "softmax":
             loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
             if self.smoothing:
                 log = keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1.0))
                 loss = (1.0 - self.smoothing) * loss - self.smoothing * keras.ops.mean(log, axis=-1)
         elif y_pred.shape[-1] == 1 or self.output == "sigmoid":
-            loss = self._binary(y_true, y_pred)
+            labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+            loss = self._binary(keras.ops.one_hot(labels, max(y_pred.shape[-1], 2), dtype=y_pred.dtype), y_pred)
         else:
             loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
             if self.smoothing:
@@ -101,17 +128,28 @@ class SmoothedCrossentropy(keras.losses.Loss):
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
         return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
 
-    def _binary(self, y_true, y_pred):
-        """The mean over units of each one's cross-entropy with its own target."""
+    def _mixed(self, shares, y_pred):
+        """The sum of the losses of the classes, each with its share and its weight."""
+        count, total = max(y_pred.shape[-1], 2), 1.0
+        if self.class_weights is not None:  # shares of what they leave are a mixture again
+            shares = shares * keras.ops.cast(self.class_weights, y_pred.dtype)
+            total = keras.ops.sum(shares, axis=-1)
+            shares = shares / keras.ops.maximum(total, keras.config.epsilon())[:, None]
+        shares = keras.ops.pad(shares, ((0, 0), (0, count - shares.shape[-1])))
+        if y_pred.shape[-1] == 1 or self.output == "sigmoid":
+            return total * self._binary(shares, y_pred)
+        options = {"from_logits": self.output == "logits", "label_smoothing": self.smoothing}
+        return total * keras.losses.categorical_crossentropy(shares, y_pred, **options)
+
+    def _binary(self, shares, y_pred):
+        """The mean over units of each one's cross-entropy with its own target; a single unit has the second one."""
         count = y_pred.shape[-1]
-        labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
-        targets = keras.ops.one_hot(labels, max(count, 2), dtype=y_pred.dtype)[:, -count:]
-        targets = (1.0 - self.smoothing) * targets + self.smoothing / max(count, 2)
+        targets = (1.0 - self.smoothing) * shares[:, -count:] + self.smoothing / max(count, 2)
         return keras.losses.binary_crossentropy(targets, y_pred, from_logits=self.output == "logits")
 
     def get_config(self):
         """The constructor's arguments."""
-        arguments = {"smoothing": self.smoothing, "class_weights": self.class_weights, "output": self.output}
+        arguments = {name: getattr(self, name) for name in ("smoothing", "class_weights", "output", "mixed")}
         return {**arguments, "name": self.name, "reduction": self.reduction}
 
 

@@ -224,7 +224,9 @@ def _class_weights(value, data):
 
 def training_batches(data, recipe, seed, **shown):
     """The training split as `Batches` for a recipe; `shown` are further arguments of theirs."""
-    learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
+    names = ("augmentation", "cutout", "rand_augment", "erasing", "mixup", "cutmix")
+    varied = {name: getattr(recipe, name) for name in names}
+    learnt = {"training": True, "classes": len(data.class_names), "seed": seed, **varied}
     return Batches(data.train, recipe.batch_size, **learnt, **shown)
 
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, is_number
-from nasnet_keras.data.augmentation import check_augmentation
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, check_share, is_number
+from nasnet_keras.data.augmentation import check_augmentation, crops
 from nasnet_keras.data.images import LONGEST_SIDE
 
 
@@ -26,6 +26,10 @@ class Recipe:
         augmentation: a name from `augmentation.AUGMENTATIONS`.
         cutout: side of the square cut out of training images, 0 for none.
         moving_average: decay of the averaged weights used for evaluation, None for none.
+        rand_augment: magnitude of RandAugment after `augmentation`, 0 to 10, 0 for none.
+        erasing: share of training images of which a rectangle is replaced by noise.
+        mixup, cutmix: parameter of the beta distribution by which images are mixed in pairs, with their labels, or cut
+            into each other; 0 for neither. With both, each batch is mixed in one of the two ways.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -44,6 +48,10 @@ class Recipe:
     augmentation: str = "none"
     cutout: int = 0
     moving_average: float | None = None
+    rand_augment: float = 0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self):
         check_positive("learning_rate", self.learning_rate, finite=True)
@@ -54,7 +62,9 @@ class Recipe:
         if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
         check_integer("batch_size", self.batch_size, least=1)
-        check_augmentation(self.augmentation, self.cutout)
+        check_augmentation(self.augmentation, self.cutout, self.rand_augment)
+        for label in ("erasing", "mixup", "cutmix"):
+            check_share(label, getattr(self, label))
         if self.moving_average is not None and not 0 < self.moving_average < 1:
             raise ValueError(f"`moving_average` must be above 0 and below 1. Received: {self.moving_average!r}")
         check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
@@ -64,7 +74,17 @@ class Recipe:
     def is_plain(self):
         """Whether it is plain gradient descent, which is all that the children of a search know."""
         plain = self.optimizer == "sgd" and self.schedule == "cosine"
-        return plain and not (self.warmup_epochs or self.label_smoothing or self.moving_average)
+        return plain and not (self.warmup_epochs or self.label_smoothing or self.moving_average or self.mixes)
+
+    @property
+    def mixes(self):
+        """Whether images are mixed in pairs, so that an image has several labels."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
+    def crops(self):
+        """Whether training images are cropped, which is done to all of a file's pixels."""
+        return crops(self.augmentation)
 
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
