@@ -15,7 +15,7 @@ from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import ADVICE, is_used
-from nasnet_keras.weights.zoo import known_classes
+from nasnet_keras.weights.zoo import FORMATS, known_classes
 
 
 def find(options):
@@ -24,7 +24,7 @@ def find(options):
     if trains and options.data == "digits":
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else options.model
-    place = Path(place).parent if Path(place).suffix == ".keras" else place
+    place = Path(place).parent if Path(place).suffix in FORMATS else place
     begun = is_used(place) or SearchDirectory(place).header.exists()
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
