@@ -93,7 +93,8 @@ def run(options, data, output, part):
     own = answers.input_shape(model)[:2]
     if options.image_size is not None and None not in own and own != as_size(options.image_size):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
-    data = decode(options, data, model)
+    # Of the worst images the files are named, so they stay files.
+    data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
     split = fitting.match_classes(model, data, getattr(data, part))
     names, count = answers.class_names(model), answers.units(model)
     if names is None:

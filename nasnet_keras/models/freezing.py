@@ -22,7 +22,7 @@ def freeze(model, up_to=None, statistics=True, *, norms=False):
     |---|---|
     | `base.trainable = False` | the same, or `freeze(base, "all")` |
     | `for layer in base.layers[:-20]: layer.trainable = False` | `freeze(base, "cell_10", statistics=False)` |
-    | `base(x, training=False)` | the same, or `freeze(base)` |
+    | `base(x, training=False)` | `freeze(base)`; in a functional model Keras 3.15 lets the `training` of `fit` win |
     | each `BatchNormalization`: `layer.trainable = False` | `freeze(base, norms=True)` |
 
     Args:

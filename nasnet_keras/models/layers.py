@@ -59,8 +59,8 @@ class ProgramLayer(keras.layers.Layer):
         regularizer = keras.regularizers.L2(decay / 2) if decay else None
         values = _initial_values(self.program.weights)
         self.own = [self._variable(*pair, regularizer) for pair in zip(self.program.weights, values, strict=True)]
-        for scale in self.scales() if self._starts_frozen else ():
-            scale.trainable = False
+        for variable in (() if self.trainable else self.own) or (self.scales() if self._starts_frozen else ()):
+            variable.trainable = False
 
     def _variable(self, weight, value, regularizer):
         *places, name = f"{self.path}/{weight.name}".split("/")

@@ -116,7 +116,8 @@ def explain(model, image, index=None, layer=None):
 
     slopes = gradient(score, np.zeros(maps.shape, "float32"))
     heat = np.maximum((maps[0] * slopes[0].mean((0, 1))).sum(-1), 0)
-    heat = enlarged(heat / heat.max() if heat.max() > 0 else heat, pixels.shape[:2])
+    heat = enlarged(heat / heat.max(), pixels.shape[:2]) if heat.max() > 0 else np.zeros(pixels.shape[:2], "float32")
+    heat = heat / max(heat.max(), 1e-12)
     names = answers.labels_of(model, len(scores))
     (ranking,) = decode_predictions(scores[None], len(scores), names)
     name = ranking[int(np.flatnonzero(np.argsort(-scores, kind="stable") == index)[0])][1]

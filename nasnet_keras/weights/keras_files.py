@@ -71,7 +71,7 @@ def _legacy(root, layers):
         for path in stored:
             inside.setdefault(path.rpartition("/")[0].rpartition("/")[2], []).append(path)
         # A model inside has weights that are called by its layers.
-        nested = len(inside) > 1 and not any(path.startswith(f"{layer}/") for path in stored)
+        nested = len(inside) > 1 and not all(path.startswith(f"{layer}/") for path in stored)
         for name, paths in (inside if nested else {layer: stored}).items():
             _name(tensors, name, [member(group, path, h5py.Dataset) for path in paths], paths)
     return tensors

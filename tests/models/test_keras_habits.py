@@ -92,6 +92,7 @@ assert model.optimizer is not None
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @every
 def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
@@ -111,7 +112,7 @@ def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "imported"), [(".keras", ""), (".keras", "import nasnet_keras"), (".h5", "import nasnet_keras")]
 )
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["whole", "sequential"])
 def test_files_are_loaded_in_another_process(kind, suffix, imported, tmp_path):
     """A `.keras` names the module of its classes, so that it is found where nobody has imported the package."""
     model = compiled(MODELS[kind]("PNASNetMobile"))
@@ -201,14 +202,15 @@ def test_an_export_says_that_a_model_is_quantised(tmp_path):
 
 @every
 def test_plain_labels_with_an_auxiliary_head(factory):
-    model = make(factory, auxiliary_head=True, input_shape=(64, 64, 3))
+    model = make(factory, auxiliary_head=True, input_shape=(96, 96, 3))
     rng = np.random.default_rng(0)
-    images, labels = rng.uniform(-1, 1, (4, 64, 64, 3)).astype("float32"), np.array([0, 1, 2, 0])
+    images, labels = rng.uniform(-1, 1, (4, 96, 96, 3)).astype("float32"), np.array([0, 1, 2, 0])
     eager(model)
     history = model.fit(images, labels, sample_weight=np.array([1.0, 2.0, 0.5, 0.0]), verbose=0)
     assert {"loss", "predictions_accuracy", "predictions_loss", "auxiliary_loss"} <= set(history.history)
     outputs = {name: np.asarray(value) for name, value in model(images).items()}
-    parts = {name: -np.log(value[np.arange(4), labels]).mean() for name, value in outputs.items()}
+    right = {name: np.maximum(value[np.arange(4), labels], 1e-7) for name, value in outputs.items()}
+    parts = {name: -np.log(value).mean() for name, value in right.items()}
     found = model.evaluate(images, labels, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(parts["predictions"] + 0.4 * parts["auxiliary"], rel=1e-4)
     compiled(model, loss_weights={"predictions": 1.0, "auxiliary": 1.0}, run_eagerly=True)
@@ -319,9 +321,9 @@ def theirs():
     return Peer((32, 32, 3), 96, 1, 4, include_top=False, weights=None)
 
 
-def with_head(base, **call):
+def with_head(base):
     image = keras.Input((32, 32, 3))
-    return keras.Model(image, head()(keras.layers.GlobalAveragePooling2D()(base(image, **call))))
+    return keras.Model(image, head()(keras.layers.GlobalAveragePooling2D()(base(image))))
 
 
 def train(model):
@@ -335,20 +337,27 @@ def norms_still(base):
             layer.trainable = False
 
 
+def test_statistics_stand_still_while_all_weights_learn():
+    """What Keras' guide says of `base(x, training=False)`; in Keras 3.15 `fit`'s own `training=True` wins over that."""
+    own = freeze(base("NASNetMobile"))
+    found = moved(with_head(own), own, train)
+    assert found["statistics"] == 0 and found["kernels"] > 0.9 and found["scales"] > 0.9
+
+
+@pytest.mark.long
 def test_freezing_as_in_keras_own_guide():
     """Their recipe on their network, and ours on ours, move the same kinds of weights."""
     recipes = [
-        (lambda one: setattr(one, "trainable", False), lambda one: freeze(one, "all"), {}, (0, 0, 0)),
-        (lambda one: None, lambda one: freeze(one), {"training": False}, (1, 1, 0)),
-        (norms_still, lambda one: freeze(one, norms=True), {}, (1, 0, 0)),
-        (lambda one: None, lambda one: freeze(one, statistics=False), {}, (1, 1, 1)),
+        (lambda one: setattr(one, "trainable", False), lambda one: freeze(one, "all"), (0, 0, 0)),
+        (norms_still, lambda one: freeze(one, norms=True), (1, 0, 0)),
+        (lambda one: None, lambda one: freeze(one, statistics=False), (1, 1, 1)),
     ]
-    for keras_way, own_way, call, expected in recipes:
+    for keras_way, own_way, expected in recipes:
         peer, own = theirs(), base("NASNetMobile")
         keras_way(peer)
         own_way(own)
-        for one, how in ((peer, call), (own, {})):
-            found = moved(with_head(one, **how), one, train)
+        for one in (peer, own):
+            found = moved(with_head(one), one, train)
             # A kernel may have no gradient by chance: its ReLU lets nothing through.
             assert [round(found[kind]) for kind in ("kernels", "scales", "statistics")] == list(expected), found
             assert all(found[kind] == 0 for kind, share in zip(found, expected, strict=True) if not share)
@@ -359,11 +368,11 @@ def test_freezing_up_to_a_cell(factory):
     network = base(factory)
     names = [layer.name for layer in network.layers if layer.weights]
     at = names.index("reduction_cell_0")
-    for wrap in (lambda: with_head(network), lambda: keras.Sequential([network, keras.layers.Flatten(), head()]),
+    for wrap in (lambda: with_head(network), lambda: keras.Sequential([keras.Input((32, 32, 3)), network, keras.layers.Flatten(), head()]),
                  lambda: keras.Model(network.input, head()(keras.layers.Flatten()(network.output)))):  # fmt: skip
         model = wrap()
         assert freeze(model, "reduction_cell_0") is model
-        learning = {variable.path.split("/")[0] for variable in model.trainable_variables}
+        learning = {layer.name for layer in [*network.layers, model.layers[-1]] if layer.trainable_weights}
         assert learning == {*names[at + 1 :], "head"}
         before = {layer.name: layer.get_weights() for layer in network.layers}
         train(model)
