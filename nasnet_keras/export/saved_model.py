@@ -104,11 +104,8 @@ class Served(tf.Module):
         if grey_range is not None:  # for a server that re-codes what the graph does not decode
             self.grey_range = tf.Variable(grey_range, trainable=False, dtype=tf.float64)
         self._decoding = {"channels": self.channels, "grey_range": grey_range}
+        logits, count = (self._whole if whole else self._folded)(model)
         kind = output_kind(model)
-        if whole:
-            logits, count = self._whole(model, kind)
-        else:
-            logits, count = self._folded(model)
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self.logits = tf.function(logits, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
@@ -142,8 +139,9 @@ class Served(tf.Module):
 
         return logits, last.channels
 
-    def _whole(self, model, kind):
+    def _whole(self, model):
         """Any model's function from images in [-1, 1] to probabilities, and the number of classes."""
+        kind = output_kind(model)
         self.large = [variable.value for variable in model.variables]
         pixels = answers.takes_pixels(model)
         count = model(np.zeros((1, *self.size, self.channels), "float32"), training=False).shape[-1]

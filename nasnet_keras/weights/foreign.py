@@ -81,10 +81,14 @@ def load_keras_applications_weights(model, path):
 def _without_head(model, tensors, path):
     """The tensors without those of a head that is not keras.applications' own."""
     foreign = sorted({layer for name in tensors if not KERAS_LAYERS.match(layer := name.partition("/")[0])})
+    if "stem_conv1/kernel" not in tensors and "stem" in foreign:
+        raise ValueError("not a file of keras.applications, but of this package's own networks: `weights=` takes it")
     if not foreign or "stem_conv1/kernel" not in tensors:
         return tensors
     named = f"{', '.join(foreign[:10])}{' …' * (len(foreign) > 10)}"
-    if "logits" in {layer.name for layer in model.layers} and "predictions/kernel" not in tensors:
+    if "logits" in {layer.name for layer in model.layers}:
+        if "predictions/kernel" in tensors:
+            return tensors  # what is left over in it is told as such
         raise ValueError(f"it has another head, {named}: build the network with `include_top=False` to take the cells")
     logger.warning("%s: its cells are taken, and what is not NASNet's is left: %s", path, named)
     return {name: value for name, value in tensors.items() if name.partition("/")[0] not in foreign}
