@@ -83,7 +83,7 @@ def in_fresh_process(code, *arguments):
 
 LOAD = """
 import sys
-{imported}
+import nasnet_keras
 import keras, numpy as np
 model = keras.saving.load_model(sys.argv[1])
 images, expected = np.load(sys.argv[2]).values()
@@ -109,17 +109,15 @@ def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
         np.testing.assert_allclose(answer(other), answer(model), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "imported"), [(".keras", ""), (".keras", "import nasnet_keras"), (".h5", "import nasnet_keras")]
-)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("kind", ["whole", "sequential"])
-def test_files_are_loaded_in_another_process(kind, suffix, imported, tmp_path):
-    """A `.keras` names the module of its classes, so that it is found where nobody has imported the package."""
+def test_files_are_loaded_in_another_process(kind, suffix, tmp_path):
+    """After a plain import of the package; Keras 3.15 imports no module that a file names."""
     model = compiled(MODELS[kind]("PNASNetMobile"))
     model.save(tmp_path / f"m{suffix}")
     images = photographs()[0]
     np.savez(tmp_path / "known.npz", images=images, expected=np.asarray(model(images)))
-    in_fresh_process(LOAD.format(imported=imported), tmp_path / f"m{suffix}", tmp_path / "known.npz")
+    in_fresh_process(LOAD, tmp_path / f"m{suffix}", tmp_path / "known.npz")
 
 
 @every
