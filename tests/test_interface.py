@@ -31,6 +31,10 @@ CHANGED = {
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
+    "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
+    "names / evaluate_classes": "`worst`: the most wrong images",
+    "names / preprocess_input": "keras.applications' further arguments",
+    "commands / predict / epilog": "the example writes heat maps",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
     "commands / search / --patience / default": "ten minutes, since many machines are not started at once",
     "commands / search / --patience / help": "it counts for a Ray cluster, too",
@@ -41,7 +45,13 @@ CHANGED = {
 }
 
 # Commands that are refused in other words now: the command, and the reason. The exit code stays.
-OTHER_WORDS = {"predict --model finetuned finetuned.json": "AVIF is read as well"}
+OTHER_WORDS = {
+    "predict --model finetuned finetuned.json": "AVIF is read as well",
+    **dict.fromkeys(
+        ("finetune --model missing --directory new", "evaluate --model missing", "export --model missing --output new"),
+        "a whole model in a .h5 file is one as well",
+    ),
+}
 
 
 def difference(before, now):

@@ -14,6 +14,7 @@ from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.children.shared_weights import shared_evaluation
+from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import make_folder
@@ -30,6 +31,8 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
 RETRIES = 1  # of a child after an accident, in `search`
+# Arguments of Keras' `fit` that KerasTuner would pass on.
+OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class SearchResult:
 
 
 class NASNetTuner(BaseTuner):
-    """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
+    """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(x, y, validation_data=…)`.
 
     A child that fails is one failed trial with its reason; the search goes on. What training it again
     would only repeat fails at once: a loss that is no number, a limit, a refused argument (`FloatingPointError`,
@@ -96,8 +99,28 @@ class NASNetTuner(BaseTuner):
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
 
-    def search(self, data, *, verbose=0, **chief):
-        """Run the trials, or what part of that is this process's; `chief` are further arguments of `chief.serve`."""
+    def search(self, data, y=None, *, validation_data=None, validation_split=0.0, verbose=0, **further):
+        """Run the trials, or what part of that is this process's.
+
+        Args:
+            data: a `data.Data`; or, as in KerasTuner, uint8 images [n, height, width, channels].
+            y: the labels of such images, integers [n], or one-hot.
+            validation_data: `(x, y)`, whose accuracy is the reward.
+            validation_split: instead, the share of `data` that is held out.
+            verbose: as in KerasTuner.
+            **further: of a chief, further arguments of `chief.serve`.
+
+        Raises:
+            ValueError: arrays that do not fit, or an argument of `fit`, which a child's settings decide on.
+        """
+        if not isinstance(data, Data):
+            data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
+        elif y is not None or validation_data is not None or validation_split:
+            raise ValueError("`y`, `validation_data` and `validation_split` must be left out: a Data has them all")
+        if wrong := [name for name in further if name in OF_FIT]:
+            rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
+            raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
+        chief = further
         self.own_oracle.verbose = verbose
         if self.engine is not None:
             from nasnet_keras.search.distributed.ray_pool import search_on

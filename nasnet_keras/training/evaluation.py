@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from nasnet_keras.models.answers import as_probabilities
+from nasnet_keras.checks import check_integer
+from nasnet_keras.models.answers import as_probabilities, losses
 from nasnet_keras.training.fitting import answers_to, figures_of
 
 
-def evaluate_classes(model, split, class_names, batch_size=256):
+def evaluate_classes(model, split, class_names, batch_size=256, worst=0):
     """Accuracy and loss, precision and recall of each class, and the confusion matrix.
 
     Args:
@@ -14,11 +15,14 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         split: a `data.Split` whose labels count as the model's outputs do.
         class_names: a name for each class.
         batch_size: images at a time.
+        worst: how many of the most wrong images are named.
 
     Returns:
         A JSON-able dict: `accuracy`, `loss`, `images`; `classes`, a list with `name`, `images`, `precision` and
         `recall` (None where nothing was predicted as the class, or there is no image of it); `confusion`, a list
-        with a row for each true class: how many of its images were taken for which class.
+        with a row for each true class: how many of its images were taken for which class. With `worst` also
+        `worst`, the wrong images of the greatest loss, the worst first, dicts with `index` (in the split), `class`,
+        `taken_for` and `score`.
 
     Raises:
         ValueError: other numbers of names and of the model's classes, or nothing tells what the model answers with.
@@ -40,4 +44,19 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         }
         for index, name in enumerate(class_names)
     ]
-    return {**figures_of(outputs, labels, kind), "classes": classes, "confusion": matrix.tolist()}
+    figures = {**figures_of(outputs, labels, kind), "classes": classes, "confusion": matrix.tolist()}
+    if worst:
+        check_integer("worst", worst, least=1)
+        wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
+        order = wrong[np.argsort(-losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
+        places = np.flatnonzero(split.readable)
+        figures["worst"] = [
+            {
+                "index": int(places[row]),
+                "class": str(class_names[labels[row]]),
+                "taken_for": str(class_names[probabilities[row].argmax()]),
+                "score": float(probabilities[row].max()),
+            }
+            for row in order
+        ]
+    return figures

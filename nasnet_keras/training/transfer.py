@@ -24,6 +24,7 @@ from nasnet_keras.training.identity import check_phases, has_begun, is_used, set
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.zoo import starting_weights
 
 HEADS = ("logits", "auxiliary")
@@ -309,7 +310,7 @@ def parts(model):
 
 def _fill(source, file):
     path = Path(expanded(file))
-    if path.is_dir() or path.suffix == ".keras":
+    if path.is_dir() or (path.suffix == ".keras" and "stem_conv1" not in layers_in(path)):
         copy_cells(load_model(path), source)
     else:
         weight_files.load(source, path)
