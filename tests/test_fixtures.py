@@ -28,6 +28,8 @@ PLACES = (tempfile.gettempdir() + os.sep, str(Path.home()) + os.sep, str(FIXTURE
 TOLERANCE = 1e-5
 # After training goes on: of a loss, relative, and of a probability.
 TRAINED = 1e-3
+# The same, where moving variances take the unbiased variance of a batch, as they do since.
+UNBIASED = 3e-2
 # One of 30 validation images more or less; see `searches.json`.
 REWARD = 1.01 / 30
 
@@ -182,12 +184,12 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys)
     folder = copied("interrupted_training", "photos")
     record, known = stored("training.json"), arrays("training.npz")
     assert not (folder / "interrupted_training" / "model.keras").exists()
-    close(printed(record["words"], capsys), record["printed"], TRAINED)
+    close(printed(record["words"], capsys), record["printed"], UNBIASED)
     history = json.loads((folder / "interrupted_training" / "history.json").read_text(encoding="utf-8"))
-    close(history["epochs"], record["epochs"], TRAINED)
+    close(history["epochs"], record["epochs"], UNBIASED)
     assert history["epochs"][0] == record["epochs"][0]  # that was there, and was not done again
     predictions = load_model("interrupted_training").predict(preprocess_input(known["images"]), verbose=0)
-    close(predictions, known["predictions"], TRAINED)
+    close(predictions, known["predictions"], UNBIASED)
 
 
 def trials(folder):

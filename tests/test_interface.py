@@ -29,6 +29,18 @@ CHANGED = {
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
+    "names / RECIPES": "recipes say where RMSProp begins, and `imagenet` warms up; accumulated gradients, decoupled decay",
+    "names / Recipe / constructor": "likewise",
+    "names / fine_tune": "`checkpoint_every`",
+    **{
+        f"commands / train / --{option}": "what is not given depends on the recipe, and the help says so"
+        for option in (
+            *("repeats", "filters", "stem", "epochs", "recipe", "dropout", "weight-decay", "batch-norm-momentum"),
+            "auxiliary-head",
+        )
+    },
+    "commands / finetune / --recipe / help": "all recipes are named",
+    "commands / finetune / --learning-rate / help": "the option is `train`'s",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
 }
 

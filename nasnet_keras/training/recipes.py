@@ -35,10 +35,6 @@ class Recipe:
         learning_rate: peak learning rate.
         momentum: momentum of SGD and RMSProp.
         epsilon: RMSProp's epsilon.
-        mean_square: what RMSProp's mean squares of the gradients begin with: 0 as Keras' do, or 1 as TensorFlow 1's and
-            so the released code's do, whose first steps are the shorter for it.
-        decoupled_decay: share of each kernel that is taken off it a step, times the learning rate (AdamW's weight
-            decay); None: the optimiser's own default. The L2 of the loss is the network's `weight_decay`.
         schedule: `"cosine"` to zero over all steps, or `"exponential"`: × 0.97 every 2.4 epochs.
         warmup_epochs: epochs over which the rate rises linearly from 0.
         clip_norm: limit on the global norm of the gradient, None for none.
@@ -50,6 +46,10 @@ class Recipe:
         moving_average: decay of the averaged weights, which are validated and are the result; None for none.
         gradient_accumulation: steps whose mean gradient makes one update: batches larger than memory holds. Batch norms
             go by each step's own batch.
+        mean_square: what RMSProp's mean squares of the gradients begin with: 0 as Keras' do, or 1 as TensorFlow 1's and
+            so the released code's do, whose first steps are the shorter for it.
+        decoupled_decay: share of each kernel that is taken off it a step, times the learning rate (AdamW's weight
+            decay); None: the optimiser's own default. The L2 of the loss is the network's `weight_decay`.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -59,8 +59,6 @@ class Recipe:
     learning_rate: float = 0.025
     momentum: float = 0.9
     epsilon: float = 1.0
-    mean_square: float = 0.0
-    decoupled_decay: float | None = None
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
     clip_norm: float | None = 5.0
@@ -71,6 +69,8 @@ class Recipe:
     cutout: int = 0
     moving_average: float | None = None
     gradient_accumulation: int = 1
+    mean_square: float = 0.0
+    decoupled_decay: float | None = None
 
     def __post_init__(self):
         check_positive("learning_rate", self.learning_rate, finite=True)
@@ -228,7 +228,7 @@ def remarks(recipe, steps, epochs, architecture=None):
     if architecture is not None:
         decays["batch_norm_momentum"] = architecture.batch_norm_momentum
     for name, decay in decays.items():
-        if decay and (reach := 1 / (1 - decay)) > total:
+        if decay and (reach := 1 / (1 - decay)) > max(total, 100):
             lines.append(
                 f"a `{name}` of {decay:g} averages over some {reach:,.0f} steps, and the training has {total:,}: "
                 "what it began with still counts at the end"

@@ -204,8 +204,7 @@ def test_averaged_weights_are_validated_and_the_result(accumulation):
             self.weights, self.tested = [], []
 
         def on_train_batch_end(self, batch, logs=None):
-            if int(self.model.optimizer.iterations) == len(self.weights) + 1:
-                self.weights.append([array(one).astype("float64") for one in self.model.trainable_variables])
+            self.weights.append([array(one).astype("float64") for one in self.model.trainable_variables])
 
         def on_test_batch_end(self, batch, logs=None):
             self.tested.append(array(self.model.trainable_variables[0]))
@@ -213,10 +212,10 @@ def test_averaged_weights_are_validated_and_the_result(accumulation):
     recipe = recipes.recipe("micro", batch_size=16, moving_average=0.8, gradient_accumulation=accumulation)
     seen = Seen()
     model, _ = fit(None, recipe=recipe, callbacks=[seen], epochs=2)
-    assert len(seen.weights) == 6 // accumulation
-    average = seen.weights[0]
-    for step in seen.weights[1:]:
-        average = [0.8 * old + 0.2 * new for old, new in zip(average, step, strict=True)]
+    assert len(seen.weights) == 6
+    average, kept = seen.weights[accumulation - 1], 0.8 ** (1 / accumulation)
+    for step in seen.weights[accumulation:]:
+        average = [kept * old + (1 - kept) * new for old, new in zip(average, step, strict=True)]
     for one, other in zip(model.trainable_variables, average, strict=True):
         np.testing.assert_allclose(array(one), other, atol=1e-6)
     np.testing.assert_array_equal(seen.tested[-1], array(model.trainable_variables[0]))
