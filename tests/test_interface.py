@@ -29,7 +29,7 @@ CHANGED = {
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
-    "names / RECIPES": "recipes say where RMSProp begins, and `imagenet` warms up; accumulated gradients, decoupled decay",
+    "names / RECIPES": "where RMSProp begins, warm-up of `imagenet`, accumulated gradients, decoupled decay",
     "names / Recipe / constructor": "likewise",
     "names / fine_tune": "`checkpoint_every`",
     **{
