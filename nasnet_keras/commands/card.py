@@ -44,9 +44,10 @@ def write_card(options, model, data, recipe, figures, patience=None):
 def _card(options, name, model, data, recipe, figures, epochs, best):
     architecture = model.architecture
     genotype, epoch = architecture.genotype, epochs[best - 1]
-    validated = {key.removeprefix("val_").removeprefix("predictions_"): value for key, value in epoch.items()}
-    watched = len(data.validation) and "val_loss" in epoch
-    rows = [("validation", len(data.validation), validated["accuracy"], validated["loss"])] if watched else []
+    accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy"))
+    rows = []
+    if accuracy is not None:  # the loss of the history is what is minimised: smoothed, with L2 and the other head
+        rows.append(("validation", len(data.validation), accuracy, None))
     rows += [("test", figures["images"], figures["accuracy"], figures["loss"])]
     network = {
         "genotype": f"{genotype.name or 'unnamed'}, digest {genotype.digest}",
