@@ -215,10 +215,15 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _measured(self):
-        """Seconds of the first epoch and of each that follows: its first step, which made the graph, does not count."""
+        """Seconds of the first epoch and of each that follows: its first step, which made the graph, does not count.
+
+        Epochs that were done before `hours` were given take nothing off them.
+        """
         now, (step, second) = self.clock(), self._second
-        whole = now - self._begun
-        return [whole, (now - second) / (self.step - step) * self.step if self.step > step else whole]
+        whole = each = now - self._begun
+        if self.step > step:
+            each = (now - second) / (self.step - step) * self.step
+        return [whole - each * (len(self.history) - 1), each]
 
     def _check_finite(self, epoch, figures):
         wrong = [key for key, value in figures.items() if key.endswith("loss") and not math.isfinite(value)]

@@ -185,6 +185,13 @@ def test_hours_fix_the_epochs_after_the_first_one(tmp_path, clock):
 
 
 @pytest.mark.usefixtures("_eager")
+def test_hours_that_are_given_later_count_from_then_on(tmp_path, clock):
+    moves = clock[1]
+    assert len(fit(tmp_path, callbacks=[moves()], epochs=2)[1]) == 2
+    assert len(fit(tmp_path, callbacks=[moves()], epochs=50, hours=(30 + 60 + 15) / 3600)[1]) == 5
+
+
+@pytest.mark.usefixtures("_eager")
 def test_hours_that_are_not_enough_leave_one_epoch(clock):
     assert len(fit(None, callbacks=[clock[1]()], epochs=50, hours=1 / 3600)[1]) == 1
     with pytest.raises(ValueError, match="`hours` must be None or a finite number above 0. Received: 0"):
