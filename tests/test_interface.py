@@ -35,6 +35,18 @@ CHANGED = {
     "names / evaluate_classes": "`worst`: the most wrong images",
     "names / preprocess_input": "keras.applications' further arguments",
     "commands / predict / epilog": "the example writes heat maps",
+    "names / RECIPES": "where RMSProp begins, warm-up of `imagenet`, accumulated gradients, decoupled decay",
+    "names / Recipe / constructor": "likewise",
+    "names / fine_tune": "`checkpoint_every`",
+    **{
+        f"commands / train / --{option}": "what is not given depends on the recipe, and the help says so"
+        for option in (
+            *("repeats", "filters", "stem", "epochs", "recipe", "dropout", "weight-decay", "batch-norm-momentum"),
+            "auxiliary-head",
+        )
+    },
+    "commands / finetune / --recipe / help": "all recipes are named",
+    "commands / finetune / --learning-rate / help": "the option is `train`'s",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
     "commands / search / --patience / default": "ten minutes, since many machines are not started at once",
     "commands / search / --patience / help": "it counts for a Ray cluster, too",

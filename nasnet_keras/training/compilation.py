@@ -4,6 +4,7 @@ import keras
 
 from nasnet_keras.checks import check_one_of
 from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
 
 def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
@@ -32,17 +33,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         )
         for head in heads(model) or ("predictions",)
     }
-    rate = _schedule(recipe, steps, epochs)
-    shared = {"global_clipnorm": recipe.clip_norm}
-    if recipe.moving_average:
-        shared.update(use_ema=True, ema_momentum=recipe.moving_average)
-    if recipe.optimizer == "rmsprop":
-        kinds, own = (keras.optimizers.RMSprop, RMSpropWithRates), {"rho": 0.9, "epsilon": recipe.epsilon}
-    else:
-        kinds, own = (keras.optimizers.SGD, SGDWithRates), {}
-    if rates is not None:
-        own["rates"] = _by_path(model.trainable_variables, rates)
-    optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
+    optimizer = _optimizer(recipe, _schedule(recipe, steps, epochs), model.trainable_variables, rates)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     accuracy = _accuracy(losses["predictions"].output, units(model), recipe.mixes)
@@ -54,6 +45,44 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     model.compile(optimizer, jit_compile=on_accelerator(), **arguments)
     # If the first step had to make variables, for moments or metrics, TensorFlow would trace it twice.
     optimizer.build(model.trainable_variables)
+    if recipe.optimizer == "rmsprop" and recipe.mean_square:
+        for variable in optimizer.variables:
+            if variable.name.endswith("_velocity"):  # Keras' name for the mean squares
+                variable.assign(keras.ops.full_like(variable, recipe.mean_square))
+
+
+def set_length(model, recipe, steps, epochs):
+    """Give a compiled model's optimiser the schedule of another number of epochs.
+
+    Args:
+        model, recipe, steps, epochs: as for `compile_model`.
+    """
+    model.optimizer.learning_rate = _schedule(recipe, steps, epochs)
+    model.train_function = None  # the schedule is a part of its graph
+
+
+def _optimizer(recipe, schedule, variables, rates):
+    """The optimiser of a recipe, not built yet."""
+    own = {"global_clipnorm": recipe.clip_norm}
+    if recipe.moving_average:
+        # Keras averages after every step; with accumulated gradients only one in so many has changed the weights.
+        own |= {"use_ema": True, "ema_momentum": recipe.moving_average ** (1 / recipe.gradient_accumulation)}
+    if recipe.gradient_accumulation > 1:
+        own["gradient_accumulation_steps"] = recipe.gradient_accumulation
+    if recipe.decoupled_decay is not None:
+        own["weight_decay"] = recipe.decoupled_decay
+    if recipe.optimizer in OWN_SETTINGS:
+        own["momentum"] = recipe.momentum
+    if recipe.optimizer == "rmsprop":
+        own |= {"rho": 0.9, "epsilon": recipe.epsilon}
+    if rates is not None:
+        own["rates"] = _by_path(variables, rates)
+    name = recipe.optimizer
+    kind = getattr(keras.optimizers, OPTIMIZERS[name]) if rates is None else WITH_RATES[name]
+    optimizer = kind(schedule, **own)
+    # Biases, and what scales and shifts norms, are not for decay.
+    optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
+    return optimizer
 
 
 def _accuracy(kind, count, mixed):
@@ -180,14 +209,16 @@ class _WithRates:
         return {**super().get_config(), "rates": dict(self.rates)}
 
 
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class SGDWithRates(_WithRates, keras.optimizers.SGD):
-    """Keras' SGD with a learning rate for each variable, see `_WithRates`."""
+def _with_rates(kind):
+    """The class of an optimiser of Keras' with a learning rate for each variable, named `SGDWithRates` and so on."""
+    about = {"__doc__": f"Keras' {kind.__name__} with a learning rate for each variable, see `_WithRates`."}
+    return keras.saving.register_keras_serializable(package="nasnet_keras")(
+        type(f"{kind.__name__}WithRates", (_WithRates, kind), about)
+    )
 
 
-@keras.saving.register_keras_serializable(package="nasnet_keras")
-class RMSpropWithRates(_WithRates, keras.optimizers.RMSprop):
-    """Keras' RMSprop with a learning rate for each variable, see `_WithRates`."""
+WITH_RATES = {name: _with_rates(getattr(keras.optimizers, kind)) for name, kind in OPTIMIZERS.items()}
+SGDWithRates, RMSpropWithRates = WITH_RATES["sgd"], WITH_RATES["rmsprop"]
 
 
 def _by_path(variables, rates):
@@ -202,10 +233,38 @@ def _by_path(variables, rates):
     return named
 
 
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class WarmedUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose rate first rises linearly from 0.
+
+    Args:
+        schedule: what the rate follows.
+        steps: steps of the rise, counted among the schedule's own.
+    """
+
+    def __init__(self, schedule, steps):
+        self.schedule, self.steps = schedule, steps
+
+    def __call__(self, step):
+        """The rate at a step, counted from 0."""
+        share = keras.ops.minimum(1.0, keras.ops.cast(step, "float32") / self.steps)
+        return share * self.schedule(step)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"schedule": keras.optimizers.schedules.serialize(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        """From `get_config`."""
+        return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["steps"])
+
+
 def _schedule(recipe, steps, epochs):
     warmup = round(recipe.warmup_epochs * steps)
     if recipe.schedule == "exponential":
-        return keras.optimizers.schedules.ExponentialDecay(recipe.learning_rate, 2.4 * steps, 0.97, staircase=True)
+        decaying = keras.optimizers.schedules.ExponentialDecay(recipe.learning_rate, 2.4 * steps, 0.97, staircase=True)
+        return WarmedUp(decaying, warmup) if warmup else decaying
     total = max(1, steps * epochs - warmup)
     if warmup:
         return keras.optimizers.schedules.CosineDecay(

@@ -52,6 +52,7 @@ def fine_tune(
     directory=None,
     tensorboard=False,
     callbacks=(),
+    checkpoint_every=None,
     **options,
 ):
     """Train a network on classes of one's own, starting from what another one has learnt.
@@ -89,6 +90,7 @@ def fine_tune(
             interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
+        checkpoint_every: steps after which the state is kept within an epoch, too.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
             for a factory also `repeats` and `filters`.
@@ -156,6 +158,7 @@ def fine_tune(
                 patience=None if validation is None else patience,
                 class_weights=class_weights,
                 rates=None if layer_decay == 1 else _rates(model, layer_decay),
+                checkpoint_every=checkpoint_every,
             )
             first = last
         _freeze(model, parts(model), False)
