@@ -23,8 +23,6 @@ CHANGED = {
     "names / load_data": "`strict`, and how directories of earlier versions and of a training were divided",
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
     "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps",
-    "names / Recipe / constructor": "what changes and mixes images: RandAugment, erasing, MixUp, CutMix",
-    "names / RECIPES": "likewise: none of them has any of it",
     "names / read_image": "how deep greys were read, and one channel for networks that take one",
     **{
         f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
@@ -35,7 +33,7 @@ CHANGED = {
     "names / evaluate_classes": "`worst`: the most wrong images",
     "names / preprocess_input": "keras.applications' further arguments",
     "commands / predict / epilog": "the example writes heat maps",
-    "names / RECIPES": "where RMSProp begins, warm-up of `imagenet`, accumulated gradients, decoupled decay",
+    "names / RECIPES": "what mixes images, where RMSProp begins, warm-up of `imagenet`, accumulation, decoupled decay",
     "names / Recipe / constructor": "likewise",
     "names / fine_tune": "`checkpoint_every`",
     **{
