@@ -6,7 +6,7 @@ from pathlib import Path
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -129,8 +129,7 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test)
     teller.tell()
-    accuracy = percent(figures["accuracy"])
-    print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
+    print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
     finish(options, figures)
 
 

@@ -91,7 +91,8 @@ class Batches(keras.utils.PyDataset):
         return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch].
+        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch];
+        of several labels an image float32 [batch, classes], 0 and 1.
 
         Of a split of files there are weights as well, float32 [batch].
         """
@@ -110,7 +111,8 @@ class Batches(keras.utils.PyDataset):
         if self.image_size is not None:
             images = resized(images, self.image_size)
         images = normalize(images) if self.scaled else images.astype("float32")
-        return images, self.split.labels[chosen], *weights
+        labels = self.split.labels[chosen]
+        return images, labels.astype("float32") if self.split.several else labels, *weights
 
     def _read(self, chosen, seed):
         """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""

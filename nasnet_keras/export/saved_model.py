@@ -14,7 +14,7 @@ from nasnet_keras.data.decoding import decode
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import expanded, write_atomically, writing
-from nasnet_keras.models.answers import output_kind
+from nasnet_keras.models.answers import output_kind, thresholds
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
@@ -33,9 +33,11 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
     [batch], encoded files of any size, decoded to the pixels that training sees (`data.decoding`; a network for other
     than 1 or 3 channels has no such signature, since no file says what they are). Both give `probabilities` [batch,
-    classes], `top_classes` and `top_scores` [batch, k], the best first. Preprocessing and class names are inside, batch
-    norms are folded into the convolutions. The version appears in one step, after it was read back and has given the
-    network's own numbers for another batch.
+    classes], `top_classes` and `top_scores` [batch, k], the best first. A model with `thresholds`, whose images may
+    have several labels, also gives `labels` and `label_scores` [batch, classes]: those that reach their thresholds, the
+    most likely first, then the scores of the others, whose names are empty. Preprocessing and class names are inside,
+    batch norms are folded into the convolutions. The version appears in one step, after it was read back and has given
+    the network's own numbers for another batch.
 
     Args:
         model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits.
@@ -115,18 +117,29 @@ class Served(tf.Module):
         self.ends_in_logits = kind == "logits"
         self.activation = tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
         self.names = _class_names(model, class_names, last.channels)
-        top = min(top, len(self.names))
+        top, least = min(top, len(self.names)), thresholds(model)
 
         def outputs(pixels):
             scores = self.activation(self.logits(pixels / 127.5 - 1.0))
             best, indices = tf.math.top_k(scores, top)
+            several = {} if least is None else self._labels(scores, least)
             return {
                 "probabilities": scores,
                 "top_classes": tf.gather(tf.constant(self.names), indices),
                 "top_scores": best,
+                **several,
             }
 
         self._outputs = outputs
+
+    def _labels(self, scores, least):
+        """`labels` and `label_scores` of probabilities [batch, classes] with a threshold for each."""
+        order = tf.argsort(scores, direction="DESCENDING", stable=True)
+        present = tf.gather(scores >= least, order, batch_dims=1)
+        first = tf.argsort(tf.cast(~present, tf.int32), stable=True)  # among them the order stays
+        order, present = tf.gather(order, first, batch_dims=1), tf.gather(present, first, batch_dims=1)
+        names = tf.gather(tf.constant(self.names), order)
+        return {"labels": tf.where(present, names, ""), "label_scores": tf.gather(scores, order, batch_dims=1)}
 
     def signatures(self):
         """{name: concrete function} of the contract's two signatures."""

@@ -6,7 +6,7 @@ from nasnet_keras.checks import check_one_of
 from nasnet_keras.models.nesting import layers_within
 
 
-def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
+def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None, several=False):
     """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, the loss of what the model answers, accuracy.
 
     XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
@@ -18,6 +18,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         epochs: epochs of the schedule.
         class_weights: a factor for each class's loss, or None.
         rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
+        several: whether an image may have several labels; the metric is then the share of all labels told right.
 
     Raises:
         ValueError: variables of one path have different `rates`, or nothing tells what the model answers with.
@@ -43,7 +44,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     optimizer = kinds[rates is not None](rate, momentum=recipe.momentum, **own, **shared)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    accuracy = _accuracy(losses["predictions"].output, units(model))
+    accuracy = _accuracy(losses["predictions"].output, units(model), several)
     if heads(model):
         weights = {head: 1.0 if head == "predictions" else recipe.auxiliary_weight for head in losses}
         arguments = {"loss": losses, "loss_weights": weights, "weighted_metrics": {"predictions": [accuracy]}}
@@ -54,8 +55,10 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
     optimizer.build(model.trainable_variables)
 
 
-def _accuracy(kind, count):
+def _accuracy(kind, count, several):
     """The metric `accuracy` for outputs of a kind; a single unit stands for the second of two classes."""
+    if several:
+        return keras.metrics.BinaryAccuracy(name="label_accuracy")
     if count == 1:
         return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if kind == "logits" else 0.5)
     return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -65,9 +68,13 @@ def _accuracy(kind, count):
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of integer labels against a model's outputs, with label smoothing and weights of classes.
 
+    Labels of 0 and 1 for each of several sigmoids are of images that may have several: the loss is the sum of each
+    one's, so that a label is learnt as fast among many as among few.
+
     Args:
         smoothing: share of the target spread evenly over all classes.
-        class_weights: a factor for the loss of each class's images, or None for none.
+        class_weights: a factor for the loss of each class's images, or None for none; of several labels an image, for
+            the loss where it has the label.
         output: what the outputs are, one of `models.answers.KINDS`. For `"sigmoid"` with several classes it is the mean
             over them of each one's own cross-entropy.
 
@@ -83,7 +90,9 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.output = output
 
     def call(self, y_true, y_pred):
-        """Labels [batch] and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch]."""
+        """Labels [batch] or [batch, classes] and outputs [batch, classes], or [batch, 1] for two, to losses [batch]."""
+        if self.output == "sigmoid" and len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1] > 1:
+            return self._of_labels(keras.ops.cast(y_true, y_pred.dtype), y_pred)
         if self.output == "softmax":
             loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
             if self.smoothing:
@@ -100,6 +109,13 @@ class SmoothedCrossentropy(keras.losses.Loss):
             return loss
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
         return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
+
+    def _of_labels(self, marks, y_pred):
+        targets = (1.0 - self.smoothing) * marks + self.smoothing / 2
+        losses = keras.ops.binary_crossentropy(targets, y_pred)
+        if self.class_weights is not None:
+            losses = losses * (1.0 + marks * (keras.ops.cast(self.class_weights, losses.dtype) - 1.0))
+        return keras.ops.sum(losses, axis=-1)
 
     def _binary(self, y_true, y_pred):
         """The mean over units of each one's cross-entropy with its own target."""
