@@ -128,16 +128,18 @@ def _answered(model, paths, options):
             for index, row, order in zip(good.tolist(), scores, best, strict=True):
                 found = {"image": paths[start + index]}
                 if thresholds is not None:
-                    present = row >= (thresholds if own is None else own)
-                    places = np.argsort(-row, kind="stable")
-                    found["labels"] = [
-                        name for place, (_, name, _) in zip(places, order, strict=True) if present[place]
-                    ]
+                    cuts = (thresholds if own is None else np.full(len(row), own))[np.argsort(-row, kind="stable")]
+                    found["labels"] = [_named(one) for one, cut in zip(order, cuts, strict=True) if one[2] >= cut]
                 elif own is not None:
                     order = [one for one in order if one[2] >= own]
-                found["classes"] = [{"name": name, "score": score} for _, name, score in order[: options.top]]
+                found["classes"] = list(map(_named, order[: options.top]))
                 rows.append(found)
         yield start, rows, broken
+
+
+def _named(one):
+    _, name, score = one
+    return {"name": name, "score": score}
 
 
 def _batches(files):
@@ -165,12 +167,12 @@ def _luma(images):
 
 def _best(row):
     """An answer in one line."""
-    named = "   ".join(f"{one['name']} {percent(one['score'])}" for one in row["classes"])
-    if "labels" not in row:
-        return named or "no class is that probable"
-    scores = {one["name"]: one["score"] for one in row["classes"]}
-    present = "   ".join(f"{name} {percent(scores[name])}" if name in scores else name for name in row["labels"])
-    return present or f"no label is above its threshold (the nearest: {named.split('   ')[0]})"
+    named, present = (
+        [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
+    )
+    if "labels" in row:
+        return "   ".join(present) or f"no label reaches its threshold (the most likely: {named[0]})"
+    return "   ".join(named) or "no class is that probable"
 
 
 def _lines(rows):
@@ -187,7 +189,7 @@ def _table(rows):
     numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
     writer.writerow(["file", *["labels"] * several, *numbers])
     for row in rows:
-        cells = [row["image"], *(["|".join(row["labels"])] if several else [])]
+        cells = [row["image"], *(["|".join(one["name"] for one in row["labels"])] if several else [])]
         cells = list(map(_harmless, cells))
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]

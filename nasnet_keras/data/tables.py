@@ -254,7 +254,7 @@ class _Rows:
     def __init__(self, root, outside, label):
         self.root, self.outside, self.table = root, outside, label
         self.paths, self.sizes, self.labels, self.parts = [], [], [], []
-        self.left_out, self.known, self.joined = {}, {}, 0
+        self.left_out, self.known, self.joined, self.further = {}, {}, 0, {}
         self.start = os.path.join(root, "")
 
     def __len__(self):
@@ -273,7 +273,7 @@ class _Rows:
         if not name:
             return self.leave_out("", ("unnamed", ""))
         path, status = self._found(name, line)
-        if isinstance(status, tuple):
+        if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
             return self.leave_out(name, status)
         if reason := _no_image(path, status):
             return self.leave_out(self._name(path), reason)
@@ -291,7 +291,7 @@ class _Rows:
     def _again(self, before, path, label, line):
         """A file that is in another row as well."""
         if isinstance(label, tuple):
-            self.labels[before] = tuple({*self.labels[before], *label})
+            self.further.setdefault(before, set()).update(label)
             self.joined += 1
         elif label == self.labels[before]:
             self.leave_out(self._name(path), ("twice", ""))
@@ -326,6 +326,8 @@ class _Rows:
             example = next(iter(self.left_out), "")
             hint = f", such as {shown(example[:100])}; paths are relative to {shown(self.root)}" if example else ""
             raise ValueError(f"{self.table} must have a row whose file is there. Received: {why or 'no row'}{hint}")
+        for index, further in self.further.items():
+            self.labels[index] = tuple(further.union(self.labels[index]))
         several = marks.several or bool(getattr(marks, "lists", 0))
         if several and not marks.several and any(not isinstance(label, tuple) for label in self.labels):
             raise ValueError(f"{self.table} must have lists of labels in all rows, or in none")

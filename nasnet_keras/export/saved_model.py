@@ -117,12 +117,12 @@ class Served(tf.Module):
         self.ends_in_logits = kind == "logits"
         self.activation = tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
         self.names = _class_names(model, class_names, last.channels)
-        top, least = min(top, len(self.names)), thresholds(model)
+        top, cuts = min(top, len(self.names)), thresholds(model)
 
         def outputs(pixels):
             scores = self.activation(self.logits(pixels / 127.5 - 1.0))
             best, indices = tf.math.top_k(scores, top)
-            several = {} if least is None else self._labels(scores, least)
+            several = {} if cuts is None else self._labels(scores, cuts)
             return {
                 "probabilities": scores,
                 "top_classes": tf.gather(tf.constant(self.names), indices),
@@ -132,10 +132,10 @@ class Served(tf.Module):
 
         self._outputs = outputs
 
-    def _labels(self, scores, least):
+    def _labels(self, scores, cuts):
         """`labels` and `label_scores` of probabilities [batch, classes] with a threshold for each."""
         order = tf.argsort(scores, direction="DESCENDING", stable=True)
-        present = tf.gather(scores >= least, order, batch_dims=1)
+        present = tf.gather(scores >= cuts, order, batch_dims=1)
         first = tf.argsort(tf.cast(~present, tf.int32), stable=True)  # among them the order stays
         order, present = tf.gather(order, first, batch_dims=1), tf.gather(present, first, batch_dims=1)
         names = tf.gather(tf.constant(self.names), order)
