@@ -22,18 +22,28 @@ CHANGED = {
     "names / Data / constructor": "what of a folder is left out, notes, and how it was divided",
     "names / load_data": "`strict`, and how directories of earlier versions and of a training were divided",
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
-    "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps",
     "names / read_image": "likewise, and one channel for networks that take one",
     **{
         f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
+    **{
+        f"commands / {command} / --data / help": "tables are data as well"
+        for command in ("search", "train", "finetune", "evaluate")
+    },
+    "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps, and its thresholds",
+    "commands / predict / images / help": "folders, patterns and lists are taken as well",
+    "commands / evaluate / --output / help": "a second picture lies beside it",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
 }
 
 # Commands that are refused in other words now: the command, and the reason. The exit code stays.
-OTHER_WORDS = {"predict --model finetuned finetuned.json": "AVIF is read as well"}
+OTHER_WORDS = {
+    "predict --model finetuned finetuned.json": "AVIF is read as well",
+    "search --data missing --directory new": "tables are data as well",
+    "search --data photos/red/00.png --directory new": "likewise",
+}
 
 
 def difference(before, now):

@@ -1,20 +1,19 @@
 """Tables as people have them: formats, columns, what is left out, and what strangers put in them."""
 
 import codecs
-import csv
 import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
+from written_tables import HEADER, write
 
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.data.splits import strata
 from nasnet_keras.data.tables import Columns, read_table
 
 ROWS = [(f"images/{name}{number:02}.png", name) for name in ("cat", "dog") for number in range(20)]
-HEADER = ("file", "label")
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +36,6 @@ def place(root, tmp_path):
 def commas(rows, header=HEADER, **options):
     text = ",".join(header) + "\r\n"
     return text + "\r\n".join(",".join(f'"{cell}"' for cell in row) for row in rows) + "\r\n"
-
-
-def parquet(path, rows, names):
-    arrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    columns = list(zip(*rows, strict=True))
-    parquet.write_table(arrow.table({name: list(column) for name, column in zip(names, columns, strict=True)}), path)
-
-
-def write(path, rows, names=HEADER):
-    """A table of the kind that its name says."""
-    if path.suffix == ".parquet":
-        return parquet(path, rows, names)
-    if path.suffix == ".jsonl":
-        return path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writerow(names)
-        writer.writerows(rows)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "b.tsv", "c.jsonl", "d.parquet"])

@@ -1,0 +1,149 @@
+"""Tables of every format in every command, and several labels an image from the first look to the served answer."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from written_tables import write
+
+from nasnet_keras import load_model, read_image
+from nasnet_keras.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+SIZE = ["--repeats", "1", "--filters", "4", "--batch-size", "16"]
+NAMES = ("blue", "green", "red")  # those of the channels, backwards
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager():
+    """A few batches: to trace graphs would take far longer."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Eighty images of 8x8 pixels in which each channel is bright or dark, and tables of what is bright."""
+    root = tmp_path_factory.mktemp("labels")
+    (root / "images").mkdir()
+    rng = np.random.default_rng(0)
+    several, single = [], []
+    for number in range(80):
+        bright = rng.random(3) < 0.5
+        pixels = rng.integers(0, 90, (8, 8, 3)) + 150 * bright[::-1]
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"images/{number:02}.png")
+        several.append((f"images/{number:02}.png", "|".join(np.array(NAMES)[bright])))
+        single.append((f"images/{number:02}.png", "blue" if bright[0] else "dark"))
+    for name in ("a.csv", "a.tsv", "a.jsonl", "a.parquet"):
+        if name != "a.parquet" or pytest.importorskip("pyarrow"):
+            write(root / name, single)
+    write(root / "several.csv", [*several, ("images/gone.png", "red")])
+    return root
+
+
+def call(capsys, *words):
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_a_table_in_every_command(name, place, tmp_path, capsys):
+    data = ["--data", place / name]
+    code, out, _ = call(capsys, "data", place / name, "--output", tmp_path / "sheet.html", "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and [row["name"] for row in figures["classes"]] == ["blue", "dark"]
+    assert sum(figures["images"].values()) == 80
+    net = [*SIZE, "--epochs", 1]
+    code, out, err = call(capsys, "train", "--genotype", "tiny", *data, *net, "--directory", tmp_path / "net")
+    assert code == 0 and err == "" and "test accuracy" in out
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json")
+    figures_of = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures_of["images"] == figures["images"]["test"] and "confusion" not in figures_of
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json", "--matrix")
+    matrix = json.loads(out.splitlines()[-1])["confusion"]
+    assert sum(map(sum, matrix)) == figures["images"]["test"] and (tmp_path / "net/reliability.svg").exists()
+    words = [*data, "--epochs", 2, "--batch-size", 16, "--directory", tmp_path / "fine"]
+    code, _, err = call(capsys, "finetune", "--model", tmp_path / "net", *words)
+    assert code == 0 and err == ""
+    words = [*data, *SIZE, "--blocks", 1, "--max-trials", 1, "--no-final", "--directory", tmp_path / "found"]
+    code, out, err = call(capsys, "search", *words)
+    assert code == 0 and err == "" and "best validation accuracy" in out
+
+
+def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path, capsys):
+    data = ["--data", place / "several.csv", "--separator", "|"]
+    code, out, _ = call(capsys, "data", *data[1:], "--output", tmp_path / "sheet.html", "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and [row["name"] for row in figures["classes"]] == list(NAMES)
+    assert figures["left_out"] == {"file that is not there": ["images/gone.png"]}
+    net = ["--epochs", 12, "--learning-rate", 0.1, *SIZE]
+    code, out, err = call(capsys, "finetune", "--genotype", "tiny", *data, *net, "--augmentation", "none",
+                          "--class-weights", "balanced", "--directory", tmp_path / "net")  # fmt: skip
+    assert code == 0 and "test mean average precision" in out and err.count("not used") == 1
+    model = load_model(tmp_path / "net")
+    assert model.architecture.classifier_activation == "sigmoid" and len(model.thresholds) == 3
+
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["mean_average_precision"] > 0.8 and figures["images"] > 5
+    assert {row["name"] for row in figures["classes"]} == set(NAMES)
+    assert [row["threshold"] for row in figures["classes"]] == pytest.approx(model.thresholds)
+    assert (tmp_path / "net/precision_recall.svg").exists() and (tmp_path / "net/reliability.svg").exists()
+
+    files = sorted((place / "images").iterdir())[:20]
+    pixels = np.stack([read_image(file) for file in files])
+    chances = np.asarray(model(pixels / np.float32(127.5) - 1, training=False))
+    expected = [
+        {name for name, own, cut in zip(NAMES, row, model.thresholds, strict=True) if own >= cut} for row in chances
+    ]
+    code, out, _ = call(capsys, "predict", "--model", tmp_path / "net", *files, "--json", "--top", 1)
+    rows = json.loads(out.splitlines()[-1])["predictions"]
+    assert code == 0 and [{one["name"] for one in row["labels"]} for row in rows] == expected
+    assert len(set(map(len, expected))) > 1
+    code, out, _ = call(capsys, "predict", "--model", tmp_path / "net", files[0], "--threshold", 0, "--json")
+    (row,) = json.loads(out.splitlines()[-1])["predictions"]
+    assert len(row["labels"]) == 3
+
+    code, _, _ = call(capsys, "export", "--model", tmp_path / "net", "--output", tmp_path / "served")
+    assert code == 0
+    tf.config.run_functions_eagerly(False)
+    try:
+        from nasnet_keras.serving.rest import write_predict
+        from nasnet_keras.serving.servable import Servable
+
+        answers = Servable(tmp_path / "served/1").runs["image_bytes"](
+            [{"image_bytes": one.read_bytes()} for one in files]
+        )
+        served = json.loads(write_predict(answers, True))["predictions"]
+    finally:
+        tf.config.run_functions_eagerly(True)
+    for answer, row, chance in zip(served, rows, chances, strict=True):
+        assert [name for name in answer["labels"] if name] == [one["name"] for one in row["labels"]]
+        assert answer["labels"] == sorted(answer["labels"], key=lambda name: not name)
+        np.testing.assert_allclose(answer["probabilities"], chance, atol=1e-4)
+        present = [one["score"] for one in row["labels"]]
+        np.testing.assert_allclose(answer["label_scores"][: len(present)], present, atol=1e-4)
+
+    code, _, err = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", place / "a.csv")
+    assert code == 2 and "They differ in" in err.splitlines()[-1]
+    words = [*data, *SIZE, "--blocks", 1, "--max-trials", 1, "--final-epochs", 1, "--directory", tmp_path / "found"]
+    code, out, err = call(capsys, "search", *words)
+    assert (
+        code == 0 and "best validation mean average precision" in out and "mean average" in out.split("Found cell")[0]
+    )
+    assert load_model(tmp_path / "found/final/found").thresholds is not None
+
+
+def test_options_of_tables_are_refused_where_there_is_none(tmp_path, capsys):
+    for words, says in (
+        (["--separator", "|"], "are for a table. Received: digits"),
+        (["--data", tmp_path / "gone.csv"], "which does not exist"),
+        (["--label-column", "a", "a", "--data", tmp_path / "gone.csv"], "different columns"),
+    ):
+        code, _, err = call(capsys, "train", *words, "--directory", tmp_path / "net")
+        assert code == 2 and len(err.splitlines()) == 1 and says in err
