@@ -32,7 +32,7 @@ CHANGED = {
         f"commands / {command} / --data / help": "tables are data as well"
         for command in ("search", "train", "finetune", "evaluate")
     },
-    "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps, and its thresholds",
+    "names / NASNet / constructor": "how greys of more than 8 bits were read, and thresholds, which a network keeps",
     "commands / predict / images / help": "folders, patterns and lists are taken as well",
     "commands / evaluate / --output / help": "a second picture lies beside it",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",

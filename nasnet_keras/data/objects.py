@@ -128,10 +128,10 @@ class _Images:
             raise ValueError(f"`{self.label}` must have images of numbers. Received: {pixels.dtype}")
         low, high = float(pixels.min()), float(pixels.max())
         if pixels.dtype.kind == "f" and self.unit is None:
-            self.unit = high <= 1
+            self.unit = low >= 0 and high <= 1
         most = 1 if self.unit and pixels.dtype.kind == "f" else 255
         if not (low >= 0 and high <= most):
-            before = ", as those before them are" if self.unit else " or in 0–1"
+            before = ", as those before them are" if most == 1 else " or in 0–1"
             raise ValueError(f"`{self.label}` must have images in 0–{most}{before}. Received: {low:g} to {high:g}")
         return np.rint(pixels * (255 / most)).astype(np.uint8)
 

@@ -33,6 +33,7 @@ FILE_NAMES = (
 )
 LABEL_NAMES = ("label", "labels", "class", "classes", "class_name", "category", "target", "tags")
 SPLIT_NAMES = ("split", "subset", "partition", "part")
+HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
@@ -208,16 +209,18 @@ class _Names:
         if isinstance(cell, list | tuple | np.ndarray):
             self.lists += 1
             return tuple(self._number(text) for one in cell if (text := _written(one).strip()))
-        text = _written(cell).strip()
+        text = (cell if type(cell) is str else _written(cell)).strip()
         if self.separator is None:
             return self._number(text) if text else None
         parts = (part.strip() for part in text.split(self.separator))
         return tuple(self._number(part) for part in parts if part)
 
     def _number(self, text):
-        number = self.numbers.setdefault(text, len(self.numbers))
-        if number >= MAX_CLASSES:
-            raise ValueError(f"`data` must have at most {MAX_CLASSES:,} labels. Received: a table with more")
+        number = self.numbers.get(text)
+        if number is None:
+            number = self.numbers[text] = len(self.numbers)
+            if number >= MAX_CLASSES:
+                raise ValueError(f"`data` must have at most {MAX_CLASSES:,} labels. Received: a table with more")
         return number
 
 
@@ -302,7 +305,7 @@ class _Rows:
             )
 
     def _found(self, name, line):
-        path = os.path.join(self.root, name)
+        path = self.start + name if name[0] != "/" else name
         if name[0] in "./" or "/." in name or "//" in name:
             path = os.path.normpath(path)
             if not self.outside and not path.startswith(self.start):
@@ -401,8 +404,8 @@ def _no_image(path, status):
         return "special", ""
     if not status.st_size:
         return "broken", "it is empty"
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in HEIF_SUFFIXES:
+    if path[-5:].lower().endswith(HEIF):
+        suffix = os.path.splitext(path)[1].lower()
         from importlib.util import find_spec
 
         return None if find_spec("pillow_heif") else ("type", f"{suffix} (pip install nasnet_keras[heic])")
