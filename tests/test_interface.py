@@ -33,6 +33,7 @@ CHANGED = {
         for command in ("search", "train", "finetune", "evaluate")
     },
     "names / NASNet / constructor": "how greys of more than 8 bits were read, and thresholds, which a network keeps",
+    "commands / predict / epilog": "the example is of many images",
     "commands / predict / images / help": "folders, patterns and lists are taken as well",
     "commands / evaluate / --output / help": "a second picture lies beside it",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
