@@ -223,8 +223,9 @@ def _class_weights(value, data):
         counts = data.train.counts(len(data.class_names))
         for index in np.flatnonzero(counts == 0)[:1]:
             raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
-        weights = (len(data.train) - counts) / counts if data.several else len(data.train) / (len(counts) * counts)
-        value = weights.tolist()
+        others = len(data.train) - counts
+        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
+        value = balanced.tolist()
     if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
         rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
         raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")

@@ -1,6 +1,7 @@
 """Tables of every format in every command, and several labels an image from the first look to the served answer."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from written_tables import write
 
 from nasnet_keras import load_model, read_image
-from nasnet_keras.cli import main
+from nasnet_keras.cli import main, parser
+from nasnet_keras.models.network import NASNet
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 SIZE = ["--repeats", "1", "--filters", "4", "--batch-size", "16"]
@@ -51,28 +53,51 @@ def call(capsys, *words):
     return code, out, err
 
 
+def found(words):
+    """The data that a command finds, before it loads a framework or trains anything."""
+    options = parser().parse_args([str(word) for word in words])
+    return import_module(f"nasnet_keras.commands.{options.command}").check(options)["data"]
+
+
+@pytest.mark.parametrize("command", ["data", "train", "finetune", "evaluate", "search"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
-def test_a_table_in_every_command(name, place, tmp_path, capsys):
-    data = ["--data", place / name]
-    code, out, _ = call(capsys, "data", place / name, "--output", tmp_path / "sheet.html", "--json")
-    figures = json.loads(out.splitlines()[-1])
-    assert code == 0 and [row["name"] for row in figures["classes"]] == ["blue", "dark"]
-    assert sum(figures["images"].values()) == 80
+def test_a_table_of_every_format_in_every_command(name, command, place, tmp_path):
+    network = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    network.class_names = ("blue", "dark")
+    if command in ("finetune", "evaluate"):
+        network.save(tmp_path / "net.keras")
+    data = found(
+        {
+            "data": ["data", place / name],
+            "train": ["train", "--data", place / name, "--directory", tmp_path / "new"],
+            "finetune": ["finetune", "--model", tmp_path / "net.keras", "--data", place / name,
+                         "--directory", tmp_path / "new"],
+            "evaluate": ["evaluate", "--model", tmp_path / "net.keras", "--data", place / name, "--split", "all"],
+            "search": ["search", "--data", place / name, "--directory", tmp_path / "new"],
+        }[command]
+    )  # fmt: skip
+    splits = [split for split in (data.train, data.validation, data.test) if len(split)]
+    assert data.class_names == ("blue", "dark") and sum(map(len, splits)) == 80 and not data.left_out
+    assert len(splits) == (1 if command == "evaluate" else 3)
+    for split in splits:
+        blue = np.asarray(split.images[np.arange(len(split))])[..., 2].mean((1, 2)) > 120
+        np.testing.assert_array_equal(split.labels, np.where(blue, 0, 1))
+
+
+def test_a_table_is_trained_on_and_measured(place, tmp_path, capsys):
+    data = ["--data", place / "a.csv"]
     net = [*SIZE, "--epochs", 1]
     code, out, err = call(capsys, "train", "--genotype", "tiny", *data, *net, "--directory", tmp_path / "net")
     assert code == 0 and err == "" and "test accuracy" in out
     code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json")
-    figures_of = json.loads(out.splitlines()[-1])
-    assert code == 0 and figures_of["images"] == figures["images"]["test"] and "confusion" not in figures_of
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["images"] > 8 and "confusion" not in figures
     code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json", "--matrix")
     matrix = json.loads(out.splitlines()[-1])["confusion"]
-    assert sum(map(sum, matrix)) == figures["images"]["test"] and (tmp_path / "net/reliability.svg").exists()
-    words = [*data, "--epochs", 2, "--batch-size", 16, "--directory", tmp_path / "fine"]
-    code, _, err = call(capsys, "finetune", "--model", tmp_path / "net", *words)
-    assert code == 0 and err == ""
-    words = [*data, *SIZE, "--blocks", 1, "--max-trials", 1, "--no-final", "--directory", tmp_path / "found"]
-    code, out, err = call(capsys, "search", *words)
-    assert code == 0 and err == "" and "best validation accuracy" in out
+    assert sum(map(sum, matrix)) == figures["images"] and (tmp_path / "net/reliability.svg").exists()
+    code, _, err = call(capsys, "train", "--genotype", "tiny", "--data", place / "several.csv", "--separator", "|",
+                        *net, "--directory", tmp_path / "net")  # fmt: skip
+    assert code == 2 and "was begun with other images" in err
 
 
 def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path, capsys):
@@ -81,7 +106,7 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
     figures = json.loads(out.splitlines()[-1])
     assert code == 0 and [row["name"] for row in figures["classes"]] == list(NAMES)
     assert figures["left_out"] == {"file that is not there": ["images/gone.png"]}
-    net = ["--epochs", 12, "--learning-rate", 0.1, *SIZE]
+    net = ["--epochs", 5, "--learning-rate", 0.1, *SIZE, "--batch-size", 8]
     code, out, err = call(capsys, "finetune", "--genotype", "tiny", *data, *net, "--augmentation", "none",
                           "--class-weights", "balanced", "--directory", tmp_path / "net")  # fmt: skip
     assert code == 0 and "test mean average precision" in out and err.count("not used") == 1
@@ -90,7 +115,7 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
 
     code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json")
     figures = json.loads(out.splitlines()[-1])
-    assert code == 0 and figures["mean_average_precision"] > 0.8 and figures["images"] > 5
+    assert code == 0 and figures["mean_average_precision"] > 0.7 and figures["images"] > 5
     assert {row["name"] for row in figures["classes"]} == set(NAMES)
     assert [row["threshold"] for row in figures["classes"]] == pytest.approx(model.thresholds)
     assert (tmp_path / "net/precision_recall.svg").exists() and (tmp_path / "net/reliability.svg").exists()
@@ -131,11 +156,14 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
 
     code, _, err = call(capsys, "evaluate", "--model", tmp_path / "net", "--data", place / "a.csv")
     assert code == 2 and "They differ in" in err.splitlines()[-1]
-    words = [*data, *SIZE, "--blocks", 1, "--max-trials", 1, "--final-epochs", 1, "--directory", tmp_path / "found"]
-    code, out, err = call(capsys, "search", *words)
-    assert (
-        code == 0 and "best validation mean average precision" in out and "mean average" in out.split("Found cell")[0]
-    )
+
+
+def test_a_search_is_for_the_mean_average_precision(place, tmp_path, capsys):
+    words = ["--data", place / "several.csv", "--separator", "|", *SIZE, "--blocks", 1, "--max-trials", 1]
+    code, out, err = call(capsys, "search", *words, "--final-epochs", 1, "--directory", tmp_path / "found")
+    assert code == 0 and err.count("not used") == 1 and "best validation mean average precision" in out
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "found/final").glob("*/result.json")]
+    assert len(rows) == 3 and all(row["measure"] == "mean_average_precision" for row in rows)
     assert load_model(tmp_path / "found/final/found").thresholds is not None
 
 
