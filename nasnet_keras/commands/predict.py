@@ -75,31 +75,36 @@ def _require_an_image(paths, grey_range):
 def run(options, paths):
     """Print the best classes of each image, or write them to a file; the exit code."""
     with without_greetings():
+        from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
-    rows, failed = [], []
+    most = min(options.top, max(answers.units(model) or options.top, 2))
+    file = _File(Path(options.output), most, answers.thresholds(model) is not None) if options.output else None
+    rows, failed, count = [], [], 0
     with decoding("look at images", least=2 * BATCH) as progress:
-        for start, answers, broken in _answered(model, paths, options):
+        for start, found, broken in _answered(model, paths, options):
             for index in sorted(broken):
                 path, reason = paths[start + index], broken[index]
                 failed.append({"image": path, "reason": reason})
                 if len(paths) > 1:
                     tell(f"cannot read the image {called(path)}: {reason}")
-            rows += answers
-            if not options.output:
-                for row in answers:
+            count += len(found)
+            if file is None and options.json:
+                rows += found
+            for row in found:
+                if file is None:
                     print(f"{shown(row['image'])}: {_best(row)}")
+                else:
+                    file.add(row)
             progress(min(start + BATCH, len(paths)), len(paths))
-    if not rows:
+    if not count:
         first = f"cannot read the image {called(paths[0])}: {failed[0]['reason']}"
         raise ValueError(first if len(paths) == 1 else f"none of the {len(paths):,} images can be read")
     figures = {"model": options.model, "predictions": rows, "failed": failed}
-    if options.output:
-        content = _table(rows) if Path(options.output).suffix == ".csv" else _lines(rows)
-        Path(options.output).absolute().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.output, content)
-        print(f"{len(rows):,} of {len(paths):,} images: {options.output}")
-        figures = {**figures, "predictions": len(rows), "output": options.output}
+    if file is not None:
+        file.write()
+        print(f"{count:,} of {len(paths):,} images: {options.output}")
+        figures |= {"predictions": count, "output": options.output}
     finish(options, figures)
     return 1 if failed else 0
 
@@ -175,26 +180,31 @@ def _best(row):
     return "   ".join(named) or "no class is that probable"
 
 
-def _lines(rows):
-    """JSON lines."""
-    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+class _File:
+    """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers."""
 
+    def __init__(self, path, most, several):
+        self.path, self.most, self.several, self.text = path, most, several, io.StringIO()
+        self.writer = csv.writer(self.text, lineterminator="\n") if path.suffix == ".csv" else None
+        if self.writer:
+            numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
+            self.writer.writerow(["file", *["labels"] * several, *numbers])
 
-def _table(rows):
-    """A CSV file, which a spreadsheet takes for nothing but text and numbers."""
-    most = max(len(row["classes"]) for row in rows)
-    several = "labels" in rows[0]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
-    writer.writerow(["file", *["labels"] * several, *numbers])
-    for row in rows:
-        cells = [row["image"], *(["|".join(one["name"] for one in row["labels"])] if several else [])]
+    def add(self, row):
+        """Take an answer."""
+        if self.writer is None:
+            self.text.write(f"{json.dumps(row)}\n")
+            return
+        cells = [row["image"], *(["|".join(one["name"] for one in row["labels"])] if self.several else [])]
         cells = list(map(_harmless, cells))
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]
-        writer.writerow(cells + [""] * (2 * (most - len(row["classes"]))))
-    return text.getvalue().encode("utf-8", "backslashreplace")
+        self.writer.writerow(cells + [""] * (2 * (self.most - len(row["classes"]))))
+
+    def write(self):
+        """Put all answers where they go, in one step."""
+        self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, self.text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _harmless(cell):
