@@ -54,6 +54,8 @@ EXTRAS = {
     "parquet": ["pyarrow<27"],
     # Photographs as telephones store them.
     "heic": ["pillow-heif<2"],
+    # A search whose children run on a cluster: `search --engine ray`.
+    "ray": ["ray>=2.52,<3"],
     # The second backend: KERAS_BACKEND=jax.
     "jax": ["jax<0.11"],
     # Reads timm's .pth files; its .safetensors need nothing.

@@ -28,6 +28,8 @@ PLACES = (tempfile.gettempdir() + os.sep, str(Path.home()) + os.sep, str(FIXTURE
 TOLERANCE = 1e-5
 # After training goes on: of a loss, relative, and of a probability.
 TRAINED = 1e-3
+# The same, where moving variances take the unbiased variance of a batch, as they do since.
+UNBIASED = 3e-2
 # One of 30 validation images more or less; see `searches.json`.
 REWARD = 1.01 / 30
 
@@ -141,7 +143,8 @@ def test_a_finetuning_that_has_ended_is_not_done_again(copied, capsys):
     close(printed(row["words"], capsys), row["printed"])
     after = content(folder / "finetuned")
     kept = [name for name in before if name != "model.keras"]
-    assert set(after) == set(before) and [after[name] for name in kept] == [before[name] for name in kept]
+    assert set(after) == {*before, "README.md", "curves.svg"}  # which that version did not write
+    assert [after[name] for name in kept] == [before[name] for name in kept]
 
 
 def test_a_directory_keeps_the_images_that_its_training_did_not_see(copied):
@@ -182,12 +185,12 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys)
     folder = copied("interrupted_training", "photos")
     record, known = stored("training.json"), arrays("training.npz")
     assert not (folder / "interrupted_training" / "model.keras").exists()
-    close(printed(record["words"], capsys), record["printed"], TRAINED)
+    close(printed(record["words"], capsys), record["printed"], UNBIASED)
     history = json.loads((folder / "interrupted_training" / "history.json").read_text(encoding="utf-8"))
-    close(history["epochs"], record["epochs"], TRAINED)
+    close(history["epochs"], record["epochs"], UNBIASED)
     assert history["epochs"][0] == record["epochs"][0]  # that was there, and was not done again
     predictions = load_model("interrupted_training").predict(preprocess_input(known["images"]), verbose=0)
-    close(predictions, known["predictions"], TRAINED)
+    close(predictions, known["predictions"], UNBIASED)
 
 
 def trials(folder):

@@ -87,11 +87,16 @@ class BaseChild:
             batch_size: images at a time.
             batch_statistics: see `logits`.
         """
-        starts, labels = range(0, len(images), batch_size), np.asarray(labels)
+        starts = range(0, len(images), batch_size)
         logits = [self.logits(images[start : start + batch_size], batch_statistics) for start in starts]
+        return self.accuracy_of(np.concatenate(logits), np.asarray(labels))
+
+    @staticmethod
+    def accuracy_of(logits, labels):
+        """`accuracy` of logits [count, classes]; None where no image has any of several labels."""
         if labels.ndim == 2:
-            return mean_average_precision(labels, np.concatenate(logits))
-        return float(np.mean(np.concatenate([np.argmax(one, axis=-1) for one in logits]) == labels))
+            return mean_average_precision(labels, logits)
+        return float(np.mean(np.argmax(logits, axis=-1) == labels))
 
     def _check_weights(self, weights):
         expected = [weight.shape for weight in self.program.weights]

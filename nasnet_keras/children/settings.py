@@ -15,6 +15,7 @@ from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
 BACKENDS = ("tensorflow", "jax")  # of those, children exist that train at once
+AT_ONCE = 500  # validation images
 
 
 @dataclass(frozen=True)
@@ -241,12 +242,23 @@ class ChildSettings:
         return {**figures, "parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
 
 
-def accuracy(child, split):
-    """What `child.BaseChild.accuracy` of a trained one is on a split's images; None where there are none."""
-    from nasnet_keras.data.loading import normalize
+def accuracy(child, split, **options):
+    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none.
 
-    images, labels = split.in_memory()
-    return child.accuracy(normalize(images), labels) if len(labels) else None
+    Of several labels an image it is their mean average precision, for which all answers are kept.
+
+    Args:
+        child: the child; `options` are further arguments of its `logits`.
+        split: a `Split`; files are read batch by batch.
+    """
+    from nasnet_keras.data.batches import Batches, readable
+
+    found = [
+        (child.logits(images, **options), labels)
+        for images, labels in map(readable, Batches(split, AT_ONCE) if len(split) else ())
+        if len(labels)
+    ]
+    return child.accuracy_of(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
 def sizes_of(program, data):

@@ -43,7 +43,7 @@ class Child(BaseChild):
                 pool.append(weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape)
             self._steps.append((step.primitive, [value.number for value in step.reads], step.result.number, *numbers))
         self._trained, self._moving = Layout(trained), Layout(moving)
-        self._runs, self._corrections = {}, {}
+        self._runs = {}
 
     # Weights
 
@@ -150,21 +150,8 @@ class Child(BaseChild):
         """Mean loss, flat statistics of the batch, and flat gradient."""
         images, run = self._run(self._step_graph, images)
         labels = np.asarray(labels)
-        loss, statistics, gradient = run(
-            images, self._weights, labels.astype(np.float32 if labels.ndim == 2 else np.int64, copy=False)
-        )
-        if images.shape not in self._corrections:
-            self._corrections[images.shape] = self._correction(*images.shape[:3])
-        return loss, statistics * self._corrections[images.shape], gradient
-
-    def _correction(self, count, *size):
-        """What turns the unbiased variances that TensorFlow's kernel reports into those of Keras; 1 for the means."""
-        factors, sizes = [], self.program.sizes(size)
-        for step in self.program.steps:
-            if step.primitive.kind == "norm":
-                values = count * prod(sizes[step.result.number])
-                factors += [np.full(step.result.channels, one) for one in (1, max(values - 1, 1) / values)]
-        return self._moving.join(factors)
+        kind = np.float32 if labels.ndim == 2 else np.int64
+        return run(images, self._weights, labels.astype(kind, copy=False))
 
     def loss_and_gradient(self, images, labels):
         """Arrays; see `BaseChild`."""

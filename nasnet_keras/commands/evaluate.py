@@ -1,8 +1,10 @@
 """The command `evaluate`: how good a model is, class by class, and what it confuses."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -11,17 +13,19 @@ from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
-from nasnet_keras.data.images import as_size
+from nasnet_keras.data.images import as_size, called
 from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split, check_classes
-from nasnet_keras.files import check_file, write_atomically
+from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import known_seed
 from nasnet_keras.weights.zoo import known_classes
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
 EXAMPLE = "evaluate --model net --data photos"
 SHOWN, DRAWN = 40, 10  # classes in the table, and curves in the picture
+WORST = 60  # images on the contact sheet
+SIDE = 224  # pixels of them, at most
 
 
 def add_options(parser):
@@ -36,6 +40,8 @@ def add_options(parser):
     add_data(parser, limit="evaluate at most this many images", seed="that of the training (default: the model's)")
     parser.set_defaults(seed=None)
     help_text = "the images used; all: of a folder that the model has not seen"
+    help_text = "write worst.html there: the most wrong images, what they are and what they were taken for"
+    parser.add_argument("--worst", metavar="DIR", help=help_text)
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
 
 
@@ -44,6 +50,8 @@ def check(options):
     names, model = known_classes(options.model), Path(options.model)
     if options.output:
         check_file("output", options.output, ".svg")
+    if options.worst is not None:
+        check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
     if options.seed is None:  # the images that the training did not see follow from its seed
         options.seed = known_seed(model) or 0
@@ -93,7 +101,8 @@ def run(options, data, pictures, part):
     own = answers.input_shape(model)[:2]
     if options.image_size is not None and None not in own and own != as_size(options.image_size):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
-    data = decode(options, data, model)
+    # Of the worst images the files are named, so they stay files.
+    data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
     split = fitting.match_classes(model, data, getattr(data, part))
     names, count = answers.class_names(model), answers.units(model)
     if names is None:
@@ -105,12 +114,14 @@ def run(options, data, pictures, part):
         raise ValueError(
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
         )
-    figures = evaluate_classes(model, split, names)
+    figures = evaluate_classes(model, split, names, worst=WORST if options.worst is not None else 0)
     Told(data).tell()
     _print(figures)
     name = left_out.shown(data.name)
     title = f"{options.split} images of {name}: {judgement(figures)} on {figures['images']:,}"
     output = _draw(figures, names, title, pictures)
+    if options.worst is not None:
+        figures["worst"] = _show_worst(options, split, figures)
     described = {"model": options.model, "data": data.name, "split": options.split, "output": output and str(output)}
     large = () if options.matrix else ("confusion", "curves")
     finish(options, {**described, **{key: value for key, value in figures.items() if key not in large}})
@@ -162,3 +173,29 @@ def _draw(figures, names, title, pictures):
             if path == output:
                 return None
     return output
+
+
+def _show_worst(options, split, figures):
+    """Write the contact sheet of the most wrong images; returns what is on it, with the names of files."""
+    from PIL import Image
+
+    from nasnet_keras.pictures.contact_sheet import contact_sheet
+
+    shown = []
+    for row in figures["worst"]:
+        image = Image.fromarray(np.asarray(split.images[row["index"]]).squeeze()).convert("RGB")
+        image.thumbnail((SIDE, SIDE))
+        image.save(content := io.BytesIO(), "JPEG", quality=90)
+        caption = f"{row['class']}, taken for {row['taken_for']} ({percent(row['score'])})"
+        shown.append((caption, content.getvalue()))
+    right = figures["exact"] if split.several else figures["accuracy"]
+    wrong = figures["images"] - round(right * figures["images"])
+    title = f"The most wrong of {figures['images']:,} images of {left_out.shown(options.data)}"
+    labels = {"images": f"{figures['images']:,}", "wrong": f"{wrong:,}", "right": percent(right)}
+    note = "Sorted by loss: on top the model was surest of something else. Look for wrong labels among them."
+    path = Path(options.worst) / "worst.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, contact_sheet(title, labels, [("Most wrong first", note, shown)]).encode())
+    print(f"The most wrong images: {path}")
+    names = getattr(split.images, "name", None)
+    return [{**row, "image": called(names(row["index"]))} if names else row for row in figures["worst"]]

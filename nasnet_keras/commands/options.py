@@ -3,7 +3,7 @@
 from argparse import ArgumentTypeError
 from contextlib import contextmanager
 
-from nasnet_keras.checks import check_range
+from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
@@ -15,6 +15,7 @@ DATA_HELP = (
     "(.csv, .tsv, .jsonl, .parquet), or tfds:NAME"
 )
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
+MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -70,6 +71,25 @@ def given_columns(options):
     return Columns(*given)
 
 
+def add_mixing(parser):
+    """Add the options of how training images are changed and mixed beyond a recipe's crops and flips, see `MIXING`."""
+    parser.add_argument(
+        "--rand-augment",
+        type=float,
+        metavar="MAGNITUDE",
+        help="RandAugment, 0 to 10, such as 9 (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--erasing", type=float, metavar="SHARE", help="share of images with a part erased (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--mixup", type=float, metavar="ALPHA", help="mix images and labels, such as 0.2 (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--cutmix", type=float, metavar="ALPHA", help="cut images into each other, such as 1 (default: the recipe's)"
+    )
+
+
 def image_size(text):
     """The size that a text names: `"96"` is a number of pixels, `"96x160"` a (height, width).
 
@@ -82,13 +102,40 @@ def image_size(text):
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
-def add_size(parser, repeats, filters):
-    """Add the options of a network's size, with two defaults."""
-    parser.add_argument("--repeats", type=int, default=repeats, help="Normal cells in each of the three stacks")
-    parser.add_argument("--filters", type=int, default=filters, help="filters of the first stack")
-    parser.add_argument(
-        "--stem", choices=("cifar", "imagenet"), default="cifar", help="cifar for images below 64 pixels"
+def add_size(parser, repeats, filters, stem="cifar", notes=None):
+    """Add the options of a network's size, with defaults, and what to add to the help of some."""
+    notes = notes or {}
+
+    def add(name, what, **kwargs):
+        parser.add_argument(f"--{name}", help=what + notes.get(name, ""), **kwargs)
+
+    add("repeats", "Normal cells in each of the three stacks", type=int, default=repeats)
+    add("filters", "filters of the first stack", type=int, default=filters)
+    add("stem", "cifar for images below 64 pixels", choices=("cifar", "imagenet"), default=stem)
+
+
+def add_recipe(parser, recipe, further=""):
+    """Add the options of how a network is trained, with the default of the recipe and what to add to its help."""
+    parser.add_argument("--recipe", default=recipe, help=f"{', '.join(recipes.RECIPES)}{further}")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    parser.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
+    names = ", ".join(recipes.OPTIMIZERS)
+    text = (
+        f"{names} (default: the recipe's; all but the first two learn at {recipes.KERAS_RATE:g} if not told otherwise)"
     )
+    parser.add_argument("--optimizer", metavar="NAME", help=text)
+    text = "share of kernels taken off a step, times the learning rate, as in AdamW (default: the optimizer's)"
+    parser.add_argument("--decoupled-decay", type=float, metavar="SHARE", help=text)
+    parser.add_argument("--warmup-epochs", type=float, help="epochs over which the rate rises (default: the recipe's)")
+    parser.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
+    text = "steps whose mean gradient makes one update (default: 1)"
+    parser.add_argument("--gradient-accumulation", type=int, metavar="STEPS", help=text)
+    parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
+    parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
+    parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    add_mixing(parser)
+    text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
+    parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
 
 
 def add_dtype(parser):
@@ -127,9 +174,16 @@ def given(options, *names):
     return {name: getattr(options, name) for name in names}
 
 
-def given_recipe(options, *changes):
-    """The `Recipe` that the options name, with the changes that they make."""
-    return recipes.recipe(options.recipe, **given(options, *changes))
+RECIPE = (
+    *("batch_size", "learning_rate", "optimizer", "decoupled_decay", "warmup_epochs", "moving_average"),
+    *("gradient_accumulation", "label_smoothing", "augmentation", "cutout", *MIXING),
+)
+
+
+def given_recipe(options):
+    """The `Recipe` that the options of `add_recipe` name, with the changes that they make."""
+    check_integer("checkpoint_every", options.checkpoint_every, least=1, optional=True)
+    return recipes.recipe(options.recipe, **given(options, *RECIPE))
 
 
 def check_network(genotype=None, **arguments):

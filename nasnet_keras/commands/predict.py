@@ -18,11 +18,11 @@ from nasnet_keras.data.asked import asked_images
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, read_header, read_image
 from nasnet_keras.data.left_out import shown
-from nasnet_keras.files import check_file, write_atomically
+from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import known_grey_range, model_file
 
 SUMMARY = "name what is on images"
-EXAMPLE = "predict --model net photos --output answers.csv"
+EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
 BATCH, AHEAD = 64, 2  # images at a time, and batches that are read while one is looked at
 FORMATS = (".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
@@ -39,6 +39,8 @@ def add_options(parser):
     parser.add_argument(
         "--output", metavar="FILE", help="a .csv or .jsonl file for the answers, instead of the terminal"
     )
+    help_text = "write a heat map of each image there: where the model looked for the class it names first (Grad-CAM)"
+    parser.add_argument("--explain", metavar="DIR", help=help_text)
 
 
 def check(options):
@@ -50,6 +52,8 @@ def check(options):
     if options.output:
         check_one_of("output", Path(options.output).suffix, FORMATS)
         check_file("output", options.output, Path(options.output).suffix)
+    if options.explain is not None:
+        check_folder("explain", Path(options.explain).absolute())
     paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None)
     for line in lines:
         tell(line)
@@ -79,7 +83,8 @@ def run(options, paths):
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
     most = min(options.top, max(answers.units(model) or options.top, 2))
-    file = _File(Path(options.output), most, answers.thresholds(model) is not None) if options.output else None
+    columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
+    file = _File(Path(options.output), most, columns) if options.output else None
     rows, failed, count = [], [], 0
     with decoding("look at images", least=2 * BATCH) as progress:
         for start, found, broken in _answered(model, paths, options):
@@ -94,6 +99,8 @@ def run(options, paths):
             for row in found:
                 if file is None:
                     print(f"{shown(row['image'])}: {_best(row)}")
+                    if "heat_map" in row:
+                        print(f"  what it looked at: {shown(row['heat_map'])}")
                 else:
                     file.add(row)
             progress(min(start + BATCH, len(paths)), len(paths))
@@ -138,6 +145,8 @@ def _answered(model, paths, options):
                 elif own is not None:
                     order = [one for one in order if one[2] >= own]
                 found["classes"] = list(map(_named, order[: options.top]))
+                if options.explain is not None:
+                    found["heat_map"] = _explain(model, paths[start + index], Path(options.explain), start + index + 1)
                 rows.append(found)
         yield start, rows, broken
 
@@ -183,20 +192,20 @@ def _best(row):
 class _File:
     """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers."""
 
-    def __init__(self, path, most, several):
-        self.path, self.most, self.several, self.text = path, most, several, io.StringIO()
+    def __init__(self, path, most, columns):
+        self.path, self.most, self.columns, self.text = path, most, columns, io.StringIO()
         self.writer = csv.writer(self.text, lineterminator="\n") if path.suffix == ".csv" else None
         if self.writer:
             numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
-            self.writer.writerow(["file", *["labels"] * several, *numbers])
+            self.writer.writerow(["file", *columns, *numbers])
 
     def add(self, row):
         """Take an answer."""
         if self.writer is None:
             self.text.write(f"{json.dumps(row)}\n")
             return
-        cells = [row["image"], *(["|".join(one["name"] for one in row["labels"])] if self.several else [])]
-        cells = list(map(_harmless, cells))
+        own = {**row, "labels": "|".join(one["name"] for one in row.get("labels", ()))}
+        cells = [_harmless(own[name]) for name in ("image", *self.columns)]
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]
         self.writer.writerow(cells + [""] * (2 * (self.most - len(row["classes"]))))
@@ -210,3 +219,13 @@ class _File:
 def _harmless(cell):
     """A text that no spreadsheet computes: one that would begin a formula has an apostrophe before it."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def _explain(model, name, folder, number):
+    """Write the heat map of an image; returns its path."""
+    from nasnet_keras.training.explanations import explain
+
+    path = folder / f"{number:03d}-{Path(name).stem[:60]}.png"  # images of several folders may have one name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, explain(model, name).png())
+    return str(path)

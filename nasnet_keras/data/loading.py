@@ -72,7 +72,8 @@ class Data:
         """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""
         found = {}
         for split in (self.train, self.validation, self.test):
-            found |= getattr(split.images, "broken", {})
+            for images in (split.images, split.files):
+                found |= getattr(images, "broken", {})
         return self.left_out.with_broken(found)
 
 
@@ -219,22 +220,25 @@ def open_data(
     if limit is not None:
         splits |= limited(splits, limit, seed, 1 if given["train"].several else len(class_names))
     train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
-    if isinstance(train.images, ImageFiles) and (note := grey_note(train.images.sources, grey_range)):
+    if isinstance(train.images, ImageFiles) and (note := _grey_note(train.images)):
         notes += (note,)
+    _keep_findings(train)
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
     return Data(called(name), train, validation, test, class_names, shape, **found)
 
 
-def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False):
+def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False, as_files=False):
     """A `Data` of `open_data` with its images in memory, unless they need more than `memory_limit` bytes.
 
     Broken files are left out, unless there are so many that they are found only when they are read, see `load_data`.
+    Images in memory know the files that they were decoded from: recipes that crop cut from those.
 
     Args:
         data: a `Data`.
         size: `(height, width)` of all images, None for the one that they have.
         memory_limit, progress, strict: as for `load_data`.
+        as_files: whether images for training stay files in any case, for a recipe that crops (`augmentation.crops`).
 
     Raises:
         ValueError: no image for training can be read; or, if `strict`, any cannot.
@@ -242,7 +246,8 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
     splits = {part: getattr(data, part) for part in sides.PARTS}
     left_out, notes = data.left_out, data.notes
     if isinstance(data.train.images, ImageFiles):
-        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict)
+        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict, as_files)
+        _keep_findings(data.train)
         left_out = left_out.with_broken(broken)
         check_strict(strict, data.name, left_out)
         if len(data.train) and not len(splits["train"]):
@@ -255,6 +260,17 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
         splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
     shape = splits["train"].images.shape[1:]
     return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
+
+
+def _grey_note(images):
+    return grey_note(images.sources, images.grey_range, images.findings)
+
+
+def _keep_findings(split):
+    """Keep what was found out about its files."""
+    findings = getattr(split.images, "findings", None)
+    if findings is not None:
+        findings.save()
 
 
 def normalize(images):
@@ -286,26 +302,26 @@ def _divided(listing, given, shares, held_out):
                           ("train", *shares)}}  # fmt: skip
     kept = {part: side == sides.PARTS.index(part) for part in shares}
     names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
-    notes += [*_alike(listing, side), *_without_images(splits, listing.folders)]
+    notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(mark(listing.name_of(files.paths[i])) for i in np.flatnonzero(side == sides.TRAIN))
     return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
 
 
-def _alike(listing, side):
+def _alike(listing, side, findings):
     """A line on files that lie in two parts, and one on those of two classes, if there are any."""
     files = listing.parts.values()
     paths = [path for one in files for path in one.paths]
     sizes = np.concatenate([one.sizes for one in files])
     every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
              for part, one in listing.parts.items()]  # fmt: skip
-    pairs = equal_files(paths, sizes, every := np.concatenate(every))
+    pairs = equal_files(paths, sizes, every := np.concatenate(every), findings)
     if pairs:
         example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
         yield f"{_files_have(pairs)} an equal one in another part: {example}"
     labels = np.concatenate([one.labels for one in files])
     if labels.ndim == 2:  # all labels of an image as one number
         labels = np.unique(np.packbits(labels, 1), axis=0, return_inverse=True)[1].reshape(-1)
-    if pairs := equal_files(paths, sizes, labels):
+    if pairs := equal_files(paths, sizes, labels, findings):
         example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
         yield f"{_files_have(pairs)} an equal one in another class: {example}"
 
@@ -321,13 +337,15 @@ def _files_have(pairs):
     return f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'}"
 
 
-def _read(splits, size, memory_limit, progress, strict):
+def _read(splits, size, memory_limit, progress, strict, as_files):
     """(splits without the broken files that were found, {name: the reason} of those)."""
     total, done = sum(map(len, splits.values())), 0
-    in_memory = total * size[0] * size[1] * 3 <= memory_limit
+    kept = total - len(splits["train"]) if as_files else total
+    fits = kept * size[0] * size[1] * 3 <= memory_limit
     found, reasons = {}, {}
     for part, split in splits.items():
         files = images = replace(split.images, image_size=size, broken={})
+        in_memory, origin = fits and not (as_files and part == "train"), None
         shown_progress = progress and (lambda now, _, before=done: progress(before + now, total))
         if in_memory:
             images, broken = files.read(shown_progress)
@@ -340,7 +358,9 @@ def _read(splits, size, memory_limit, progress, strict):
             for place in range(min(broken), len(good)):  # in place: a copy might not fit
                 images[place] = images[good[place]]
             images = images[: len(good)]
-        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken))
+        if in_memory:
+            origin = images, files.take(good)
+        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken), origin=origin)
         reasons |= {files.name(index): reason for index, reason in broken.items()}
         done += len(files)
     return found, reasons

@@ -10,14 +10,16 @@ import re
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nasnet_keras.data.examples import open_examples
+from nasnet_keras.data.findings import Findings, look
 from nasnet_keras.data.folders import Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import read_size
+from nasnet_keras.data.images import read_size, reason
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
 from nasnet_keras.data.tables import is_table, read_table
@@ -68,13 +70,17 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
     if is_object(name):
         source = Source(*read_object_data(name, size))
     elif is_table(name):
-        source = _listed(read_table(name, columns), size)
+        listing = read_table(name, columns)
+        source = _listed(listing, Findings(listing.root), size)
     elif isinstance(name, str) and name == "digits":
         source = _digits()
     elif str(name).startswith("tfds:"):
         source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
+    elif split_rule == "seeded":
+        source = _seeded_folder(Path(name), size)
     else:
-        source = _seeded_folder(Path(name), size) if split_rule == "seeded" else _listed(read_folder(name), size)
+        findings = Findings(name)
+        source = _listed(read_folder(name, findings), findings, size)
     if len(source.class_names) < 2:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
@@ -125,10 +131,11 @@ def _digits():
     return Source({"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names)))
 
 
-def _listed(listing, size):
-    """A folder or a table as its `folders.Listing`."""
-    size = size or _own_size(listing.parts["train"].paths)
-    parts = {part: (ImageFiles(files.paths, size), files.labels) for part, files in listing.parts.items()}
+def _listed(listing, findings, size):
+    """A folder or a table as its `folders.Listing`, and what is known of its files."""
+    size = size or _own_size(listing.parts["train"].paths, findings)
+    images = {part: ImageFiles(files.paths, size, findings=findings) for part, files in listing.parts.items()}
+    parts = {part: (images[part], files.labels) for part, files in listing.parts.items()}
     return Source(parts, listing.class_names, listing)
 
 
@@ -150,8 +157,10 @@ def _seeded_folder(root, size):
             odd = ", ".join(sorted(set(names) ^ set(class_names)))
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
-    size = size or _own_size(files["train"][0])
-    return Source({part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names)
+    findings = Findings(root)
+    size = size or _own_size(files["train"][0], findings)
+    images = partial(ImageFiles, image_size=size, findings=findings)
+    return Source({part: (images(paths), labels) for part, (paths, labels) in files.items()}, class_names)
 
 
 def _class_files(folder, class_names):
@@ -178,20 +187,21 @@ def _entries(folder, folders):
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
-def _own_size(sources):
+def _own_size(sources, findings=None):
     """The images' own size if a sample of them agrees on a small one, else 224x224."""
     sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
-    sizes = {size for index in sample if (size := _size_of(sources[index]))}
+    found = [look("size", sources[index], _size_of, findings) for index in sample]
+    sizes = {tuple(size) for size in found if not isinstance(size, str)}
     own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
 def _size_of(source):
-    """`(height, width)`, or None of a broken file, which is for those to tell who decode it."""
+    """`(height, width)`; of a broken file why, which is for those to tell who decode it."""
     try:
         return read_size(source)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return reason(source, error)
 
 
 def _tfds(name, size, data_dir, download, progress):

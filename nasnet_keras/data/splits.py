@@ -1,6 +1,6 @@
 """Splits: labelled images, divided and thinned out so that every class keeps its share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Split:
         labels: int32 [n], numbers of classes; or bool [n, classes], where an image may have several labels.
         broken: how many images it had besides, which were left out because they could not be read.
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
+        origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -27,6 +28,7 @@ class Split:
     labels: np.ndarray
     broken: int = 0
     record: Record | None = None
+    origin: tuple[np.ndarray, ImageFiles] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
@@ -70,6 +72,13 @@ class Split:
         return np.flatnonzero(self.labels[:, number] if self.several else self.labels == number)
 
     @property
+    def files(self):
+        """The `ImageFiles` that the images are or were decoded from; None where that is not known."""
+        if isinstance(self.images, ImageFiles):
+            return self.images
+        return self.origin[1] if self.origin and self.origin[0] is self.images else None
+
+    @property
     def readable(self):
         """bool [n]: False for images that turned out to be broken when they were read, of those that are files."""
         if not isinstance(self.images, ImageFiles) or not self.images.broken:
@@ -81,7 +90,7 @@ class Split:
         if not isinstance(self.images, ImageFiles):
             return self.images, self.labels
         images, broken = self.images.read()
-        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken))
+        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken), axis=0)
 
     @staticmethod
     def joined(splits):
@@ -89,12 +98,16 @@ class Split:
         splits = [split for split in splits if len(split)] or splits[:1]
         first, labels = splits[0].images, np.concatenate([split.labels for split in splits])
         if isinstance(first, np.ndarray):
-            return Split(np.concatenate([split.images for split in splits]), labels)
+            images, files = np.concatenate([split.images for split in splits]), [split.files for split in splits]
+            origin = None if None in files else (images, files[0].joined(files))
+            return Split(images, labels, origin=origin)
         return Split(first.joined([split.images for split in splits]), labels)
 
     def select(self, indices):
         """The images of an integer array, in its order."""
-        return replace(self, images=self.images.take(indices, axis=0), labels=self.labels[indices], broken=0)
+        images, files = self.images.take(indices, axis=0), self.files
+        origin = (images, files.take(indices)) if files is not None and isinstance(images, np.ndarray) else None
+        return replace(self, images=images, labels=self.labels[indices], broken=0, origin=origin)
 
 
 def hold_out(split, shares, seed, class_names):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
 from nasnet_keras.training.fitting import answers_to
@@ -9,9 +10,10 @@ from nasnet_keras.training.fitting import answers_to
 BINS = 10  # of how sure a model is
 POINTS = 200  # of a curve
 TOP = 5
+NONE = "none"  # of several labels
 
 
-def evaluate_classes(model, split, class_names, batch_size=256):
+def evaluate_classes(model, split, class_names, batch_size=256, worst=0):
     """Accuracy and loss, precision and recall of each class, the confusion matrix, and the calibration.
 
     Args:
@@ -19,6 +21,7 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         split: a `data.Split` whose labels count as the model's outputs do.
         class_names: a name for each class.
         batch_size: images at a time.
+        worst: how many of the most wrong images are named.
 
     Returns:
         A JSON-able dict: `accuracy`, `loss`, `images`; of more than five classes `top_5_accuracy`; `classes`, a list
@@ -26,12 +29,14 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         image of it), and `wrong`, its images taken for others and others taken for it; `confusion`, a list with a row
         for each true class: how many of its images were taken for which class; `calibration`: `error`, the mean
         difference between how sure an answer is and how often it is right (Guo et al. 2017, arXiv 1706.04599, equation
-        3), and `bins` with `confidence`, `accuracy` and `images`.
+        3), and `bins` with `confidence`, `accuracy` and `images`. With `worst` also `worst`, the wrong images of the
+        greatest loss, the worst first, dicts with `index` (in the split), `class`, `taken_for` and `score`.
 
         Where an image may have several labels: `mean_average_precision`, `loss`, `images`; `exact`, the share of images
         with all labels told right; `classes` with `name`, `images`, `threshold`, `precision` and `recall` at it,
         `wrong` and `average_precision`; `calibration` over all labels; `curves`, for each label (recall, precision)
-        pairs.
+        pairs. In `worst`, `class` and `taken_for` are then all labels, with a `|` between them, and `score` says how
+        sure the model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
         ValueError: other numbers of names and of the model's classes, or nothing tells what the model answers with.
@@ -44,12 +49,26 @@ def evaluate_classes(model, split, class_names, batch_size=256):
     figures = figures_of(outputs, labels, kind)
     names = list(map(str, class_names))
     if split.several:
-        return {**figures, **_of_labels(probabilities, labels, names, answers.thresholds(model))}
-    return {**figures, **_of_classes(probabilities, labels, names)}
+        thresholds = answers.thresholds(model)
+        thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds
+        told, describe = probabilities >= thresholds, _labels_told
+        figures |= _of_labels(probabilities, labels, names, told, thresholds)
+    else:
+        told, describe = probabilities.argmax(-1), _class_told
+        figures |= _of_classes(probabilities, labels, names, told)
+    if worst:
+        check_integer("worst", worst, least=1)
+        wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
+        order = wrong[np.argsort(-answers.losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
+        places = np.flatnonzero(split.readable)
+        figures["worst"] = [
+            {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order
+        ]
+    return figures
 
 
-def _of_classes(probabilities, labels, names):
-    count, guesses = len(names), probabilities.argmax(-1)
+def _of_classes(probabilities, labels, names, guesses):
+    count = len(names)
     pairs = labels.astype(np.int64) * count + guesses
     matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
     right, true, taken = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -65,11 +84,9 @@ def _of_classes(probabilities, labels, names):
     }
 
 
-def _of_labels(probabilities, labels, names, thresholds):
+def _of_labels(probabilities, labels, names, told, thresholds):
     from sklearn.metrics import precision_recall_curve
 
-    thresholds = np.full(len(names), USUAL, "float32") if thresholds is None else thresholds
-    told = probabilities >= thresholds
     precisions = average_precisions(labels, probabilities) if len(labels) else np.full(len(names), np.nan)
     true, taken, right = labels.sum(0), told.sum(0), (labels & told).sum(0)
     rows, curves = [], {}
@@ -92,6 +109,16 @@ def _of_labels(probabilities, labels, names, thresholds):
         "calibration": calibration(probabilities.reshape(-1), labels.reshape(-1)),
         "curves": curves,
     }
+
+
+def _class_told(names, label, told, probabilities):
+    return {"class": names[label], "taken_for": names[told], "score": float(probabilities[told])}
+
+
+def _labels_told(names, labels, told, probabilities):
+    sure = np.where(told, probabilities, 1 - probabilities)[labels != told].max()
+    true, taken = ("|".join(names[place] for place in np.flatnonzero(marks)) or NONE for marks in (labels, told))
+    return {"class": true, "taken_for": taken, "score": float(sure)}
 
 
 def _row(name, true, taken, right):

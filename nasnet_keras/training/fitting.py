@@ -3,6 +3,7 @@
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
 
+import logging
 import math
 import os
 from contextlib import nullcontext
@@ -22,10 +23,12 @@ from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
-from nasnet_keras.training.compilation import compile_model
+from nasnet_keras.training.compilation import compile_model, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
-from nasnet_keras.training.identity import is_used, network_identity, training_identity
-from nasnet_keras.training.recipes import stages
+from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
+from nasnet_keras.training.recipes import check_hours, remarks, stages
+
+logger = logging.getLogger(__name__)
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -72,19 +75,36 @@ class _EpochOf(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
-class _ForEveryHead(keras.utils.PyDataset):
-    """Batches whose labels go to each of a network's outputs by name."""
+class _Averages(keras.callbacks.Callback):
+    """Validates averaged weights, and goes on with the others, which Keras replaces by the average after each `fit`."""
 
-    def __init__(self, batches, heads):
+    def _keep(self, *_, **__):
+        self.kept = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
+
+    def _give_back(self, *_, **__):
+        for variable, value in zip(self.model.trainable_variables, self.kept, strict=True):
+            variable.assign(value)
+
+    def on_test_begin(self, logs=None):
+        self._keep()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    on_test_end, on_epoch_end, on_train_end = _give_back, _keep, _give_back
+
+
+class _Shown(keras.utils.PyDataset):
+    """Batches from a step on, with labels that go to each of a network's outputs by name, if there are several."""
+
+    def __init__(self, batches, heads=(), start=0):
         super().__init__()
-        self.batches, self.heads = batches, heads
+        self.batches, self.heads, self.start = batches, heads, start
 
     def __len__(self):
-        return len(self.batches)
+        return len(self.batches) - self.start
 
     def __getitem__(self, index):
-        images, *others = self.batches[index]  # labels, and weights where images are files
-        return images, *(dict.fromkeys(self.heads, values) for values in others)
+        images, *others = self.batches[self.start + index]  # labels, and weights where images are files
+        return images, *(dict.fromkeys(self.heads, values) if self.heads else values for values in others)
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -93,9 +113,9 @@ class _ForEveryHead(keras.utils.PyDataset):
         self.batches.on_epoch_end()
 
 
-def _for_heads(model, batches):
+def _shown(model, batches, start=0):
     heads = answers.heads(model)
-    return _ForEveryHead(batches, heads) if heads else batches
+    return _Shown(batches, heads, start) if heads or start else batches
 
 
 def fit(
@@ -113,6 +133,8 @@ def fit(
     class_weights=None,
     rates=None,
     sizes=None,
+    checkpoint_every=None,
+    hours=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -136,6 +158,9 @@ def fit(
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
             faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
             and the model must take images of any size.
+        checkpoint_every: steps after which the state is kept within an epoch too, and goes on from there.
+        hours: how long the training may take. After its first epoch, whose learning rate follows the schedule of
+            `epochs`, the epochs that fit are fixed once and kept, `epochs` at most; then the rate follows theirs.
 
     Returns:
         The history: one dict an epoch.
@@ -149,8 +174,13 @@ def fit(
             state of another training, or in which another one is at work.
         OSError: `directory` is full; the state of the epoch before stays.
     """
-    parts = stages(epochs, sizes, first)
+    stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
+    check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)
+    check_hours(hours, sizes)
+    if checkpoint_every and directory is None:
+        raise ValueError(f"`checkpoint_every` needs a `directory`. Received: {checkpoint_every!r}")
+    epochs = known_epochs(directory, epochs, hours, first)
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes)
@@ -159,7 +189,10 @@ def fit(
     steps = len(training_batches(data, recipe, seed))
     compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
     identity |= network_identity(model, weights, rates)
-    state = Checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs)
+    for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
+        logger.warning(line)
+    how = {"first": first, "every": checkpoint_every, "hours": hours}
+    state = Checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **how)
     if state.directory is not None:
         state.directory.mkdir(parents=True, exist_ok=True)
     with nullcontext() if state.directory is None else alone_in("directory", state.directory):
@@ -167,7 +200,7 @@ def fit(
             write_record(state.directory, data)
         state.restore(model)
         try:
-            _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate)
+            _fit(model, data, recipe, state, sizes, seed, callbacks, validate)
         except FloatingPointError as error:
             state.fail(error)
             raise
@@ -175,22 +208,30 @@ def fit(
     return state.history
 
 
-def _fit(model, data, recipe, state, parts, total_steps, first, seed, callbacks, validate):
+def _fit(model, data, recipe, state, sizes, seed, callbacks, validate):
     """The epochs that are left."""
-    for last, size in parts:
-        done = first + len(state.history)
-        if done >= last or state.has_ended():
-            continue
+    model.stop_training, length, before = False, state.settings["epochs"], None
+    averages = [_Averages()] * bool(recipe.moving_average)
+    while not (state.is_over() or model.stop_training):
+        epochs, done = state.settings["epochs"], state.first + len(state.history)
+        last, size = next(part for part in stages(epochs, sizes, state.first) if part[0] > done)
+        if state.step or state.is_measuring():
+            last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
         batches = training_batches(data, recipe, seed, **shown)
         watched = Batches(data.validation, 256, **shown) if validate else None
-        model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
+        if shown != before:
+            model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
+        if epochs != length:
+            set_length(model, recipe, len(batches), epochs - state.first)
+        length, before = epochs, shown
+        own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *averages, _StopOnNaN(), state]
         model.fit(
-            _for_heads(model, batches),
+            _shown(model, batches, state.step),
             epochs=last,
             initial_epoch=done,
-            validation_data=watched and _for_heads(model, watched),
-            callbacks=[ScheduledDropPath(total_steps), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
+            validation_data=watched and _shown(model, watched),
+            callbacks=[*own, *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -234,7 +275,9 @@ def _class_weights(value, data):
 
 def training_batches(data, recipe, seed, **shown):
     """The training split as `Batches` for a recipe; `shown` are further arguments of theirs."""
-    learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
+    names = ("augmentation", "cutout", "rand_augment", "erasing", "mixup", "cutmix")
+    varied = {name: getattr(recipe, name) for name in names}
+    learnt = {"training": True, "classes": len(data.class_names), "seed": seed, **varied}
     return Batches(data.train, recipe.batch_size, **learnt, **shown)
 
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from nasnet_keras.checks import first_difference
+from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.files import expanded, read_object
 
 HISTORY = "history.json"
@@ -148,6 +148,43 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all"):
         done = settled + len(cells)
         raise ValueError(f"`epochs` must be at least {done} in {directory}, where so many are done. Received: {epochs}")
     return settled
+
+
+def known_epochs(directory, epochs, hours, first=0):
+    """The epochs of a training that may take some hours, as far as its first epoch has decided on them.
+
+    Args:
+        directory: the training's, or None.
+        epochs: the most that are wanted.
+        hours: how long it may take, None for as long as it takes.
+        first: epochs before this training, which count among `epochs`.
+    """
+    if directory is None or hours is None:
+        return epochs
+    return epochs_within(hours, _state(directory)["settings"], epochs, first)
+
+
+def epochs_within(hours, settings, epochs, first=0):
+    """The epochs for which there is time; all, where it is not known how long one takes.
+
+    Args:
+        hours: for the whole training.
+        settings: of a history; `seconds` are those of the first epoch and of each that follows.
+        epochs: the most that are wanted.
+        first: epochs before this training, which count among `epochs`.
+    """
+    seconds = settings.get("seconds")
+    if not isinstance(seconds, list) or len(seconds) != 2 or not all(map(is_number, seconds)):
+        return epochs
+    whole, each = seconds
+    return min(epochs, first + 1 + max(0, int((3600 * hours - whole) / max(each, 1e-9))))
+
+
+def histories(directory):
+    """The history of the training in a directory, or of each phase of its fine-tuning: lists with a dict an epoch."""
+    directory = Path(expanded(directory))
+    found = (_state(place)["epochs"] for place in (directory, *(directory / name for name in PHASES)))
+    return [epochs for epochs in found if epochs]
 
 
 def has_begun(directory):

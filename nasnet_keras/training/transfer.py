@@ -25,6 +25,7 @@ from nasnet_keras.training.identity import check_phases, has_begun, is_used, set
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.zoo import starting_weights
 
 HEADS = ("logits", "auxiliary")
@@ -52,6 +53,7 @@ def fine_tune(
     directory=None,
     tensorboard=False,
     callbacks=(),
+    checkpoint_every=None,
     **options,
 ):
     """Train a network on classes of one's own, starting from what another one has learnt.
@@ -92,6 +94,7 @@ def fine_tune(
             interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
+        checkpoint_every: steps after which the state is kept within an epoch, too.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
             for a factory also `repeats` and `filters`.
@@ -161,6 +164,7 @@ def fine_tune(
                 patience=None if validation is None else patience,
                 class_weights=class_weights,
                 rates=None if layer_decay == 1 else _rates(model, layer_decay),
+                checkpoint_every=checkpoint_every,
             )
             first = last
         _freeze(model, parts(model), False)
@@ -324,7 +328,7 @@ def parts(model):
 
 def _fill(source, file):
     path = Path(expanded(file))
-    if path.is_dir() or path.suffix == ".keras":
+    if path.is_dir() or (path.suffix == ".keras" and "stem_conv1" not in layers_in(path)):
         copy_cells(load_model(path), source)
     else:
         weight_files.load(source, path)

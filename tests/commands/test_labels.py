@@ -113,8 +113,15 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
     model = load_model(tmp_path / "net")
     assert model.architecture.classifier_activation == "sigmoid" and len(model.thresholds) == 3
 
-    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, "--json")
+    card = (tmp_path / "net/README.md").read_text()
+    assert "mean average precision" in card and "label_accuracy" not in card
+
+    worst = ["--worst", tmp_path / "worst", "--json"]
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "net", *data, *worst)
     figures = json.loads(out.splitlines()[-1])
+    wrong = round((1 - figures["exact"]) * figures["images"])
+    assert len(figures["worst"]) == wrong == (tmp_path / "worst/worst.html").read_text("utf-8").count("<img")
+    assert all(row["class"] != row["taken_for"] and row["image"].endswith(".png") for row in figures["worst"])
     assert code == 0 and figures["mean_average_precision"] > 0.7 and figures["images"] > 5
     assert {row["name"] for row in figures["classes"]} == set(NAMES)
     assert [row["threshold"] for row in figures["classes"]] == pytest.approx(model.thresholds)

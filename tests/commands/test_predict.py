@@ -36,25 +36,27 @@ def classes_of(rows):
     return {row["image"]: row["classes"][0]["name"] for row in rows}
 
 
-def test_a_thousand_files_with_ten_broken_ones(place, capsys):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.long)])
+def test_many_files_with_ten_broken_ones(count, place, capsys):
     (place / "many").mkdir()
     every = sorted((place / "photos").glob("*/*.png"))
-    for number in range(1000):
+    step = count // 10
+    for number in range(count):
         path = place / "many" / f"{number:04}.png"
-        path.write_bytes(every[number % len(every)].read_bytes()[: 60 if number % 100 == 50 else None])
+        path.write_bytes(every[number % len(every)].read_bytes()[: 60 if number % step == step // 2 else None])
     code, out, err = call(capsys, "many", "--output", "answers.jsonl", "--json")
     rows = [json.loads(line) for line in (place / "answers.jsonl").read_text().splitlines()]
-    assert (
-        code == 1 and len(rows) == 990 and len(err) == 10 and all("cannot read the image many/" in one for one in err)
-    )
-    assert [row["image"] for row in rows] == [f"many/{n:04}.png" for n in range(1000) if n % 100 != 50]
+    assert code == 1 and len(rows) == count - 10
+    assert len(err) == 10 and all("cannot read the image many/" in one for one in err)
+    assert [row["image"] for row in rows] == [f"many/{n:04}.png" for n in range(count) if n % step != step // 2]
     single = json.loads(call(capsys, "photos/red", "photos/blue", "--json")[1].splitlines()[-1])["predictions"]
     for row in rows[::37]:
         number = int(Path(row["image"]).stem) % len(every)
         same = next(one for one in single if Path(one["image"]) == every[number].relative_to(place))
         assert row["classes"][0]["name"] == same["classes"][0]["name"]
         assert row["classes"][0]["score"] == pytest.approx(same["classes"][0]["score"], abs=1e-5)
-    assert "990 of 1,000 images" in out and json.loads(out.splitlines()[-1])["predictions"] == 990
+    assert f"{count - 10} of {count:,} images" in out
+    assert json.loads(out.splitlines()[-1])["predictions"] == count - 10
 
 
 def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypatch):
@@ -118,6 +120,16 @@ def test_a_table_of_answers_holds_no_formula(place, capsys):
     assert code == 0 and rows[0] == ["file", "class_1", "probability_1", "class_2", "probability_2"]
     assert [row[0] for row in rows[1:]] == ["'=1+1.png", "a, b.png"] and {row[1] for row in rows[1:]} == {"red"}
     assert float(rows[1][2]) + float(rows[1][4]) == pytest.approx(1, abs=1e-4)
+
+
+def test_heat_maps_are_named_beside_the_answers(place, capsys):
+    (place / "notes.png").write_text("no image")
+    words = ["photos/red/00.png", "notes.png", "photos/blue/00.png", "--explain", "heat", "--top", 1]
+    code, _, _ = call(capsys, *words, "--output", "answers.csv")
+    rows = list(csv.reader(io.StringIO((place / "answers.csv").read_text())))
+    assert code == 1 and rows[0] == ["file", "heat_map", "class_1", "probability_1"]
+    assert [row[1] for row in rows[1:]] == ["heat/001-00.png", "heat/003-00.png"]
+    assert sorted(map(str, Path("heat").iterdir())) == [row[1] for row in rows[1:]]
 
 
 def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):

@@ -90,6 +90,12 @@ def test_figures_of_each_label_by_hand():
     assert b["average_precision"] == pytest.approx((1 + 2 / 3) / 2) and figures["exact"] == 0.25
     assert figures["mean_average_precision"] == pytest.approx(5 / 6) and a["threshold"] == 0.5
     assert figures["curves"]["a"][0] == [1.0, 0.5] and figures["curves"]["a"][-1] == [0.0, 1.0]
+    # Their losses: -ln 0.4 - ln 0.3, -ln 0.4 - ln 0.7, -ln 0.9 - ln 0.65.
+    worst = evaluate_classes(Answers(given, (0.5, 0.25)), split, ("a", "b"), worst=3)["worst"]
+    assert [(row["index"], row["class"], row["taken_for"]) for row in worst] == [
+        (2, "b", "a|b"), (1, "a|b", "b"), (3, "none", "b"),
+    ]  # fmt: skip
+    assert [row["score"] for row in worst] == pytest.approx([0.6, 0.6, 0.35])
 
 
 def test_calibration_by_hand():
