@@ -106,7 +106,7 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
     figures = json.loads(out.splitlines()[-1])
     assert code == 0 and [row["name"] for row in figures["classes"]] == list(NAMES)
     assert figures["left_out"] == {"file that is not there": ["images/gone.png"]}
-    net = ["--epochs", 5, "--learning-rate", 0.1, *SIZE, "--batch-size", 8]
+    net = ["--epochs", 3, "--learning-rate", 0.1, *SIZE, "--batch-size", 8]
     code, out, err = call(capsys, "finetune", "--genotype", "tiny", *data, *net, "--augmentation", "none",
                           "--class-weights", "balanced", "--directory", tmp_path / "net")  # fmt: skip
     assert code == 0 and "test mean average precision" in out and err.count("not used") == 1
