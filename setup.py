@@ -50,6 +50,8 @@ EXTRAS = {
     "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
     "litert": ["ai-edge-litert"],
+    # Tables in that format.
+    "parquet": ["pyarrow<27"],
     # Photographs as telephones store them.
     "heic": ["pillow-heif<2"],
     # A search whose children run on a cluster: `search --engine ray`.
@@ -63,7 +65,7 @@ EXTRAS = {
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
 }
-EXTRAS["test"] += EXTRAS["serve"]
+EXTRAS["test"] += EXTRAS["serve"] + EXTRAS["parquet"]
 EXTRAS["dev"] = [requirement for extra in ("test", "lint", "jax") for requirement in EXTRAS[extra]]
 
 setup(

@@ -21,6 +21,8 @@ import pytest
 import nasnet_keras
 from nasnet_keras import ChildSettings, export_saved_model, load_data, load_model, preprocess_input, read_image
 from nasnet_keras.cli import main
+from nasnet_keras.data import batches
+from nasnet_keras.training.recipes import Recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Where a file written on this machine would say that it was.
@@ -50,7 +52,7 @@ def close(got, wanted, tolerance=TOLERANCE):
     if isinstance(wanted, np.ndarray):
         np.testing.assert_allclose(np.asarray(got), wanted, rtol=0, atol=tolerance)
     elif isinstance(wanted, dict):
-        assert list(got) == list(wanted)
+        assert [key for key in got if key in wanted] == list(wanted)  # what is new does not count
         for key, value in wanted.items():
             close(got[key], value, tolerance)
     elif isinstance(wanted, list):
@@ -131,7 +133,8 @@ def test_a_finetuned_directory_gives_the_same_figures(copied, capsys):
     assert set(commands) == {"finetune", "evaluate", "predict"}
     for row in stored("finetuned.json"):
         if row["words"][0] != "finetune":
-            close(printed(row["words"], capsys), row["printed"])
+            whole = ["--matrix"] if row["words"][0] == "evaluate" else []
+            close(printed([*row["words"], *whole], capsys), row["printed"])
     assert content(folder / "finetuned") == before
 
 
@@ -180,7 +183,10 @@ def test_digits_are_split_as_before(limit):
         assert sha256(split.images.tobytes() + split.labels.astype("int32").tobytes()).hexdigest() == digest
 
 
-def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys):
+def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys, monkeypatch):
+    # Since then crops are cut from the files' own pixels, so other ones; cut as they were, all is as it was.
+    monkeypatch.setattr(Recipe, "crops", False)
+    monkeypatch.setattr(batches, "crops", lambda augmentation: False)
     folder = copied("interrupted_training", "photos")
     record, known = stored("training.json"), arrays("training.npz")
     assert not (folder / "interrupted_training" / "model.keras").exists()

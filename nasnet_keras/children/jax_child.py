@@ -238,6 +238,8 @@ def _loss(logits, labels):
     """The mean cross-entropy and its gradient."""
 
     def mean(logits):
+        if labels.ndim == 2:  # independent labels, as `tensorflow_child` has them
+            return jnp.mean(jnp.sum(jax.nn.softplus(logits) - logits * labels, -1))
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
 
     return jax.value_and_grad(mean)(logits)

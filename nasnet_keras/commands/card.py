@@ -11,6 +11,7 @@ from nasnet_keras.commands.terminal import percent
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.files import write_atomically
 from nasnet_keras.pictures.learning import learning_curves_svg
+from nasnet_keras.training.figures import MEASURES, judged
 from nasnet_keras.training.identity import best_of, histories
 
 CARD, CURVES = "README.md", "curves.svg"
@@ -25,7 +26,7 @@ def write_card(options, model, data, recipe, figures, patience=None):
         model: the trained `NASNet`.
         data: the `Data` that it was trained on.
         recipe: the `Recipe`.
-        figures: `accuracy`, `loss` and `images` of the test split.
+        figures: those of the test split, as `fitting.evaluate` gives them.
         patience: that of the training.
     """
     directory, epochs, best = Path(options.directory), [], 0
@@ -48,7 +49,8 @@ def _card(options, name, model, data, recipe, figures, epochs, best):
     rows = []
     if accuracy is not None:  # the loss of the history is what is minimised: smoothed, with L2 and the other head
         rows.append(("validation", len(data.validation), accuracy, None))
-    rows += [("test", figures["images"], figures["accuracy"], figures["loss"])]
+    measure, value = judged(figures)
+    rows += [("test", figures["images"], value, figures["loss"])]
     network = {
         "genotype": f"{genotype.name or 'unnamed'}, digest {genotype.digest}",
         "normal cells": " + ".join(map(str, architecture.repeats)),
@@ -73,7 +75,7 @@ def _card(options, name, model, data, recipe, figures, epochs, best):
         "An image classifier, a NASNet trained by `nasnet-keras`. "
         f"Files: `model.keras` is the network, `{CURVES}` its training, `data.json` which images were held out.",
         "## Figures",
-        _table(("images", "number", "accuracy", "loss"), [_row(*row) for row in rows]),
+        _table(("images", "number", MEASURES[measure], "loss"), [_row(*row) for row in rows]),
         "The validation images were watched while it was trained"
         + (", and decided which epoch's weights count" if best < len(epochs) else "")
         + "; the test images were not.",

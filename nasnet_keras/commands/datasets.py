@@ -6,7 +6,7 @@ What a user should know of them, and what of a folder is left out, is said here,
 import os
 from pathlib import Path
 
-from nasnet_keras.commands.options import SHARES, given_grey_range
+from nasnet_keras.commands.options import SHARES, given_columns, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
@@ -111,6 +111,7 @@ def _opened(options, trains, division):
             limit=options.limit if trains else None,
             strict=options.strict,
             grey_range=given_grey_range(options),
+            columns=given_columns(options),
             progress=progress,
             **division,
         )

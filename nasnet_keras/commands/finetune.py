@@ -6,7 +6,7 @@ from pathlib import Path
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, add_recipe, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -127,8 +127,7 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     figures |= fitting.evaluate(model, data.test)
     write_card(options, model, data, recipe, figures, settings["patience"])
     teller.tell()
-    accuracy = percent(figures["accuracy"])
-    print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
+    print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
     finish(options, figures)
 
 

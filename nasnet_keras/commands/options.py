@@ -4,12 +4,16 @@ from argparse import ArgumentTypeError
 from contextlib import contextmanager
 
 from nasnet_keras.checks import check_integer, check_range
+from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
 from nasnet_keras.weights.zoo import known_grey_range
 
-DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+DATA_HELP = (
+    "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, a table of files and labels "
+    "(.csv, .tsv, .jsonl, .parquet), or tfds:NAME"
+)
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
@@ -35,7 +39,8 @@ def add_division(parser, seed):
     parser.add_argument("--validation", type=float, default=held, help="share of the training images that is held out")
     help_text = "likewise, where there are no test images"
     parser.add_argument("--test", type=float, default=SHARES["test"], metavar="SHARE", help=help_text)
-    parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
+    help_text = "refuse a folder or a table of which something would be left out"
+    parser.add_argument("--strict", action="store_true", help=help_text)
     parser.add_argument("--seed", type=int, default=0, help=seed)
     parser.add_argument(
         "--grey-range",
@@ -43,6 +48,27 @@ def add_division(parser, seed):
         help="black and white of greys of more than 8 bits, such as 0:4095, or --grey-range=-1024:3071 (default: the "
         "model's, else all 16 bits)",
     )
+    add_columns(parser)
+
+
+def add_columns(parser):
+    """Add the options that say what the columns of a table mean."""
+    table = parser.add_argument_group("a table of images and labels", "without these, by the names of its columns")
+    table.add_argument("--file-column", metavar="NAME", help="the images' paths (default: file, path, image, …)")
+    help_text = "the labels (default: label, class, …); several names: columns of 0 and 1, a label each"
+    table.add_argument("--label-column", metavar="NAME", nargs="+", help=help_text)
+    table.add_argument("--split-column", metavar="NAME", help="train, validation or test (default: split, if any)")
+    help_text = "between the labels of an image that may have several, such as '|'"
+    table.add_argument("--separator", metavar="TEXT", help=help_text)
+    table.add_argument("--file-root", metavar="DIR", help="what paths are relative to (default: the table's folder)")
+    table.add_argument("--outside", action="store_true", help="allow paths that lead out of that folder")
+
+
+def given_columns(options):
+    """The `tables.Columns` that the options name."""
+    labels = options.label_column and tuple(options.label_column)
+    given = (options.file_column, labels, options.split_column, options.separator, options.file_root, options.outside)
+    return Columns(*given)
 
 
 def add_mixing(parser):

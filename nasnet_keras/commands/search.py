@@ -266,7 +266,8 @@ def _conclude(options, result, data, child, space):
     best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
     figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
     left = options.max_trials - len(result.trials)
-    told = f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}"
+    measure = "mean average precision" if data.several else "accuracy"
+    told = f"{len(result.trials)} trials, {failed} failed; best validation {measure} {percent(best)}"
     if left > 0:
         repeated = len(result.trials) >= EXHAUSTED and all("replayed" in trial for trial in result.trials[-EXHAUSTED:])
         more = "the space holds no further cells" if repeated else "run the same command to go on"
@@ -274,13 +275,13 @@ def _conclude(options, result, data, child, space):
     print(told)
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
-        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
+        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_")
         result = replace(result, best=best_genotype(result.directory, result.trials))
         figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
     if result.best and not options.no_final:
         rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
         figures["final"] = rows
-        _print_networks(rows, f"After {options.final_epochs} epochs", "accuracy")
+        _print_networks(rows, f"After {options.final_epochs} epochs")
     directory = SearchDirectory(result.directory)
     if result.best:
         print(f"Found cell: {directory.best_genotype}")
@@ -292,11 +293,12 @@ def _conclude(options, result, data, child, space):
         raise ValueError(f"no child has got a reward: {told}")
 
 
-def _print_networks(rows, title, measure):
+def _print_networks(rows, title, part=""):
+    measure = part + rows[0].get("measure", "accuracy")
     table = Table("network", "parameters", "multiply-adds", measure.replace("_", " "), title=title)
     for row in rows:
         counts = (f"{row[key]:,}" for key in ("parameters", "multiply_adds"))
-        table.add_row(row["network"], *counts, percent(row[measure]))
+        table.add_row(row["network"], *counts, percent(row[f"{part}accuracy"]))
     Console().print(table)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_dtype, add_recipe, add_size, check_network, given, given_recipe
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -87,6 +87,7 @@ def check(options):
     data = decode(options, data, as_files=recipe.crops)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
+    network |= {"classifier_activation": "sigmoid"} if data.several else {}
     return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}
 
 
@@ -127,9 +128,11 @@ def run(options, recipe, architecture, data, changes):
             checkpoint_every=options.checkpoint_every,
             hours=options.hours,
         )
+    if data.several:
+        model.thresholds = fitting.chosen_thresholds(model, data.validation)
     fitting.save_model(model, directory, input_shape=data.image_shape)
     figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
     write_card(options, model, data, recipe, figures)
     teller.tell()
-    print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
+    print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
     finish(options, figures)

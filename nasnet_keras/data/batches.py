@@ -123,11 +123,11 @@ class Batches(keras.utils.PyDataset):
 
         Returns:
             (float32 [batch, height, width, channels], in [-1, 1] if `scaled`; int32 [batch], or float32 [batch,
-            classes] where labels are mixed). Of images that are read from files there are weights as well, float32
-            [batch].
+            classes] where labels are mixed, and 0 and 1 where an image may have several). Of images that are read from
+            files there are weights as well, float32 [batch].
         """
         chosen, weights, seed = self._indices(epoch, step), (), [self.seed, epoch, 1, step]
-        labels = self.split.labels[chosen]
+        labels = self.split.labels[chosen].astype("float32" if self.split.several else "int32")
         if self._files is not None:
             images, labels, *weights = self._read(chosen, labels, seed)
         else:

@@ -149,6 +149,12 @@ class Listing:
         """A path relative to the root."""
         return path[len(self.root) + 1 :]
 
+    def keys(self, files):
+        """Of each file what its place follows from: its class, name and size, as bytes."""
+        starts = [os.fsencode(name) + b"\0" for name in self.folders]
+        for path, size, label in zip(files.paths, files.sizes.tolist(), files.labels.tolist(), strict=True):
+            yield b"%s%s\0%d" % (starts[label], os.fsencode(path[path.rfind("/") + 1 :]), size)
+
     def digest(self):
         """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
         digest = hashlib.blake2b(digest_size=16)
@@ -204,6 +210,20 @@ def read_folder(root, findings=None):
         left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
     notes += _remarks([classes[name] for name in names])
     return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
+
+
+def images_below(root):
+    """All images below a folder, in whatever folders: (paths, sorted; a `LeftOut`).
+
+    Args:
+        root: its path, a string or path-like.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    root, left_out = os.path.normpath(os.fspath(root)), {}
+    found = _read(root, left_out, None).every_file()
+    return [os.path.join(root, path) for path, _ in found], LeftOut(root, left_out)
 
 
 class _Folder:

@@ -53,7 +53,8 @@ class Mixing:
             seed: a list of integers from 0, all that the draws depend on.
 
         Returns:
-            (float32 images, labels); where images are mixed the labels are float32 [n, classes], which sum to one.
+            (float32 images, labels); where images are mixed the labels are float32 [n, classes], of one label an image
+            shares that sum to one.
         """
         way, *numbers = np.random.SeedSequence(seed).generate_state(3).tolist()
         with keras.device("cpu"):  # the same draws wherever a network is trained

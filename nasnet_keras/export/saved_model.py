@@ -36,9 +36,11 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
     [batch], encoded files of any size, decoded to the pixels that training sees (`data.decoding`; a network for other
     than 1 or 3 channels has no such signature, since no file says what they are). Both give `probabilities` [batch,
-    classes], `top_classes` and `top_scores` [batch, k], the best first. Preprocessing and class names are inside, batch
-    norms are folded into the convolutions. The version appears in one step, after it was read back and has given the
-    network's own numbers for another batch.
+    classes], `top_classes` and `top_scores` [batch, k], the best first. A model with `thresholds`, whose images may
+    have several labels, also gives `labels` and `label_scores` [batch, classes]: those that reach their thresholds, the
+    most likely first, then the scores of the others, whose names are empty. Preprocessing and class names are inside,
+    batch norms are folded into the convolutions. The version appears in one step, after it was read back and has given
+    the network's own numbers for another batch.
 
     Args:
         model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits; or any other Keras classifier
@@ -112,18 +114,29 @@ class Served(tf.Module):
         self.ends_in_logits = kind == "logits"
         self.activation = tf.identity if whole else tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
         self.names = _class_names(answers.class_names(model), class_names, count)
-        top = min(top, len(self.names))
+        top, cuts = min(top, len(self.names)), answers.thresholds(model)
 
         def outputs(pixels):
             scores = self.activation(self.logits(pixels / 127.5 - 1.0))
             best, indices = tf.math.top_k(scores, top)
+            several = {} if cuts is None else self._labels(scores, cuts)
             return {
                 "probabilities": scores,
                 "top_classes": tf.gather(tf.constant(self.names), indices),
                 "top_scores": best,
+                **several,
             }
 
         self._outputs = outputs
+
+    def _labels(self, scores, cuts):
+        """`labels` and `label_scores` of probabilities [batch, classes] with a threshold for each."""
+        order = tf.argsort(scores, direction="DESCENDING", stable=True)
+        present = tf.gather(scores >= cuts, order, batch_dims=1)
+        first = tf.argsort(tf.cast(~present, tf.int32), stable=True)  # among them the order stays
+        order, present = tf.gather(order, first, batch_dims=1), tf.gather(present, first, batch_dims=1)
+        names = tf.gather(tf.constant(self.names), order)
+        return {"labels": tf.where(present, names, ""), "label_scores": tf.gather(scores, order, batch_dims=1)}
 
     def _folded(self, model):
         """A network's function from images in [-1, 1] to logits, batch norms folded, and the number of classes."""

@@ -90,6 +90,8 @@ class NASNet(TwoHeaded):
         class_names: a name for each class, kept and saved with the model.
         grey_range: None, or `(low, high)`: how images with greys of more than 8 bits were read, as for
             `data.read_image`; kept and saved with the model, so that it goes on seeing them so.
+        thresholds: None, or a probability for each class: an image has every label that reaches its own, so it may have
+            several; kept and saved with the model.
         dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
         name: name of the model.
 
@@ -127,6 +129,7 @@ class NASNet(TwoHeaded):
         weights=None,
         class_names=None,
         grey_range=None,
+        thresholds=None,
         dtype=None,
         name="nasnet",
     ):
@@ -194,6 +197,16 @@ class NASNet(TwoHeaded):
     def grey_range(self, value):
         """Take another one, or None; raises `ValueError` for what is no range."""
         self.architecture = replace(self.architecture, grey_range=value)
+
+    @property
+    def thresholds(self):
+        """The least probability of each class that an image has, or None; others may be given, and are saved."""
+        return self.architecture.thresholds
+
+    @thresholds.setter
+    def thresholds(self, values):
+        """Take others, or None; raises `ValueError` for another number of them, or no probabilities."""
+        self.architecture = replace(self.architecture, thresholds=values)
 
     def named_weights(self):
         """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.

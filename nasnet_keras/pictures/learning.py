@@ -4,7 +4,9 @@ from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, num
 from nasnet_keras.pictures.curves import BEST, BOTTOM, DOT, LEFT, MEAN, PLOT, RIGHT, WIDTH, axes, finite, scale
 
 HIGH, GAP, HEAD = 0.7 * PLOT, 46.0, 58.0  # the height of each of the two plots, what is between them, and above
-FIGURES = {"loss": ("loss",), "accuracy": ("predictions_accuracy", "accuracy")}  # by which names a history has them
+# By which names a history has them; of several labels an image the share of labels that are told right.
+NAMES = ("predictions_accuracy", "accuracy", "predictions_label_accuracy", "label_accuracy")
+FIGURES = {"loss": ("loss",), "accuracy": NAMES}
 
 
 def learning_curves_svg(epochs: list[dict], title: str = "", best: int | None = None) -> str:

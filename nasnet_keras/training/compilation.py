@@ -7,7 +7,7 @@ from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
 
-def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
+def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None, several=False):
     """Compile for a recipe: optimiser, schedule over `steps` × `epochs`, the loss of what the model answers, accuracy.
 
     XLA pays on accelerators and costs several times the speed on a CPU, so Keras' `auto` is not used there.
@@ -19,6 +19,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
         epochs: epochs of the schedule.
         class_weights: a factor for each class's loss, or None.
         rates: a factor on the learning rate for each of `model.trainable_variables`, or None.
+        several: whether an image may have several labels; the metric is then the share of all labels told right.
 
     Raises:
         ValueError: variables of one path have different `rates`, or nothing tells what the model answers with.
@@ -29,14 +30,14 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None):
 
     losses = {
         head: SmoothedCrossentropy(
-            recipe.label_smoothing, class_weights, output=output_kind(model, head), mixed=recipe.mixes
+            recipe.label_smoothing, class_weights, output=output_kind(model, head), mixed=recipe.mixes and not several
         )
         for head in heads(model) or ("predictions",)
     }
     optimizer = _optimizer(recipe, _schedule(recipe, steps, epochs), model.trainable_variables, rates)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in layers_within(model)):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    accuracy = _accuracy(losses["predictions"].output, units(model), recipe.mixes)
+    accuracy = _accuracy(losses["predictions"].output, units(model), several, recipe.mixes)
     if heads(model):
         weights = {head: 1.0 if head == "predictions" else recipe.auxiliary_weight for head in losses}
         arguments = {"loss": losses, "loss_weights": weights, "weighted_metrics": {"predictions": [accuracy]}}
@@ -85,8 +86,10 @@ def _optimizer(recipe, schedule, variables, rates):
     return optimizer
 
 
-def _accuracy(kind, count, mixed):
+def _accuracy(kind, count, several, mixed):
     """The metric `accuracy` for outputs of a kind; a single unit stands for the second of two classes."""
+    if several:
+        return keras.metrics.MeanMetricWrapper(are_right, name="label_accuracy")
     threshold = 0.0 if kind == "logits" else 0.5
     if mixed:
         return keras.metrics.MeanMetricWrapper(is_right, name="accuracy", threshold=threshold)
@@ -109,15 +112,27 @@ def is_right(y_true, y_pred, threshold):
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
+def are_right(y_true, y_pred):
+    """The share of each image's labels that outputs tell right, of a mixture the greater part: float32 [batch]."""
+    right = keras.ops.equal(y_true > 0.5, y_pred > 0.5)
+    return keras.ops.mean(keras.ops.cast(right, "float32"), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of labels against a model's outputs, with label smoothing and weights of classes.
 
     The loss of a mixture of labels is the mixture of their losses.
 
+    Labels of 0 and 1 for each of several sigmoids are of images that may have several: the loss is the sum of each
+    one's, so that a label is learnt as fast among many as among few.
+
     Args:
         smoothing: share of the target spread evenly over all classes.
-        class_weights: a factor for the loss of each class's images, or None for none.
-        mixed: whether labels [batch, classes] are shares of classes that sum to one, as MixUp and CutMix give them.
+        class_weights: a factor for the loss of each class's images, or None for none; of several labels an image, for
+            the loss where it has the label.
+        mixed: whether labels [batch, classes] are shares of classes that sum to one, as MixUp and CutMix give them of
+            one label an image.
         output: what the outputs are, one of `models.answers.KINDS`. For `"sigmoid"` with several classes it is the mean
             over them of each one's own cross-entropy.
 
@@ -135,10 +150,13 @@ class SmoothedCrossentropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """Labels and outputs [batch, classes], or [batch, 1] for two classes, to losses [batch].
 
-        Labels are integers [batch], or if `mixed` shares [batch, classes], of no more classes than the outputs.
+        Labels are integers [batch], or if `mixed` shares [batch, classes], of no more classes than the outputs; or 0
+        and 1, or what is between them, for each of several sigmoids.
         """
         if self.mixed and is_mixed(y_true):
             return self._mixed(keras.ops.cast(y_true, y_pred.dtype), y_pred)
+        if self.output == "sigmoid" and len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1] > 1:
+            return self._of_labels(keras.ops.cast(y_true, y_pred.dtype), y_pred)
         if self.output == "softmax":
             loss = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
             if self.smoothing:
@@ -156,6 +174,16 @@ class SmoothedCrossentropy(keras.losses.Loss):
             return loss
         labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), keras.ops.shape(loss))
         return loss * keras.ops.take(keras.ops.cast(self.class_weights, loss.dtype), labels)
+
+    def _of_labels(self, marks, y_pred):
+        """The sum of the losses of the labels; of a mark between 0 and 1 the mixture of both losses."""
+        present, absent = (
+            keras.ops.binary_crossentropy(keras.ops.full_like(y_pred, target), y_pred)
+            for target in (1.0 - self.smoothing / 2, self.smoothing / 2)
+        )
+        if self.class_weights is not None:
+            present = present * keras.ops.cast(self.class_weights, present.dtype)
+        return keras.ops.sum(marks * present + (1.0 - marks) * absent, axis=-1)
 
     def _mixed(self, shares, y_pred):
         """The sum of the losses of the classes, each with its share and its weight."""

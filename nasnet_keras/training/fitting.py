@@ -24,6 +24,7 @@ from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
 from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
 from nasnet_keras.training.recipes import check_hours, remarks, stages
 
@@ -149,8 +150,9 @@ def fit(
         directory: where to keep the state after each epoch, None for nowhere.
         callbacks: further Keras callbacks.
         validate: whether to measure the validation split after each epoch.
-        patience: stop after this many epochs without a better validation accuracy, and in any case end with
-            the best epoch's weights; None: all epochs, and the last one's weights.
+        patience: stop after this many epochs without a better validation accuracy (of several labels an image, a lower
+            validation loss), and in any case end with the best epoch's weights; None: all epochs, and the last one's
+            weights.
         class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
@@ -185,7 +187,7 @@ def fit(
     weights = _class_weights(class_weights, data)
     data, weights = _in_order(model, data, weights)
     steps = len(training_batches(data, recipe, seed))
-    compile_model(model, recipe, steps, epochs - first, weights, rates)
+    compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
     identity |= network_identity(model, weights, rates)
     for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
         logger.warning(line)
@@ -240,6 +242,9 @@ def _in_order(model, data, class_weights):
     names, count = answers.class_names(model), answers.units(model)
     if count is not None and max(count, 2) < len(data.class_names):
         raise ValueError(f"`model` must have the data's {len(data.class_names)} classes. Received: {max(count, 2)}")
+    if data.several and (count != len(data.class_names) or answers.output_kind(model) != "sigmoid"):
+        rule = f"end in sigmoid, for each of {len(data.class_names)} labels, where an image may have several"
+        raise ValueError(f"`model` must {rule}. Received: {answers.output_kind(model)} of {count}")
     if names is None or names == tuple(data.class_names):
         return data, class_weights
     splits = {part: match_classes(model, data, getattr(data, part)) for part in ("train", "validation")}
@@ -249,14 +254,19 @@ def _in_order(model, data, class_weights):
 
 
 def _class_weights(value, data):
-    """A factor for each class, of mean 1 over the training images if it is `"balanced"`, or None."""
+    """A factor for each class, or None; `"balanced"` has a mean of 1 over the training images.
+
+    Of several labels an image it is for the loss where an image has the label; balanced, those count as all others do.
+    """
     if value is None or not isinstance(value, str):
         value = None if value is None else [float(factor) for factor in value]
     elif value == "balanced":
-        counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+        counts = data.train.counts(len(data.class_names))
         for index in np.flatnonzero(counts == 0)[:1]:
             raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
-        value = (len(data.train) / (len(counts) * counts)).tolist()
+        others = len(data.train) - counts
+        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
+        value = balanced.tolist()
     if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
         rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
         raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
@@ -288,7 +298,8 @@ def evaluate(model, split, batch_size=256):
         batch_size: images at a time.
 
     Returns:
-        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures.
+        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures. Where an image may have
+        several labels, `mean_average_precision` in the place of the accuracy, and the loss is summed over labels.
 
     Raises:
         ValueError: nothing tells what the model answers with.
@@ -311,16 +322,10 @@ def answers_to(model, split, batch_size=256):
     return outputs[split.readable], split.labels[split.readable], kind
 
 
-def figures_of(outputs, labels, kind):
-    """`{"accuracy", "loss", "images"}` of outputs [n, …] of one of `models.answers.KINDS` and true labels [n]."""
-    if not len(labels):
-        return {"accuracy": None, "loss": None, "images": 0}
-    guesses = answers.as_probabilities(outputs, kind).argmax(-1)
-    return {
-        "accuracy": float(np.mean(guesses == labels)),
-        "loss": float(np.mean(answers.losses(outputs, labels, kind))),
-        "images": len(labels),
-    }
+def chosen_thresholds(model, split, batch_size=256):
+    """The threshold of each label with the best F1 on a split, see `figures.best_thresholds`; of no images 0.5."""
+    outputs, labels, _ = answers_to(model, split, batch_size)
+    return best_thresholds(labels, outputs)
 
 
 def match_classes(model, data, split):
@@ -334,7 +339,7 @@ def match_classes(model, data, split):
         return split
     check_classes(names, data.class_names)
     order = np.array([names.index(name) for name in data.class_names], dtype="int32")
-    return replace(split, labels=order[split.labels])
+    return replace(split, labels=split.labels[:, np.argsort(order)] if split.several else order[split.labels])
 
 
 def save_model(model, directory, **changes):
@@ -380,11 +385,14 @@ def reward(accuracy):
     """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
 
     Args:
-        accuracy: the validation accuracy after training.
+        accuracy: the validation accuracy after training; of several labels an image their mean average precision.
 
     Raises:
         FloatingPointError: a figure that is not finite.
+        ValueError: None, as no validation image has a label.
     """
+    if accuracy is None:
+        raise ValueError("`validation` must have images with labels. Received: none")
     if not math.isfinite(accuracy):
         raise FloatingPointError(f"the validation accuracy is {accuracy}")
     return float(accuracy)

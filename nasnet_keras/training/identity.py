@@ -55,7 +55,8 @@ def network_identity(model, class_weights=None, rates=None):
     """
     architecture = getattr(model, "architecture", None)
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
-    known.pop("`class_names`", None)
+    for name in ("`class_names`", "`thresholds`"):
+        known.pop(name, None)
     learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
     known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
     return json.loads(json.dumps(known))

@@ -85,6 +85,41 @@ def test_accuracy_of_mixtures_counts_the_greatest_share():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(right), [1, 0, 0])
 
 
+@pytest.mark.jax
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_several_labels_each_is_mixed_alone(smoothing, weights):
+    """What MixUp makes of images with several labels: marks between 0 and 1, a mixture of both losses for each."""
+    marks = np.array([[1.0, 0.3, 0.0], [0.5, 1.0, 1.0], [0.0, 0.0, 0.9]], "float32")
+    loss = compilation.SmoothedCrossentropy(smoothing, weights, output="sigmoid", reduction=None)
+    chances, factors = answered("sigmoid").astype(float), np.array(weights or [1, 1, 1], float)
+    low, high = (
+        target * np.log(chances) + (1 - target) * np.log(1 - chances) for target in (smoothing / 2, 1 - smoothing / 2)
+    )
+    expected = -(marks * factors * high + (1 - marks) * low).sum(1)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(loss(marks, answered("sigmoid"))), expected, rtol=2e-5)
+    told = compilation.are_right(keras.ops.convert_to_tensor(marks), keras.ops.convert_to_tensor(answered("sigmoid")))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(told), [2 / 3, 1 / 3, 2 / 3], rtol=1e-6)
+
+
+def test_training_mixes_images_of_several_labels():
+    rng, parts = np.random.default_rng(0), []
+    for count in (48, 16, 16):
+        marks = rng.random((count, 3)) < 0.5
+        parts.append(
+            Split((rng.integers(0, 60, (count, 16, 16, 3)) + 150 * marks[:, None, None]).astype("uint8"), marks)
+        )
+    data = Data("colours", *parts, ("red", "green", "blue"), (16, 16, 3))
+    recipe = recipes.recipe("micro", batch_size=16, mixup=0.4, cutmix=1.0)
+    _, labels = fitting.training_batches(data, recipe, 0)[0]
+    assert labels.shape == (16, 3) and ((labels > 0.05) & (labels < 0.95)).any() and labels.max() <= 1
+    assert len(set(labels.sum(1).round(3))) > 3  # they are no shares of one
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(16, 16, 3), classes=3,
+                   classifier_activation="sigmoid")  # fmt: skip
+    history = fitting.fit(model, data, recipe, epochs=1, class_weights="balanced")
+    assert 0 < history[0]["val_label_accuracy"] <= 1 and np.isfinite(history[0]["loss"])
+
+
 def colours(count, seed=0, classes=3):
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype="int32") % classes

@@ -105,7 +105,7 @@ def _final_figures(directory, best):
     rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob(f"*/{FIGURES}"))]
     return {
         row["network"]: {
-            "test accuracy": f"{row['accuracy']:.2%}",
+            f"test {row.get('measure', 'accuracy').replace('_', ' ')}": f"{row['accuracy']:.2%}",
             "epochs": row["epochs"],
             "parameters": row["parameters"],
             "multiply-adds": row["multiply_adds"],
