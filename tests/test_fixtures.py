@@ -22,6 +22,7 @@ import nasnet_keras
 from nasnet_keras import ChildSettings, export_saved_model, load_data, load_model, preprocess_input, read_image
 from nasnet_keras.cli import main
 from nasnet_keras.data import batches
+from nasnet_keras.training.identity import check_resumption, told
 from nasnet_keras.training.recipes import Recipe
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -181,6 +182,15 @@ def test_digits_are_split_as_before(limit):
     for part, digest in known.items():
         split = getattr(data, part)
         assert sha256(split.images.tobytes() + split.labels.astype("int32").tobytes()).hexdigest() == digest
+
+
+def test_an_interrupted_training_is_told_that_its_crops_are_others(copied):
+    directory = copied("interrupted_training") / "interrupted_training"
+    identity = json.loads((directory / "history.json").read_text())["identity"]
+    changes = check_resumption(directory, {**identity, "crops": "of files"})
+    assert [change["what"] for change in changes] == ["crops"]
+    assert "crops are cut from the files' own pixels" in told(directory, changes)[0]
+    assert not check_resumption(directory, identity)
 
 
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys, monkeypatch):

@@ -24,6 +24,7 @@ MEANINGS = {
     "patience": "a patience of {to} instead of {from} after {after} epochs",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
+    "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
 }
 
@@ -41,6 +42,8 @@ def training_identity(data, recipe, seed, sizes=None):
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
+    if recipe.crops and data.train.files is not None:
+        known["crops"] = "of files"
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 
@@ -90,6 +93,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if lower and new > old:
         raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
     changes = []
+    if trained and "crops" in identity and "crops" not in known:  # begun by an earlier version
+        changes.append({"what": "crops"})
     if lower:
         changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
     if epochs is not None and trained:
