@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras_tuner
+import numpy as np
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
@@ -113,10 +114,12 @@ class NASNetTuner(BaseTuner):
         Raises:
             ValueError: arrays that do not fit, or an argument of `fit`, which a child's settings decide on.
         """
-        if not isinstance(data, Data):
+        if y is not None or validation_data is not None or isinstance(data, np.ndarray):
+            if isinstance(data, Data):
+                raise ValueError("`y` and `validation_data` must be left out: a Data has them")
             data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
-        elif y is not None or validation_data is not None or validation_split:
-            raise ValueError("`y`, `validation_data` and `validation_split` must be left out: a Data has them all")
+        elif validation_split:
+            raise ValueError(f"`validation_split` is for arrays: a Data has them all. Received: {validation_split!r}")
         if wrong := [name for name in further if name in OF_FIT]:
             rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
             raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")

@@ -133,6 +133,7 @@ def test_what_cannot_be_told_is_one_line(data, says):
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.long
 def test_fine_tune_takes_them_and_learns_the_same():
     tf.config.run_functions_eagerly(True)
     try:

@@ -109,6 +109,7 @@ def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
         np.testing.assert_allclose(answer(other), answer(model), atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("kind", ["whole", "sequential"])
 def test_files_are_loaded_in_another_process(kind, suffix, tmp_path):
@@ -243,6 +244,7 @@ def test_an_own_training_step():
     assert Own.steps == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"steps_per_execution": 2}])
 def test_ways_to_compile(options):
     """XLA and several steps at a time learn what single steps do."""
@@ -305,12 +307,12 @@ def test_a_summary_says_how_to_freeze(factory, capsys):
 
 def moved(model, base, run):
     """Which weights and which statistics of the base a training moves: {kind: share of them}."""
-    before = [np.array(weight) for weight in base.weights]
+    before = [keras.ops.convert_to_numpy(weight) for weight in base.weights]
     run(model)
     kinds = {"kernels": [], "scales": [], "statistics": []}
     for weight, value in zip(base.weights, before, strict=True):
         kind = "statistics" if "moving" in weight.path else "scales" if value.ndim == 1 else "kernels"
-        kinds[kind].append(not np.array_equal(np.asarray(weight), value))
+        kinds[kind].append(not np.array_equal(keras.ops.convert_to_numpy(weight), value))
     return {kind: float(np.mean(found)) for kind, found in kinds.items()}
 
 
@@ -386,7 +388,8 @@ def test_freezing_up_to_a_cell(factory):
         statistics = [weight for weight in network.weights if "moving" in weight.path]
         known = [value for layer in network.layers for weight, value in
                  zip(layer.weights, before[layer.name], strict=True) if "moving" in weight.path]  # fmt: skip
-        assert all(np.array_equal(np.asarray(one), other) for one, other in zip(statistics, known, strict=True))
+        pairs = zip(map(keras.ops.convert_to_numpy, statistics), known, strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs)
     freeze(network, "all").trainable = True
     network.trainable = False
     freeze(network, statistics=False)
@@ -401,10 +404,10 @@ def test_what_is_frozen_stays_so_in_a_file(build, suffix, tmp_path):
     loaded = keras.saving.load_model(tmp_path / f"m{suffix}", compile=False)
     assert len(loaded.trainable_weights) == len(model.trainable_weights) < len(loaded.weights)
     np.testing.assert_allclose(answer(loaded), answer(model), atol=1e-5)
-    statistics = [np.array(weight) for weight in loaded.weights if "moving" in weight.path]
+    statistics = [keras.ops.convert_to_numpy(weight) for weight in loaded.weights if "moving" in weight.path]
     train(loaded)
     for weight, value in zip([one for one in loaded.weights if "moving" in one.path], statistics, strict=True):
-        np.testing.assert_array_equal(np.asarray(weight), value)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
     plain = build("NASNetMobile")
     freeze(plain, statistics=False)
     plain.save(tmp_path / "plain.keras")

@@ -84,6 +84,7 @@ def shapes_seen(model, data, monkeypatch, **options):
     return shapes
 
 
+@pytest.mark.long
 def test_smaller_images_keep_their_proportions(data, monkeypatch):
     splits = {name: replace_images(getattr(data, name)) for name in ("train", "validation", "test")}
     wide = dataclasses.replace(data, **splits, image_shape=(8, 12, 3))

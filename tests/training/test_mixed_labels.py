@@ -139,7 +139,7 @@ def trained(epochs=8, classes=3, callbacks=(), directory=None, **options):
     return model, data, fitting.fit(model, data, recipe, epochs=epochs, seed=1, **how)
 
 
-@pytest.mark.jax
+@pytest.mark.long
 def test_training_with_an_auxiliary_head_learns_from_mixtures():
     model, data, history = trained(auxiliary_head=True, repeats=(1, 1))
     assert history[-1]["loss"] < history[0]["loss"]

@@ -341,6 +341,7 @@ class Clumsy:
         }
 
 
+@pytest.mark.long
 def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from nasnet_keras.search.running import Children
