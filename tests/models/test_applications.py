@@ -107,6 +107,7 @@ def test_an_entry_loads_by_name(tmp_path, monkeypatch):
         nasnet_keras.NASNetCIFAR(weights="five", classes=5, input_shape=(32, 32, 3))
 
 
+@pytest.mark.long
 def test_the_trained_network_comes_with_the_package_and_recognises_photographs(shared_data):
     model, labels, images = nasnet_keras.NASNetCIFAR(), [], []
     assert model.class_names[3] == "cat" and model.count_params() < 1_000_000

@@ -273,6 +273,7 @@ def test_mixed_precision(factory, tmp_path):
     np.testing.assert_allclose(answer(loaded).astype("float32"), answer(model).astype("float32"), atol=1e-6)
 
 
+@pytest.mark.long
 def test_callbacks(tmp_path):
     """Every callback of Keras, in one training."""
     call = keras.callbacks

@@ -210,6 +210,7 @@ for attempt in range(200):
 """
 
 
+@pytest.mark.long
 def test_a_process_killed_again_and_again_finishes_the_identical_search(tmp_path):
     finish(make(tmp_path / "straight", "rl", max_trials=60))
     # One interpreter that has imported everything forks the processes that are killed.

@@ -87,6 +87,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(uninterrupted, dig
     assert lines(tmp_path / "s") == lines(uninterrupted[1])
 
 
+@pytest.mark.long
 def test_a_killed_search_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path):
     code = (
         "import sys; sys.path[:0] = ['tests', 'tests/search']; import test_tuner as t;"

@@ -156,6 +156,7 @@ def test_training_answers_with_sigmoids_or_logits(activation, tmp_path):
     again.evaluate(np.zeros((2, 16, 16, 3)), np.array([0, 1]), verbose=0)
 
 
+@pytest.mark.long
 def test_a_resumed_training_with_mixtures_is_the_uninterrupted_one(tmp_path):
     whole, *_ = trained(epochs=3)
 

@@ -244,6 +244,7 @@ def test_another_data_set_does_not_go_on_from_this_one(tmp_path):
         tune(epochs=1, directory=tmp_path, seed=5)
 
 
+@pytest.mark.long
 def test_tensorboard_gets_both_phases(tmp_path):
     tune(directory=tmp_path, head_epochs=1, tensorboard=True)
     for phase in ("head", "cells"):

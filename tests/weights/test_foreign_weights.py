@@ -125,6 +125,7 @@ def test_file_with_top_fills_a_network_without_of_any_size(peer, peer_file, rng)
     np.testing.assert_array_equal(sorted(map(np.sum, ours.get_weights())), sorted(map(np.sum, theirs.get_weights())))
 
 
+@pytest.mark.long
 def test_mobile(rng, tmp_path):
     peer = randomised(keras.applications.NASNetMobile(weights=None), rng)
     path = saved(peer, tmp_path / "mobile.h5")
