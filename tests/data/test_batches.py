@@ -40,6 +40,7 @@ def same(one, other):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("options", [{}, {"augmentation": "cifar"}])
 @pytest.mark.parametrize("memory_limit", [0, 1 << 30])
 def test_killed_at_random_steps_the_batches_are_those_of_an_undisturbed_run(photos, memory_limit, options, rng):
