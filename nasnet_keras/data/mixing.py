@@ -67,12 +67,22 @@ class Mixing:
 
 
 def _applied(layer, images, labels, number):
+    drawn = _drawn(layer, images, number)
+    images = keras.ops.convert_to_numpy(layer.transform_images(images, drawn, training=True))
+    if labels is not None:
+        labels = keras.ops.convert_to_numpy(layer.transform_labels(labels, drawn, training=True))
+    return images, labels
+
+
+def _drawn(layer, images, number):
+    """What a layer does to these images: what its `get_random_transformation` gives."""
+    if isinstance(layer, keras.layers.MixUp):  # which asks JAX for a type that it has not, with a warning each time
+        generator, count = np.random.default_rng(number), len(images)
+        weights = generator.beta(layer.alpha, layer.alpha, count).astype("float32")
+        return {"mix_weight": weights, "permutation_order": generator.permutation(count).astype("int32")}
     seed = keras.random.SeedGenerator(number, name="mixing")
     drawn = layer.get_random_transformation({"images": images}, training=True, seed=seed)
     if "mix_weight" in drawn:  # a beta distribution of small parameters is 0 / 0 at times, in single precision
         weight = drawn["mix_weight"]
         drawn["mix_weight"] = keras.ops.where(keras.ops.isnan(weight), keras.ops.ones_like(weight), weight)
-    images = keras.ops.convert_to_numpy(layer.transform_images(images, drawn, training=True))
-    if labels is not None:
-        labels = keras.ops.convert_to_numpy(layer.transform_labels(labels, drawn, training=True))
-    return images, labels
+    return drawn
