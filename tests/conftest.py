@@ -38,6 +38,16 @@ def rng():
     return np.random.default_rng(SEED)
 
 
+@pytest.fixture
+def eager():
+    """TensorFlow without graphs, for a few steps: to trace them would take far longer."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def _reference(folder):
     path = REFERENCE / folder
     if not path.is_dir():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from nasnet_keras.data.loading import Data
+from nasnet_keras.data.objects import read_object_data
 from nasnet_keras.data.splits import Split, hold_out
 
 
@@ -10,8 +11,8 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
     """A `Data` of arrays; it tests nothing.
 
     Args:
-        x: uint8 images [n, height, width, channels] in 0–255.
-        y: integer labels [n] or [n, 1], or one-hot [n, classes].
+        x: images [n, height, width, channels] or, of greys, [n, height, width], as for `objects.read_object_data`.
+        y: labels [n] or [n, 1], or 0 and 1 for each class, [n, classes].
         validation_data: None, or `(x, y)` likewise.
         validation_split: without `validation_data`, the share that is held out of each class.
         seed: what the held-out images follow from.
@@ -19,36 +20,32 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
     Raises:
         ValueError: other shapes or types; or nothing to validate with.
     """
-    images, labels = _pair("x", x, y)
-    if validation_data is None and not 0 < validation_split < 1:
-        rule = "`validation_data` must be (x, y), or `validation_split` a share above 0 and below 1: rewards need one"
-        raise ValueError(f"{rule}. Received: {validation_data} and {validation_split}")
-    if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
-        raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
-    held = None if validation_data is None else _pair("validation_data", *validation_data)
-    count = max(2, 1 + max(int(one.max(initial=0)) for one in (labels, *([] if held is None else held[1:]))))
-    names = tuple(map(str, range(count)))
-    train = Split(images, labels)
-    if held is None:
+    train, names = _read("x", x, y)
+    if validation_data is None:
+        if not 0 < validation_split < 1:
+            rule = "(x, y), or `validation_split` a share above 0 and below 1: rewards need one"
+            raise ValueError(f"`validation_data` must be {rule}. Received: None and {validation_split}")
         splits = hold_out(train, {"validation": validation_split}, seed, names)
     else:
-        splits = {"train": train, "validation": Split(*held)}
-        if splits["validation"].images.shape[1:] != images.shape[1:]:
-            rule = f"images of the size of `x`, {images.shape[1:]}"
-            raise ValueError(f"`validation_data` must have {rule}. Received: {held[0].shape[1:]}")
-    return Data("arrays", splits["train"], splits["validation"], train.select([]), names, images.shape[1:])
+        if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+            raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
+        held, others = _read("validation_data", *validation_data)
+        shapes = held.images.shape[1:], train.images.shape[1:]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"`validation_data` must have images of the size of `x`, {shapes[1]}. Received: {shapes[0]}"
+            )
+        splits, names = {"train": train, "validation": held}, max(names, others, key=len)
+    return Data("arrays", splits["train"], splits["validation"], train.select([]), names, train.images.shape[1:])
 
 
-def _pair(name, x, y):
-    """Images and labels; labels may come in a column, as CIFAR's do, or one-hot."""
-    images, labels = np.asarray(x), np.asarray(y)
-    if images.ndim == 3:
-        images = images[..., None]  # as MNIST's come
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        rule = "uint8 images [n, height, width, channels] in 0 to 255, as files have them"
-        raise ValueError(f"`{name}` must be {rule}. Received: {images.dtype} of shape {images.shape}")
-    if labels.ndim == 2:
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(1)
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(f"`{name}` needs a label for each image, an integer from 0. Received: shape {labels.shape}")
-    return images, labels.astype(np.int32)
+def _read(label, x, y):
+    """A `Split` and the names of its classes."""
+    images = np.asarray(x)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or y is None:
+        rule = "images [n, height, width, channels] with a label for each"
+        received = f"shape {images.shape}" if images.ndim != 4 else "no labels"
+        raise ValueError(f"`{label}` must be {rule}. Received: {received}")
+    parts, names = read_object_data((images, y), label=label)
+    return Split(*parts["train"]), names

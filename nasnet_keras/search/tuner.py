@@ -104,8 +104,8 @@ class NASNetTuner(BaseTuner):
         """Run the trials, or what part of that is this process's.
 
         Args:
-            data: a `data.Data`; or, as in KerasTuner, uint8 images [n, height, width, channels].
-            y: the labels of such images, integers [n], or one-hot.
+            data: a `data.Data`; or, as in KerasTuner, images [n, height, width, channels].
+            y: the labels of such images, see `arrays.data_of_arrays`.
             validation_data: `(x, y)`, whose accuracy is the reward.
             validation_split: instead, the share of `data` that is held out.
             verbose: as in KerasTuner.

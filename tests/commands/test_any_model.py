@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from checks import red_and_blue
 from keras import layers
 from PIL import Image
@@ -18,14 +17,6 @@ from nasnet_keras.cli import main
 from nasnet_keras.models.network import NASNet
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
-
-
-@pytest.fixture
-def eager():
-    """Epochs of three batches: to trace a graph would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

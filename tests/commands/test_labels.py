@@ -13,17 +13,12 @@ from nasnet_keras import load_model, read_image
 from nasnet_keras.cli import main, parser
 from nasnet_keras.models.network import NASNet
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+pytestmark = [
+    pytest.mark.usefixtures("eager"),
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`"),
+]
 SIZE = ["--repeats", "1", "--filters", "4", "--batch-size", "16"]
 NAMES = ("blue", "green", "red")  # those of the channels, backwards
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eager():
-    """A few batches: to trace graphs would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

@@ -134,22 +134,19 @@ def test_what_cannot_be_told_is_one_line(data, says):
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @pytest.mark.long
+@pytest.mark.usefixtures("eager")
 def test_fine_tune_takes_them_and_learns_the_same():
-    tf.config.run_functions_eagerly(True)
-    try:
-        found = []
-        for train in ((IMAGES, LABELS), FORMS["tf.data in batches"](), Pairs(IMAGES, LABELS)):
-            keras.utils.set_random_seed(0)
-            source = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(6, 5, 3), classes=2)
-            model = fine_tune(source, train, None, ["a", "b", "c"], weights="none", epochs=1, recipe="micro")
-            found.append(model.predict(IMAGES[:3] / np.float32(127.5) - 1, verbose=0))
-        np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
-        np.testing.assert_allclose(found[2], found[0], rtol=1e-5)
-        several = fine_tune(source, (IMAGES, MARKS), (IMAGES, MARKS), ["a", "b", "c"], weights="none", epochs=1)
-        assert several.architecture.classifier_activation == "sigmoid" and len(several.thresholds) == 3
-        with pytest.raises(ValueError, match="`train` and `validation` must both"):
-            fine_tune(source, (IMAGES, MARKS), (IMAGES, LABELS), ["a", "b", "c"], weights="none", epochs=1)
-        with pytest.raises(ValueError, match="`classifier_activation` must be sigmoid"):
-            fine_tune(source, (IMAGES, MARKS), None, 3, weights="none", epochs=1, classifier_activation="softmax")
-    finally:
-        tf.config.run_functions_eagerly(False)
+    found = []
+    for train in ((IMAGES, LABELS), FORMS["tf.data in batches"](), Pairs(IMAGES, LABELS)):
+        keras.utils.set_random_seed(0)
+        source = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(6, 5, 3), classes=2)
+        model = fine_tune(source, train, None, ["a", "b", "c"], weights="none", epochs=1, recipe="micro")
+        found.append(model.predict(IMAGES[:3] / np.float32(127.5) - 1, verbose=0))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-5)
+    several = fine_tune(source, (IMAGES, MARKS), (IMAGES, MARKS), ["a", "b", "c"], weights="none", epochs=1)
+    assert several.architecture.classifier_activation == "sigmoid" and len(several.thresholds) == 3
+    with pytest.raises(ValueError, match="`train` and `validation` must both"):
+        fine_tune(source, (IMAGES, MARKS), (IMAGES, LABELS), ["a", "b", "c"], weights="none", epochs=1)
+    with pytest.raises(ValueError, match="`classifier_activation` must be sigmoid"):
+        fine_tune(source, (IMAGES, MARKS), None, 3, weights="none", epochs=1, classifier_activation="softmax")

@@ -9,14 +9,16 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from test_outputs import NAMES, colours, data, network
+from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
 from nasnet_keras.training.transfer import fine_tune
 
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+pytestmark = [
+    pytest.mark.usefixtures("eager"),
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`"),
+]
 RECIPE = recipes.recipe("micro", batch_size=16)
 PLAIN = recipes.recipe("scans", batch_size=16, augmentation="none")
 
@@ -47,21 +49,6 @@ class Breaks(keras.callbacks.Callback):
 
 def history(directory):
     return json.loads((directory / "history.json").read_text())
-
-
-@pytest.fixture(autouse=True)
-def _eager():
-    """Epochs of three batches: to trace a graph would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def small():
-    keras.utils.set_random_seed(3)
-    layers = keras.layers
-    parts = [layers.Flatten(), layers.Dense(8, "relu", name="a"), layers.Dropout(0.2), layers.Dense(3, name="b")]
-    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="small")
 
 
 def train(directory, epochs, recipe=RECIPE, callbacks=(), **options):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from interface import refusal
+from test_outputs import colours
 
 from nasnet_keras.cli import main
 from nasnet_keras.data.loading import Data, Split
@@ -120,17 +121,9 @@ def test_training_mixes_images_of_several_labels():
     assert 0 < history[0]["val_label_accuracy"] <= 1 and np.isfinite(history[0]["loss"])
 
 
-def colours(count, seed=0, classes=3):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count, dtype="int32") % classes
-    images = rng.integers(0, 60, (count, 16, 16, 3))
-    images[np.arange(count), :, :, labels] += 150
-    return Split(images.astype("uint8"), labels)
-
-
 def trained(epochs=8, classes=3, callbacks=(), directory=None, **options):
     keras.utils.set_random_seed(3)
-    parts = [colours(count, seed, classes) for seed, count in enumerate((48, 12, 12))]
+    parts = [colours(count, seed, classes, side=16) for seed, count in enumerate((48, 12, 12))]
     data = Data("colours", *parts, ("red", "green", "blue")[:classes], (16, 16, 3))
     size = {"repeats": (1,), "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": classes}
     model = NASNet("tiny", **{**size, **options})

@@ -5,7 +5,6 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from nasnet_keras.data.loading import Data, Split
 from nasnet_keras.models.network import NASNet
@@ -18,11 +17,11 @@ RECIPE = recipes.recipe("micro", batch_size=16)
 NAMES = ("red", "green", "blue")
 
 
-def colours(count, seed=0, classes=3):
+def colours(count, seed=0, classes=3, side=8):
     """Images of flat colours with noise: learnable in seconds."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count, dtype="int32") % classes
-    images = rng.integers(0, 60, (count, 8, 8, 3))
+    images = rng.integers(0, 60, (count, side, side, 3))
     images[np.arange(count), :, :, labels] += 150
     return Split(images.astype("uint8"), labels)
 
@@ -32,12 +31,11 @@ def data(classes=3):
     return Data("colours", *parts, NAMES[:classes], (8, 8, 3))
 
 
-@pytest.fixture
-def eager():
-    """Epochs of three batches: to trace a graph would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+def small():
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    parts = [layers.Flatten(), layers.Dense(8, "relu", name="a"), layers.Dropout(0.2), layers.Dense(3, name="b")]
+    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="small")
 
 
 def network(**options):

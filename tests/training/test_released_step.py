@@ -19,14 +19,6 @@ CASES = sorted(path.stem for path in (REFERENCE / "golden").glob("train_*.npz"))
 CASES = [CASES[0], *(pytest.param(name, marks=pytest.mark.long) for name in CASES[1:])]
 
 
-@pytest.fixture
-def _eager():
-    """Five steps: to trace their graph would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def recipe_of(config):
     """The recipe that a case describes; its learning rate is constant over the first 2.4 epochs."""
     settings = config["optimizer"]
@@ -57,7 +49,7 @@ def of_case(arrays):
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("name", CASES)
 def test_five_steps_give_the_released_codes_numbers(name, golden):
     case, config = read(golden / f"{name}.npz")

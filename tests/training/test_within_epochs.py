@@ -5,9 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from checks import array
-from test_outputs import colours, data, network
+from test_outputs import colours, data, network, small
 
 from nasnet_keras.models.drop_path import DropPath, DropPathSchedule
 from nasnet_keras.models.layers import Operation
@@ -50,21 +49,6 @@ class Weights(keras.callbacks.Callback):
         self.weights.append([array(one) for one in self.model.trainable_variables])
 
 
-@pytest.fixture
-def _eager():
-    """A few steps: to trace a graph would take far longer."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def small():
-    keras.utils.set_random_seed(3)
-    layers = keras.layers
-    parts = [layers.Flatten(), layers.Dense(8, "relu", name="a"), layers.Dropout(0.2), layers.Dense(3, name="b")]
-    return keras.Sequential([keras.Input((8, 8, 3)), *parts], name="small")
-
-
 def fit(directory, make=small, recipe=RECIPE, callbacks=(), **options):
     model = make()
     history = fitting.fit(model, data(), recipe, **{"epochs": 3, **options}, directory=directory, callbacks=callbacks)
@@ -81,7 +65,7 @@ def dropping():
     return keras.Model(images, keras.layers.Dense(3, "softmax", name="b")(features))
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     ("optimizer", "kills"), [("sgd", 3), ("adamw", 3), pytest.param("rmsprop", 20, marks=pytest.mark.long)]
 )
@@ -101,7 +85,7 @@ def test_a_training_that_was_killed_within_epochs_is_the_undisturbed_one(optimiz
         np.testing.assert_array_equal(array(one), array(other))
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_what_is_kept_within_an_epoch_is_let_go_with_it(tmp_path):
     def files():
         return sorted(path.name for path in tmp_path.glob("*.h5"))
@@ -125,7 +109,7 @@ def test_what_is_kept_within_an_epoch_is_let_go_with_it(tmp_path):
     assert files() == ["state-3.weights.h5"]
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_a_loss_that_is_no_number_goes_back_to_the_last_epoch(tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -164,7 +148,7 @@ def clock(monkeypatch):
     return times, Moves
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_hours_fix_the_epochs_after_the_first_one(tmp_path, clock):
     times, moves = clock
     hours = (120 + 2 * 30 + 15) / 3600  # the first epoch takes 120 seconds, others 30: two more fit
@@ -184,14 +168,14 @@ def test_hours_fix_the_epochs_after_the_first_one(tmp_path, clock):
     assert len(fit(tmp_path / "b", callbacks=[moves()], epochs=50, hours=hours + 60 / 3600)[1]) == 5
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_hours_that_are_given_later_count_from_then_on(tmp_path, clock):
     moves = clock[1]
     assert len(fit(tmp_path, callbacks=[moves()], epochs=2)[1]) == 2
     assert len(fit(tmp_path, callbacks=[moves()], epochs=50, hours=(30 + 60 + 15) / 3600)[1]) == 5
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_hours_that_are_not_enough_leave_one_epoch(clock):
     assert len(fit(None, callbacks=[clock[1]()], epochs=50, hours=1 / 3600)[1]) == 1
     with pytest.raises(ValueError, match="`hours` must be None or a finite number above 0. Received: 0"):
@@ -200,7 +184,7 @@ def test_hours_that_are_not_enough_leave_one_epoch(clock):
         fit(None, hours=1, sizes=[8, 8])
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_averaged_weights_are_validated_and_the_result(accumulation):
     """Keras' average begins with the weights after the first update."""
@@ -229,7 +213,7 @@ def test_averaged_weights_are_validated_and_the_result(accumulation):
     assert np.abs(seen.weights[-1][0] - average[0]).max() > 1e-4
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_averages_do_not_change_the_training(tmp_path):
     """Not with several image sizes either, each of which is a `fit` of Keras."""
 
@@ -245,7 +229,7 @@ def test_averages_do_not_change_the_training(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_accumulated_gradients_are_those_of_a_larger_batch():
     """Where no batch norm looks at the batch."""
     results = []
@@ -324,7 +308,7 @@ def test_the_rate_rises_first_and_takes_another_length(schedule):
     assert rates(steps) == pytest.approx([known(step, 6) for step in steps], rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.usefixtures("_eager")
+@pytest.mark.usefixtures("eager")
 def test_a_fine_tuning_goes_on_within_an_epoch_with_its_averages(tmp_path):
     def tune(directory, callbacks=(), **options):
         settings = {"batch_size": 16, "augmentation": "none", "moving_average": 0.9}

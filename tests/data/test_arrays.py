@@ -1,0 +1,50 @@
+"""Arrays as KerasTuner's `search` takes them."""
+
+import numpy as np
+import pytest
+
+from nasnet_keras.data.arrays import data_of_arrays
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+LABELS = np.arange(40) % 4
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], np.eye(4)[LABELS]], ids=["plain", "column", "one-hot"])
+def test_labels_in_each_form_are_the_same(labels):
+    data = data_of_arrays(IMAGES, labels, validation_data=(IMAGES[:8], LABELS[:8]))
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.train.images, IMAGES)
+    np.testing.assert_array_equal(data.validation.labels, LABELS[:8])
+    assert data.class_names == ("0", "1", "2", "3") and data.image_shape == (6, 6, 3) and not len(data.test)
+
+
+def test_a_share_is_held_out_of_each_class_by_the_seed():
+    one, same, other = (data_of_arrays(IMAGES, LABELS, validation_split=0.2, seed=seed) for seed in (1, 1, 2))
+    assert np.bincount(one.validation.labels).tolist() == [2] * 4 and len(one.train) == 32
+    np.testing.assert_array_equal(one.validation.images, same.validation.images)
+    assert not np.array_equal(one.validation.images, other.validation.images)
+
+
+def test_greys_without_an_axis_and_classes_that_only_the_validation_has():
+    data = data_of_arrays(IMAGES[..., 0], LABELS % 2, validation_data=(IMAGES[..., 0] / 255.0, LABELS))
+    assert data.image_shape == (6, 6, 1) and len(data.class_names) == 4
+    np.testing.assert_array_equal(data.validation.images[..., 0], IMAGES[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((IMAGES, LABELS), "`validation_data` must be"),
+        ((IMAGES, LABELS, IMAGES), "`validation_data` must be"),
+        ((IMAGES, LABELS, None, 1.5), "`validation_split` a share"),
+        ((IMAGES, None, None, 0.2), "`x` must be.*no labels"),
+        ((IMAGES[0, 0], LABELS, None, 0.2), "`x` must be.*shape"),
+        ((IMAGES, LABELS[:-1], None, 0.2), "`x` must have a label for each"),
+        ((IMAGES, LABELS - 1, None, 0.2), "`x` must have labels"),
+        ((IMAGES, LABELS, (IMAGES[:, :4], LABELS)), "size of `x`"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(arguments, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        data_of_arrays(*arguments)
+    assert "\n" not in str(caught.value)
