@@ -415,10 +415,10 @@ def test_ctrl_c_and_a_warning_for_other_hosts(exports, tmp_path, capfd, caplog):
         end = time.monotonic() + 60
         while time.monotonic() < end:
             with contextlib.suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-                connection.request("GET", "/healthz")
-                codes.append(connection.getresponse().status)
-                connection.close()
+                # Closed whatever happens: the port can be open before anybody answers.
+                with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+                    connection.request("GET", "/healthz")
+                    codes.append(connection.getresponse().status)
                 if codes[-1] == 200:
                     break
             time.sleep(0.05)
