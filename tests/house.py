@@ -52,6 +52,7 @@ data                        | no framework        | nothing
 + data.batches              | keras               | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
++ training.devices          | tensorflow, jax     | nothing
 + training.graphs           | tensorflow          | nothing
 children                    | keras               | program, models, data, training
 + children.threads          | tensorflow          | nothing

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import MODEL_HELP, add_data
+from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size
@@ -32,6 +32,7 @@ def add_options(parser):
     parser.set_defaults(seed=None)
     help_text = "the images used; all: of a folder that the model has not seen"
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
+    add_devices(parser)
 
 
 def check(options):
@@ -93,7 +94,7 @@ def run(options, data, output, part):
         tell(f"{options.model} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
     if count is not None and max(count, 2) != len(names):
         raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
-    figures = evaluate_classes(model, split, names)
+    figures = evaluate_classes(model, split, names, devices=options.devices)
     Told(data).tell()
     print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
     shown = most_confused(figures["confusion"], SHOWN)

@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
+from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_dtype, add_size, check_network, given, given_recipe
+from nasnet_keras.commands.options import (
+    add_data,
+    add_devices,
+    add_dtype,
+    add_size,
+    check_network,
+    given,
+    given_recipe,
+    join,
+)
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
@@ -37,19 +47,23 @@ def add_options(parser):
     parser.add_argument("--batch-norm-momentum", type=float, default=0.9, help="of the moving statistics")
     parser.add_argument("--auxiliary-head", action="store_true", help="train with the auxiliary classifier")
     add_dtype(parser)
+    add_devices(parser, hosts=True)
 
 
 def check(options):
     """The recipe, the network's architecture, and the data."""
     genotype = load_genotype(options.genotype)
     recipe = given_recipe(options, "batch_size", "learning_rate", "cutout", "moving_average")
+    check_devices(options.devices, recipe.batch_size)
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
     network = given(options, *names, "auxiliary_head")
     check_network(genotype, **network)
     check_folder("directory", options.directory)
+    join(options)
     data = find(options)
-    check_free("directory", options.directory)
+    if not options.hosts:  # one of them writes there
+        check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes)
     changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data)
@@ -65,11 +79,12 @@ def run(options, recipe, architecture, data, changes):
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
-        from nasnet_keras.training import fitting
+        from nasnet_keras.training import devices, fitting
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
-    teller = Told(data, directory)
+    first = devices.host() == 0
+    teller = Told(data, directory if first else None)
     title = f"train {architecture.genotype.name or options.genotype}"
     with epoch_progress(title, options.epochs) as progress:
         fitting.fit(
@@ -81,9 +96,16 @@ def run(options, recipe, architecture, data, changes):
             directory=directory,
             callbacks=[progress, teller.callback()],
             sizes=options.sizes,
+            devices=options.devices,
         )
-    fitting.save_model(model, directory, input_shape=data.image_shape)
-    figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
-    teller.tell()
-    print(f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}")
-    finish(options, figures)
+    if first:
+        fitting.save_model(model, directory, input_shape=data.image_shape)
+    figures = {"directory": str(directory), "parameters": model.count_params()}
+    figures |= fitting.evaluate(model, data.test, devices=options.devices)
+    if first:
+        teller.tell()
+        print(
+            f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}"
+        )
+        finish(options, figures)
+    devices.leave()

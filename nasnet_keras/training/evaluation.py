@@ -6,7 +6,7 @@ from nasnet_keras.models.answers import as_probabilities
 from nasnet_keras.training.fitting import answers_to, figures_of
 
 
-def evaluate_classes(model, split, class_names, batch_size=256):
+def evaluate_classes(model, split, class_names, batch_size=256, devices=None):
     """Accuracy and loss, precision and recall of each class, and the confusion matrix.
 
     Args:
@@ -14,6 +14,7 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         split: a `data.Split` whose labels count as the model's outputs do.
         class_names: a name for each class.
         batch_size: images at a time.
+        devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
         A JSON-able dict: `accuracy`, `loss`, `images`; `classes`, a list with `name`, `images`, `precision` and
@@ -21,9 +22,10 @@ def evaluate_classes(model, split, class_names, batch_size=256):
         with a row for each true class: how many of its images were taken for which class.
 
     Raises:
-        ValueError: other numbers of names and of the model's classes, or nothing tells what the model answers with.
+        ValueError: other numbers of names and of the model's classes, nothing tells what the model answers with, or
+            there are not so many devices.
     """
-    outputs, labels, kind = answers_to(model, split, batch_size)
+    outputs, labels, kind = answers_to(model, split, batch_size, devices)
     probabilities, count = as_probabilities(outputs, kind), len(class_names)
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"

@@ -3,6 +3,7 @@
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
 
+import json
 import math
 import os
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
@@ -21,7 +22,7 @@ from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
-from nasnet_keras.training.checkpoints import Checkpoints
+from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model
 from nasnet_keras.training.identity import is_used, network_identity, training_identity
 from nasnet_keras.training.recipes import stages
@@ -112,6 +113,7 @@ def fit(
     class_weights=None,
     rates=None,
     sizes=None,
+    devices=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -134,6 +136,9 @@ def fit(
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
             faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
             and the model must take images of any size.
+        devices: how many devices share each batch, or `"all"`; None: one. Callbacks see the copies as their model, and
+            the model itself gets the weights at the end, see `devices.spread`. Of several hosts (`devices.join`) all
+            devices share it, and the first host writes.
 
     Returns:
         The history: one dict an epoch.
@@ -153,42 +158,51 @@ def fit(
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes)
     weights = _class_weights(class_weights, data)
+    number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
-    steps = len(training_batches(data, recipe, seed))
-    compile_model(model, recipe, steps, epochs - first, weights, rates)
-    identity |= network_identity(model, weights, rates)
-    state = Checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs)
-    if state.directory is not None:
-        state.directory.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if state.directory is None else alone_in("directory", state.directory):
-        if state.directory is not None and not is_used(state.directory):  # else it is there, or an old rule holds
-            write_record(state.directory, data)
-        state.restore(model)
-        try:
-            _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate)
-        except FloatingPointError as error:
-            state.fail(error)
-            raise
-        state.finish(model)
+    batches = training_batches(data, recipe, seed)
+    check_devices(number, batches.batch_size)
+    steps = len(batches)
+    with several.spread(model, number) as model:
+        compile_model(model, recipe, steps, epochs - first, weights, rates)
+        several.adapt(model)
+        identity |= network_identity(model, weights, rates)
+        state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs)
+        if state.directory is not None:
+            state.directory.mkdir(parents=True, exist_ok=True)
+        alone = nullcontext() if state.directory is None else alone_in("directory", state.directory)
+        with several.only_first(alone):
+            used = state.directory is None or is_used(state.directory)  # then it is there, or an old rule holds
+            if several.host() == 0 and not used:
+                write_record(state.directory, data)
+            state.restore(model)
+            several.agree({"data and recipe": json.dumps(identity), "history": json.dumps(state.history)})
+            try:
+                _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate, number)
+            except FloatingPointError as error:
+                state.fail(error)
+                raise
+            state.finish(model)
     return state.history
 
 
-def _fit(model, data, recipe, state, parts, total_steps, first, seed, callbacks, validate):
+def _fit(model, data, recipe, state, parts, total_steps, first, seed, callbacks, validate, number):
     """The epochs that are left."""
+    copies = [several.Copies(several.filling(len(data.validation), number) if validate else 0.0)] * (number > 1)
     for last, size in parts:
         done = first + len(state.history)
         if done >= last or state.has_ended():
             continue
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
         batches = training_batches(data, recipe, seed, **shown)
-        watched = Batches(data.validation, 256, **shown) if validate else None
+        watched = Batches(data.validation, several.batch_of(256, number), **shown) if validate else None
         model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         model.fit(
-            _for_heads(model, batches),
+            _for_heads(model, several.parts(batches, number)),
             epochs=last,
             initial_epoch=done,
-            validation_data=watched and _for_heads(model, watched),
-            callbacks=[ScheduledDropPath(total_steps), _EpochOf(batches), state, _StopOnNaN(), *callbacks],
+            validation_data=watched and _for_heads(model, several.parts(watched, number)),
+            callbacks=[ScheduledDropPath(total_steps), _EpochOf(batches), *copies, state, _StopOnNaN(), *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -235,7 +249,7 @@ def _in_proportion(image_shape, shorter):
     return tuple(round(length * shorter / min(image_shape[:2])) for length in image_shape[:2])
 
 
-def evaluate(model, split, batch_size=256):
+def evaluate(model, split, batch_size=256, devices=None):
     """Share of a split's images that the model classifies right, and their mean cross-entropy.
 
     Args:
@@ -243,14 +257,15 @@ def evaluate(model, split, batch_size=256):
             `{"predictions", …}` these count.
         split: a `data.Split`.
         batch_size: images at a time.
+        devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
         `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures.
 
     Raises:
-        ValueError: nothing tells what the model answers with.
+        ValueError: nothing tells what the model answers with, or there are not so many devices.
     """
-    return figures_of(*answers_to(model, split, batch_size))
+    return figures_of(*answers_to(model, split, batch_size, devices))
 
 
 def predict_split(model, split, batch_size=256):
@@ -259,12 +274,13 @@ def predict_split(model, split, batch_size=256):
     return answers.as_probabilities(outputs, kind)
 
 
-def answers_to(model, split, batch_size=256):
+def answers_to(model, split, batch_size=256, devices=None):
     """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs)."""
     if not len(split):
         return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
-    batches = Batches(split, batch_size, scaled=not scales_itself(model))
-    outputs, kind = answers.answered(model, model.predict(batches, verbose=0))
+    number = 1 if several.hosts() > 1 else several.number_of(devices)  # each host by itself
+    batches = Batches(split, several.batch_of(batch_size, number), scaled=not scales_itself(model))
+    outputs, kind = answers.answered(model, several.predict(model, batches, len(split), number))
     return outputs[split.readable], split.labels[split.readable], kind
 
 
