@@ -29,6 +29,8 @@ CHANGED = {
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
+    "names / fine_tune": "`devices`, how many share each batch",
+    "names / evaluate_classes": "likewise",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
 }
 

@@ -16,6 +16,7 @@ from nasnet_keras.models.nesting import layers_within, seed_generators
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
+from nasnet_keras.weights.loading import weights_file
 
 WAIT = 45  # seconds that hosts wait for each other when they begin
 
@@ -219,10 +220,14 @@ class Parts(keras.utils.PyDataset):
     def __getitem__(self, index):
         images, labels, *weights = self.batches[index]
         weights = weights[0] if weights else np.ones(len(images), "float32")
-        taken = np.arange(-(-len(images) // self.number) * self.number)
-        weights = np.where(taken < len(images), weights[np.minimum(taken, len(images) - 1)], 0).astype("float32")
-        rows = np.array_split(np.minimum(taken, len(images) - 1), hosts())[host()]
-        return images[rows], labels[rows], np.array_split(weights, hosts())[host()]
+        missing = -len(images) % self.number
+        if missing:
+            filled = np.minimum(np.arange(len(images) + missing), len(images) - 1)
+            images, labels = images[filled], labels[filled]
+            weights = np.concatenate([weights, np.zeros(missing, "float32")])
+        rows = len(images) // hosts()
+        own = slice(host() * rows, (host() + 1) * rows)
+        return images[own], labels[own], weights[own]
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -326,13 +331,16 @@ def agree(known):
 
 
 class Following(Checkpoints):
-    """The `Checkpoints` of a host that is not the first: it reads what the first one writes."""
+    """The `Checkpoints` of a host that is not the first: it reads what the first one writes.
+
+    What that one asks of JAX for a file, all hosts have to ask: each array that is made for all devices is compared.
+    """
 
     def fail(self, error):
         """The first one says it."""
 
     def _save(self):
-        pass
+        weights_file(self.model)
 
 
 def checkpoints(directory, *arguments, **options):
