@@ -232,7 +232,7 @@ def main(names, output, *arguments):
     for name in names.split(","):
         results = globals()[name](Path(output).with_name(name), *arguments)
         found |= {f"{name}: {key}": np.asarray(value) for key, value in results.items()}
-    np.savez(output, **found)
+        np.savez(output, **found)
 
 
 if __name__ == "__main__":
