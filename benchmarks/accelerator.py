@@ -37,7 +37,7 @@ NETWORKS = {
     "mobile": {"repeats": 4, "penultimate_filters": 1056, "input_shape": (224, 224, 3)},
     "6@1056": {"repeats": 6, "penultimate_filters": 1056, "input_shape": (224, 224, 3), "skip_reduction": True},
 }
-SHORT = {"repeats": (1,), "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 10}
+SHORT = {"genotype": "tiny", "repeats": (1,), "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 10}
 BATCHES = {"6@768": 256, "mobile": 256, "6@1056": 128}
 # The parts in order of importance, and the share of the whole time that each may take.
 PARTS = (
@@ -64,7 +64,7 @@ def compiled(name, short):
     from nasnet_keras.training.compilation import compile_model
 
     arguments, batch = network(name, short)
-    model = NASNet("nasnet_a", **arguments, dtype="mixed_bfloat16")
+    model = NASNet(**arguments, dtype="mixed_bfloat16")
     compile_model(model, recipes.recipe("cifar"), 1000, 1)
     if not short:
         model.jit_compile = True

@@ -1,10 +1,11 @@
 """Options that several commands have, and what is made of them."""
 
+import os
 from argparse import ArgumentTypeError
 from contextlib import contextmanager
 
 from nasnet_keras.checks import check_range
-from nasnet_keras.commands.terminal import without_greetings
+from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
@@ -80,7 +81,12 @@ def join(options):
     if options.hosts:
         with without_greetings():
             from nasnet_keras.training import devices
-        devices.join(options.hosts)
+
+        def missing():
+            tell(f"`hosts` must all be there within {devices.WAIT} s. Received: {options.hosts}, and some are not")
+            os._exit(2)  # this is not the main thread, which JAX keeps
+
+        devices.join(options.hosts, missing)
 
 
 def _devices(text):

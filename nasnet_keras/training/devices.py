@@ -6,6 +6,7 @@ restored and fitted within one scope, here: what is made in a scope and fitted o
 """
 
 import hashlib
+import threading
 from contextlib import contextmanager, nullcontext
 
 import keras
@@ -230,9 +231,11 @@ class Parts(keras.utils.PyDataset):
         return images[own], labels[own], weights[own]
 
     def on_epoch_begin(self):
+        """Called by Keras."""
         self.batches.on_epoch_begin()
 
     def on_epoch_end(self):
+        """Called by Keras."""
         self.batches.on_epoch_end()
 
 
@@ -255,7 +258,7 @@ def predict(model, batches, count, number):
     return keras.tree.map_structure(lambda one: one[:count], outputs)
 
 
-def join(others):
+def join(others, missing=None):
     """Let this process train together with those of other hosts, from now on; on JAX alone.
 
     Nothing of JAX may have been computed before.
@@ -263,9 +266,11 @@ def join(others):
     Args:
         others: None for none; `"auto"`: what SLURM, MPI or Kubernetes say of this process's place;
             or (address and port of the first, how many there are, which this one is, from 0).
+        missing: called in a thread of its own if some have not come within `WAIT` seconds. It has to end the process:
+            at three times that JAX does, with a page of its own, and nothing can be raised from in there.
 
     Raises:
-        ValueError: another backend, nothing says what this process's place is, or some do not come in `WAIT` seconds.
+        ValueError: another backend, or nothing says what this process's place is.
     """
     if others is None:
         return
@@ -277,11 +282,18 @@ def join(others):
     jax.config.update("jax_enable_preemption_service", False)  # it would keep SIGTERM to itself
     names = ("coordinator_address", "num_processes", "process_id")
     place = {} if others == "auto" else dict(zip(names, others, strict=True))
+    timer = threading.Timer(WAIT, missing) if missing else None
+    if timer:
+        timer.start()
     try:
-        jax.distributed.initialize(**place, initialization_timeout=WAIT, shutdown_timeout_seconds=WAIT)
+        jax.distributed.initialize(**place, initialization_timeout=3 * WAIT, shutdown_timeout_seconds=WAIT)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"`hosts` must all be there within {WAIT} s. Received: {others!r}: {reason}") from None
+        rule = "auto where SLURM, MPI or Kubernetes say what this process's place is, or an address that is free"
+        raise ValueError(f"`hosts` must be {rule}. Received: {others!r}: {reason}") from None
+    finally:
+        if timer:
+            timer.cancel()
 
 
 def leave():

@@ -183,7 +183,9 @@ def test_two_processes_leave_one_model_and_end_together(tmp_path):
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_host_that_never_comes(number, tmp_path):
     begin = time.monotonic()
-    ((code, _, said),) = ended([train(f"{free_place()},2,{number}", tmp_path / "net")], 100)
-    assert time.monotonic() - begin < 60
+    ended([start(["-c", "import nasnet_keras.training.devices"], "jax")])
+    ready = time.monotonic()
+    ((code, _, said),) = ended([train(f"{free_place()},2,{number}", tmp_path / "net")], 300)
+    assert time.monotonic() - ready < 55 + 2 * (ready - begin)  # on a quiet machine within a minute
     assert code == 2 and len(said.strip().splitlines()) == 1, said
-    assert said.startswith("nasnet-keras: `hosts` must all be there within")
+    assert said.startswith("nasnet-keras: `hosts` must all be there within 45 s.")
