@@ -24,7 +24,7 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices, fitting, recipes
-from nasnet_keras.training.transfer import parts
+from nasnet_keras.training.transfer import fine_tune, parts
 
 NAMES = ("red", "green", "blue")
 SMALL = {"repeats": (1,), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
@@ -172,6 +172,17 @@ def going_on(folder):
         results[name], results[f"{name} epochs"] = values(model), [row["epoch"] for row in history]
     found = {f"{name} apart": largest(results["whole"], results[name]) for name in ("killed", "changed")}
     return found | {key: value for key, value in results.items() if key.endswith("epochs")}
+
+
+def tuned(folder):
+    """How far the cells and the head have moved after a fine-tuning of the head alone."""
+    source, kept = network(), data(train=32)
+    options = {"epochs": 1, "unfreeze": "head", "devices": 2, "directory": folder}
+    model = fine_tune(source, kept.train, kept.validation, NAMES, recipe=RECIPE, **options)
+    before, after = source.named_weights(), model.named_weights()
+    moved = {name: np.abs(np.asarray(before[name]) - np.asarray(after[name])).max() for name in before}
+    cells = [value for name, value in moved.items() if not name.startswith("logits")]
+    return {"cells": max(cells), "head": moved["logits/kernel"], "saved": (Path(folder) / "model.keras").is_file()}
 
 
 class Kill(keras.callbacks.Callback):

@@ -56,7 +56,7 @@ def backend(request):
 @pytest.fixture(scope="module")
 def found(backend, tmp_path_factory):
     """{function of `on_devices.py`: {what it found: array}}."""
-    names = ["refused", "steps", "copies", "watched", "going_on", *["statistics"] * (backend == "tensorflow")]
+    names = ["refused", "steps", "copies", "watched", "going_on", "tuned", *["statistics"] * (backend == "tensorflow")]
     output = tmp_path_factory.mktemp(backend) / "found.npz"
     ((code, _, said),) = ended([start([str(SCRIPT), ",".join(names), str(output)], backend)])
     assert code == 0, said[-3000:]
@@ -102,6 +102,11 @@ def test_going_on_after_a_kill_and_on_another_number_of_devices(found):
     assert 0 < results["changed apart"] < 0.5
     for name in ("whole", "killed", "changed"):
         np.testing.assert_array_equal(results[f"{name} epochs"], [1, 2, 3])
+
+
+def test_frozen_cells_stand_still_on_all_devices(found):
+    assert found["tuned"]["cells"] == 0 < found["tuned"]["head"]
+    assert found["tuned"]["saved"]
 
 
 def test_what_is_refused(found, backend):
