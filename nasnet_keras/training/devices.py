@@ -8,6 +8,7 @@ restored and fitted within one scope, here: what is made in a scope and fitted o
 import hashlib
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import keras
 import numpy as np
@@ -67,12 +68,21 @@ def spread(model, number):
     _assign(model, copies)
 
 
+@cache
+def _mirrored(*names):
+    """One strategy a process for the same devices: a second one would number its reductions as the first one did.
+
+    TensorFlow knows a reduction by that number, and fails where the second one's has another shape.
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy([name.upper() for name in names])
+
+
 def _scope(number):
     names = keras.distribution.list_devices()[:number]
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.distribute.MirroredStrategy([name.upper() for name in names]).scope()
+        return _mirrored(*names).scope()
     return keras.distribution.DataParallel(devices=names, auto_shard_dataset=False).scope()
 
 
