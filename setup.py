@@ -50,8 +50,12 @@ EXTRAS = {
     "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
     "litert": ["ai-edge-litert"],
+    # Tables in that format.
+    "parquet": ["pyarrow<27"],
     # Photographs as telephones store them.
     "heic": ["pillow-heif<2"],
+    # A search whose children run on a cluster: `search --engine ray`.
+    "ray": ["ray>=2.52,<3"],
     # The second backend: KERAS_BACKEND=jax.
     "jax": ["jax<0.11"],
     # Reads timm's .pth files; its .safetensors need nothing.
@@ -61,7 +65,7 @@ EXTRAS = {
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
 }
-EXTRAS["test"] += EXTRAS["serve"]
+EXTRAS["test"] += EXTRAS["serve"] + EXTRAS["parquet"]
 EXTRAS["dev"] = [requirement for extra in ("test", "lint", "jax") for requirement in EXTRAS[extra]]
 
 setup(

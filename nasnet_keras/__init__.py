@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOME = {
     "genotype": "Block CellGenotype Genotype list_genotypes load_genotype",
     "models.network": "NASNet multiply_adds",
+    "models.freezing": "freeze",
     "models.applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions "
     "load_model preprocess_input",
     "weights.zoo": "list_models",
@@ -26,6 +27,7 @@ _HOME = {
     "training.fitting": "ScheduledDropPath",
     "training.transfer": "fine_tune",
     "training.evaluation": "evaluate_classes",
+    "training.explanations": "Explanation explain",
     "export.saved_model": "export_saved_model",
     "export.targets": "export_target",
     "pictures.cells": "cell_svg genotype_svg",

@@ -30,6 +30,12 @@ def check_rate(name, value, optional=False):
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
 
 
+def check_share(name, value):
+    """Raise unless the argument called `name` is a number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
+
+
 def check_range(name, value, optional=False):
     """Raise unless the argument called `name` is `(low, high)`, two finite numbers, or None if that is allowed."""
     if value is None and optional:

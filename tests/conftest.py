@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nasnet_keras.data import findings
+
 SEED = 20180407
 REFERENCE = Path(__file__).resolve().parents[2] / "shared"
 
@@ -15,6 +17,12 @@ def pytest_configure():
     """Ctrl-C interrupts, also where a shell started the tests in the background and so had it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _findings(tmp_path_factory):
+    """Nothing is kept in the home directory of who runs the tests."""
+    findings.PLACE = str(tmp_path_factory.mktemp("findings"))
 
 
 @pytest.fixture(autouse=True)

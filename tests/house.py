@@ -39,6 +39,7 @@ checks                      | standard library    | nothing
 files                       | standard library    | nothing
 genotype                    | standard library    | checks, files
 pictures                    | standard library    | nothing
++ pictures.heat_maps        | no framework        | nothing
 program                     | no framework        | nothing
 weights                     | keras               | nothing
 + weights.slim              | tensorflow          | nothing
@@ -47,13 +48,17 @@ models                      | keras               | program, weights
 + models.kernels            | tensorflow          | nothing
 + models.functions          | tensorflow          | nothing
 + models.inference          | tensorflow          | nothing
++ models.traced             | tensorflow          | nothing
 data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing
++ data.mixing               | keras               | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
 + training.devices          | tensorflow, jax     | nothing
 + training.graphs           | tensorflow          | nothing
++ training.gradients        | tensorflow, jax     | nothing
++ training.explanations     | keras               | pictures.heat_maps
 children                    | keras               | program, models, data, training
 + children.threads          | tensorflow          | nothing
 + children.primitives       | tensorflow          | nothing
@@ -64,7 +69,9 @@ search.space                | standard library    | nothing
 search.strategies           | no framework        | search.space
 search                      | keras_tuner         | pictures
 + search.results            | no framework        | children
-+ search.tuner              | no framework        | children, data.loading, data.records, __init__
++ search.running            | no framework        | children
++ search.distributed.ray_pool | no framework      | __init__
++ search.tuner              | no framework        | children, data.loading, data.arrays, data.records, __init__
 export                      | keras, tensorflow   | program, models, data.images, data.decoding
 serving                     | tensorflow          | data.images, export
 commands                    | keras               | anything

@@ -22,20 +22,54 @@ CHANGED = {
     "names / Data / constructor": "what of a folder is left out, notes, and how it was divided",
     "names / load_data": "`strict`, and how directories of earlier versions and of a training were divided",
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
-    "names / NASNet / constructor": "how greys of more than 8 bits were read, which a network keeps",
-    "names / read_image": "likewise, and one channel for networks that take one",
+    "names / read_image": "how deep greys were read, and one channel for networks that take one",
     **{
         f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"
         for command in ("search", "train", "finetune", "evaluate")
         for what in ("type", "help")
     },
-    "names / fine_tune": "`devices`, how many share each batch",
-    "names / evaluate_classes": "likewise",
+    **{
+        f"commands / {command} / --data / help": "tables are data as well"
+        for command in ("search", "train", "finetune", "evaluate")
+    },
+    "names / NASNet / constructor": "how greys of more than 8 bits were read, and thresholds, which a network keeps",
+    "commands / predict / epilog": "the example is of many images, and writes heat maps",
+    "commands / predict / images / help": "folders, patterns and lists are taken as well",
+    "commands / evaluate / --output / help": "a second picture lies beside it",
+    "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
+    "names / evaluate_classes": "`worst`: the most wrong images; `devices`, how many share each batch",
+    "names / preprocess_input": "keras.applications' further arguments",
+    "names / RECIPES": "what mixes images, where RMSProp begins, warm-up of `imagenet`, accumulation, decoupled decay",
+    "names / Recipe / constructor": "likewise",
+    "names / fine_tune": "`devices` and `checkpoint_every`",
+    **{
+        f"commands / train / --{option}": "what is not given depends on the recipe, and the help says so"
+        for option in (
+            *("repeats", "filters", "stem", "epochs", "recipe", "dropout", "weight-decay", "batch-norm-momentum"),
+            "auxiliary-head",
+        )
+    },
+    "commands / finetune / --recipe / help": "all recipes are named",
+    "commands / finetune / --learning-rate / help": "the option is `train`'s",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
+    "commands / search / --patience / default": "ten minutes, since many machines are not started at once",
+    "commands / search / --patience / help": "it counts for a Ray cluster, too",
+    "commands / search / --workers / help": "likewise",
+    "names / NASNetTuner / constructor": "ten minutes of patience, and `engine`",
+    "names / search": "likewise",
+    "names / search_report": "`updates`, the log of a controller",
 }
 
 # Commands that are refused in other words now: the command, and the reason. The exit code stays.
-OTHER_WORDS = {"predict --model finetuned finetuned.json": "AVIF is read as well"}
+OTHER_WORDS = {
+    "predict --model finetuned finetuned.json": "AVIF is read as well",
+    "search --data missing --directory new": "tables are data as well",
+    "search --data photos/red/00.png --directory new": "likewise",
+    **dict.fromkeys(
+        ("finetune --model missing --directory new", "evaluate --model missing", "export --model missing --output new"),
+        "a whole model in a .h5 file is one as well",
+    ),
+}
 
 
 def difference(before, now):

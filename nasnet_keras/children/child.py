@@ -6,6 +6,7 @@ from keras import ops
 from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
+from nasnet_keras.training.figures import mean_average_precision
 
 
 class BaseChild:
@@ -34,11 +35,13 @@ class BaseChild:
         self.set_weights([weight.initial_value(generator) for weight in self.program.weights])
 
     def loss_and_gradient(self, images, labels):
-        """Mean cross-entropy of a batch, and its gradient: arrays in the order of the trained weights.
+        """Mean cross-entropy of a batch, summed over sigmoids, and its gradient.
+
+        The gradient is arrays in the order of the trained weights.
 
         Args:
             images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
+            labels: [batch] integers; for a child that ends in sigmoid [batch, classes], 0 and 1.
         """
         raise NotImplementedError
 
@@ -47,7 +50,7 @@ class BaseChild:
 
         Args:
             images: [batch, height, width, channels], float32, in [-1, 1].
-            labels: [batch] integers.
+            labels: [batch] integers; for a child that ends in sigmoid [batch, classes], 0 and 1.
 
         Returns:
             The mean loss before the step: reading its value waits for the step.
@@ -76,19 +79,24 @@ class BaseChild:
         return [named[weight.name] for weight in self.program.weights]
 
     def accuracy(self, images, labels, batch_size=500, batch_statistics=False):
-        """Accuracy in [0, 1] at inference.
+        """Accuracy in [0, 1] at inference; of several labels an image their mean average precision.
 
         Args:
             images: [count, height, width, channels], float32, in [-1, 1].
-            labels: [count] integers.
+            labels: [count] integers, or bool [count, classes].
             batch_size: images at a time.
             batch_statistics: see `logits`.
         """
-        right = 0
-        for start in range(0, len(images), batch_size):
-            guesses = np.argmax(self.logits(images[start : start + batch_size], batch_statistics), axis=-1)
-            right += int(np.sum(guesses == np.asarray(labels[start : start + batch_size])))
-        return right / len(images)
+        starts = range(0, len(images), batch_size)
+        logits = [self.logits(images[start : start + batch_size], batch_statistics) for start in starts]
+        return self.accuracy_of(np.concatenate(logits), np.asarray(labels))
+
+    @staticmethod
+    def accuracy_of(logits, labels):
+        """`accuracy` of logits [count, classes]; None where no image has any of several labels."""
+        if labels.ndim == 2:
+            return mean_average_precision(labels, logits)
+        return float(np.mean(np.argmax(logits, axis=-1) == labels))
 
     def _check_weights(self, weights):
         expected = [weight.shape for weight in self.program.weights]

@@ -143,10 +143,12 @@ def _compute(primitive, inputs, weights, training):
 
 
 def _norm(epsilon, x, scale, offset):
-    """Batch normalisation by the batch, and its mean and variance."""
+    """Batch normalisation by the batch, its mean, and its unbiased variance, which the moving one takes."""
     mean = jnp.mean(x, (0, 1, 2))
     variance = jnp.mean(jnp.square(x - mean), (0, 1, 2))
-    return (x - mean) * (jax.lax.rsqrt(variance + epsilon) * scale) + offset, (mean, variance)
+    result = (x - mean) * (jax.lax.rsqrt(variance + epsilon) * scale) + offset
+    count = x.size // x.shape[-1]
+    return result, (mean, variance * (count / max(count - 1, 1)))
 
 
 def _shifted(x, window, strides, padding, border):
@@ -236,6 +238,8 @@ def _loss(logits, labels):
     """The mean cross-entropy and its gradient."""
 
     def mean(logits):
+        if labels.ndim == 2:  # independent labels, as `tensorflow_child` has them
+            return jnp.mean(jnp.sum(jax.nn.softplus(logits) - logits * labels, -1))
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
 
     return jax.value_and_grad(mean)(logits)

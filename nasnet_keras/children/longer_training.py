@@ -7,6 +7,7 @@ from nasnet_keras.data.records import write_record
 from nasnet_keras.files import write_atomically
 from nasnet_keras.models.network import multiply_adds
 from nasnet_keras.training import fitting
+from nasnet_keras.training.figures import judged
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
@@ -29,7 +30,8 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
 
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `validation_accuracy`, `epochs`.
+        `validation_accuracy`, `epochs`. Of several labels an image these are mean average precisions, and `measure`
+        says so.
     """
     record = directory / "result.json"
     row = json.loads(record.read_text()) if record.exists() else None
@@ -42,10 +44,11 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
 
 def _train(name, genotype, data, child, epochs, seed, directory, progress):
     figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
+    figures |= {"measure": "mean_average_precision"} if data.several else {}
     with progress(f"final {name}", epochs) as bar:
         if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
             trained = child.train_interpreted(genotype, data, seed, epochs, bar)
-            fitting.save_model(trained.to_model(), directory)
+            _save(trained.to_model(), data, directory)
             accuracies = {
                 "accuracy": accuracy(trained, data.test),
                 "validation_accuracy": accuracy(trained, data.validation),
@@ -54,10 +57,16 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress):
         model, recipe = child.build(genotype, data, seed), child.training_recipe()
         state = directory / f"{genotype.digest}-{epochs}"
         fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
-    fitting.save_model(model, directory)
+    _save(model, data, directory)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
     measured = {
-        name: fitting.evaluate(model, split)["accuracy"]
+        name: judged(fitting.evaluate(model, split))[1]
         for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
     }
     return {**figures, **counts, **measured}
+
+
+def _save(model, data, directory):
+    if data.several:
+        model.thresholds = fitting.chosen_thresholds(model, data.validation)
+    fitting.save_model(model, directory)

@@ -15,6 +15,7 @@ from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
 BACKENDS = ("tensorflow", "jax")  # of those, children exist that train at once
+AT_ONCE = 500  # validation images
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class ChildSettings:
             stem=self.stem,
             input_shape=data.image_shape,
             classes=len(data.class_names),
+            classifier_activation="sigmoid" if data.several else "softmax",
             class_names=data.class_names,
             grey_range=data.grey_range,
         )
@@ -116,7 +118,8 @@ class ChildSettings:
             genotype: a `Genotype`.
             data: a `Data`; `train` is learnt from and `validation` gives the reward.
             seed: seed of the weights and of the order of the images.
-            on_epoch: called after every epoch with its number, from 1, and the accuracy on the validation images;
+            on_epoch: called after every epoch with its number, from 1, and the accuracy on the validation images (of
+                several labels an image their mean average precision, as for the reward);
                 true ends the training here.
             among: with `screen`, a tuple of the genotypes that the child is compared with.
 
@@ -221,6 +224,7 @@ class ChildSettings:
 
         from nasnet_keras.children.threads import use_one_thread
         from nasnet_keras.models.network import multiply_adds
+        from nasnet_keras.training.figures import judged
         from nasnet_keras.training.fitting import evaluate, fit, reward
 
         if keras.backend.backend() == "tensorflow":
@@ -228,22 +232,33 @@ class ChildSettings:
         model = self.build(genotype, data, seed)
 
         def watch(epoch, logs):
-            if on_epoch(epoch + 1, evaluate(model, data.validation)["accuracy"]):
+            if on_epoch(epoch + 1, judged(evaluate(model, data.validation))[1]):
                 model.stop_training = True
 
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=watch)] if on_epoch else []
         recipe = self.training_recipe()
         fit(model, data, recipe, epochs=self.epochs, seed=seed, validate=False, callbacks=callbacks)
-        figures = {"reward": reward(evaluate(model, data.validation)["accuracy"])}
+        figures = {"reward": reward(judged(evaluate(model, data.validation))[1])}
         return {**figures, "parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
 
 
-def accuracy(child, split):
-    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none."""
-    from nasnet_keras.data.loading import normalize
+def accuracy(child, split, **options):
+    """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none.
 
-    images, labels = split.in_memory()
-    return child.accuracy(normalize(images), labels) if len(labels) else None
+    Of several labels an image it is their mean average precision, for which all answers are kept.
+
+    Args:
+        child: the child; `options` are further arguments of its `logits`.
+        split: a `Split`; files are read batch by batch.
+    """
+    from nasnet_keras.data.batches import Batches, readable
+
+    found = [
+        (child.logits(images, **options), labels)
+        for images, labels in map(readable, Batches(split, AT_ONCE) if len(split) else ())
+        if len(labels)
+    ]
+    return child.accuracy_of(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
 def sizes_of(program, data):

@@ -11,9 +11,8 @@ import re
 import numpy as np
 
 from nasnet_keras.children.screening import check
-from nasnet_keras.children.settings import sizes_of
+from nasnet_keras.children.settings import accuracy, sizes_of
 from nasnet_keras.data.batches import readable
-from nasnet_keras.data.loading import normalize
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training import fitting
 
@@ -170,8 +169,7 @@ class SharedEvaluation:
             loss = child.train_step(*readable(batches[index]))
         fitting.check_loss(float(loss), 0)
         shared.take(child)
-        images, labels = data.validation.in_memory()
-        reward = fitting.reward(child.accuracy(normalize(images), labels, batch_statistics=True))
+        reward = fitting.reward(accuracy(child, data.validation, batch_statistics=True))
         self._save(shared, trial, before + 1)
         return {"reward": reward, **sizes_of(child.program, data)}
 

@@ -43,7 +43,7 @@ class Child(BaseChild):
                 pool.append(weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape)
             self._steps.append((step.primitive, [value.number for value in step.reads], step.result.number, *numbers))
         self._trained, self._moving = Layout(trained), Layout(moving)
-        self._runs, self._corrections = {}, {}
+        self._runs = {}
 
     # Weights
 
@@ -121,9 +121,11 @@ class Child(BaseChild):
 
     def _step_graph(self, graph, images, weights):
         """The mean loss, the statistics of the batch, and the gradient."""
-        labels = graph.placeholder(images.shape[:1], tf.int64)
         logits, saved = self._forward(graph, images, weights)
-        loss, gradient = graph.call(_loss, [logits, labels])
+        several = self.architecture.classifier_activation == "sigmoid"
+        shape = (images.shape[0], self.architecture.classes) if several else images.shape[:1]
+        labels = graph.placeholder(shape, tf.float32 if several else tf.int64)
+        loss, gradient = graph.call(_loss_of_labels if several else _loss, [logits, labels])
         gradients = self._backward(graph, weights, saved, gradient)
         statistics = [one for (*_, moving), kept in zip(self._steps, saved, strict=True) if moving for one in kept[-2:]]
         return [labels], [loss, _join(graph, self._moving, statistics), _join(graph, self._trained, gradients)]
@@ -147,19 +149,9 @@ class Child(BaseChild):
     def _gradient(self, images, labels):
         """Mean loss, flat statistics of the batch, and flat gradient."""
         images, run = self._run(self._step_graph, images)
-        loss, statistics, gradient = run(images, self._weights, np.asarray(labels, np.int64))
-        if images.shape not in self._corrections:
-            self._corrections[images.shape] = self._correction(*images.shape[:3])
-        return loss, statistics * self._corrections[images.shape], gradient
-
-    def _correction(self, count, *size):
-        """What turns the unbiased variances that TensorFlow's kernel reports into those of Keras; 1 for the means."""
-        factors, sizes = [], self.program.sizes(size)
-        for step in self.program.steps:
-            if step.primitive.kind == "norm":
-                values = count * prod(sizes[step.result.number])
-                factors += [np.full(step.result.channels, one) for one in (1, max(values - 1, 1) / values)]
-        return self._moving.join(factors)
+        labels = np.asarray(labels)
+        kind = np.float32 if labels.ndim == 2 else np.int64
+        return run(images, self._weights, labels.astype(kind, copy=False))
 
     def loss_and_gradient(self, images, labels):
         """Arrays; see `BaseChild`."""
@@ -232,3 +224,11 @@ def _loss(tensors):
     """The mean cross-entropy and its gradient."""
     losses, gradient = raw.SparseSoftmaxCrossEntropyWithLogits(features=tensors[0], labels=tensors[1])
     return tf.reduce_mean(losses), gradient / float(tensors[1].shape[0])
+
+
+def _loss_of_labels(tensors):
+    """The mean over images of the cross-entropies of independent labels, summed, and its gradient."""
+    logits, labels = tensors
+    losses = tf.maximum(logits, 0.0) - logits * labels + tf.math.log1p(tf.exp(-tf.abs(logits)))
+    count = float(labels.shape[0])
+    return tf.reduce_sum(losses) / count, (tf.sigmoid(logits) - labels) / count

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras.commands.options import DATA_HELP, add_division, given_grey_range
+from nasnet_keras.commands.options import DATA_HELP, add_division, given_columns, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, tell, without_greetings
 from nasnet_keras.data.image_files import ImageFiles
@@ -48,6 +48,7 @@ def check(options):
             seed=options.seed,
             strict=options.strict,
             grey_range=given_grey_range(options),
+            columns=given_columns(options),
         )
     return {"data": data, "output": output}
 
@@ -133,7 +134,7 @@ def _groups(data, pairs):
         images = []
         for part in PARTS:
             split = getattr(data, part)
-            own = (split.labels == label).nonzero()[0]
+            own = split.of_class(label)
             for index in own[:: -(-len(own) // EACH) or 1][: EACH if part == "train" else EACH // 4]:
                 source = split.images.sources[index] if isinstance(split.images, ImageFiles) else split.images[index]
                 images.append(_image(source, part))

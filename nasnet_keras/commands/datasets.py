@@ -6,16 +6,16 @@ What a user should know of them, and what of a folder is left out, is said here,
 import os
 from pathlib import Path
 
-from nasnet_keras.commands.options import SHARES, given_grey_range
+from nasnet_keras.commands.options import SHARES, given_columns, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import shown
-from nasnet_keras.data.loading import decoded, open_data
+from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
 from nasnet_keras.data.records import division, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import ADVICE, is_used
-from nasnet_keras.weights.zoo import known_classes
+from nasnet_keras.weights.zoo import FORMATS, known_classes
 
 
 def find(options):
@@ -24,7 +24,7 @@ def find(options):
     if trains and options.data == "digits":
         _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else options.model
-    place = Path(place).parent if Path(place).suffix == ".keras" else place
+    place = Path(place).parent if Path(place).suffix in FORMATS else place
     begun = is_used(place) or SearchDirectory(place).header.exists()
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
@@ -38,8 +38,8 @@ def find(options):
     return data
 
 
-def decode(options, data, model=None):
-    """The data of `find` with their images, in the size of the model's input if it has one."""
+def decode(options, data, model=None, memory_limit=MEMORY_LIMIT, as_files=False):
+    """The data of `find` with their images, as `decoded` gives them, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
     if model is not None:
         from nasnet_keras.models.answers import input_shape
@@ -49,7 +49,7 @@ def decode(options, data, model=None):
             raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
         size = size or (None if None in own else tuple(own))
     with decoding() as progress:
-        found = decoded(data, size, progress=progress, strict=options.strict)
+        found = decoded(data, size, memory_limit, progress, options.strict, as_files)
     tell_of(found)
     return found
 
@@ -111,6 +111,7 @@ def _opened(options, trains, division):
             limit=options.limit if trains else None,
             strict=options.strict,
             grey_range=given_grey_range(options),
+            columns=given_columns(options),
             progress=progress,
             **division,
         )

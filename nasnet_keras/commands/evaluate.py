@@ -1,36 +1,47 @@
 """The command `evaluate`: how good a model is, class by class, and what it confuses."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
-from nasnet_keras.data.images import as_size
+from nasnet_keras.data.images import as_size, called
 from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split, check_classes
-from nasnet_keras.files import check_file, write_atomically
+from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import known_seed
 from nasnet_keras.weights.zoo import known_classes
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
 EXAMPLE = "evaluate --model net --data photos"
-SHOWN = 40  # classes in the table
+SHOWN, DRAWN = 40, 10  # classes in the table, and curves in the picture
+WORST = 60  # images on the contact sheet
+SIDE = 224  # pixels of them, at most
 
 
 def add_options(parser):
     """Add the options."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--output", help="the picture, an SVG file (default: confusion.svg in the model's directory)")
+    help_text = (
+        "the picture of what is confused, an SVG file; that of the probabilities goes beside it "
+        "(default: confusion.svg in the model's directory; of several labels an image precision_recall.svg)"
+    )
+    parser.add_argument("--output", help=help_text)
+    parser.add_argument("--matrix", action="store_true", help="with --json: the whole confusion matrix, or the curves")
     add_data(parser, limit="evaluate at most this many images", seed="that of the training (default: the model's)")
     parser.set_defaults(seed=None)
     help_text = "the images used; all: of a folder that the model has not seen"
+    help_text = "write worst.html there: the most wrong images, what they are and what they were taken for"
+    parser.add_argument("--worst", metavar="DIR", help=help_text)
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
     add_devices(parser)
 
@@ -38,10 +49,10 @@ def add_options(parser):
 def check(options):
     """The data, not decoded yet, because the model says in which size; and where the picture goes."""
     names, model = known_classes(options.model), Path(options.model)
-    own = model / "confusion.svg" if model.is_dir() else Path(f"{model.stem}-confusion.svg")
-    output = Path(options.output or own)
     if options.output:
-        check_file("output", output, ".svg")
+        check_file("output", options.output, ".svg")
+    if options.worst is not None:
+        check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
     if options.seed is None:  # the images that the training did not see follow from its seed
         options.seed = known_seed(model) or 0
@@ -57,7 +68,13 @@ def check(options):
     split = split if options.limit is None else split.take(options.limit, options.seed)
     part = "test" if options.split == "all" else options.split
     empty = {name: one.select([]) for name, one in parts.items()}
-    return {"data": replace(data, **{**empty, part: split}), "output": output, "part": part}
+    what = "precision_recall" if data.several else "confusion"
+    own = model / f"{what}.svg" if model.is_dir() else Path(f"{model.stem}-{what}.svg")
+    output = Path(options.output or own)
+    beside = output.with_name(
+        f"{output.stem}-reliability.svg" if options.output or not model.is_dir() else "reliability.svg"
+    )
+    return {"data": replace(data, **{**empty, part: split}), "pictures": (output, beside), "part": part}
 
 
 def _tell_of_division(options, data):
@@ -74,19 +91,19 @@ def _tell_of_division(options, data):
         tell(f"{changed}: {len(data.test):,} of {every} images are tested; --split all takes all")
 
 
-def run(options, data, output, part):
-    """Print a model's accuracy, overall and class by class, and draw what it confuses."""
+def run(options, data, pictures, part):
+    """Print a model's accuracy, overall and class by class, the worst first, and draw what it confuses."""
     with without_greetings():
         from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
-        from nasnet_keras.pictures.confusion import confusion_svg, most_confused
         from nasnet_keras.training import fitting
         from nasnet_keras.training.evaluation import evaluate_classes
     model = load_model(options.model)
     own = answers.input_shape(model)[:2]
     if options.image_size is not None and None not in own and own != as_size(options.image_size):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
-    data = decode(options, data, model)
+    # Of the worst images the files are named, so they stay files.
+    data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
     split = fitting.match_classes(model, data, getattr(data, part))
     names, count = answers.class_names(model), answers.units(model)
     if names is None:
@@ -94,24 +111,93 @@ def run(options, data, output, part):
         tell(f"{options.model} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
     if count is not None and max(count, 2) != len(names):
         raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
-    figures = evaluate_classes(model, split, names, devices=options.devices)
+    if not split.several and answers.thresholds(model) is not None:
+        raise ValueError(
+            "`data` must say which of several labels an image has, as the model tells. Received: one class each"
+        )
+    worst = WORST if options.worst is not None else 0
+    figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices)
     Told(data).tell()
-    print(f"accuracy {percent(figures['accuracy'])}, loss {figures['loss']:.4f} on {figures['images']} images")
-    shown = most_confused(figures["confusion"], SHOWN)
-    title = f"The {SHOWN} of {len(names)} classes with the most wrong images" if len(shown) < len(names) else None
-    table = Table("class", "images", "precision", "recall", title=title)
-    for row in (figures["classes"][index] for index in shown):
-        table.add_row(row["name"], f"{row['images']:,}", percent(row["precision"]), percent(row["recall"]))
-    Console().print(table)
-    name, accuracy = left_out.shown(data.name), percent(figures["accuracy"])
-    title = f"{options.split} images of {name}: {accuracy} of {figures['images']:,} right"
-    picture = confusion_svg(figures["confusion"], names, title).encode()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, picture)
-        print(f"What is taken for what: {output}")
-    except OSError as error:
-        tell(f"the picture {output} cannot be written: {error.strerror or error}")
-        output = None
+    _print(figures)
+    name = left_out.shown(data.name)
+    title = f"{options.split} images of {name}: {judgement(figures)} on {figures['images']:,}"
+    output = _draw(figures, names, title, pictures)
+    if options.worst is not None:
+        figures["worst"] = _show_worst(options, split, figures)
     described = {"model": options.model, "data": data.name, "split": options.split, "output": output and str(output)}
-    finish(options, {**described, **figures})
+    large = () if options.matrix else ("confusion", "curves")
+    finish(options, {**described, **{key: value for key, value in figures.items() if key not in large}})
+
+
+def _print(figures):
+    several = "exact" in figures
+    further = [f"all labels right {percent(figures['exact'])}"] if several else []
+    if "top_5_accuracy" in figures:
+        further.append(f"top-5 {percent(figures['top_5_accuracy'])}")
+    further.append(f"loss {figures['loss']:.4f}")
+    print(f"{judgement(figures)}, {', '.join(further)} on {figures['images']} images")
+    error = figures["calibration"]["error"]
+    what = "labels are" if several else "answers are"
+    print(f"calibration: {what} as likely as their probabilities say within {percent(error)} in the mean")
+    rows = sorted(figures["classes"], key=lambda row: -row["wrong"])
+    title = f"The {SHOWN} of {len(rows)} classes with the most wrong images" if len(rows) > SHOWN else None
+    columns = (
+        ["label", "images", "wrong", "average precision", "threshold"] if several else ["class", "images", "wrong"]
+    )
+    table = Table(*columns, "precision", "recall", title=title)
+    for row in rows[:SHOWN]:
+        own = [percent(row["average_precision"]), f"{row['threshold']:.3f}"] if several else []
+        cells = [left_out.shown(row["name"]), f"{row['images']:,}", f"{row['wrong']:,}", *own]
+        table.add_row(*cells, percent(row["precision"]), percent(row["recall"]))
+    Console().print(table)
+
+
+def _draw(figures, names, title, pictures):
+    """Where the first picture lies, None where none can be written."""
+    from nasnet_keras.pictures.confusion import confusion_svg
+    from nasnet_keras.pictures.shares import precision_recall_svg, reliability_svg
+
+    if "curves" in figures:
+        worst = sorted(figures["classes"], key=lambda row: -row["wrong"])
+        drawn = [(row["name"], figures["curves"][row["name"]]) for row in worst if row["name"] in figures["curves"]]
+        first = ("Precision over recall", precision_recall_svg(drawn[:DRAWN], title))
+    else:
+        first = ("What is taken for what", confusion_svg(figures["confusion"], names, title))
+    output, beside = pictures
+    second = ("Whether probabilities hold", reliability_svg(figures["calibration"]["bins"], title))
+    for path, (what, picture) in ((output, first), (beside, second)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, picture.encode())
+            print(f"{what}: {path}")
+        except OSError as error:
+            tell(f"the picture {path} cannot be written: {error.strerror or error}")
+            if path == output:
+                return None
+    return output
+
+
+def _show_worst(options, split, figures):
+    """Write the contact sheet of the most wrong images; returns what is on it, with the names of files."""
+    from PIL import Image
+
+    from nasnet_keras.pictures.contact_sheet import contact_sheet
+
+    shown = []
+    for row in figures["worst"]:
+        image = Image.fromarray(np.asarray(split.images[row["index"]]).squeeze()).convert("RGB")
+        image.thumbnail((SIDE, SIDE))
+        image.save(content := io.BytesIO(), "JPEG", quality=90)
+        caption = f"{row['class']}, taken for {row['taken_for']} ({percent(row['score'])})"
+        shown.append((caption, content.getvalue()))
+    right = figures["exact"] if split.several else figures["accuracy"]
+    wrong = figures["images"] - round(right * figures["images"])
+    title = f"The most wrong of {figures['images']:,} images of {left_out.shown(options.data)}"
+    labels = {"images": f"{figures['images']:,}", "wrong": f"{wrong:,}", "right": percent(right)}
+    note = "Sorted by loss: on top the model was surest of something else. Look for wrong labels among them."
+    path = Path(options.worst) / "worst.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, contact_sheet(title, labels, [("Most wrong first", note, shown)]).encode())
+    print(f"The most wrong images: {path}")
+    names = getattr(split.images, "name", None)
+    return [{**row, "image": called(names(row["index"]))} if names else row for row in figures["worst"]]

@@ -57,6 +57,7 @@ def check(options):
 def run(options, settings, calibration):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     with without_greetings():
+        from nasnet_keras.models.answers import input_shape
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
     try:
@@ -69,7 +70,7 @@ def run(options, settings, calibration):
 
             images = None
             if calibration is not None:
-                calibration = decoded(calibration, tuple(side or 224 for side in model.input_shape[1:3]))
+                calibration = decoded(calibration, tuple(side or 224 for side in input_shape(model)[:2]))
                 tell_of(calibration)
                 images, _ = calibration.train.in_memory()
             with without_greetings():  # of the runtimes

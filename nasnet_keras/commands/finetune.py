@@ -5,9 +5,18 @@ from pathlib import Path
 
 from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_devices, add_dtype, check_network, given, given_recipe, join
+from nasnet_keras.commands.options import (
+    add_data,
+    add_devices,
+    add_dtype,
+    add_recipe,
+    check_network,
+    given,
+    given_recipe,
+    join,
+)
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -28,12 +37,10 @@ def add_options(parser):
     add_data(parser)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of both phases together")
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
-    parser.add_argument("--recipe", default="photos", help="photos, scans, or another of `train`'s")
     parser.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
     parser.add_argument(
         "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
     )
-    parser.add_argument("--learning-rate", type=float, help="peak rate of the head (default: the recipe's)")
     parser.add_argument("--rate-factor", type=float, default=0.3, help="rate after unfreezing, as a share of that")
     parser.add_argument("--layer-decay", type=float, default=1.0, help="a cell's rate as a share of the next one's")
     parser.add_argument(
@@ -41,10 +48,7 @@ def add_options(parser):
     )
     parser.add_argument("--class-weights", choices=("none", "balanced"), default="none", help="for unequal folders")
     parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation; 0: never stop")
-    parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
-    parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
-    parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
-    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    add_recipe(parser, "photos", "; the learning rate is the head's")
     parser.add_argument("--repeats", type=int, help="Normal cells a stack: a genotype's, or the zoo's resized")
     parser.add_argument("--filters", type=int, help="filters of the first stack, likewise")
     parser.add_argument("--stem", choices=("cifar", "imagenet"), help="of a genotype's network (default: cifar)")
@@ -63,7 +67,7 @@ def check(options):
         raise ValueError(f"either `model` or `genotype` must be given. Received: {received}")
     if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
         raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
-    recipe = given_recipe(options, "batch_size", "learning_rate", "label_smoothing", "augmentation", "cutout")
+    recipe = given_recipe(options)
     check_devices(options.devices, recipe.batch_size)
     size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
     further = given(options, "dropout", "drop_path", "weight_decay")
@@ -106,13 +110,14 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     for line in lines:
         tell(line)
     with without_greetings():
+        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.training import devices, fitting
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
-    data = decode(options, data, None if options.genotype else source)
+    data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
     first = devices.host() == 0
     teller = Told(data, options.directory if first else None)
     with epoch_progress("finetune", options.epochs) as progress:
@@ -127,6 +132,7 @@ def run(options, recipe, source, weights, size, settings, data, lines):
             seed=options.seed,
             directory=options.directory,
             tensorboard=options.tensorboard,
+            checkpoint_every=options.checkpoint_every,
             callbacks=[progress, teller.callback()],
             dtype=options.dtype,
             grey_range=data.grey_range,
@@ -136,9 +142,9 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
+        write_card(options, model, data, recipe, figures, settings["patience"])
         teller.tell()
-        accuracy = percent(figures["accuracy"])
-        print(f"test accuracy {accuracy} on {figures['images']} images; the model is in {options.directory}")
+        print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
         finish(options, figures)
     devices.leave()
 

@@ -4,15 +4,20 @@ import os
 from argparse import ArgumentTypeError
 from contextlib import contextmanager
 
-from nasnet_keras.checks import check_range
+from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.commands.terminal import tell, without_greetings
+from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
 from nasnet_keras.weights.zoo import known_grey_range
 
-DATA_HELP = "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, or tfds:NAME"
+DATA_HELP = (
+    "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, a table of files and labels "
+    "(.csv, .tsv, .jsonl, .parquet), or tfds:NAME"
+)
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
+MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -36,13 +41,54 @@ def add_division(parser, seed):
     parser.add_argument("--validation", type=float, default=held, help="share of the training images that is held out")
     help_text = "likewise, where there are no test images"
     parser.add_argument("--test", type=float, default=SHARES["test"], metavar="SHARE", help=help_text)
-    parser.add_argument("--strict", action="store_true", help="refuse a folder of which a file would be left out")
+    help_text = "refuse a folder or a table of which something would be left out"
+    parser.add_argument("--strict", action="store_true", help=help_text)
     parser.add_argument("--seed", type=int, default=0, help=seed)
     parser.add_argument(
         "--grey-range",
         metavar="LOW:HIGH",
         help="black and white of greys of more than 8 bits, such as 0:4095, or --grey-range=-1024:3071 (default: the "
         "model's, else all 16 bits)",
+    )
+    add_columns(parser)
+
+
+def add_columns(parser):
+    """Add the options that say what the columns of a table mean."""
+    table = parser.add_argument_group("a table of images and labels", "without these, by the names of its columns")
+    table.add_argument("--file-column", metavar="NAME", help="the images' paths (default: file, path, image, …)")
+    help_text = "the labels (default: label, class, …); several names: columns of 0 and 1, a label each"
+    table.add_argument("--label-column", metavar="NAME", nargs="+", help=help_text)
+    table.add_argument("--split-column", metavar="NAME", help="train, validation or test (default: split, if any)")
+    help_text = "between the labels of an image that may have several, such as '|'"
+    table.add_argument("--separator", metavar="TEXT", help=help_text)
+    table.add_argument("--file-root", metavar="DIR", help="what paths are relative to (default: the table's folder)")
+    table.add_argument("--outside", action="store_true", help="allow paths that lead out of that folder")
+
+
+def given_columns(options):
+    """The `tables.Columns` that the options name."""
+    labels = options.label_column and tuple(options.label_column)
+    given = (options.file_column, labels, options.split_column, options.separator, options.file_root, options.outside)
+    return Columns(*given)
+
+
+def add_mixing(parser):
+    """Add the options of how training images are changed and mixed beyond a recipe's crops and flips, see `MIXING`."""
+    parser.add_argument(
+        "--rand-augment",
+        type=float,
+        metavar="MAGNITUDE",
+        help="RandAugment, 0 to 10, such as 9 (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--erasing", type=float, metavar="SHARE", help="share of images with a part erased (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--mixup", type=float, metavar="ALPHA", help="mix images and labels, such as 0.2 (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--cutmix", type=float, metavar="ALPHA", help="cut images into each other, such as 1 (default: the recipe's)"
     )
 
 
@@ -58,13 +104,40 @@ def image_size(text):
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
-def add_size(parser, repeats, filters):
-    """Add the options of a network's size, with two defaults."""
-    parser.add_argument("--repeats", type=int, default=repeats, help="Normal cells in each of the three stacks")
-    parser.add_argument("--filters", type=int, default=filters, help="filters of the first stack")
-    parser.add_argument(
-        "--stem", choices=("cifar", "imagenet"), default="cifar", help="cifar for images below 64 pixels"
+def add_size(parser, repeats, filters, stem="cifar", notes=None):
+    """Add the options of a network's size, with defaults, and what to add to the help of some."""
+    notes = notes or {}
+
+    def add(name, what, **kwargs):
+        parser.add_argument(f"--{name}", help=what + notes.get(name, ""), **kwargs)
+
+    add("repeats", "Normal cells in each of the three stacks", type=int, default=repeats)
+    add("filters", "filters of the first stack", type=int, default=filters)
+    add("stem", "cifar for images below 64 pixels", choices=("cifar", "imagenet"), default=stem)
+
+
+def add_recipe(parser, recipe, further=""):
+    """Add the options of how a network is trained, with the default of the recipe and what to add to its help."""
+    parser.add_argument("--recipe", default=recipe, help=f"{', '.join(recipes.RECIPES)}{further}")
+    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
+    parser.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
+    names = ", ".join(recipes.OPTIMIZERS)
+    text = (
+        f"{names} (default: the recipe's; all but the first two learn at {recipes.KERAS_RATE:g} if not told otherwise)"
     )
+    parser.add_argument("--optimizer", metavar="NAME", help=text)
+    text = "share of kernels taken off a step, times the learning rate, as in AdamW (default: the optimizer's)"
+    parser.add_argument("--decoupled-decay", type=float, metavar="SHARE", help=text)
+    parser.add_argument("--warmup-epochs", type=float, help="epochs over which the rate rises (default: the recipe's)")
+    parser.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
+    text = "steps whose mean gradient makes one update (default: 1)"
+    parser.add_argument("--gradient-accumulation", type=int, metavar="STEPS", help=text)
+    parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
+    parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
+    parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
+    add_mixing(parser)
+    text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
+    parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
 
 
 def add_devices(parser, hosts=False):
@@ -147,9 +220,16 @@ def given(options, *names):
     return {name: getattr(options, name) for name in names}
 
 
-def given_recipe(options, *changes):
-    """The `Recipe` that the options name, with the changes that they make."""
-    return recipes.recipe(options.recipe, **given(options, *changes))
+RECIPE = (
+    *("batch_size", "learning_rate", "optimizer", "decoupled_decay", "warmup_epochs", "moving_average"),
+    *("gradient_accumulation", "label_smoothing", "augmentation", "cutout", *MIXING),
+)
+
+
+def given_recipe(options):
+    """The `Recipe` that the options of `add_recipe` name, with the changes that they make."""
+    check_integer("checkpoint_every", options.checkpoint_every, least=1, optional=True)
+    return recipes.recipe(options.recipe, **given(options, *RECIPE))
 
 
 def check_network(genotype=None, **arguments):

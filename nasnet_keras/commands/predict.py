@@ -1,51 +1,231 @@
-"""The command `predict`: what is on images."""
+"""The command `predict`: what is on images, of one or of a million."""
 
-from nasnet_keras.checks import check_integer
+import csv
+import io
+import json
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from nasnet_keras.checks import check_integer, check_one_of, is_number
 from nasnet_keras.commands.options import MODEL_HELP
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
-from nasnet_keras.data.images import read_image
+from nasnet_keras.commands.progress import decoding
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.data.asked import asked_images
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import called, read_header, read_image
+from nasnet_keras.data.left_out import shown
+from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import known_grey_range, model_file
 
 SUMMARY = "name what is on images"
-EXAMPLE = "predict --model net photo.jpg"
+EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
+BATCH, AHEAD = 64, 2  # images at a time, and batches that are read while one is looked at
+FORMATS = (".csv", ".jsonl")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
 def add_options(parser):
     """Add the options."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    help_text = "image files, folders, patterns, .txt lists of files, or - for a list on stdin"
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=help_text)
     parser.add_argument("--top", type=int, default=5, help="classes named for each image")
+    help_text = "name only classes of at least this probability (default: of several labels an image, the model's own)"
+    parser.add_argument("--threshold", type=float, metavar="SHARE", help=help_text)
+    parser.add_argument(
+        "--output", metavar="FILE", help="a .csv or .jsonl file for the answers, instead of the terminal"
+    )
+    help_text = "write a heat map of each image there: where the model looked for the class it names first (Grad-CAM)"
+    parser.add_argument("--explain", metavar="DIR", help=help_text)
 
 
 def check(options):
-    """Nothing; the images are looked at."""
+    """The images that are asked about, of which at least one is none that cannot be read."""
     model_file(options.model)
     check_integer("top", options.top, least=1)
-    grey_range = known_grey_range(options.model)
-    for image in options.images:
-        read_image(image, grey_range=grey_range)
-    return {}
+    if options.threshold is not None and not (is_number(options.threshold) and 0 <= options.threshold <= 1):
+        raise ValueError(f"`threshold` must be a share from 0 to 1. Received: {options.threshold}")
+    if options.output:
+        check_one_of("output", Path(options.output).suffix, FORMATS)
+        check_file("output", options.output, Path(options.output).suffix)
+    if options.explain is not None:
+        check_folder("explain", Path(options.explain).absolute())
+    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None)
+    for line in lines:
+        tell(line)
+    _require_an_image(paths, known_grey_range(options.model))
+    return {"paths": paths}
 
 
-def run(options):
-    """Print the best classes of each image."""
+def _require_an_image(paths, grey_range):
+    """Raise `ValueError` if no file can be read, as far as headers tell; of a single one it is known for certain."""
+    if len(paths) == 1:
+        read_image(paths[0], grey_range=grey_range)
+        return
+    first = None
+    for path in paths:
+        try:
+            read_header(path)
+            return
+        except ValueError as error:
+            first = first or error
+    raise ValueError(f"none of the {len(paths):,} images can be read; the first: {first}")
+
+
+def run(options, paths):
+    """Print the best classes of each image, or write them to a file; the exit code."""
     with without_greetings():
-        from nasnet_keras.data.loading import normalize
         from nasnet_keras.models import answers
-        from nasnet_keras.models.applications import decode_predictions, load_model
+        from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
+    most = min(options.top, max(answers.units(model) or options.top, 2))
+    columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
+    file = _File(Path(options.output), most, columns) if options.output else None
+    rows, failed, count = [], [], 0
+    with decoding("look at images", least=2 * BATCH) as progress:
+        for start, found, broken in _answered(model, paths, options):
+            for index in sorted(broken):
+                path, reason = paths[start + index], broken[index]
+                failed.append({"image": path, "reason": reason})
+                if len(paths) > 1:
+                    tell(f"cannot read the image {called(path)}: {reason}")
+            count += len(found)
+            if file is None and options.json:
+                rows += found
+            for row in found:
+                if file is None:
+                    print(f"{shown(row['image'])}: {_best(row)}")
+                    if "heat_map" in row:
+                        print(f"  what it looked at: {shown(row['heat_map'])}")
+                else:
+                    file.add(row)
+            progress(min(start + BATCH, len(paths)), len(paths))
+    if not count:
+        first = f"cannot read the image {called(paths[0])}: {failed[0]['reason']}"
+        raise ValueError(first if len(paths) == 1 else f"none of the {len(paths):,} images can be read")
+    figures = {"model": options.model, "predictions": rows, "failed": failed}
+    if file is not None:
+        file.write()
+        print(f"{count:,} of {len(paths):,} images: {options.output}")
+        figures |= {"predictions": count, "output": options.output}
+    finish(options, figures)
+    return 1 if failed else 0
+
+
+def _answered(model, paths, options):
+    """Of each batch the index of its first image, the answers, and {index: the reason} of what cannot be read."""
+    from nasnet_keras.data.loading import normalize
+    from nasnet_keras.models import answers
+    from nasnet_keras.models.applications import decode_predictions
+
     *sides, channels = answers.input_shape(model)
     if channels not in (1, 3):
         raise ValueError(f"`model` must take images of 3 channels or 1. Received: {channels}")
-    height, width = (side or 224 for side in sides)
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
-    reading = {"grey_range": getattr(model, "grey_range", None), "channels": channels}
-    results = []
-    for name in options.images:
-        pixels = read_image(name, (height, width), **reading)[None]
-        scores = answers.probabilities(model, model.predict(prepare(pixels), verbose=0))
-        classes = decode_predictions(scores, options.top, answers.labels_of(model, scores.shape[1]))[0]
-        results.append({"image": name, "classes": [{"name": label, "score": score} for _, label, score in classes]})
-        best = "   ".join(f"{label} {percent(score)}" for _, label, score in classes)
-        print(f"{name}: {best}")
-    finish(options, {"model": options.model, "predictions": results})
+    files = ImageFiles(paths, tuple(side or 224 for side in sides), getattr(model, "grey_range", None))
+    thresholds = answers.thresholds(model)
+    for start, images, broken in _batches(files):
+        good = np.delete(np.arange(len(images)), list(broken))
+        rows = []
+        if len(good):
+            images = _luma(images[good]) if channels == 1 else images[good]
+            scores = answers.probabilities(model, model.predict(prepare(images), batch_size=BATCH, verbose=0))
+            names = answers.labels_of(model, scores.shape[1])
+            best = decode_predictions(scores, scores.shape[1] if thresholds is not None else options.top, names)
+            own = options.threshold if thresholds is None or options.threshold is not None else None
+            for index, row, order in zip(good.tolist(), scores, best, strict=True):
+                found = {"image": paths[start + index]}
+                if thresholds is not None:
+                    cuts = (thresholds if own is None else np.full(len(row), own))[np.argsort(-row, kind="stable")]
+                    found["labels"] = [_named(one) for one, cut in zip(order, cuts, strict=True) if one[2] >= cut]
+                elif own is not None:
+                    order = [one for one in order if one[2] >= own]
+                found["classes"] = list(map(_named, order[: options.top]))
+                if options.explain is not None:
+                    found["heat_map"] = _explain(model, paths[start + index], Path(options.explain), start + index + 1)
+                rows.append(found)
+        yield start, rows, broken
+
+
+def _named(one):
+    _, name, score = one
+    return {"name": name, "score": score}
+
+
+def _batches(files):
+    """(index of the first image, uint8 images, {index: the reason} of the broken ones), read ahead."""
+
+    def read(start):
+        return start, *files.take(range(start, min(start + BATCH, len(files)))).read()
+
+    starts, waiting = iter(range(0, len(files), BATCH)), deque()
+    with ThreadPoolExecutor(1) as reader:
+        for start in starts:
+            waiting.append(reader.submit(read, start))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _luma(images):
+    """One channel of RGB images, as `read_image` makes it."""
+    from PIL import Image
+
+    return np.stack([np.array(Image.fromarray(image).convert("L"))[..., None] for image in images])
+
+
+def _best(row):
+    """An answer in one line."""
+    named, present = (
+        [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
+    )
+    if "labels" in row:
+        return "   ".join(present) or f"no label reaches its threshold (the most likely: {named[0]})"
+    return "   ".join(named) or "no class is that probable"
+
+
+class _File:
+    """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers."""
+
+    def __init__(self, path, most, columns):
+        self.path, self.most, self.columns, self.text = path, most, columns, io.StringIO()
+        self.writer = csv.writer(self.text, lineterminator="\n") if path.suffix == ".csv" else None
+        if self.writer:
+            numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
+            self.writer.writerow(["file", *columns, *numbers])
+
+    def add(self, row):
+        """Take an answer."""
+        if self.writer is None:
+            self.text.write(f"{json.dumps(row)}\n")
+            return
+        own = {**row, "labels": "|".join(one["name"] for one in row.get("labels", ()))}
+        cells = [_harmless(own[name]) for name in ("image", *self.columns)]
+        for one in row["classes"]:
+            cells += [_harmless(one["name"]), f"{one['score']:.6g}"]
+        self.writer.writerow(cells + [""] * (2 * (self.most - len(row["classes"]))))
+
+    def write(self):
+        """Put all answers where they go, in one step."""
+        self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, self.text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _harmless(cell):
+    """A text that no spreadsheet computes: one that would begin a formula has an apostrophe before it."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def _explain(model, name, folder, number):
+    """Write the heat map of an image; returns its path."""
+    from nasnet_keras.training.explanations import explain
+
+    path = folder / f"{number:03d}-{Path(name).stem[:60]}.png"  # images of several folders may have one name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, explain(model, name).png())
+    return str(path)

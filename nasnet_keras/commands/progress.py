@@ -58,11 +58,11 @@ class SearchProgress:
 
 
 @contextmanager
-def decoding(what="read images"):
-    """A bar for decoding image files: gives a function of (decoded, all)."""
+def decoding(what="read images", least=2000):
+    """A bar for decoding image files, if there are more than `least`: gives a function of (decoded, all)."""
     with bar() as shown:
         task = shown.add_task(what, total=None, visible=False, note="")
-        yield lambda done, total: shown.update(task, completed=done, total=total, visible=total > 2000)
+        yield lambda done, total: shown.update(task, completed=done, total=total, visible=total > least)
 
 
 @contextmanager

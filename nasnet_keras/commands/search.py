@@ -21,7 +21,8 @@ from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Workers, follow
-from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.distributed.ray_pool import engine_of
+from nasnet_keras.search.distributed.roles import Role, current_role, read_secret
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
@@ -84,13 +85,25 @@ def add_options(parser):
     )
     reuse.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard")
 
-    team = parser.add_argument_group("many workers", "the channel has no authentication: see docs/search.md")
-    team.add_argument("--workers", type=int, default=0, metavar="N", help="start so many on this machine")
+    place = parser.add_argument_group("where children run", "see docs/search.md for one machine and for clusters")
+    place.add_argument(
+        "--engine", default="here", metavar="here|ray[://HOST:PORT]", help="here, or on a Ray cluster (extra `ray`)"
+    )
+    place.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="children at a time: processes of this machine, or on Ray"
+    )
+    place.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
+    place.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
+    place.add_argument(
+        "--patience", type=float, default=600.0, help="seconds to wait for a chief, or for a first worker on Ray"
+    )
+
+    team = parser.add_argument_group("many machines without Ray", "superseded by --engine ray: see docs/search.md")
     team.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
     team.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
     team.add_argument("--name", help="the worker's (default: from its host and process)")
     team.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
-    team.add_argument("--patience", type=float, default=20.0, help="seconds that a worker waits for a chief")
+    team.add_argument("--secret", metavar="FILE", help="what chief and workers know where the address is not loopback")
     team.add_argument("--parent", type=int, help=SUPPRESS)  # the chief that started it
 
 
@@ -98,19 +111,22 @@ def check(options):
     """The space, the description of the children, rules, settings, role, and the data, None for a worker."""
     child = ChildSettings(**given(options, *(field.name for field in fields(ChildSettings))))
     space, rules = SearchSpace(blocks=options.blocks), _rules(options)
-    settings, role = _settings(options), _role(options)
+    settings, engine, role = _settings(options), _engine(options), _role(options)
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
-    checked = {"space": space, "child": child, "rules": rules, "settings": settings, "role": role}
+    places = {"role": role, "engine": engine}
+    checked = {"space": space, "child": child, "rules": rules, "settings": settings, **places}
     size = given(options, "repeats", "filters", "stem")
     check_network(**size)
     check_source(options.data)
     if role is not None and not role.is_chief:
+        role.check_secret()
         return {**checked, "data": None}  # first it looks for its chief, which knows the rest
     if role is not None:
         check_address(role.host, role.port)
+        role.check_secret()
     directory = Path(options.directory).absolute()
     check_folder("directory", directory)
     strategy = make_strategy(options.controller, space, options.seed, settings)
@@ -159,8 +175,35 @@ def _rules(options):
     return tuple(rules)
 
 
+def _engine(options):
+    """The `Engine` that the options name, None for this machine."""
+    further = {"cpus": options.child_cpus, "gpus": options.child_gpus, "workers": options.workers or None}
+    with named(cpus="child_cpus", gpus="child_gpus"):
+        engine = engine_of(
+            options.engine, patience=options.patience, **{name: x for name, x in further.items() if x is not None}
+        )
+    for name, unused in (("role", engine), ("child_cpus", not engine), ("child_gpus", not engine)):
+        value = getattr(options, name)
+        if unused and value is not None:
+            raise ValueError(f"`{name}` must be left out with `engine` {options.engine!r}. Received: {value!r}")
+    if engine:
+        engine.check_installed()
+        if options.evaluation == "shared":
+            raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
+    return engine
+
+
 def _role(options):
-    """This process's `Role`, by the options or by KerasTuner's variables; None for a search of its own."""
+    """This process's `Role`, by the options or by KerasTuner's variables; None for a search of its own or on Ray."""
+    role = None if options.engine != "here" else _plain_role(options)
+    if options.secret is None:
+        return role
+    if role is None:
+        raise ValueError(f"`secret` must be left out of a search without a role. Received: {options.secret!r}")
+    return replace(role, secret=read_secret(options.secret))
+
+
+def _plain_role(options):
     if options.workers and options.role == "worker":
         raise ValueError(f"`workers` must be left out of a worker. Received: {options.workers}")
     if options.role is None:
@@ -174,14 +217,14 @@ def _role(options):
     return Role(name, host, int(port))
 
 
-def run(options, space, child, rules, settings, role, data):
+def run(options, space, child, rules, settings, role, engine, data):
     """Search, then train the best cell longer beside NASNet-A's and a random one; or do a worker's part."""
     with without_greetings():
         from nasnet_keras.search.results.tensorboard import Summaries
         from nasnet_keras.search.tuner import search
     directory = SearchDirectory(Path(options.directory).absolute())
     arguments = {
-        "space": space, "child": child, "settings": settings, "rules": rules, "role": role,
+        "space": space, "child": child, "settings": settings, "rules": rules, "role": role, "engine": engine,
         "lease": options.lease, "patience": options.patience,
     }  # fmt: skip
     search_it = (options.max_trials, Path(options.directory), options.controller, options.seed)
@@ -195,14 +238,14 @@ def run(options, space, child, rules, settings, role, data):
         print(f"{role.tuner_id}: there is nothing left to do")
         return
     listeners = [Summaries(directory.path)] if options.tensorboard else []
-    workers = Workers(options.workers, options.words, directory.logs) if options.workers else None
+    workers = Workers(options.workers, options.words, directory.logs) if options.workers and not engine else None
     with SearchProgress(options.max_trials) as progress:
 
         def on_trial(trials):
             progress.update(trials)
             for listener in listeners:
                 listener.update(trials)
-            if role is not None and not logging.getLogger("nasnet_keras").handlers:
+            if (role or engine) and not logging.getLogger("nasnet_keras").handlers:
                 _log_to(directory.chief_log)
 
         result = search(
@@ -223,7 +266,8 @@ def _conclude(options, result, data, child, space):
     best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
     figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
     left = options.max_trials - len(result.trials)
-    told = f"{len(result.trials)} trials, {failed} failed; best validation accuracy {percent(best)}"
+    measure = "mean average precision" if data.several else "accuracy"
+    told = f"{len(result.trials)} trials, {failed} failed; best validation {measure} {percent(best)}"
     if left > 0:
         repeated = len(result.trials) >= EXHAUSTED and all("replayed" in trial for trial in result.trials[-EXHAUSTED:])
         more = "the space holds no further cells" if repeated else "run the same command to go on"
@@ -231,13 +275,13 @@ def _conclude(options, result, data, child, space):
     print(told)
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
-        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_accuracy")
+        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_")
         result = replace(result, best=best_genotype(result.directory, result.trials))
         figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
     if result.best and not options.no_final:
         rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
         figures["final"] = rows
-        _print_networks(rows, f"After {options.final_epochs} epochs", "accuracy")
+        _print_networks(rows, f"After {options.final_epochs} epochs")
     directory = SearchDirectory(result.directory)
     if result.best:
         print(f"Found cell: {directory.best_genotype}")
@@ -249,11 +293,12 @@ def _conclude(options, result, data, child, space):
         raise ValueError(f"no child has got a reward: {told}")
 
 
-def _print_networks(rows, title, measure):
+def _print_networks(rows, title, part=""):
+    measure = part + rows[0].get("measure", "accuracy")
     table = Table("network", "parameters", "multiply-adds", measure.replace("_", " "), title=title)
     for row in rows:
         counts = (f"{row[key]:,}" for key in ("parameters", "multiply_adds"))
-        table.add_row(row["network"], *counts, percent(row[measure]))
+        table.add_row(row["network"], *counts, percent(row[f"{part}accuracy"]))
     Console().print(table)
 
 

@@ -33,6 +33,14 @@ def percent(value):
     return "—" if value is None else f"{100 * value:.2f}%"
 
 
+def judgement(figures):
+    """The figure that counts of what `training.fitting.evaluate` gave, with its name: `accuracy 98.10%`."""
+    from nasnet_keras.training.figures import MEASURES, judged
+
+    name, value = judged(figures)
+    return f"{MEASURES[name]} {percent(value)}"
+
+
 def tell(line):
     """Say on stderr, in one line, what a user should know beside the result."""
     print(f"nasnet-keras: {line}", file=sys.stderr)

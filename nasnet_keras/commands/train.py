@@ -1,5 +1,6 @@
 """The command `train`: a network of a genotype, left as a model directory."""
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
@@ -8,6 +9,7 @@ from nasnet_keras.commands.options import (
     add_data,
     add_devices,
     add_dtype,
+    add_recipe,
     add_size,
     check_network,
     given,
@@ -15,13 +17,40 @@ from nasnet_keras.commands.options import (
     join,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_resumption, told, training_identity
+from nasnet_keras.training.identity import check_resumption, known_epochs, told, training_identity
 
 SUMMARY = "train a network of a genotype"
+# What is not given, in general and with the recipe `imagenet`: there it is what the released NASNet-A (Mobile) was
+# trained with. Its 250,000 steps of 50 machines with 32 images each are 312 epochs.
+DEFAULTS = {
+    "repeats": 2,
+    "filters": 16,
+    "stem": "cifar",
+    "epochs": 20,
+    "dropout": 0.0,
+    "weight_decay": 0.0,
+    # The released 0.9997 is for ImageNet's million steps: after some thousand it evaluates by its initial statistics.
+    "batch_norm_momentum": 0.9,
+    "auxiliary_head": False,
+    "image_size": None,
+}
+IMAGENET = {
+    "repeats": 4,
+    "filters": 44,
+    "stem": "imagenet",
+    "epochs": 312,
+    "dropout": 0.5,
+    "weight_decay": 4e-5,
+    "batch_norm_momentum": 0.9997,
+    "auxiliary_head": True,
+    "image_size": 224,
+}
+NOTES = {name: f" (default: {value}; with the recipe imagenet {IMAGENET[name]})" for name, value in DEFAULTS.items()}
+MOST_EPOCHS = 1000  # with `--hours`, where the time decides
 EXAMPLE = "train --genotype nasnet_a --data photos --epochs 20 --directory net"
 
 
@@ -29,23 +58,24 @@ def add_options(parser):
     """Add the options."""
     parser.add_argument("--genotype", default="nasnet_a", help="a stored name (see `list`) or a JSON file")
     add_data(parser)
-    add_size(parser, repeats=2, filters=16)
-    parser.add_argument("--epochs", type=int, default=20, help="epochs in all")
+    add_size(parser, None, None, None, NOTES)
+    parser.add_argument("--epochs", type=int, help="epochs in all" + NOTES["epochs"])
+    text = f"time for all epochs: after the first it is settled how many fit, --epochs at most (then {MOST_EPOCHS})"
+    parser.add_argument("--hours", type=float, help=text)
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
-    parser.add_argument("--recipe", default="scans", help="scans, photos, cifar, short, imagenet or micro")
+    further = "; imagenet also sets a network of the paper's size, image size, dropout, weight decay and auxiliary head"
+    add_recipe(parser, "scans", further)
     parser.add_argument(
         "--sizes", type=int, nargs="+", metavar="PIXELS", help="image sizes, each for an equal part of the epochs"
     )
-    parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
-    parser.add_argument("--learning-rate", type=float, help="peak learning rate (default: the recipe's)")
-    parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
-    parser.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
     parser.add_argument("--drop-path", type=float, default=0.0, help="rate of the last cell at the end of the schedule")
-    parser.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
-    parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
-    # The released 0.9997 is for ImageNet's million steps: after some thousand it evaluates by its initial statistics.
-    parser.add_argument("--batch-norm-momentum", type=float, default=0.9, help="of the moving statistics")
-    parser.add_argument("--auxiliary-head", action="store_true", help="train with the auxiliary classifier")
+    parser.add_argument("--dropout", type=float, help="rate before the classifier" + NOTES["dropout"])
+    text = "L2 factor as the paper states it" + NOTES["weight_decay"]
+    parser.add_argument("--weight-decay", type=float, help=text)
+    text = "of the moving statistics" + NOTES["batch_norm_momentum"]
+    parser.add_argument("--batch-norm-momentum", type=float, help=text)
+    text = "train with the auxiliary classifier" + NOTES["auxiliary_head"]
+    parser.add_argument("--auxiliary-head", action=BooleanOptionalAction, help=text)
     add_dtype(parser)
     add_devices(parser, hosts=True)
 
@@ -53,8 +83,10 @@ def add_options(parser):
 def check(options):
     """The recipe, the network's architecture, and the data."""
     genotype = load_genotype(options.genotype)
-    recipe = given_recipe(options, "batch_size", "learning_rate", "cutout", "moving_average")
+    recipe = given_recipe(options)
     check_devices(options.devices, recipe.batch_size)
+    _settle(options)
+    recipes.check_hours(options.hours, options.sizes)
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
     network = given(options, *names, "auxiliary_head")
@@ -65,11 +97,23 @@ def check(options):
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes)
+    options.epochs = known_epochs(options.directory, options.epochs, options.hours)
     changes = check_resumption(options.directory, identity, options.epochs)
-    data = decode(options, data)
+    data = decode(options, data, as_files=recipe.crops)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
+    network |= {"classifier_activation": "sigmoid"} if data.several else {}
     return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}
+
+
+def _settle(options):
+    """Give what was not given its default."""
+    defaults = {**DEFAULTS, **(IMAGENET if options.recipe == "imagenet" else {})}
+    if options.hours is not None:
+        defaults["epochs"] = MOST_EPOCHS
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
 
 
 def run(options, recipe, architecture, data, changes):
@@ -77,6 +121,7 @@ def run(options, recipe, architecture, data, changes):
     for line in told(options.directory, changes):
         tell(line)
     with without_greetings():
+        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
         from nasnet_keras.training import devices, fitting
@@ -96,16 +141,19 @@ def run(options, recipe, architecture, data, changes):
             directory=directory,
             callbacks=[progress, teller.callback()],
             sizes=options.sizes,
+            checkpoint_every=options.checkpoint_every,
+            hours=options.hours,
             devices=options.devices,
         )
+    if data.several:
+        model.thresholds = fitting.chosen_thresholds(model, data.validation)
     if first:
         fitting.save_model(model, directory, input_shape=data.image_shape)
     figures = {"directory": str(directory), "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
+        write_card(options, model, data, recipe, figures)
         teller.tell()
-        print(
-            f"test accuracy {percent(figures['accuracy'])} on {figures['images']} images; the model is in {directory}"
-        )
+        print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
         finish(options, figures)
     devices.leave()

@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.checks import check_integer, check_one_of, is_number
 from nasnet_keras.data.images import by_pillow
+from nasnet_keras.data.rand_augment import GREATEST, rand_augmented
 
 
 def upsampled_crop(image, rng):
@@ -42,7 +43,9 @@ def random_part(height, width, rng):
 
 def flip(image, rng):
     """Mirror left and right, in half of the cases."""
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    if rng.random() >= 0.5:
+        return image
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if isinstance(image, Image.Image) else image[:, ::-1]
 
 
 def shift(image, rng):
@@ -58,12 +61,15 @@ def shift(image, rng):
 def colour_jitter(image, rng):
     """Change brightness, contrast and saturation by up to a fifth each; only colours, three channels, have the last."""
     brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
-    if image.shape[-1] != 3:
+    is_pillow = isinstance(image, Image.Image)
+    if not is_pillow and image.shape[-1] != 3:
         return np.clip(brightness * (contrast * image + (1 - contrast) * 127.5) + 0.5, 0, 255).astype(np.uint8)
     grey = np.tile(np.float64([0.299, 0.587, 0.114]), (3, 1))  # ITU-R 601 luma
     colours = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
     offset = np.full((3, 1), brightness * (1 - contrast) * 127.5)
     matrix = tuple(np.hstack([colours, offset]).ravel())
+    if is_pillow:
+        return image.convert("RGB", matrix)
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).convert("RGB", matrix))
 
 
@@ -88,9 +94,11 @@ AUGMENTATIONS = {
 }
 # Steps that begin with a part of an image: of a file it is cut out of all of its pixels, not of those that were kept.
 PARTS = {random_resized_crop: random_part}
+# Steps that take and give Pillow images as well: between them nothing is copied into arrays.
+BY_PILLOW = (flip, colour_jitter)
 
 
-def augment(images, recipe, rng, cutout=0):
+def augment(images, recipe, rng, cutout=0, rand_augment=0):
     """Vary a batch of images.
 
     Args:
@@ -101,28 +109,27 @@ def augment(images, recipe, rng, cutout=0):
         rng: the `numpy.random.Generator` that all choices come from.
         cutout: the side of a grey square painted into every image, in pixels; 0 for none.
             The paper's "+ cutout" results use 16 on 32x32 images.
+        rand_augment: magnitude of RandAugment after the recipe's steps, 0 to 10; 0 for none.
 
     Returns:
         uint8 [n, height, width, channels].
 
     Raises:
-        ValueError: an unknown recipe or a wrong `cutout`.
+        ValueError: an unknown recipe, a wrong `cutout` or `rand_augment`.
     """
-    check_augmentation(recipe, cutout)
+    check_augmentation(recipe, cutout, rand_augment)
     varied = np.empty_like(images)
     for index, image in enumerate(images):
-        for step in AUGMENTATIONS[recipe]:
-            image = step(image, rng)
-        varied[index] = cut_out(image, rng, cutout) if cutout else image
+        varied[index] = _varied(image, AUGMENTATIONS[recipe], rng, cutout, rand_augment)
     return varied
 
 
-def vary(read, recipe, rng, cutout=0):
+def vary(read, recipe, rng, cutout=0, rand_augment=0):
     """Vary one image that is read from a file.
 
     Args:
-        read: a function of a `part`, see `images.read_image`, that gives uint8 [height, width, 3].
-        recipe, cutout: as for `augment`.
+        read: a function of a `part`, see `images.read_pillow`, that gives a Pillow image.
+        recipe, cutout, rand_augment: as for `augment`.
         rng: the image's own `numpy.random.Generator`.
 
     Returns:
@@ -133,15 +140,29 @@ def vary(read, recipe, rng, cutout=0):
         image = read(partial(PARTS[first], rng=rng))
     else:
         image, others = read(None), AUGMENTATIONS[recipe]
-    for step in others:
-        image = step(image, rng)
-    return cut_out(image, rng, cutout) if cutout else image
+    return _varied(image, others, rng, cutout, rand_augment)
 
 
-def check_augmentation(recipe, cutout):
+def crops(recipe):
+    """Whether a recipe begins with a part of an image, which of a file is cut out of all of its pixels."""
+    return any(step in PARTS for step in AUGMENTATIONS[recipe or "none"][:1])
+
+
+def check_augmentation(recipe, cutout, rand_augment=0):
     """Raise `ValueError` where `augment` would."""
     check_one_of("augmentation", recipe, AUGMENTATIONS, optional=True)
     check_integer("cutout", cutout)
+    if not is_number(rand_augment) or not 0 <= rand_augment <= GREATEST:
+        raise ValueError(f"`rand_augment` must be a magnitude from 0 to {GREATEST}. Received: {rand_augment!r}")
+
+
+def _varied(image, steps, rng, cutout, rand_augment):
+    for step in steps:
+        image = step(image if step in BY_PILLOW else np.asarray(image), rng)
+    image = np.asarray(image)
+    if rand_augment:
+        image = rand_augmented(image, rng, rand_augment)
+    return cut_out(image, rng, cutout) if cutout else image
 
 
 def _resized_crop(image, top, left, height, width):

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.augmentation import augment, check_augmentation, vary
+from nasnet_keras.data.augmentation import augment, check_augmentation, crops, vary
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
+from nasnet_keras.data.mixing import Mixing
 from nasnet_keras.data.splits import Split
 
 AHEAD = 3  # batches that are got ready while a step runs
@@ -30,8 +31,9 @@ class Batches(keras.utils.PyDataset):
     training. On JAX, `fit` first looks at a batch, and where there is only one, that look counts as an
     epoch: a callback that sets `epoch` when an epoch begins is exact everywhere.
 
-    Images that are files are read when their batch is wanted. One that cannot be read any more has the
-    weight 0 in its batch, and another image's pixels; such batches have a third part, the weights.
+    Images that are files are read when their batch is wanted, and so are those that were decoded from files where a
+    recipe crops: it cuts from all of their pixels. One that cannot be read any more has the weight 0 in its batch, and
+    another image's pixels; such batches have a third part, the weights.
 
     Args:
         split: a `Split` with at least one image.
@@ -39,6 +41,9 @@ class Batches(keras.utils.PyDataset):
         training: shuffle, allow augmentation, and leave out an incomplete batch.
         augmentation: None or a recipe's name, as in `augment`; for training only.
         cutout: side of the grey square painted into each image, in pixels; 0 for none; for training only.
+        rand_augment: magnitude of RandAugment, see `augment`; for training only.
+        erasing, mixup, cutmix, classes: as for `mixing.Mixing`; for training only. Mixed labels are float32 [batch,
+            classes].
         seed: an integer from 0.
         image_size: pixels, or `(height, width)`, that whole images are brought to; None leaves them as they are.
         scaled: whether images come in [-1, 1]; if not, in 0 to 255, for a network with `include_preprocessing`.
@@ -55,6 +60,11 @@ class Batches(keras.utils.PyDataset):
         training=False,
         augmentation=None,
         cutout=0,
+        rand_augment=0,
+        erasing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        classes=None,
         seed=0,
         image_size=None,
         scaled=True,
@@ -65,12 +75,19 @@ class Batches(keras.utils.PyDataset):
         check_integer("batch_size", batch_size, least=1)
         check_integer("seed", seed)
         augmentation = "none" if augmentation is None else augmentation
-        check_augmentation(augmentation, cutout)
-        self.augmented = augmentation != "none" or cutout > 0
-        if self.augmented and not training:
-            raise ValueError("`augmentation` and `cutout` are for training: `training` must be True. Received: False")
+        check_augmentation(augmentation, cutout, rand_augment)
+        self._varied = {"cutout": cutout, "rand_augment": rand_augment}
+        self.augmented = augmentation != "none" or any(self._varied.values())
+        self._mixing = Mixing(erasing, mixup, cutmix, classes) if erasing or mixup or cutmix else None
+        if (self.augmented or self._mixing) and not training:
+            used = {"augmentation": self.augmented, "cutout": cutout, "rand_augment": rand_augment}
+            used |= {"erasing": erasing, "mixup": mixup, "cutmix": cutmix}
+            names = " and ".join(f"`{name}`" for name, value in used.items() if value)
+            raise ValueError(f"{names} must be left out unless `training` is True. Received: False")
         self.split, self.batch_size, self.training, self.seed = split, min(batch_size, len(split)), training, seed
-        self.augmentation, self.cutout = augmentation, cutout
+        self.augmentation = augmentation
+        is_files = isinstance(split.images, ImageFiles)
+        self._files = split.files if is_files or crops(augmentation) else None
         self.image_size, self.scaled = None if image_size is None else as_size(image_size), scaled
         self._epoch, self._order = 0, None
         self._running = self._complete = False
@@ -91,40 +108,55 @@ class Batches(keras.utils.PyDataset):
         return len(self.split) // self.batch_size if self.training else -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        """Batch `index` of this epoch: float32 [batch, height, width, 3], in [-1, 1] if `scaled`, and int32 [batch].
-
-        Of a split of files there are weights as well, float32 [batch].
-        """
+        """Batch `index` of this epoch, see `batch`."""
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
-        epoch = self._epoch
-        chosen = self._indices(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        if isinstance(self.split.images, ImageFiles):
-            images, *weights = self._read(chosen, [self.seed, epoch, 1, index])
+        return self.batch(self._epoch, index)
+
+    def batch(self, epoch, step):
+        """One batch, whatever was asked for before.
+
+        Args:
+            epoch: counted from 0.
+            step: its number in the epoch, from 0.
+
+        Returns:
+            (float32 [batch, height, width, channels], in [-1, 1] if `scaled`; int32 [batch], or float32 [batch,
+            classes] where labels are mixed, and 0 and 1 where an image may have several). Of images that are read from
+            files there are weights as well, float32 [batch].
+        """
+        chosen, weights, seed = self._indices(epoch, step), (), [self.seed, epoch, 1, step]
+        labels = self.split.labels[chosen].astype("float32" if self.split.several else "int32")
+        if self._files is not None:
+            images, labels, *weights = self._read(chosen, labels, seed)
         else:
-            images, weights = self.split.images[chosen], ()
+            images = self.split.images[chosen]
             if self.augmented:
-                rng = np.random.default_rng([self.seed, epoch, 1, index])
-                images = augment(images, self.augmentation, rng, self.cutout)
+                images = augment(images, self.augmentation, np.random.default_rng(seed), **self._varied)
         if self.image_size is not None:
             images = resized(images, self.image_size)
-        images = normalize(images) if self.scaled else images.astype("float32")
-        return images, self.split.labels[chosen], *weights
+        images = normalize(images) if self.scaled or self._mixing else images.astype("float32")
+        if self._mixing:
+            images, labels = self._mixing(images, labels, [self.seed, epoch, 2, step])
+            images = images if self.scaled else (images + 1) * np.float32(127.5)
+        return images, labels, *weights
 
-    def _read(self, chosen, seed):
+    def _read(self, chosen, labels, seed):
         """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""
 
         def varied(place, decode):
-            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), self.cutout)
+            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), **self._varied)
 
-        files = self.split.images.take(chosen)
+        files = self._files.take(chosen)
         found, broken = files.make(varied) if self.augmented else files.read()
         weights = np.ones(len(chosen), "float32")
         weights[list(broken)] = 0
         if broken and weights.any():  # the batch's statistics are then those of images
-            found[list(broken)] = found[weights.argmax()]
-        return found, weights
+            found[list(broken)] = found[another := weights.argmax()]
+            if self._mixing:  # and what is mixed with it has its label
+                labels[list(broken)] = labels[another]
+        return found, labels, weights
 
     def on_epoch_begin(self):
         """Called by Keras."""
@@ -136,13 +168,15 @@ class Batches(keras.utils.PyDataset):
             self._epoch += 1
         self._running = False
 
-    def _indices(self, epoch):
+    def _indices(self, epoch, step):
+        """Numbers of a batch's images."""
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
         if not self.training:
-            return np.arange(len(self.split))
+            return np.arange(*part.indices(len(self.split)))
         order = self._order
         if order is None or order[0] != epoch:
             self._order = order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
-        return order[1]
+        return order[1][part]
 
 
 def readable(batch):

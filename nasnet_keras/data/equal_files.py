@@ -4,12 +4,14 @@ import hashlib
 
 import numpy as np
 
+from nasnet_keras.data.findings import look
+
 BLOCK = 4096  # bytes; most files differ in the first
 MOST_FILES = 20_000
 MOST_BYTES = 1 << 30
 
 
-def equal_files(paths, sizes, sides):
+def equal_files(paths, sizes, sides, findings=None):
     """Pairs of equal files of which no two lie in the same part.
 
     Only files of equal size are compared, at most `MOST_FILES` of them, and `MOST_BYTES` beyond their first blocks.
@@ -18,6 +20,7 @@ def equal_files(paths, sizes, sides):
         paths: of n files.
         sizes: int64 [n], bytes.
         sides: integers [n], the part that a file is in.
+        findings: a `findings.Findings` that knows files which were read before; None for none.
 
     Returns:
         A list of (index, index of one that is equal): the lower part first.
@@ -28,7 +31,7 @@ def equal_files(paths, sizes, sides):
         if left <= 0:
             break
         for index in group[:left].tolist():
-            groups.setdefault((int(sizes[index]), _digest(paths[index], BLOCK)), []).append(index)
+            groups.setdefault((int(sizes[index]), _digest(paths[index], findings, BLOCK)), []).append(index)
         left -= len(group)
     pairs, left = [], MOST_BYTES
     for (size, digest), group in groups.items():
@@ -40,7 +43,7 @@ def equal_files(paths, sizes, sides):
                 break
         alike = {}
         for index in group:
-            whole = digest if size <= BLOCK else _digest(paths[index])
+            whole = digest if size <= BLOCK else _digest(paths[index], findings)
             alike.setdefault(whole, {}).setdefault(int(sides[index]), index)
         for whole, found in alike.items():
             first, *others = (found[side] for side in sorted(found))
@@ -57,10 +60,14 @@ def _across(indices, sizes, sides):
             yield group
 
 
-def _digest(path, most=-1):
+def _digest(path, findings, most=-1):
     """Of a file's content, or of its beginning; None if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(most), digest_size=16).digest()
-    except OSError:
-        return None
+
+    def read(path):
+        try:
+            with open(path, "rb") as file:
+                return hashlib.blake2b(file.read(most), digest_size=16).hexdigest()
+        except OSError:
+            return None
+
+    return look(f"content {most}", path, read, findings)

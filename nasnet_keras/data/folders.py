@@ -9,13 +9,16 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import unicodedata
+from array import array
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
 
+from nasnet_keras.data.findings import look
 from nasnet_keras.data.images import FORMATS, read_size
 from nasnet_keras.data.left_out import LeftOut, few, shown
 
@@ -146,21 +149,31 @@ class Listing:
         """A path relative to the root."""
         return path[len(self.root) + 1 :]
 
+    def keys(self, files):
+        """Of each file what its place follows from: its class, name and size, as bytes."""
+        starts = [os.fsencode(name) + b"\0" for name in self.folders]
+        for path, size, label in zip(files.paths, files.sizes.tolist(), files.labels.tolist(), strict=True):
+            yield b"%s%s\0%d" % (starts[label], os.fsencode(path[path.rfind("/") + 1 :]), size)
+
     def digest(self):
         """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
-        files = [pair for part in self.parts.values() for pair in zip(part.paths, part.sizes.tolist(), strict=True)]
-        for path, size in sorted(files):
-            digest.update(b"\n%s\0%d" % (os.fsencode(self.name_of(path)), size))
+        paths = np.array([path for part in self.parts.values() for path in part.paths], object)
+        order = np.argsort(paths, kind="stable")  # they are nearly sorted
+        paths, sizes = paths[order], np.concatenate([part.sizes for part in self.parts.values()])[order]
+        code, start = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()), len(self.root) + 1
+        for path, size in zip(paths, memoryview(sizes), strict=True):
+            digest.update(b"\n%s\0%d" % (path[start:].encode(*code), size))
         return digest.hexdigest()
 
 
-def read_folder(root):
+def read_folder(root, findings=None):
     """The `Listing` of a folder.
 
     Args:
         root: its path, a string or path-like.
+        findings: a `findings.Findings` that knows files which were looked into before; None for none.
 
     Raises:
         ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, or two folders
@@ -168,7 +181,7 @@ def read_folder(root):
     """
     root = os.path.normpath(os.fspath(root))
     left_out, notes, around = {}, [], []
-    top = _unwrapped(_read(root, left_out), notes, around)
+    top = _unwrapped(_read(root, left_out, findings), notes, around)
     given = _parts(top, root, left_out, notes)
     if given["train"] is not top:
         given["train"] = _unwrapped(given["train"], notes, around, inside_part=True)
@@ -192,21 +205,35 @@ def read_folder(root):
             parts[part] = files
     for folder in (top, *given.values(), *around):
         start = f"{folder.path}/" if folder.path else ""
-        left_out |= {start + file: ("outside", "") for file, _ in folder.files}
+        left_out |= {start + file: ("outside", "") for file in folder.files}
         empty = {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
         left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
     notes += _remarks([classes[name] for name in names])
     return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
 
 
-class _Folder:
-    """A folder that was read: its images, the folders in it, and how many images there are below it."""
+def images_below(root):
+    """All images below a folder, in whatever folders: (paths, sorted; a `LeftOut`).
 
-    __slots__ = ("count", "files", "folders", "name", "path")
+    Args:
+        root: its path, a string or path-like.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    root, left_out = os.path.normpath(os.fspath(root)), {}
+    found = _read(root, left_out, None).every_file()
+    return [os.path.join(root, path) for path, _ in found], LeftOut(root, left_out)
+
+
+class _Folder:
+    """A folder that was read: its images and their bytes, the folders in it, and how many images are below it."""
+
+    __slots__ = ("count", "files", "folders", "name", "path", "sizes")
 
     def __init__(self, name, path):
         self.name, self.path = name, path
-        self.files, self.folders, self.count = [], [], 0
+        self.files, self.sizes, self.folders, self.count = [], array("q"), [], 0
 
     def with_images(self):
         """Those folders in it that have images."""
@@ -218,13 +245,13 @@ class _Folder:
         while stack:
             folder = stack.pop()
             start = f"{folder.path}/" if folder.path else ""
-            found += [(start + name, size) for name, size in folder.files]
+            found += [(start + name, size) for name, size in zip(folder.files, folder.sizes, strict=True)]
             stack += folder.folders
         found.sort()
         return found
 
 
-def _read(root, left_out):
+def _read(root, left_out, findings):
     """The tree below a folder, read once, without recursion.
 
     Links are followed, but into no folder twice below the same class or part: those may have the same images.
@@ -246,20 +273,21 @@ def _read(root, left_out):
         entries += len(listed)
         if entries > MAX_ENTRIES:
             raise ValueError(f"`data` must have at most {MAX_ENTRIES:,} files and folders. Received: {shown(root)}")
-        numbers = []
+        numbers, start = [], f"{folder.path}/" if folder.path else ""
         for entry in listed:
             name = entry.name
-            path = f"{folder.path}/{name}" if folder.path else name
+            path = start + name
             try:
                 status = entry.stat()
             except OSError as error:  # a link to nothing or to itself, or gone in the meantime
                 left_out[path] = ("unreadable", error.strerror)
                 continue
             if stat.S_ISREG(status.st_mode):
-                if reason := _no_image(name, entry.path, status.st_size, has_heif):
+                if reason := _no_image(name, entry.path, status, has_heif, findings):
                     left_out[path] = reason
                 else:
-                    folder.files.append((name, status.st_size))
+                    folder.files.append(name)
+                    folder.sizes.append(status.st_size)
             elif not stat.S_ISDIR(status.st_mode):
                 left_out[path] = ("special", "")
             elif name.startswith(".") or name.lower() in FOREIGN:
@@ -285,16 +313,16 @@ def _number(status):
     return status.st_dev, status.st_ino
 
 
-def _no_image(name, path, size, has_heif):
+def _no_image(name, path, status, has_heif, findings):
     """The reason, as in `LeftOut.entries`, why a file is not taken for an image; None for one that is."""
     if name.startswith("."):
         return "hidden", ""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
     if suffix in SUFFIXES or (suffix in HEIF_SUFFIXES and has_heif):
-        return None if size else ("broken", "it is empty")
+        return None if status.st_size else ("broken", "it is empty")
     if suffix in HEIF_SUFFIXES:
         return "type", f"{suffix} (pip install nasnet_keras[heic])"
-    if suffix in OTHER_SUFFIXES or not _looks_like_image(path):
+    if suffix in OTHER_SUFFIXES or not look("image", path, _looks_like_image, findings, status):
         return "type", shown(suffix[:12]) or "without a suffix"
     return None
 
@@ -308,7 +336,9 @@ def _looks_like_image(path):
         if not any(Image.OPEN[format][1](start) for format in FORMATS if format in Image.OPEN):
             return False
         read_size(path)
-    except (OSError, ValueError):
+    except OSError:
+        return None  # for now
+    except ValueError:
         return False
     return True
 
@@ -384,8 +414,8 @@ def _other_part(root, folder, names, left_out, notes, around):
         around.append(folder)
     if not inside:
         notes.append(f"{label} has no labels and is not used")
-        left_out |= {f"{folder.path}/{name}": ("label", label) for name, _ in folder.files}
-        folder.files.clear()
+        left_out |= {f"{folder.path}/{name}": ("label", label) for name in folder.files}
+        folder.files, folder.sizes = [], array("q")
         return None
     present = {one.name if one.name in known else composed.get(_composed(one.name), one.name): one for one in inside}
     for name in sorted(set(present) - known):

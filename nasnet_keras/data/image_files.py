@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from nasnet_keras.data.images import called, read_image
+from nasnet_keras.data.findings import Findings, look
+from nasnet_keras.data.images import called, read_pillow, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
@@ -60,12 +61,14 @@ class ImageFiles:
         image_size: `(height, width)` of every decoded image.
         grey_range: as for `images.read_image`.
         broken: {name: the reason} of those that could not be read so far; parts of these files add to the same dict.
+        findings: a `findings.Findings`, by which a check leaves out files that it has checked before; None for none.
     """
 
     sources: tuple
     image_size: tuple[int, int]
     grey_range: tuple[float, float] | None = None
     broken: dict = field(default_factory=dict, repr=False, kw_only=True)
+    findings: Findings | None = field(default=None, repr=False, kw_only=True)
 
     def __len__(self):
         return len(self.sources)
@@ -79,17 +82,16 @@ class ImageFiles:
         """uint8 images [n, height, width, 3] of an integer array or a slice, [height, width, 3] of an integer."""
         chosen = np.arange(len(self))[indices]
         if chosen.ndim == 0:
-            return self._decode(chosen)
+            return np.array(self._decode(chosen))
         return self.take(chosen).decode()
 
     def take(self, indices, axis=0):
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
             raise ValueError(f"`axis` must be 0. Received: {axis!r}")
-        is_tuple = isinstance(self.sources, tuple)
-        return replace(
-            self, sources=tuple(self.sources[index] for index in indices) if is_tuple else self.sources.take(indices)
-        )
+        if not isinstance(self.sources, tuple):
+            return replace(self, sources=self.sources.take(indices))
+        return replace(self, sources=tuple(map(self.sources.__getitem__, np.asarray(indices, np.int64).tolist())))
 
     def joined(self, others):
         """Several images of this kind as one."""
@@ -125,7 +127,7 @@ class ImageFiles:
 
         Args:
             function: of an image's index and a function that decodes it, by default or a `part` of it, see
-                `images.read_image`; it gives uint8 [height, width, 3].
+                `images.read_pillow`; it gives uint8 [height, width, 3], or such a Pillow image.
             progress, and what is returned: as for `read`.
         """
         images = np.zeros(self.shape, np.uint8)
@@ -136,11 +138,30 @@ class ImageFiles:
         return images, self._each(read, progress)
 
     def check(self, progress=None):
-        """Decode all images and keep none; {index: the reason} of those that cannot be read."""
-        return self._each(self._decode, progress)
+        """Decode all images and keep none; {index: the reason} of those that cannot be read.
+
+        Files are not decoded again that have not changed since a check before.
+        """
+        kind = f"pixels {self.grey_range}"
+
+        def one(index):
+            if self.findings is None:
+                self._decode(index)
+            elif why := look(kind, self.sources[index], lambda _: self._reason(index), self.findings):
+                raise ValueError(why)
+
+        return self._each(one, progress)
+
+    def _reason(self, index):
+        """Why an image cannot be read, without its name; empty of one that can."""
+        try:
+            self._decode(index)
+        except ValueError as error:
+            return reason(self.sources[index], error)
+        return ""
 
     def _decode(self, index, part=None):
-        return read_image(self.sources[index], self.image_size, self.grey_range, part=part)
+        return read_pillow(self.sources[index], self.image_size, self.grey_range, part=part)
 
     def _each(self, function, progress):
         """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
@@ -150,8 +171,7 @@ class ImageFiles:
             try:
                 function(index)
             except ValueError as error:
-                # What stands before the reason names the file.
-                broken[index] = str(error).removeprefix(f"cannot read the image {called(self.sources[index])}: ")
+                broken[index] = reason(self.sources[index], error)
                 self.broken[self.name(index)] = broken[index]
 
         threads = os.cpu_count() or 1

@@ -26,6 +26,7 @@ LONGEST_SIDE = 8192
 RATIOS = (1, 2, 4, 8)
 MAX_SEGMENTS = 2_000  # of notes before the pixels of a JPEG: a graph walks through them one by one
 MAX_CHUNKS = 100_000  # of a PNG, likewise
+BLOCK = 1 << 24  # bytes
 ORIENTATION, SHORT, LONG = 0x112, 3, 4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -82,10 +83,16 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
     Raises:
         ValueError: one line that names the file, for whatever is no readable image of at most 80 million pixels.
     """
-    size = None if image_size is None else as_size(image_size)
-    check_range("grey_range", grey_range, optional=True)
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")
+    image = read_pillow(source, image_size, grey_range, part)
+    return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
+
+
+def read_pillow(source, image_size=None, grey_range=None, part=None):
+    """As `read_image`, as a Pillow image in RGB: what comes next may be Pillow's work as well."""
+    size = None if image_size is None else as_size(image_size)
+    check_range("grey_range", grey_range, optional=True)
     if part and size is None:
         raise ValueError("`part` needs an `image_size`. Received: None")
     with _opened(source) as (image, orientation):
@@ -93,6 +100,7 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
         whole = image.size[:: 1 if turned else -1]
         top, left, height, width = part(*whole) if part else (0, 0, *whole)
         if size and image.format in ("JPEG", "MPO"):
+            image.decodermaxblock = BLOCK  # read at once, and not in pieces that are put together again
             ratio = jpeg_ratio(*((width, height) if turned else (height, width)), size[:: -1 if turned else 1])
             if ratio > 1:  # Pillow takes the size that it must not fall below, and divides with the rest cut off
                 image.draft(None, (image.width // ratio, image.height // ratio))
@@ -103,10 +111,8 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
             down, across = image.height / whole[0], image.width / whole[1]
             box = (left * across, top * down, (left + width) * across, (top + height) * down)
             box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR, box)
-        elif size:
-            image = _fit(image, *size)
-        return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
+            return image.resize(size[::-1], Image.Resampling.BILINEAR, box)
+        return _fit(image, *size) if size else image
 
 
 def read_size(source):
@@ -234,6 +240,11 @@ def as_size(image_size):
         rule = f"a number of pixels or (height, width), from 1 to {LONGEST_SIDE}"
         raise ValueError(f"`image_size` must be {rule}. Received: {image_size!r}")
     return tuple(size)
+
+
+def reason(source, error):
+    """Why an image cannot be read, from the error of a function here: what stands after its name."""
+    return str(error).removeprefix(f"cannot read the image {called(source)}: ")
 
 
 def called(source):

@@ -1,4 +1,4 @@
-"""What of a folder is not used, and why."""
+"""What of a folder or a table is not used, and why."""
 
 import os
 from collections import Counter
@@ -20,6 +20,10 @@ KINDS = {
     "again": ("link to a folder that was read already", "links to folders that were read already"),
     "unreadable": ("entry that cannot be read", "entries that cannot be read"),
     "special": ("entry that is no file", "entries that are no files"),
+    "missing": ("file that is not there", "files that are not there"),
+    "twice": ("row that is there twice", "rows that are there twice"),
+    "part": ("row of another part", "rows of other parts"),
+    "unnamed": ("row without a file", "rows without a file"),
 }
 SHOWN = 3  # details of each kind
 

@@ -18,8 +18,9 @@ from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark
-from nasnet_keras.data.sources import open_source
-from nasnet_keras.data.splits import Split, hold_out, limited
+from nasnet_keras.data.sources import called, open_source
+from nasnet_keras.data.splits import Split, hold_out, limited, strata
+from nasnet_keras.data.tables import Columns
 from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
@@ -58,6 +59,11 @@ class Data:
     grey_range: tuple[float, float] | None = None
 
     @property
+    def several(self):
+        """Whether an image may have several labels."""
+        return self.train.several
+
+    @property
     def digest(self):
         """What the images of a folder are known by, wherever it lies; None for other data."""
         return self.record and self.record.digest
@@ -66,7 +72,8 @@ class Data:
         """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""
         found = {}
         for split in (self.train, self.validation, self.test):
-            found |= getattr(split.images, "broken", {})
+            for images in (split.images, split.files):
+                found |= getattr(images, "broken", {})
         return self.left_out.with_broken(found)
 
 
@@ -86,6 +93,12 @@ def load_data(
     split_rule="hashed",
     held_out=None,
     grey_range=None,
+    file_column=None,
+    label_column=None,
+    split_column=None,
+    separator=None,
+    file_root=None,
+    outside=False,
 ):
     """Load and split a data set.
 
@@ -99,7 +112,10 @@ def load_data(
     Args:
         name: `"digits"` (scikit-learn's 1,797 scanned digits, 8x8), a folder `root/<class>/**` or
             `root/{train,validation,test}/<class>/**` (also `val`, `valid`, `dev`, `training`, `testing`, in any case),
-            or `"tfds:NAME"` (also `NAME/CONFIG` and `:VERSION`) for a prepared data set of TensorFlow Datasets.
+            or `"tfds:NAME"` (also `NAME/CONFIG` and `:VERSION`) for a prepared data set of TensorFlow Datasets; a table
+            of files and labels, `labels.csv`, `.tsv`, `.jsonl` or `.parquet`, or a pandas DataFrame; or arrays, a
+            `tf.data.Dataset`, a Keras `PyDataset`, or whatever has `len` and `[i]` for (image, label), see
+            `objects.read_object_data`.
         image_size: pixels, or `(height, width)`; images of another size are resized and their centre
             is kept. None: the images' own size if a sample of 64 agrees on one of at most 256
             pixels, else 224.
@@ -119,6 +135,8 @@ def load_data(
             on the sides that they had.
         grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
             greys in 16-bit files have (0, 4095). See `read_image`.
+        file_column, label_column, split_column, separator, file_root, outside: what a table's columns mean, and where
+            its paths lead, see `tables.Columns`. A `separator`, or several label columns, make several labels an image.
 
     Returns:
         A `Data`.
@@ -141,6 +159,7 @@ def load_data(
         split_rule=split_rule,
         held_out=held_out,
         grey_range=grey_range,
+        columns=Columns(file_column, label_column, split_column, separator, file_root, outside),
         progress=progress,
     )
     data = decoded(opened, size, memory_limit, progress, strict)
@@ -166,12 +185,13 @@ def open_data(
     split_rule="hashed",
     held_out=None,
     grey_range=None,
+    columns=None,
     progress=None,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`. Examples of TensorFlow Datasets are indexed the first time, and stay
-    on disk.
+    Arguments and errors are those of `load_data`; `columns` is a `tables.Columns`. Examples of TensorFlow Datasets are
+    indexed the first time, and stay on disk.
     """
     size = None if image_size is None else as_size(image_size)
     shares = {"test": test, "validation": validation}
@@ -185,7 +205,7 @@ def open_data(
     check_one_of("split_rule", split_rule, RULES)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
-    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress)
+    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     shares |= held_out.shares if held_out else {}
@@ -198,24 +218,27 @@ def open_data(
         left_out = source.listing.left_out
         check_strict(strict, name, left_out)
     if limit is not None:
-        splits |= limited(splits, limit, seed, len(class_names))
+        splits |= limited(splits, limit, seed, 1 if given["train"].several else len(class_names))
     train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
-    if isinstance(train.images, ImageFiles) and (note := grey_note(train.images.sources, grey_range)):
+    if isinstance(train.images, ImageFiles) and (note := _grey_note(train.images)):
         notes += (note,)
+    _keep_findings(train)
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
-    return Data(os.fspath(name), train, validation, test, class_names, shape, **found)
+    return Data(called(name), train, validation, test, class_names, shape, **found)
 
 
-def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False):
+def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False, as_files=False):
     """A `Data` of `open_data` with its images in memory, unless they need more than `memory_limit` bytes.
 
     Broken files are left out, unless there are so many that they are found only when they are read, see `load_data`.
+    Images in memory know the files that they were decoded from: recipes that crop cut from those.
 
     Args:
         data: a `Data`.
         size: `(height, width)` of all images, None for the one that they have.
         memory_limit, progress, strict: as for `load_data`.
+        as_files: whether images for training stay files in any case, for a recipe that crops (`augmentation.crops`).
 
     Raises:
         ValueError: no image for training can be read; or, if `strict`, any cannot.
@@ -223,19 +246,31 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
     splits = {part: getattr(data, part) for part in sides.PARTS}
     left_out, notes = data.left_out, data.notes
     if isinstance(data.train.images, ImageFiles):
-        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict)
+        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict, as_files)
+        _keep_findings(data.train)
         left_out = left_out.with_broken(broken)
         check_strict(strict, data.name, left_out)
         if len(data.train) and not len(splits["train"]):
             reasons = "; ".join((left_out.summary(), *notes))
             raise ValueError(f"`data` has no image for training that can be read: {reasons}")
-        counts = [np.bincount(split.labels, minlength=len(data.class_names)) for split in (data.train, splits["train"])]
+        counts = [split.counts(len(data.class_names)) for split in (data.train, splits["train"])]
         if empty := [data.class_names[index] for index in np.flatnonzero((counts[0] > 0) & (counts[1] == 0))]:
             notes += (f"no image for training can be read of the classes {few(empty)}",)
     elif size and size != data.image_shape[:2]:
         splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
     shape = splits["train"].images.shape[1:]
     return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
+
+
+def _grey_note(images):
+    return grey_note(images.sources, images.grey_range, images.findings)
+
+
+def _keep_findings(split):
+    """Keep what was found out about its files."""
+    findings = getattr(split.images, "findings", None)
+    if findings is not None:
+        findings.save()
 
 
 def normalize(images):
@@ -251,14 +286,15 @@ def _divided(listing, given, shares, held_out):
         received = " and ".join(f"{part}: {share:g}" for part, share in shares.items())
         raise ValueError(f"`test` and `validation` must be below 1 together, to leave images. Received: {received}")
     files, classes, notes = listing.parts["train"], len(listing.folders), list(listing.notes)
-    places = sides.places(files, listing.folders)
+    places = sides.places(listing.keys(files))
     if held_out and held_out.digest:
         known = {part: held_out.sides.get(part, ()) for part in shares}
         kept = Record(None, shares, known, held_out.trained)
         side = sides.as_recorded(map(listing.name_of, files.paths), places, kept)
     else:
-        side, rare = sides.by_class(places, files.labels, shares, classes)
-        if len(rare):
+        several = given["train"].several
+        side, rare = sides.by_class(places, strata(files.labels), shares, classes + several)
+        if len(rare) and not several:
             wanted = 1 + sum(share > 0 for share in shares.values())
             names = few(listing.folders[index] for index in rare)
             notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
@@ -266,39 +302,50 @@ def _divided(listing, given, shares, held_out):
                           ("train", *shares)}}  # fmt: skip
     kept = {part: side == sides.PARTS.index(part) for part in shares}
     names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
-    notes += _alike(listing, side)
+    notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(mark(listing.name_of(files.paths[i])) for i in np.flatnonzero(side == sides.TRAIN))
     return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
 
 
-def _alike(listing, side):
+def _alike(listing, side, findings):
     """A line on files that lie in two parts, and one on those of two classes, if there are any."""
     files = listing.parts.values()
     paths = [path for one in files for path in one.paths]
     sizes = np.concatenate([one.sizes for one in files])
     every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
              for part, one in listing.parts.items()]  # fmt: skip
-    pairs = equal_files(paths, sizes, every := np.concatenate(every))
+    pairs = equal_files(paths, sizes, every := np.concatenate(every), findings)
     if pairs:
         example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
         yield f"{_files_have(pairs)} an equal one in another part: {example}"
     labels = np.concatenate([one.labels for one in files])
-    if pairs := equal_files(paths, sizes, labels):
+    if labels.ndim == 2:  # all labels of an image as one number
+        labels = np.unique(np.packbits(labels, 1), axis=0, return_inverse=True)[1].reshape(-1)
+    if pairs := equal_files(paths, sizes, labels, findings):
         example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
         yield f"{_files_have(pairs)} an equal one in another class: {example}"
+
+
+def _without_images(splits, names):
+    """A line on the labels that no image of a part has, where an image may have several."""
+    for part, split in splits.items():
+        if split.several and len(split) and (missing := np.flatnonzero(split.counts(len(names)) == 0)).size:
+            yield f"no image for {part} has the labels {few(names[index] for index in missing)}"
 
 
 def _files_have(pairs):
     return f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'}"
 
 
-def _read(splits, size, memory_limit, progress, strict):
+def _read(splits, size, memory_limit, progress, strict, as_files):
     """(splits without the broken files that were found, {name: the reason} of those)."""
     total, done = sum(map(len, splits.values())), 0
-    in_memory = total * size[0] * size[1] * 3 <= memory_limit
+    kept = total - len(splits["train"]) if as_files else total
+    fits = kept * size[0] * size[1] * 3 <= memory_limit
     found, reasons = {}, {}
     for part, split in splits.items():
         files = images = replace(split.images, image_size=size, broken={})
+        in_memory, origin = fits and not (as_files and part == "train"), None
         shown_progress = progress and (lambda now, _, before=done: progress(before + now, total))
         if in_memory:
             images, broken = files.read(shown_progress)
@@ -311,7 +358,9 @@ def _read(splits, size, memory_limit, progress, strict):
             for place in range(min(broken), len(good)):  # in place: a copy might not fit
                 images[place] = images[good[place]]
             images = images[: len(good)]
-        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken))
+        if in_memory:
+            origin = images, files.take(good)
+        found[part] = replace(split, images=images, labels=split.labels[good], broken=len(broken), origin=origin)
         reasons |= {files.name(index): reason for index, reason in broken.items()}
         done += len(files)
     return found, reasons

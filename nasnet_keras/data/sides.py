@@ -6,7 +6,6 @@ side whatever is added to the folder.
 """
 
 import hashlib
-import os
 
 import numpy as np
 
@@ -16,23 +15,18 @@ TRAIN, VALIDATION, TEST = range(3)
 PARTS = ("train", "validation", "test")
 
 
-def places(files, folders):
-    """The place of each file.
+def places(keys):
+    """The place of each image.
 
     Args:
-        files: a `folders.Files`.
-        folders: the names of the classes' folders.
+        keys: what it follows from, bytes of each, see `folders.Listing.keys`.
 
     Returns:
         float64 [n], from 0 to below 1.
     """
-    starts = [os.fsencode(name) + b"\0" for name in folders]
-    digests = bytearray()
-    for path, size, label in zip(files.paths, files.sizes.tolist(), files.labels.tolist(), strict=True):
-        key = b"%s%s\0%d" % (starts[label], os.fsencode(path[path.rfind("/") + 1 :]), size)
-        digests += hashlib.blake2b(key, digest_size=8).digest()
+    digests = b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys)
     # 53 bits are a float's own, so that none is rounded up to 1.
-    return (np.frombuffer(bytes(digests), ">u8") >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return (np.frombuffer(digests, ">u8") >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 def by_place(places, shares):

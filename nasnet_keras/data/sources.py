@@ -1,8 +1,8 @@
-"""Where images come from: the embedded digits, a folder of classes, TensorFlow Datasets.
+"""Where images come from: the embedded digits, a folder of classes, a table, TensorFlow Datasets, data of Python's.
 
 Each source yields its parts ("train", and "validation" and "test" where it brings them)
-as a pair of images and int32 labels, and the names of the classes. Images are a uint8
-array or an `ImageFiles`, which decodes nothing before it is asked to. Of a folder there is a listing as well.
+as a pair of images and labels, and the names of the classes. Images are a uint8
+array or an `ImageFiles`, which decodes nothing before it is asked to. Of a folder or a table there is a listing, too.
 """
 
 import os
@@ -10,20 +10,26 @@ import re
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nasnet_keras.data.examples import open_examples
+from nasnet_keras.data.findings import Findings, look
 from nasnet_keras.data.folders import Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import read_size
+from nasnet_keras.data.images import read_size, reason
+from nasnet_keras.data.objects import is_object, read_object_data
+from nasnet_keras.data.table_files import SUFFIXES as TABLES
+from nasnet_keras.data.tables import is_table, read_table
 
 # What counted before folders were read by `folders`; directories of then know their images by it.
 SEEDED_PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 SEEDED_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
 )
+SOURCES = "'digits', 'tfds:NAME', a folder or a table"
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = (224, 224)
 
@@ -35,7 +41,7 @@ class Source:
     Args:
         parts: {part: (images, labels)}.
         class_names: a name for each label.
-        listing: a folder's `folders.Listing`, in the order of the parts' images; None for other data.
+        listing: a folder's or a table's `folders.Listing`, in the order of the parts' images; None for other data.
     """
 
     parts: dict
@@ -43,11 +49,11 @@ class Source:
     listing: Listing | None = None
 
 
-def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None):
+def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None, columns=None):
     """Open what `load_data` was given.
 
     Args:
-        name: `"digits"`, `"tfds:NAME"`, or a folder.
+        name: `"digits"`, `"tfds:NAME"`, a folder, a table, or what `objects.read_object_data` takes.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
         data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
 
@@ -58,16 +64,27 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
         ValueError: one line that says what is wrong with which file, folder or data set.
     """
     check_source(name)
-    if name == "digits":
+    if columns and not is_table(name):
+        names = "`file_column`, `label_column`, `split_column`, `separator`, `file_root` and `outside`"
+        raise ValueError(f"{names} are for a table. Received: {called(name)}")
+    if is_object(name):
+        source = Source(*read_object_data(name, size))
+    elif is_table(name):
+        listing = read_table(name, columns)
+        source = _listed(listing, Findings(listing.root), size)
+    elif isinstance(name, str) and name == "digits":
         source = _digits()
     elif str(name).startswith("tfds:"):
         source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
+    elif split_rule == "seeded":
+        source = _seeded_folder(Path(name), size)
     else:
-        source = _seeded_folder(Path(name), size) if split_rule == "seeded" else _folder(name, size)
+        findings = Findings(name)
+        source = _listed(read_folder(name, findings), findings, size)
     if len(source.class_names) < 2:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
-            f"`data` must have at least two classes. Received: {name}, which has {list(source.class_names)}"
+            f"`data` must have at least two classes. Received: {called(name)}, which has {list(source.class_names)}"
             + (f", and {more}" if more else "")
         )
     if grey_range is None:
@@ -81,16 +98,25 @@ def _ranged(images, grey_range):
     return replace(images, grey_range=grey_range) if isinstance(images, ImageFiles) else images
 
 
+def called(name):
+    """What messages and results call what `load_data` was given: a name, or what kind of thing it is."""
+    return os.fspath(name) if isinstance(name, str | os.PathLike) else f"a {type(name).__name__}"
+
+
 def check_source(name):
-    """Raise `ValueError` unless the name is one of a source; a folder must exist. Nothing is opened."""
+    """Raise `ValueError` unless the name is one of a source; a folder or a table must exist. Nothing is opened."""
+    if is_object(name) or is_table(name):
+        if isinstance(name, str | os.PathLike) and not os.path.exists(name):
+            raise ValueError(f"`data` must be {SOURCES}. Received: {str(name)!r}, which does not exist")
+        return
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {name!r}")
+        raise ValueError(f"`data` must be {SOURCES}. Received: {name!r}")
     if str(name).startswith("tfds:"):
         if not re.fullmatch(r"tfds:\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", str(name)):
             raise ValueError(f"`data` must be tfds:NAME, tfds:NAME/CONFIG or either with :VERSION. Received: {name!r}")
     elif name != "digits" and not os.path.isdir(name):  # unlike Path.is_dir, False also for an impossible name
-        what = "is a file" if os.path.exists(name) else "does not exist"
-        raise ValueError(f"`data` must be 'digits', 'tfds:NAME' or a folder. Received: {str(name)!r}, which {what}")
+        what = f"is a file, but no table: {', '.join(TABLES)}" if os.path.exists(name) else "does not exist"
+        raise ValueError(f"`data` must be {SOURCES}. Received: {str(name)!r}, which {what}")
 
 
 def _digits():
@@ -105,11 +131,11 @@ def _digits():
     return Source({"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names)))
 
 
-def _folder(root, size):
-    """A folder as `folders.read_folder` sees it."""
-    listing = read_folder(root)
-    size = size or _own_size(listing.parts["train"].paths)
-    parts = {part: (ImageFiles(files.paths, size), files.labels) for part, files in listing.parts.items()}
+def _listed(listing, findings, size):
+    """A folder or a table as its `folders.Listing`, and what is known of its files."""
+    size = size or _own_size(listing.parts["train"].paths, findings)
+    images = {part: ImageFiles(files.paths, size, findings=findings) for part, files in listing.parts.items()}
+    parts = {part: (images[part], files.labels) for part, files in listing.parts.items()}
     return Source(parts, listing.class_names, listing)
 
 
@@ -131,8 +157,10 @@ def _seeded_folder(root, size):
             odd = ", ".join(sorted(set(names) ^ set(class_names)))
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
-    size = size or _own_size(files["train"][0])
-    return Source({part: (ImageFiles(paths, size), labels) for part, (paths, labels) in files.items()}, class_names)
+    findings = Findings(root)
+    size = size or _own_size(files["train"][0], findings)
+    images = partial(ImageFiles, image_size=size, findings=findings)
+    return Source({part: (images(paths), labels) for part, (paths, labels) in files.items()}, class_names)
 
 
 def _class_files(folder, class_names):
@@ -159,20 +187,21 @@ def _entries(folder, folders):
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
-def _own_size(sources):
+def _own_size(sources, findings=None):
     """The images' own size if a sample of them agrees on a small one, else 224x224."""
     sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
-    sizes = {size for index in sample if (size := _size_of(sources[index]))}
+    found = [look("size", sources[index], _size_of, findings) for index in sample]
+    sizes = {tuple(size) for size in found if not isinstance(size, str)}
     own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
 
 
 def _size_of(source):
-    """`(height, width)`, or None of a broken file, which is for those to tell who decode it."""
+    """`(height, width)`; of a broken file why, which is for those to tell who decode it."""
     try:
         return read_size(source)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return reason(source, error)
 
 
 def _tfds(name, size, data_dir, download, progress):

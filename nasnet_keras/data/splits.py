@@ -1,6 +1,6 @@
 """Splits: labelled images, divided and thinned out so that every class keeps its share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,9 +15,10 @@ class Split:
 
     Args:
         images: uint8 array [n, height, width, channels], or an `ImageFiles`, RGB, that decodes on the fly.
-        labels: int32 [n], numbers of classes.
+        labels: int32 [n], numbers of classes; or bool [n, classes], where an image may have several labels.
         broken: how many images it had besides, which were left out because they could not be read.
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
+        origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -27,12 +28,16 @@ class Split:
     labels: np.ndarray
     broken: int = 0
     record: Record | None = None
+    origin: tuple[np.ndarray, ImageFiles] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
         if len(shape) != 4 or shape[3] < 1 or getattr(self.images, "dtype", np.uint8) != np.uint8:
             raise ValueError(f"`images` must be uint8 of shape [n, height, width, channels]. Received: {shape}")
         labels = np.asarray(self.labels)
+        if labels.dtype == bool and labels.ndim == 2 and len(labels) == shape[0]:
+            object.__setattr__(self, "labels", labels)
+            return
         if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"`labels` must be {shape[0]} integers, one per image. Received: shape {labels.shape}")
         object.__setattr__(self, "labels", labels.astype(np.int32))
@@ -51,7 +56,27 @@ class Split:
             A `Split`, in the order of this one. On-the-fly images stay undecoded.
         """
         check_integer("n", n, least=1)
-        return self if n >= len(self) else self.select(np.sort(_spread(self.labels, seed)[:n]))
+        return self if n >= len(self) else self.select(np.sort(_spread(strata(self.labels), seed)[:n]))
+
+    @property
+    def several(self):
+        """Whether an image may have several labels."""
+        return self.labels.ndim == 2
+
+    def counts(self, classes):
+        """How many images have each of so many classes, int64 [classes]."""
+        return self.labels.sum(0, dtype=np.int64) if self.several else np.bincount(self.labels, minlength=classes)
+
+    def of_class(self, number):
+        """The indices of the images of a class."""
+        return np.flatnonzero(self.labels[:, number] if self.several else self.labels == number)
+
+    @property
+    def files(self):
+        """The `ImageFiles` that the images are or were decoded from; None where that is not known."""
+        if isinstance(self.images, ImageFiles):
+            return self.images
+        return self.origin[1] if self.origin and self.origin[0] is self.images else None
 
     @property
     def readable(self):
@@ -65,7 +90,7 @@ class Split:
         if not isinstance(self.images, ImageFiles):
             return self.images, self.labels
         images, broken = self.images.read()
-        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken))
+        return np.delete(images, list(broken), axis=0), np.delete(self.labels, list(broken), axis=0)
 
     @staticmethod
     def joined(splits):
@@ -73,12 +98,16 @@ class Split:
         splits = [split for split in splits if len(split)] or splits[:1]
         first, labels = splits[0].images, np.concatenate([split.labels for split in splits])
         if isinstance(first, np.ndarray):
-            return Split(np.concatenate([split.images for split in splits]), labels)
+            images, files = np.concatenate([split.images for split in splits]), [split.files for split in splits]
+            origin = None if None in files else (images, files[0].joined(files))
+            return Split(images, labels, origin=origin)
         return Split(first.joined([split.images for split in splits]), labels)
 
     def select(self, indices):
         """The images of an integer array, in its order."""
-        return replace(self, images=self.images.take(indices, axis=0), labels=self.labels[indices], broken=0)
+        images, files = self.images.take(indices, axis=0), self.files
+        origin = (images, files.take(indices)) if files is not None and isinstance(images, np.ndarray) else None
+        return replace(self, images=images, labels=self.labels[indices], broken=0, origin=origin)
 
 
 def hold_out(split, shares, seed, class_names):
@@ -87,7 +116,8 @@ def hold_out(split, shares, seed, class_names):
     Args:
         split: the `Split` to divide.
         shares: a dict from the part to hold out to its share of each class, rounded to whole images
-            and at least one; a share of 0 gives an empty part.
+            and at least one; a share of 0 gives an empty part. Of several labels an image the rarest counts as its
+            class, and of a rare one there may be none.
         seed: an integer from 0.
         class_names: a name for every label.
 
@@ -97,19 +127,21 @@ def hold_out(split, shares, seed, class_names):
     Raises:
         ValueError: naming a class of which nothing would be left for training.
     """
-    grouped, places, counts = _by_class(split.labels, seed, len(class_names))
+    labels = strata(split.labels)
+    grouped, places, counts = _by_class(labels, seed, len(class_names) + split.several)
+    least = 0 if split.several else 1
     bounds, taken = {}, np.zeros_like(counts)
     for part, share in shares.items():
-        low, taken = taken, taken + np.maximum(np.round(counts * share), share > 0).astype(int)
+        low, taken = taken, taken + np.maximum(np.round(counts * share), least * (share > 0)).astype(int)
         bounds[part] = (low, taken)
     bounds["train"] = (taken, counts)
-    for index in np.flatnonzero(counts <= taken)[:1]:
+    for index in () if split.several else np.flatnonzero(counts <= taken)[:1]:
         wanted = " and ".join(f"{share:g} for {part}" for part, share in shares.items() if share)
         raise ValueError(
             f"class {class_names[index]!r} has {counts[index]} images, too few to train on"
             + (f" after holding out {wanted}, at least one each" if wanted else "")
         )
-    label = split.labels[grouped]
+    label = labels[grouped]
     inside = {part: (low[label] <= places) & (places < high[label]) for part, (low, high) in bounds.items()}
     return {part: split.select(np.sort(grouped[mask])) for part, mask in inside.items()}
 
@@ -134,6 +166,21 @@ def limited(splits, limit, seed, classes):
         "train": train.take(limit - held, seed),
         "validation": validation.take(held, seed) if held else validation,
     }
+
+
+def strata(labels):
+    """The group by which an image is chosen, int32 [n]: its class; of several labels the rarest, last those of none.
+
+    Args:
+        labels: those of a `Split`.
+    """
+    if labels.ndim == 1:
+        return labels
+    order = np.argsort(labels.sum(0), kind="stable")
+    groups = np.full(len(labels), labels.shape[1], np.int32)
+    for label in order[::-1]:
+        groups[labels[:, label]] = label
+    return groups
 
 
 def check_classes(names, class_names):

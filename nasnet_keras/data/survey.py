@@ -42,13 +42,13 @@ def survey(data, progress=None):
     else:
         sizes = [split.images.shape[1:3] for split in splits.values() if len(split)]
         found |= {"kinds": None, "bytes": None}
-    labels = {part: split.labels[split.readable] for part, split in splits.items()}
-    counts = {part: np.bincount(own, minlength=len(data.class_names)) for part, own in labels.items()}
+    readable = {part: split.select(np.flatnonzero(split.readable)) for part, split in splits.items()}
+    counts = {part: own.counts(len(data.class_names)) for part, own in readable.items()}
     classes = [
         {"name": name, **{part: int(counts[part][index]) for part in PARTS}}
         for index, name in enumerate(data.class_names)
     ]
-    found |= {"images": {part: len(own) for part, own in labels.items()}, "classes": classes}
+    found |= {"images": {part: len(own) for part, own in readable.items()}, "classes": classes}
     found["sizes"] = _sizes(sizes)
     return {**found, "notes": list(data.notes), "left_out": data.all_left_out().by_reason()}
 

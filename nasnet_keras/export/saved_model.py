@@ -14,10 +14,13 @@ from nasnet_keras.data.decoding import decode
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import expanded, write_atomically, writing
+from nasnet_keras.models import answers
 from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
+from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.models.network import NASNet
 from nasnet_keras.program.architecture import STEMS
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
@@ -33,12 +36,15 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
     [batch], encoded files of any size, decoded to the pixels that training sees (`data.decoding`; a network for other
     than 1 or 3 channels has no such signature, since no file says what they are). Both give `probabilities` [batch,
-    classes], `top_classes` and `top_scores` [batch, k], the best first. Preprocessing and class names are inside, batch
-    norms are folded into the convolutions. The version appears in one step, after it was read back and has given the
-    network's own numbers for another batch.
+    classes], `top_classes` and `top_scores` [batch, k], the best first. A model with `thresholds`, whose images may
+    have several labels, also gives `labels` and `label_scores` [batch, classes]: those that reach their thresholds, the
+    most likely first, then the scores of the others, whose names are empty. Preprocessing and class names are inside,
+    batch norms are folded into the convolutions. The version appears in one step, after it was read back and has given
+    the network's own numbers for another batch.
 
     Args:
-        model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits.
+        model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits; or any other Keras classifier
+            of images, such as a network under a head of one's own, which is written as it computes, nothing folded.
         path: the model's folder; its last name is the model's name for TF Serving.
         version: an integer above 0; None for the next free one.
         class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
@@ -89,17 +95,53 @@ class Served(tf.Module):
 
     def __init__(self, model, class_names, top, image_dtype):
         super().__init__()
-        program, weights = inference_program(model)
-        *sides, self.channels = model.input.shape[1:]
+        whole = not isinstance(model, NASNet)
+        *sides, self.channels = answers.input_shape(model) if whole else model.input.shape[1:]
         self.sides = tuple(sides)
-        self.size = tuple(side or STEMS[model.architecture.stem][0] for side in sides)  # that of decoded images
+        usual = 224 if whole else STEMS[model.architecture.stem][0]
+        self.size = tuple(side or usual for side in sides)  # that of decoded images
+        grey_range = getattr(model, "grey_range", None)
         self.image_dtype = image_dtype
         self.decodes = self.channels in (1, 3)
-        if model.grey_range is not None:  # for a server that re-codes what the graph does not decode
-            self.grey_range = tf.Variable(model.grey_range, trainable=False, dtype=tf.float64)
-        self._decoding = {"channels": self.channels, "grey_range": model.grey_range}
-        last = program.steps[-1].result
+        if grey_range is not None:  # for a server that re-codes what the graph does not decode
+            self.grey_range = tf.Variable(grey_range, trainable=False, dtype=tf.float64)
+        self._decoding = {"channels": self.channels, "grey_range": grey_range}
+        logits, count = (self._whole if whole else self._folded)(model)
+        kind = output_kind(model)
+        spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
+        self.logits = tf.function(logits, input_signature=[spec], autograph=False)
+        # A network that ends in logits serves probabilities all the same.
+        self.ends_in_logits = kind == "logits"
+        self.activation = tf.identity if whole else tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
+        self.names = _class_names(answers.class_names(model), class_names, count)
+        top, cuts = min(top, len(self.names)), answers.thresholds(model)
 
+        def outputs(pixels):
+            scores = self.activation(self.logits(pixels / 127.5 - 1.0))
+            best, indices = tf.math.top_k(scores, top)
+            several = {} if cuts is None else self._labels(scores, cuts)
+            return {
+                "probabilities": scores,
+                "top_classes": tf.gather(tf.constant(self.names), indices),
+                "top_scores": best,
+                **several,
+            }
+
+        self._outputs = outputs
+
+    def _labels(self, scores, cuts):
+        """`labels` and `label_scores` of probabilities [batch, classes] with a threshold for each."""
+        order = tf.argsort(scores, direction="DESCENDING", stable=True)
+        present = tf.gather(scores >= cuts, order, batch_dims=1)
+        first = tf.argsort(tf.cast(~present, tf.int32), stable=True)  # among them the order stays
+        order, present = tf.gather(order, first, batch_dims=1), tf.gather(present, first, batch_dims=1)
+        names = tf.gather(tf.constant(self.names), order)
+        return {"labels": tf.where(present, names, ""), "label_scores": tf.gather(scores, order, batch_dims=1)}
+
+    def _folded(self, model):
+        """A network's function from images in [-1, 1] to logits, batch norms folded, and the number of classes."""
+        program, weights = inference_program(model)
+        last = program.steps[-1].result
         least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
         self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= least]
 
@@ -108,25 +150,22 @@ class Served(tf.Module):
             tensors = [next(large).read_value() if one.nbytes >= least else tf.constant(one) for one in weights]
             return compute(program, [images], tensors, Run(), [last])[0]
 
-        spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
-        self.logits = tf.function(logits, input_signature=[spec], autograph=False)
-        # A network that ends in logits serves probabilities all the same.
+        return logits, last.channels
+
+    def _whole(self, model):
+        """Any model's function from images in [-1, 1] to probabilities, and the number of classes."""
         kind = output_kind(model)
-        self.ends_in_logits = kind == "logits"
-        self.activation = tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
-        self.names = _class_names(model, class_names, last.channels)
-        top = min(top, len(self.names))
+        self.large = [variable.value for variable in model.variables]
+        pixels = answers.takes_pixels(model)
+        count = model(np.zeros((1, *self.size, self.channels), "float32"), training=False).shape[-1]
 
-        def outputs(pixels):
-            scores = self.activation(self.logits(pixels / 127.5 - 1.0))
-            best, indices = tf.math.top_k(scores, top)
-            return {
-                "probabilities": scores,
-                "top_classes": tf.gather(tf.constant(self.names), indices),
-                "top_scores": best,
-            }
+        def probabilities(images):
+            outputs = tf.cast(model((images + 1.0) * 127.5 if pixels else images, training=False), tf.float32)
+            if kind == "logits":
+                outputs = tf.nn.sigmoid(outputs) if count == 1 else tf.nn.softmax(outputs)
+            return tf.concat([1.0 - outputs, outputs], 1) if count == 1 else outputs
 
-        self._outputs = outputs
+        return probabilities, max(count, 2)
 
     def signatures(self):
         """{name: concrete function} of the contract's two signatures."""
@@ -197,6 +236,16 @@ def check_export(model, served, runs, quantized=None, count=3):
     shape = (count, *served.size, served.channels)
     pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
     scaled = pixels / np.float32(127.5) - np.float32(1)
+    if not isinstance(model, NASNet):
+        outputs = np.asarray(model(pixels if answers.takes_pixels(model) else scaled, training=False), "float32")
+        expected = answers.probabilities(model, outputs)
+        for name, run in {"model": lambda pixels: served.logits(scaled), **runs}.items():
+            difference = np.abs(np.asarray(run(pixels)) - expected)
+            if quantized is not None and name != "model":
+                _compare(f"`{name}` in int8", difference.mean(), 0.0, quantized)
+            else:
+                _compare(f"`{name}`", difference, 0.0, MIXED_TOLERANCE if _is_mixed(model) else 10 * TOLERANCE)
+        return
     inside = model.architecture.include_preprocessing
     layers = [model.get_layer(name).output for name in ("logits", "predictions")]
     logits, expected = map(np.asarray, keras.Model(model.input, layers)(pixels if inside else scaled, training=False))
@@ -213,6 +262,10 @@ def check_export(model, served, runs, quantized=None, count=3):
             raise RuntimeError(f"`{name}` in int8 is too far from the network: give more, and typical, images")
 
 
+def _is_mixed(model):
+    return any(layer.compute_dtype not in ("float32", None) for layer in layers_within(model))
+
+
 def _encoded(pixels):
     return [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in pixels]
 
@@ -226,14 +279,13 @@ def _compare(what, result, expected, tolerance):
         )
 
 
-def _class_names(model, class_names, count):
+def _class_names(own, class_names, count):
     numbers = [str(index) for index in range(count)]
     imagenet = [name for _, name in imagenet_classes()]
     known = imagenet if count == len(imagenet) else numbers
-    names = class_names or model.class_names or known
+    names = class_names or own or known
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
-    own = model.class_names
     if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):
         first = next(name for name, right in zip(names, own, strict=True) if str(name) != right)
         raise ValueError(f"`class_names` must be in the model's own order, or left out. Received: {first!r} in between")

@@ -1,7 +1,8 @@
 """A network in the formats of other runtimes: ONNX, LiteRT and OpenVINO.
 
 Each file takes `image`, float32 pixels in 0–255 [batch, height, width, channels], and gives `probabilities` [batch,
-classes]; `classes.txt` beside it has a class's name on each line. What was written is run and compared with the network
+classes]; `classes.txt` beside it has a class's name on each line, and `thresholds.txt`, for a model whose images may
+have several labels, the probability from which they have it. What was written is run and compared with the network
 before it appears.
 """
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from nasnet_keras.export.folders import check_target
 from nasnet_keras.export.saved_model import Served, check_export, new_folder
 from nasnet_keras.files import expanded
+from nasnet_keras.models.answers import thresholds
 
 OPSET = 17
 QUANTIZED_TOLERANCE = 0.1  # mean difference of a probability that int8 weights and activations may bring
@@ -101,6 +103,8 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
     with new_folder(path) as folder:
         run = WRITERS[target](served, folder, batch, calibration)
         (folder / "classes.txt").write_text("\n".join(served.names) + "\n", encoding="utf-8")
+        if (least := thresholds(model)) is not None:
+            (folder / "thresholds.txt").write_text("".join(f"{value}\n" for value in least.tolist()), encoding="utf-8")
         check_export(model, served, {target: run}, None if calibration is None else QUANTIZED_TOLERANCE, batch or 3)
     return path
 

@@ -106,9 +106,12 @@ def losses(outputs, labels, kind):
 
     Args:
         outputs: [n, classes], or [n, 1] for two classes.
-        labels: the true classes, integers [n].
-        kind: that of the outputs, one of `KINDS`; for `sigmoid` with several classes the mean over them of each one's.
+        labels: the true classes, integers [n]; or bool [n, classes], true where an image has a label, for `sigmoid`.
+        kind: that of the outputs, one of `KINDS`; for `sigmoid` with several classes the mean over them of each one's,
+            or where an image may have several labels the sum of them.
     """
+    if np.ndim(labels) == 2:
+        return -np.log(np.maximum(np.where(labels, outputs, 1 - outputs), LEAST)).sum(1)
     rows = np.arange(len(labels))
     if kind == "logits":
         wide = outputs.astype("float64")
@@ -127,6 +130,16 @@ def class_names(model):
     while model is not None:
         if names := getattr(model, "class_names", None):
             return tuple(names)
+        last = model.layers[-1] if getattr(model, "layers", None) else None
+        model = last if isinstance(last, keras.Model) else None
+    return None
+
+
+def thresholds(model):
+    """The probability from which an image has a label, an array [classes]; None of a model for one class an image."""
+    while model is not None:
+        if (values := getattr(model, "thresholds", None)) is not None:
+            return np.asarray(values, "float32")
         last = model.layers[-1] if getattr(model, "layers", None) else None
         model = last if isinstance(last, keras.Model) else None
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
@@ -191,10 +191,10 @@ def _build(factory, arguments):
 
 
 def load_model(name_or_path):
-    """A trained model: a directory that `train` wrote, a `.keras` file, or a name of the zoo.
+    """A trained model: a directory that `train` wrote, a `.keras` or `.h5` file, or a name of the zoo.
 
     Args:
-        name_or_path: a directory with `model.keras`, a `.keras` file, or a factory's name such as
+        name_or_path: a directory with `model.keras`, a file of a whole model, or a factory's name such as
             `"NASNetMobile"`, which then comes with its weights.
 
     Raises:
@@ -209,15 +209,22 @@ def load_model(name_or_path):
         raise ValueError(f"cannot load {path}: {str(error).strip().splitlines()[0]}") from None
 
 
-def preprocess_input(x):
+def preprocess_input(x, data_format=None, mode=None):
     """Images in 0–255 to the range that every network and weight file here expects, [-1, 1].
 
     Args:
         x: an array or tensor of any shape; it is left as it is.
+        data_format: None, `"channels_last"` or `"channels_first"`, as in keras.applications: values are scaled alike.
+        mode: None or `"tf"`, keras.applications' name for this range.
 
     Returns:
         x / 127.5 - 1: for a NumPy array a new floating-point array, for a tensor a tensor.
+
+    Raises:
+        ValueError: another format, or the mode of other networks.
     """
+    check_one_of("data_format", data_format, (None, "channels_last", "channels_first"))
+    check_one_of("mode", mode, (None, "tf"))
     if isinstance(x, np.ndarray | list | tuple):
         x = np.asarray(x)
         return x.astype(x.dtype if np.issubdtype(x.dtype, np.floating) else np.float32) / 127.5 - 1.0

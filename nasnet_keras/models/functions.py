@@ -31,6 +31,11 @@ class Run:
     seed: object = None
     kernels: bool = False
 
+    def path(self, rate, count):
+        """What decides on a dropped path: the share that is kept now, and uniform numbers [count, 1, 1, 1]."""
+        progress = 1.0 if self.progress is None else ops.cast(self.progress, "float32")
+        return 1.0 - rate * progress, keras.random.uniform((count, 1, 1, 1), dtype="float32", seed=self.seed)
+
 
 def use_kernels(training):
     """Whether `kernels` serves this call: it trains, on TensorFlow and on a CPU."""
@@ -107,6 +112,8 @@ def _zeros(what, inputs, weights, run):
 
 
 def _subsample(what, inputs, weights, run):
+    if keras.backend.backend() == "tensorflow":  # whose indexing with steps takes five times as long as a pool of one
+        return ops.average_pool(inputs[0], 1, what.strides, "valid", "channels_last")
     return inputs[0][:, :: what.strides, :: what.strides, :]
 
 
@@ -152,6 +159,7 @@ def _depthwise(what, inputs, weights, run):
 
 
 def _norm(what, inputs, weights, run):
+    """By the batch's biased variance; the moving one takes its unbiased one, as TF-slim's fused batch norm does."""
     scale, offset, moving_mean, moving_variance = weights
     x = inputs[0]
     if not run.learning:
@@ -162,6 +170,8 @@ def _norm(what, inputs, weights, run):
         wide = ops.cast(x, moving_mean.dtype)
         mean, variance = ops.moments(wide, axes=(0, 1, 2))
         result = ops.cast(ops.batch_normalization(wide, mean, variance, -1, offset, scale, what.epsilon), x.dtype)
+        count = ops.cast(ops.size(x) // x.shape[-1], variance.dtype)
+        variance = variance * (count / ops.maximum(count - 1, 1))
     for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
         moving.assign(moving * what.momentum + batch * (1.0 - what.momentum))
     return result
@@ -175,15 +185,14 @@ def _normalized(x, mean, variance, scale, offset, epsilon):
 
 
 def _tensorflow_norm(x, scale, offset, epsilon):
-    """Batch norm by the batch, in TensorFlow's one kernel instead of ten; it reports the unbiased variance."""
+    """Batch norm by the batch, in TensorFlow's one kernel instead of ten, and the unbiased variance that it reports."""
     import tensorflow as tf
 
     empty = tf.zeros((0,))
     result, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=scale, offset=offset, mean=empty, variance=empty, epsilon=epsilon, is_training=True
     )
-    count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-    return result, mean, variance * (tf.maximum(count - 1.0, 1.0) / count)
+    return result, mean, variance
 
 
 def _group_norm(what, inputs, weights, run):
@@ -197,8 +206,7 @@ def _drop_path(what, inputs, weights, run):
     x = inputs[0]
     if not run.training or not what.rate:
         return x
-    keep = 1.0 - what.rate * (1.0 if run.progress is None else ops.cast(run.progress, "float32"))
-    draws = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), dtype="float32", seed=run.seed)
+    keep, draws = run.path(what.rate, ops.shape(x)[0])
     return x * ops.cast(ops.floor(keep + draws) / keep, x.dtype)
 
 

@@ -4,6 +4,52 @@ import keras
 
 from nasnet_keras.models.layers import ProgramLayer
 
+AUXILIARY_WEIGHT = 0.4  # of the second head's loss
+
+
+class TwoHeaded(keras.Model):
+    """A model whose second head, `auxiliary`, is for training alone: labels, losses and metrics may be given once.
+
+    Where a model has that head, plain labels are for both. One loss is for both as well, the auxiliary one with the
+    released weight 0.4 unless `loss_weights` says otherwise; a plain list of metrics is for `predictions`.
+    """
+
+    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs):
+        """As Keras' `compile`."""
+        if self._has_two_heads():
+            if loss is not None and not isinstance(loss, dict | list | tuple):
+                weights = {"predictions": 1.0, "auxiliary": AUXILIARY_WEIGHT}
+                loss, loss_weights = dict.fromkeys(weights, loss), loss_weights or weights
+            metrics, weighted_metrics = map(_of_predictions, (metrics, weighted_metrics))
+        super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        """As Keras' own, which takes no model with a `compile` of its own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As Keras' `compute_loss`."""
+        return super().compute_loss(x, self._for_heads(y), y_pred, sample_weight, training=training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As Keras' `compute_metrics`."""
+        y, sample_weight = self._for_heads(y), self._for_heads(sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _has_two_heads(self):
+        return isinstance(self.output, dict) and "auxiliary" in self.output
+
+    def _for_heads(self, y):
+        plain = y is not None and not isinstance(y, dict | list | tuple)
+        return dict.fromkeys(self.output, y) if plain and self._has_two_heads() else y
+
+
+def _of_predictions(metrics):
+    plain = isinstance(metrics, list | tuple) and not any(isinstance(one, list | tuple | dict) for one in metrics)
+    return {"predictions": list(metrics)} if plain else metrics
+
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
 class AuxiliaryHead(ProgramLayer):

@@ -15,7 +15,7 @@ from nasnet_keras.program.folding import folded_program, folded_weights
 # What decides on a prediction beside the layers.
 METHODS = ("__call__", "call", "predict_step", "make_predict_function", "predict_function")
 # Attributes of layers that concern training alone.
-HARMLESS = {"built", "kernel_regularizer"}
+HARMLESS = {"built", "kernel_regularizer", "frozen_statistics"}
 
 
 def inference_program(model):
@@ -37,6 +37,9 @@ def inference_program(model):
     architecture = getattr(model, "architecture", None)
     if not architecture or not architecture.include_top or architecture.feature_pyramid or not model.stands_alone:
         raise ValueError(f"`model` must be a NASNet with its classifier and nothing around it. Received: {model!r}")
+    if quantized := [layer.name for layer in model.layers if layer.quantization_mode]:
+        rule = "in floating point, as it was before `model.quantize`; the format litert has an int8 of its own"
+        raise ValueError(f"`model` must be {rule}. Received: one with a quantised {', '.join(quantized)}")
     if changes := [change for change in model.changes() if change != "predictions.activation"]:
         raise ValueError(
             "`model` must be a NASNet as it was built, but for weights and the activation of its layer predictions; "

@@ -15,6 +15,7 @@ from nasnet_keras.models.functions import Run, compute, short_variable_names, us
 from nasnet_keras.program.cell import CellPlan
 from nasnet_keras.program.operations import RECIPES, write_combination, write_operation
 from nasnet_keras.program.options import Options
+from nasnet_keras.program.parts import parts_of
 from nasnet_keras.program.program import Program
 
 PART = 200_000  # initial values drawn by a thread at a time
@@ -29,15 +30,15 @@ class ProgramLayer(keras.layers.Layer):
 
     Args:
         options: an `Options`, or a dict of some of its fields.
+        frozen_statistics, frozen_norms: a state of training, as `trainable` is; `models.freezing` sets it.
     """
 
     many = False  # whether a list of results comes out
-    frozen_statistics = False  # a state of training, as `trainable` is
     seed_generator = None  # of dropped paths
 
-    def __init__(self, *, options=None, **kwargs):
+    def __init__(self, *, options=None, frozen_statistics=False, frozen_norms=False, **kwargs):
         super().__init__(**kwargs)
-        self.options = options
+        self.options, self.frozen_statistics, self._starts_frozen = options, frozen_statistics, frozen_norms
 
     def write(self, program, inputs):
         """Append the computation of this layer to `program` and return the list of its results."""
@@ -59,6 +60,8 @@ class ProgramLayer(keras.layers.Layer):
         regularizer = keras.regularizers.L2(decay / 2) if decay else None
         values = _initial_values(self.program.weights)
         self.own = [self._variable(*pair, regularizer) for pair in zip(self.program.weights, values, strict=True)]
+        for variable in (() if self.trainable else self.own) or (self.scales() if self._starts_frozen else ()):
+            variable.trainable = False
 
     def _variable(self, weight, value, regularizer):
         *places, name = f"{self.path}/{weight.name}".split("/")
@@ -79,14 +82,35 @@ class ProgramLayer(keras.layers.Layer):
         """{place inside this layer, for example `"block_0/left/conv/kernel"`: variable}, in the program's order."""
         return {weight.name: variable for weight, variable in zip(self.program.weights, self.own, strict=True)}
 
+    def scales(self):
+        """Scales and offsets of the batch norms inside, variables; none before they are built."""
+        steps = self.program.steps if hasattr(self, "own") else ()
+        norms = [step for step in steps if step.primitive.kind == "norm"]
+        named = self.named_weights() if norms else {}
+        return [named[weight.name] for step in norms for weight in step.weights if weight.trainable]
+
+    def has_frozen_norms(self):
+        """Whether scales and offsets of batch norms stand still while the rest learns."""
+        return self.trainable and bool(scales := self.scales()) and not any(scale.trainable for scale in scales)
+
     def call(self, inputs, progress=None, training=None):
         """Run the program; `progress` scales the rate of dropped paths."""
         tensors = inputs if isinstance(inputs, list | tuple) else [inputs]
         training = bool(training and self.trainable)
         learning = training and not self.frozen_statistics
         run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
-        results = compute(self.program, tensors, self.own, run, self.results)
+        results = self._compute(tensors, run)
         return results if self.many else results[0]
+
+    def _compute(self, tensors, run):
+        """The results of the program; in a TensorFlow graph from functions that many layers share."""
+        if keras.backend.backend() == "tensorflow":
+            from nasnet_keras.models import traced
+
+            if traced.can_trace(self.own):
+                parts = parts_of(self.program, self.results)
+                return traced.compute_parts(parts, tensors, self.own, run, self.results)
+        return compute(self.program, tensors, self.own, run, self.results)
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
         """The result's shape, known without running anything."""
@@ -109,7 +133,10 @@ class ProgramLayer(keras.layers.Layer):
     def get_config(self):
         """The constructor's arguments."""
         options = self.options
-        return {**super().get_config(), "options": options.to_dict() if isinstance(options, Options) else options}
+        still = {"frozen_statistics": self.frozen_statistics, "frozen_norms": self.has_frozen_norms()}
+        still = {name: True for name, value in still.items() if value}
+        options = options.to_dict() if isinstance(options, Options) else options
+        return {**super().get_config(), "options": options, **still}
 
 
 def _initial_values(weights):

@@ -5,14 +5,17 @@ code wires it.
 """
 
 from dataclasses import fields, replace
+from functools import wraps
 from math import prod
 
 import keras
 import numpy as np
+from rich.console import Console
 
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.drop_path import DropPathSchedule
-from nasnet_keras.models.heads import AuxiliaryHead, classifier
+from nasnet_keras.models.freezing import freeze_parts, frozen_parts
+from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
 from nasnet_keras.models.inference import Predictor, changes_of, fits, state_of
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
 from nasnet_keras.program.architecture import Architecture
@@ -20,9 +23,27 @@ from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
 
+NOTE = (
+    "A cell is one layer, its batch norms and convolutions inside. "
+    "To freeze: nasnet_keras.freeze(model, up_to={cell!r}). The last map before the head is the output of {last!r}."
+)
+
+
+def or_from_graph(init):
+    """A constructor that also takes what Keras' `clone_model` gives it: `NASNet(inputs, outputs, name=…)`."""
+
+    @wraps(init)
+    def made(self, *args, **kwargs):
+        if len(args) == 2:
+            self._become_clone(*args, **kwargs)
+        else:
+            init(self, *args, **kwargs)
+
+    return made
+
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
-class NASNet(keras.Model):
+class NASNet(TwoHeaded):
     """A network of any size from a genotype. Images [batch, height, width, 3] in [-1, 1] go in.
 
     With `include_top` the output is [batch, classes]; without, it is the last cell's output after ReLU,
@@ -30,7 +51,12 @@ class NASNet(keras.Model):
     `{"predictions": …, "auxiliary": …}`. With `feature_pyramid` it is `{"P1": …, …}`: level k has stride 2^k
     and is the untouched output of the last cell at that stride; no other head is built then.
     Intermediate results are layers named `stem`, `stem_cell_0`, `stem_cell_1`, `cell_<i>`,
-    `reduction_cell_<k>`, `global_pool`, `logits`, `predictions` and `auxiliary`.
+    `reduction_cell_<k>`, `global_pool`, `logits`, `predictions` and `auxiliary`; the last map is that of `activation`.
+
+    A cell is one layer with its convolutions and batch norms inside: loops over `model.layers` that look for
+    `BatchNormalization` or `Conv2D` find none. `models.freezing.freeze` freezes what such loops mean to.
+
+    With an auxiliary head, plain labels, one loss (the auxiliary one weighs 0.4) and a list of metrics will do.
 
     Args:
         genotype: a `Genotype`, a stored name, or the path of a JSON file.
@@ -64,6 +90,8 @@ class NASNet(keras.Model):
         class_names: a name for each class, kept and saved with the model.
         grey_range: None, or `(low, high)`: how images with greys of more than 8 bits were read, as for
             `data.read_image`; kept and saved with the model, so that it goes on seeing them so.
+        thresholds: None, or a probability for each class: an image has every label that reaches its own, so it may have
+            several; kept and saved with the model.
         dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
         name: name of the model.
 
@@ -71,6 +99,7 @@ class NASNet(keras.Model):
         ValueError: naming the argument at fault.
     """
 
+    @or_from_graph
     def __init__(
         self,
         genotype="nasnet_a",
@@ -100,6 +129,7 @@ class NASNet(keras.Model):
         weights=None,
         class_names=None,
         grey_range=None,
+        thresholds=None,
         dtype=None,
         name="nasnet",
     ):
@@ -123,6 +153,25 @@ class NASNet(keras.Model):
         self._as_built, self._predictor = state_of(self), None
         if weights is not None:
             loading.load(self, weights)
+
+    def _run_through_graph(self, inputs, *args, **kwargs):
+        """As Keras' own; what comes out says from whose graph it is, for `clone_model`."""
+        outputs = super()._run_through_graph(inputs, *args, **kwargs)
+        for tensor in keras.tree.flatten(outputs):
+            if isinstance(tensor, keras.KerasTensor):
+                tensor.network = self
+        return outputs
+
+    def _become_clone(self, inputs, outputs, name=None):
+        """Take a graph that `clone_model` has made of another network's; it may have changed layers on the way."""
+        original = next((vars(one).pop("network", None) for one in keras.tree.flatten(outputs)), None)
+        if original is None:
+            raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        same = [layer.get_config() for layer in self.layers] == [layer.get_config() for layer in original.layers]
+        self.architecture, self._policy = original.architecture, original._policy
+        self.stands_alone = original.stands_alone and same
+        self._as_built, self._predictor = state_of(self), None
 
     @property
     def genotype(self):
@@ -148,6 +197,16 @@ class NASNet(keras.Model):
     def grey_range(self, value):
         """Take another one, or None; raises `ValueError` for what is no range."""
         self.architecture = replace(self.architecture, grey_range=value)
+
+    @property
+    def thresholds(self):
+        """The least probability of each class that an image has, or None; others may be given, and are saved."""
+        return self.architecture.thresholds
+
+    @thresholds.setter
+    def thresholds(self, values):
+        """Take others, or None; raises `ValueError` for another number of them, or no probabilities."""
+        self.architecture = replace(self.architecture, thresholds=values)
 
     def named_weights(self):
         """{place, for example `"cell_0/block_0/left/conv/kernel"`: variable} of all weights.
@@ -181,6 +240,17 @@ class NASNet(keras.Model):
         if self._predictor is None or self._predictor.activation is not activation:
             self._predictor = Predictor(self, activation)
         return self._predictor(x, size)
+
+    def summary(self, *args, print_fn=None, **kwargs):
+        """As Keras' `summary`, and a line on what is inside a cell."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        cells = [layer.name for layer in self.layers if isinstance(layer, Cell)]
+        last = "activation" if "activation" in {layer.name for layer in self.layers} else cells[-1]
+        note = NOTE.format(cell=cells[len(cells) // 2], last=last)
+        if print_fn is None:
+            Console(soft_wrap=True).print(note, markup=False, highlight=False)
+        else:
+            print_fn(note)
 
     @classmethod
     def of(cls, architecture, *, weights=None, dtype=None, name="nasnet", **changes):
@@ -238,6 +308,10 @@ class NASNet(keras.Model):
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
             own["classifier_activation"] = _activation_name(self.get_layer("predictions").activation)
+        if frozen := frozen_parts(self):  # states of few networks: files of the others stay as they were
+            own["frozen"] = frozen
+        if quantized := {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}:
+            own["quantized"] = quantized
         return {**self.architecture.to_dict(), **own}
 
     @classmethod
@@ -245,7 +319,17 @@ class NASNet(keras.Model):
         """The inverse of `get_config`."""
         if "layers" in config:
             return keras.Model.from_config(config, custom_objects)
-        return cls(**{**config, "genotype": Genotype.from_dict(config["genotype"])})
+        frozen, quantized = config.get("frozen", {}), config.get("quantized", {})
+        arguments = {name: value for name, value in config.items() if name not in ("frozen", "quantized")}
+        model = cls(**{**arguments, "genotype": Genotype.from_dict(config["genotype"])})
+        for name, (mode, settings) in quantized.items():
+            model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
+        freeze_parts(model, frozen)
+        return model
+
+
+# A legacy `.h5` file calls a whole model by the bare name of its class.
+keras.saving.get_custom_objects().setdefault("NASNet", NASNet)
 
 
 def _outputs(architecture, image, policy):
@@ -319,6 +403,11 @@ def multiply_adds(model):
         kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
         total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
     return total
+
+
+def _quantization(layer):
+    """How a layer was quantised, JSON-able: the mode, and Keras' description of the settings or None."""
+    return layer.quantization_mode, keras.saving.serialize_keras_object(getattr(layer, "quantization_config", None))
 
 
 def _activation_name(activation):

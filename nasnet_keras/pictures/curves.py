@@ -61,7 +61,7 @@ def search_curve_svg(trials: list[dict], title: str = "") -> str:
     points = [(place, trial, reward_of(trial)) for place, trial in enumerate(trials, 1) if reward_of(trial) is not None]
     failures = [(place, trial) for place, trial in enumerate(trials, 1) if is_failed(trial)]
     rewards = [reward for _, _, reward in points]
-    low, high, y_ticks = _scale(min(rewards, default=0.0), max(rewards, default=1.0))
+    low, high, y_ticks = scale(min(rewards, default=0.0), max(rewards, default=1.0))
     count = max(len(trials), 1)
     top = TOP + (TITLE if title else 0.0)
     height = top + PLOT + BOTTOM
@@ -77,7 +77,7 @@ def search_curve_svg(trials: list[dict], title: str = "") -> str:
     parts = [f'<text x="20" y="32" font-size="15" font-weight="600" fill="{INK}">{escape(title)}</text>\n'] * bool(
         title
     )
-    parts += _axes(floor, y_ticks, at_x, at_y, count)
+    parts += axes(floor, y_ticks, at_x, at_y, count)
     parts += _dots(points, {place for place, _ in best}, at_x, at_y)
     opacity = 1 if len(failures) <= 100 else 0.3
     for place, trial in _thin(failures, FAILURES):
@@ -150,7 +150,7 @@ def _dots(points, records, at_x, at_y):
     return [*drawn, "</g>\n"]
 
 
-def _scale(low, high):
+def scale(low, high):
     """(lowest, highest, ticks) of an axis that holds both values, with some room."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         room = 0.05 * max(1.0, abs(high))
@@ -170,7 +170,17 @@ def _decimals(step):
     return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
-def _axes(floor, y_ticks, at_x, at_y, count):
+def axes(floor, y_ticks, at_x, at_y, count, names=("trial", "reward"), high=PLOT):
+    """The axes of a plot, as elements.
+
+    Args:
+        floor: y of its lower edge.
+        y_ticks: the ticks of `scale`.
+        at_x, at_y: from a place, counted from 1, and from a value to coordinates.
+        count: places.
+        names: what stands along the axes.
+        high: the plot's height.
+    """
     right = WIDTH - RIGHT
     parts = [f'<g fill="{MUTED}">\n']
     for value, decimals in y_ticks:
@@ -187,9 +197,9 @@ def _axes(floor, y_ticks, at_x, at_y, count):
         parts.append(f'<text x="{x}" y="{number(floor + 20)}" text-anchor="middle">{place:,}</text>\n')
     parts.append(f'<path d="M{number(LEFT)} {number(floor)}H{number(right)}" stroke="{MUTED}"/>')
     middle = number((LEFT + right) / 2)
-    parts.append(f'<text x="{middle}" y="{number(floor + 42)}" text-anchor="middle">trial</text>')
-    half = number(floor - PLOT / 2)
-    parts.append(f'<text transform="translate(18 {half}) rotate(-90)" text-anchor="middle">reward</text>\n</g>\n')
+    parts.append(f'<text x="{middle}" y="{number(floor + 42)}" text-anchor="middle">{names[0]}</text>')
+    half = number(floor - high / 2)
+    parts.append(f'<text transform="translate(18 {half}) rotate(-90)" text-anchor="middle">{names[1]}</text>\n</g>\n')
     return parts
 
 

@@ -1,7 +1,7 @@
 """A search as one HTML file, finished or still running.
 
 The file needs nothing else: no network, no script. It is made from the lines of
-`trials.jsonl` alone, in the order in which they stand there, and the same lines give the
+`trials.jsonl`, in the order in which they stand there, and of `updates.jsonl`; the same lines give the
 same file. Everything that comes from data is escaped, and a trial that lacks a figure, or
 has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py`.
 """
@@ -54,7 +54,12 @@ details svg{margin-top:10px}
 
 
 def search_report(
-    trials: list[dict], *, title: str = "NASNet search", best: Genotype | None = None, summary: dict | None = None
+    trials: list[dict],
+    *,
+    title: str = "NASNet search",
+    best: Genotype | None = None,
+    summary: dict | None = None,
+    updates: list[dict] = (),
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -65,6 +70,8 @@ def search_report(
         best: the genotype to show as found; by default that of the trial with the highest reward.
         summary: final figures to show as a table, `{row: value}` or `{row: {column: value}}`, such as
             test accuracies under the same budget.
+        updates: the objects of `controller/updates.jsonl`: of a controller that has learnt from stale rewards, what
+            these were worth to it is shown.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
@@ -80,7 +87,7 @@ def search_report(
         best = _genotype(ranking[0])
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _headline(trials),
+        _headline(trials, updates),
         _section("Final figures", _summary_table(summary)) if summary else "",
         _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
         _section("Found cells", _found(best)),
@@ -134,7 +141,7 @@ def _section(heading, content):
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>"
 
 
-def _headline(trials):
+def _headline(trials, updates):
     rewards = [reward_of(trial) for trial in finished(trials)]
     failed = sum(map(is_failed, trials))
     running = len(trials) - len(rewards) - failed
@@ -154,6 +161,12 @@ def _headline(trials):
     stale = [trial["staleness"] for trial in trials if finite(trial.get("staleness"))]
     if any(stale):
         figures.append(("Mean staleness", f"{sum(stale) / len(stale):.1f}", f"updates, at most {_value(max(stale))}"))
+    asked = ("weight", "effective_sample_size", "clipped")
+    last = [update for update in updates if all(finite(update.get(name)) for name in asked)][-WINDOW:]
+    if any(update["weight"] != 1 for update in last):
+        worth = sum(update["effective_sample_size"] for update in last) / len(last)
+        clipped = sum(update["clipped"] for update in last) / len(last)
+        figures.append(("Effective rewards", f"{worth:.1f}", f"an update, {clipped:.0%} of its ratios clipped"))
     workers = {str(trial["worker"]) for trial in trials if trial.get("worker")}
     if len(workers) > 1:
         figures.append(("Workers", _value(len(workers)), "that have answered"))

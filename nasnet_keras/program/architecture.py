@@ -8,7 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import check_range
+from nasnet_keras.checks import check_range, is_number
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -31,7 +31,7 @@ class Architecture:
         repeats: Normal cells in each of three stacks, or a tuple with one number for each stack.
         filters: F of the first stack.
         penultimate_filters: may be given instead of `filters`.
-        stem, …, grey_range: as for `NASNet`.
+        stem, …, thresholds: as for `NASNet`.
 
     Attributes:
         repeats: a tuple with a number for each stack.
@@ -70,6 +70,7 @@ class Architecture:
     pooling_compatibility: str | None = None
     class_names: tuple[str, ...] | None = None
     grey_range: tuple[float, float] | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self, penultimate_filters):
         def require(name, rule, fine, value=None):
@@ -99,6 +100,9 @@ class Architecture:
         names = self.class_names
         require("class_names", f"None or {self.classes} names", names is None or len(names) == self.classes)
         check_range("grey_range", self.grey_range, optional=True)
+        given = self.thresholds
+        fine = given is None or (len(given) == self.classes and all(is_number(x) and 0 <= x <= 1 for x in given))
+        require("thresholds", f"None or {self.classes} probabilities", fine)
         require("pooling", "None, 'avg' or 'max'", self.pooling in (None, "avg", "max"))
         for name in ("dropout", "drop_path"):
             rate = getattr(self, name)
@@ -114,7 +118,7 @@ class Architecture:
         self._set("filters", self._first_filters(penultimate_filters))
         self._set("stem_filters", self.stem_filters or self._usual_stem_filters())
         self._set("input_shape", (side, side, 3) if shape is None else tuple(shape))
-        for name in ("class_names", "grey_range"):
+        for name in ("class_names", "grey_range", "thresholds"):
             self._set(name, None if getattr(self, name) is None else tuple(getattr(self, name)))
 
     @property
@@ -150,14 +154,16 @@ class Architecture:
     def to_dict(self):
         """The value as JSON-able data, the arguments of `NASNet`: what follows from the stem anyway is None."""
         data = {**self.arguments(), "genotype": self.genotype.to_dict()}
-        if self.grey_range is None:  # earlier versions, which do not know it, can go on reading the others
-            del data["grey_range"]
+        for name in ("grey_range", "thresholds"):
+            if data[name] is None:  # earlier versions, which do not know it, can go on reading the others
+                del data[name]
         return data
 
     def changed(self, **changes):
         """The same but for these arguments; what followed from those before follows from the new ones.
 
-        The size of images stays what it is, since weights may depend on it. Names of classes go with their number.
+        The size of images stays what it is, since weights may depend on it. Names of classes, and their
+        thresholds, go with their number.
 
         Raises:
             ValueError: naming the argument at fault.
@@ -165,8 +171,8 @@ class Architecture:
         arguments = self.arguments() | changes
         if changes.get("penultimate_filters") is not None and "filters" not in changes:
             arguments["filters"] = None
-        if changes.get("classes", self.classes) != self.classes and "class_names" not in changes:
-            arguments["class_names"] = None
+        if changes.get("classes", self.classes) != self.classes:
+            arguments |= {name: None for name in ("class_names", "thresholds") if name not in changes}
         for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)

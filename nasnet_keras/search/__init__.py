@@ -5,16 +5,33 @@ It knows networks only in `tuner` and `results`, by way of `nasnet_keras.childre
 a function of one name would hide each other, a module that can be called is both.
 """
 
+import importlib
+import inspect
 import sys
 import types
 
 
 class _Search(types.ModuleType):
+    """The module; `help`, completion and notebooks see the function in it, which is loaded when somebody asks."""
+
     def __call__(self, *args, **kwargs):
         """Run a search; see `nasnet_keras.search.tuner.search`."""
-        from nasnet_keras.search.tuner import search
+        return _function()(*args, **kwargs)
 
-        return search(*args, **kwargs)
+    @property
+    def __signature__(self):
+        """The function's, for `inspect` and for completion."""
+        return inspect.signature(_function())
+
+    @property
+    def __doc__(self):
+        """The function's, then the package's."""
+        return f"search{inspect.signature(_function())}\n\n{inspect.getdoc(_function())}\n\n{_ABOUT}"
 
 
+def _function():
+    return importlib.import_module(f"{__name__}.tuner").search
+
+
+_ABOUT = __doc__
 sys.modules[__name__].__class__ = _Search

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 REWARD = keras_tuner.Objective("reward", "max")
 PROGRESS = "progress"  # the metric by which a running child reports its accuracy, epoch by epoch
 EXHAUSTED = 1000  # so many known networks in a row mean that the space holds no others
+WAITING = 10  # so many trials may wait for others of the same network, or as many as workers are busy
 
 
 class NASNetOracle(keras_tuner.Oracle):
@@ -127,7 +128,8 @@ class NASNetOracle(keras_tuner.Oracle):
             tuner_id: string, the worker's id. A worker that has an unfinished trial gets it again.
 
         Returns:
-            A `keras_tuner` Trial with status RUNNING, or STOPPED after `max_trials` or `hours`.
+            A `keras_tuner` Trial with status RUNNING; or STOPPED after `max_trials` or `hours`; or IDLE where a worker
+            had better ask again, because others have what is proposed now.
         """
         with self._announcing(), self._lock:
             state = self._attach()
@@ -137,6 +139,8 @@ class NASNetOracle(keras_tuner.Oracle):
             if trial is None or self._settle(trial):
                 trial = self._next()
             if trial is None:
+                if self._is_crowded() and self._has_room() and not self._is_late():
+                    return self._format.new(state.next_number, status=TrialStatus.IDLE)
                 self.tuner_ids.discard(tuner_id)
                 return self._format.new(state.next_number, status=TrialStatus.STOPPED)
             with self._all_or_nothing():
@@ -298,19 +302,36 @@ class NASNetOracle(keras_tuner.Oracle):
             self._attach()
 
     def _next(self):
-        """A trial that needs a worker, the waiting ones first, or None. What needs none is finished on the way."""
+        """A trial that needs a worker, those due again first, or None. What needs none is finished on the way."""
         while not self._is_late():
+            self._end_waits()
             if self._retry_queue:
                 trial = self.trials[self._retry_queue.pop(0)]
-            elif self._has_room():
+            elif self._has_room() and not self._is_crowded():
                 with self._all_or_nothing():
                     trial = self._state.start()
                 self.start_order.append(trial.trial_id)
             else:
                 return None
-            if not self._settle(trial):
+            if self._settle(trial):
+                continue
+            first = self._state.first_of(trial)
+            if first is None:
                 return trial
+            logger.info("trial %s waits for trial %s, which is the same network", trial.trial_id, first)
+            self._waits[trial.trial_id] = first
         return None
+
+    def _end_waits(self):
+        """Put trials that wait no longer before all others: a rule knows their reward now, or it is their turn."""
+        over = [trial_id for trial_id, first in self._waits.items() if first not in self._state.open]
+        for trial_id in over:
+            del self._waits[trial_id]
+        self._retry_queue[:0] = over
+
+    def _is_crowded(self):
+        """Whether so many trials wait that another proposal would only be one more."""
+        return len(self._waits) >= max(WAITING, len(self.ongoing_trials))
 
     def _has_room(self):
         is_exhausted = self._state.replays_in_a_row >= EXHAUSTED
@@ -331,7 +352,8 @@ class NASNetOracle(keras_tuner.Oracle):
             return self._state.replay(trial)
 
     def _take(self, trial):
-        """Take a trial out of the queue and from its worker, whose id is returned."""
+        """Take a trial out of the queue, from its wait and from its worker, whose id is returned."""
+        self._waits.pop(trial.trial_id, None)
         workers = [tuner_id for tuner_id, running in self.ongoing_trials.items() if running is trial]
         for tuner_id in workers:
             del self.ongoing_trials[tuner_id]
@@ -350,7 +372,7 @@ class NASNetOracle(keras_tuner.Oracle):
         """As before the first use. The folder is not read yet: a tuner may still clear it."""
         self._state = None
         self.trials, self.ongoing_trials = {}, {}
-        self.start_order, self.end_order, self._retry_queue = [], [], []
+        self.start_order, self.end_order, self._retry_queue, self._waits = [], [], [], {}
         self._run_times.clear()
 
     def _attach(self):

@@ -21,9 +21,11 @@ class Rule:
     Attributes:
         needs_sizes: whether a child's size must be known before it is trained.
         needs_progress: whether a child's accuracy must be measured after every epoch.
+        waits: whether a network that a worker has already is better waited for than trained again: `replayed` will
+            know its reward.
     """
 
-    needs_sizes = needs_progress = False
+    needs_sizes = needs_progress = waits = False
 
     def replayed(self, name, memory):
         """The line of a finished trial whose reward stands for this one's, or None; `name` is `canonical_name`'s."""
@@ -50,7 +52,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Replay(Rule):
-    """A genotype that was seen before, or an isomorphic one, gets the stored reward and is not trained again."""
+    """A genotype that was seen before, or an isomorphic one, gets the stored reward and is not trained again.
+
+    One that is being trained is waited for, and takes its turn if that fails.
+    """
+
+    waits = True
 
     def replayed(self, name, memory):
         """The first completed trial of the same network."""

@@ -5,8 +5,6 @@ loop with everything around it: a directory that survives anything, the found ce
 """
 
 import tempfile
-import time
-import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,25 +13,27 @@ import numpy as np
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.children.settings import ChildSettings, child_seed
+from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.children.shared_weights import shared_evaluation
+from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.directory import SearchDirectory, description, keep_children
+from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
+from nasnet_keras.search.running import Children, failure
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
-SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
-# What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
-FINAL = (ValueError, FloatingPointError)
 RETRIES = 1  # of a child after an accident, in `search`
+# Arguments of Keras' `fit` that KerasTuner would pass on.
+OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SearchResult:
 
 
 class NASNetTuner(BaseTuner):
-    """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(data)`.
+    """A KerasTuner tuner whose hypermodel is the NASNet search space: `tuner.search(x, y, validation_data=…)`.
 
     A child that fails is one failed trial with its reason; the search goes on. What training it again
     would only repeat fails at once: a loss that is no number, a limit, a refused argument (`FloatingPointError`,
@@ -70,14 +70,22 @@ class NASNetTuner(BaseTuner):
         lease: seconds after which a worker without a sign of life has lost its trial.
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
+        engine: a `ray_pool.Engine`: children run on a Ray cluster, and this process only gives them out.
         directory, project_name, overwrite: as in KerasTuner.
 
     Raises:
         ValueError: `overwrite` on a worker; KerasTuner's variables make no sense.
     """
 
-    def __init__(self, oracle, child=None, on_trial=None, *, lease=120.0, patience=20.0, role=None, **kwargs):
-        self.role = role or current_role()
+    def __init__(
+        self, oracle, child=None, on_trial=None, *, lease=120.0, patience=600.0, role=None, engine=None, **kwargs
+    ):
+        self.role = role if role or engine else current_role()
+        if self.role and engine:
+            raise ValueError(
+                f"`engine` must be left out of a process with a role. Received: {engine!r} and {self.role!r}"
+            )
+        self.engine = engine
         if self._is_worker() and kwargs.get("overwrite"):
             raise ValueError(
                 "`overwrite` must be False on a worker: it would delete the chief's project. Received: True"
@@ -89,12 +97,40 @@ class NASNetTuner(BaseTuner):
         self.own_oracle = oracle
         self.child = child or ChildSettings()
         self.lease, self.patience = lease, patience
-        self.shared = shared_evaluation(self.child, self.role, SearchDirectory(self.project_dir).shared)
+        self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
 
-    def search(self, data, *, verbose=0, **chief):
-        """Run the trials, or what part of that is this process's; `chief` are further arguments of `chief.serve`."""
+    def search(self, data, y=None, *, validation_data=None, validation_split=0.0, verbose=0, **further):
+        """Run the trials, or what part of that is this process's.
+
+        Args:
+            data: a `data.Data`; or, as in KerasTuner, uint8 images [n, height, width, channels].
+            y: the labels of such images, integers [n], or one-hot.
+            validation_data: `(x, y)`, whose accuracy is the reward.
+            validation_split: instead, the share of `data` that is held out.
+            verbose: as in KerasTuner.
+            **further: of a chief, further arguments of `chief.serve`.
+
+        Raises:
+            ValueError: arrays that do not fit, or an argument of `fit`, which a child's settings decide on.
+        """
+        if y is not None or validation_data is not None or isinstance(data, np.ndarray):
+            if isinstance(data, Data):
+                raise ValueError("`y` and `validation_data` must be left out: a Data has them")
+            data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
+        elif validation_split:
+            raise ValueError(f"`validation_split` is for arrays: a Data has them all. Received: {validation_split!r}")
+        if wrong := [name for name in further if name in OF_FIT]:
+            rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
+            raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
+        chief = further
         self.own_oracle.verbose = verbose
+        if self.engine is not None:
+            from nasnet_keras.search.distributed.ray_pool import search_on
+
+            self.own_oracle.reload()  # for its seed
+            children = Children(self.child, self.own_oracle.space, self.own_oracle.rules, self.own_oracle.seed)
+            return search_on(self.engine, self.own_oracle, children, data)
         if self.role is None:
             return super().search(data)
         description = self.description(data)
@@ -124,32 +160,12 @@ class NASNetTuner(BaseTuner):
 
     def run_trial(self, trial, data):
         """Train the trial's child on `data.train`; its reward comes from `data.validation`."""
-        start = time.perf_counter()
-        genotype = self.oracle.space.decode_values(trial.hyperparameters.values)
-        seed = child_seed(self.oracle.seed, trial.trial_id)
-        rules = self.oracle.rules
-        watch = {}
-        if any(rule.needs_progress for rule in rules):
+        children = Children(self.child, self.oracle.space, self.oracle.rules, self.oracle.seed)
 
-            def on_epoch(epoch, accuracy):
-                return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == "STOPPED"
+        def report(epoch, accuracy):
+            return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
-            watch = {"on_epoch": on_epoch}
-        try:
-            if any(rule.needs_sizes for rule in rules):
-                sizes = self.child.sizes(genotype, data)
-                for reason in filter(None, (rule.refusal(sizes) for rule in rules)):
-                    raise ValueError(reason)
-            watch |= {"trial": int(trial.trial_id)} if self.shared else {}
-            if getattr(self.child, "screen", None):
-                watch["among"] = self.oracle.space.sample(SCREENED_AMONG, np.random.default_rng(0))
-            metrics = (self.shared or self.child).evaluate(genotype, data, seed, **watch)
-        except FINAL as error:
-            if isinstance(error, keras_tuner.errors.FatalError):
-                raise
-            reason = " ".join(str(error).split())[:300]
-            raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason}") from error
-        return {**metrics, "seconds": time.perf_counter() - start}
+        return children.run(trial.trial_id, trial.hyperparameters.values, data, report, self.shared)
 
     def on_trial_begin(self, trial):
         """Quiet: progress belongs to whoever called."""
@@ -169,9 +185,7 @@ class NASNetTuner(BaseTuner):
         except keras_tuner.errors.FatalError:
             raise
         except Exception as error:
-            is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
-            trial.status = TrialStatus.FAILED if is_final else TrialStatus.INVALID
-            trial.message = "".join(traceback.format_exception((is_final and error.__cause__) or error))
+            trial.status, trial.message = failure(error)
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -199,9 +213,10 @@ def search(
     hours=None,
     start_from=None,
     lease=120.0,
-    patience=20.0,
+    patience=600.0,
     role=None,
     workers=None,
+    engine="here",
 ):
     """Search for cells; run again with the same arguments, it goes on where it stopped.
 
@@ -220,6 +235,7 @@ def search(
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
         workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
+        engine: where children run: `"here"`, `"ray"`, `"ray://HOST:PORT"`, or a `distributed.ray_pool.Engine`.
 
     Returns:
         A `SearchResult`; a worker's is empty.
@@ -230,7 +246,8 @@ def search(
     """
     check_integer("max_trials", max_trials, least=1)
     child, space = child or ChildSettings(), space or SearchSpace()
-    role = role or (Role("chief", port=0) if workers else current_role())
+    engine = engine_of(engine)
+    role = role or (Role("chief", port=0) if workers else None if engine else current_role())
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
     if is_worker:
@@ -247,7 +264,7 @@ def search(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
         imports=imports, max_retries_per_trial=RETRIES,
     )  # fmt: skip
-    further = {"lease": lease, "patience": patience, "role": role}
+    further = {"lease": lease, "patience": patience, "role": role, "engine": engine}
     if is_worker:
         with tempfile.TemporaryDirectory() as folder:
             NASNetTuner(oracle, child, directory=folder, project_name="worker", **further).search(data)

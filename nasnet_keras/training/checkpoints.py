@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,19 +16,28 @@ import numpy as np
 from nasnet_keras import files
 from nasnet_keras.files import expanded, read_object, write_atomically
 from nasnet_keras.models.nesting import seed_generators
-from nasnet_keras.training.identity import ADVICE, HISTORY, best_of, check_resumption, has_ended, told
+from nasnet_keras.training.identity import (
+    ADVICE,
+    HISTORY,
+    best_of,
+    check_resumption,
+    epochs_within,
+    has_ended,
+    told,
+)
 from nasnet_keras.weights.loading import weights_file
 
 logger = logging.getLogger(__name__)
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps a training's history, and its weights and optimiser after each epoch.
+    """Keeps a training's history, and its weights and optimiser after each epoch, and within epochs if that is wanted.
 
     The history is replaced in one step and names the files that belong to it, so whatever moment a
     process dies at, the last finished epoch is there. Every epoch starts from its own seeds: repeated
-    after a kill, it is the epoch that was lost. Whether a training has ended, and which epoch was the
-    best, follows from the history alone.
+    after a kill, it is the epoch that was lost. What is kept within an epoch holds the state of the random
+    generators and the sums of the figures too: that epoch goes on with its next step. Whether a training has ended, and
+    which epoch was the best, follows from the history alone.
 
     Args:
         directory: where to keep the state, None for nowhere.
@@ -35,15 +45,36 @@ class Checkpoints(keras.callbacks.Callback):
         patience: stop after this many epochs without a better one; None for never, and then the last counts.
         identity: what a state on disk must agree with, see `identity.training_identity`.
         epochs: epochs in all, None where nobody says.
+        first: epochs that another training has done before, which count among `epochs`.
+        every: steps after which the state is kept within an epoch; None: only at its end.
+        hours: how long it may take: after the first epoch, `settings["epochs"]` is what fits, `epochs` at most.
+        clock: a function of nothing that gives seconds.
+
+    Attributes:
+        step: steps that have been done of the epoch that comes next or runs.
     """
 
-    def __init__(self, directory, seed, *, patience=None, identity=None, epochs=None):
+    def __init__(
+        self,
+        directory,
+        seed,
+        *,
+        patience=None,
+        identity=None,
+        epochs=None,
+        first=0,
+        every=None,
+        hours=None,
+        clock=time.monotonic,
+    ):
         super().__init__()
-        self.seed, self.patience = seed, patience
+        self.seed, self.patience, self.first, self.every = seed, patience, first, every
         self.directory = None if directory is None else Path(expanded(directory))
         self.identity = identity or {}
         self.settings = {"epochs": epochs, "patience": patience}
         self.history, self.changes, self._best, self._since = [], [], None, 1
+        self.step, self._inside = 0, None
+        self.hours, self.clock, self._begun, self._second = hours, clock, None, None
 
     def restore(self, model):
         """Go on from what lies in the directory, if anything does.
@@ -66,10 +97,16 @@ class Checkpoints(keras.callbacks.Callback):
             if state["network"] != _shape_of(model):
                 raise ValueError("its network has other weights")
             model.optimizer.build(model.trainable_variables)
-            model.load_weights(self.directory / state["weights"])
+            settings = state.get("settings", {})
             self.history, self._since = history, int(state.get("best from", 1))
+            if "seconds" in settings:
+                self.settings["seconds"] = settings["seconds"]
+            inside = None if self.is_over() else state.get("inside")
+            if inside:
+                self.step, self._inside = inside["step"], inside
+            model.load_weights(self.directory / (inside or state)["weights"])
             if history and not (self.directory / _file_of(self.best())).exists():
-                lost, settings = history[self.best() - 1]["epoch"], state.get("settings", {})
+                lost = history[self.best() - 1]["epoch"]
                 if settings.get("patience", None) == self.patience:
                     raise ValueError(f"it kept no weights of epoch {lost}, its best")
                 self._since, last = len(history), history[-1]["epoch"]
@@ -86,6 +123,15 @@ class Checkpoints(keras.callbacks.Callback):
     def has_ended(self):
         """Whether there has been no better epoch for so long that more are not worth it."""
         return has_ended(self.history, self.patience, self._since)
+
+    def is_over(self):
+        """Whether no epoch is left to do."""
+        epochs = self.settings["epochs"]
+        return self.has_ended() or (epochs is not None and self.first + len(self.history) >= epochs)
+
+    def is_measuring(self):
+        """Whether it is still to be seen how long an epoch takes, and with it how many there will be."""
+        return self.hours is not None and "seconds" not in self.settings
 
     def best(self):
         """Number of the best epoch in the history, counted from 1: by validation accuracy, then by loss.
@@ -113,10 +159,39 @@ class Checkpoints(keras.callbacks.Callback):
                 self._write(weights, failure=str(error))
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Take the epoch's own seeds of what drops paths and units."""
+        """Take the epoch's own seeds of what drops paths and units, or go on where the epoch was."""
+        inside = self._inside or {}
         for index, generator in enumerate(seed_generators(self.model)):
             state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2)
+            state = np.asarray(inside["generators"][index]) if inside else state
             generator.state.assign(state.astype(generator.state.dtype))
+        if not inside:
+            self.step = 0
+        self._start = self.step
+        self._begun, self._second = self.clock() - inside.get("seconds", 0.0), None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count the step, and keep the state if it is time.
+
+        Raises:
+            OSError: it cannot be kept; the one before stays.
+        """
+        if self._inside:  # the figures of the steps before; Keras has them begin with each epoch, and all are sums
+            sums = self.model.metrics_variables
+            for variable, value in zip(sums, self._inside["figures"], strict=True):
+                variable.assign(keras.ops.add(variable, value))
+            self._inside = None
+        self.step += 1
+        if self._second is None:
+            self._second = self.step, self.clock()
+        if self.every and not self.step % self.every and self.step < self._start + self.params["steps"]:
+            inside = {
+                "step": self.step,
+                "generators": [_numbers(generator.state) for generator in seed_generators(self.model)],
+                "figures": [float(keras.ops.convert_to_numpy(one)) for one in self.model.metrics_variables],
+                "seconds": self.clock() - self._begun,
+            }
+            self._save(inside)
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep the epoch, and stop where it is time.
@@ -128,12 +203,27 @@ class Checkpoints(keras.callbacks.Callback):
         figures = {key: float(value) for key, value in (logs or {}).items()}
         self._check_finite(epoch, figures)
         self.history.append({"epoch": epoch + 1, **figures})
+        if self.is_measuring():
+            self.settings["seconds"] = self._measured()
+            self.settings["epochs"] = epochs_within(self.hours, self.settings, self.settings["epochs"], self.first)
+        self.step = 0
         if self.directory is not None:
             self._save()
         elif self.patience and self.best() == len(self.history):
             self._best = [keras.ops.convert_to_numpy(variable) for variable in _variables(self.model)]
         if self.has_ended():
             self.model.stop_training = True
+
+    def _measured(self):
+        """Seconds of the first epoch and of each that follows: its first step, which made the graph, does not count.
+
+        Epochs that were done before `hours` were given take nothing off them.
+        """
+        now, (step, second) = self.clock(), self._second
+        whole = each = now - self._begun
+        if self.step > step:
+            each = (now - second) / (self.step - step) * self.step
+        return [whole - each * (len(self.history) - 1), each]
 
     def _check_finite(self, epoch, figures):
         wrong = [key for key, value in figures.items() if key.endswith("loss") and not math.isfinite(value)]
@@ -144,20 +234,24 @@ class Checkpoints(keras.callbacks.Callback):
             reason = f"{wrong[0]} is not finite after epoch {epoch + 1}"
             raise FloatingPointError(f"{reason}: a lower learning rate may help")
 
-    def _save(self):
-        """The old state or the new one, never half of each."""
-        last, best = _file_of(len(self.history)), _file_of(self.best())
+    def _save(self, inside=None):
+        """The old state or the new one, never half of each; `inside` an epoch it is the last one's, and more."""
+        last = best = None
+        if self.history:
+            last, best = _file_of(len(self.history)), _file_of(self.best())
+        new = last if inside is None else f"state-{len(self.history)}-{self.step}.weights.h5"
+        further = {} if inside is None else {"inside": {**inside, "weights": new}}
         try:
-            _save_weights(self.model, self.directory / last)
-            self._write(last)
+            _save_weights(self.model, self.directory / new)
+            self._write(last, **further)
         except OSError as error:
-            before = len(self.history) - 1
-            kept = f"the state of epoch {self.history[-2]['epoch']} is kept" if before else "no epoch is kept yet"
+            before = self.history if inside else self.history[:-1]
+            kept = f"the state of epoch {before[-1]['epoch']} is kept" if before else "no epoch is kept yet"
             number = error.errno or errno.EIO
             reason = f"{os.strerror(number)}, so {kept}; run again to go on"
-            raise OSError(number, reason, error.filename or os.fspath(self.directory / last)) from None
+            raise OSError(number, reason, error.filename or os.fspath(self.directory / new)) from None
         for old in self.directory.glob("state-*.weights.h5"):
-            if old.name not in (last, best):
+            if old.name not in (last, best, new):
                 old.unlink()
 
     def _write(self, weights, **further):
@@ -175,6 +269,10 @@ def _save_weights(model, path):
 
 def _variables(model):
     return [*model.weights, *model.optimizer.variables]
+
+
+def _numbers(variable):
+    return keras.ops.convert_to_numpy(variable).tolist()
 
 
 def _file_of(number):

@@ -112,6 +112,8 @@ def _made_again(model):
                 one.frozen_statistics = other.frozen_statistics
         if [weight.path for weight in copies.weights] != [weight.path for weight in model.weights]:
             raise ValueError("its weights have other names then")
+        for one, other in zip(copies.weights, model.weights, strict=True):
+            one.trainable = other.trainable  # single ones of a layer may stand still
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"`model` must be one that can be made again on `devices`. Received: {reason}") from None
@@ -134,7 +136,8 @@ def adapt(model):
     """Let a compiled model of several copies take the steps that one device would take.
 
     Raises:
-        ValueError: a loss that is scaled: Keras looks at one copy's gradient to tell whether it is finite.
+        ValueError: a loss that is scaled: Keras looks at one copy's gradient to tell whether it is finite; or
+            accumulated gradients: Keras sums those of the copies within a condition, where TensorFlow cannot.
     """
     if _strategy(model) is None:
         return
@@ -145,6 +148,9 @@ def adapt(model):
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         rule = "another one on several devices, such as mixed_bfloat16"
         raise ValueError(f"`dtype` must be {rule}. Received: mixed_float16")
+    if optimizer.gradient_accumulation_steps:
+        received = optimizer.gradient_accumulation_steps
+        raise ValueError(f"`gradient_accumulation` must be 1 on several devices with TensorFlow. Received: {received}")
     if optimizer.global_clipnorm:
         clip = optimizer._clip_gradients
 
@@ -171,7 +177,7 @@ def level(model):
 
 
 class Copies(keras.callbacks.Callback):
-    """What copies need while they are trained; it comes before the callback that saves.
+    """What copies need while they are trained; it comes before callbacks that save, or validate other weights.
 
     On TensorFlow each copy drops other paths and units than the first: its generators start that many seeds further on.
     The images that fill up a batch are taken out of the validation's loss, which Keras divides by them, too.
@@ -183,7 +189,7 @@ class Copies(keras.callbacks.Callback):
     def __init__(self, added=0.0):
         super().__init__()
         self.added = added
-        self._begins = False
+        self._begins, self._fixed = False, 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         """The generators get their seeds now, in whatever order callbacks are called."""
@@ -202,12 +208,17 @@ class Copies(keras.callbacks.Callback):
         """Evaluate with the statistics of all copies."""
         level(self.model)
 
+    def on_test_end(self, logs=None):
+        """Take what of the loss does not depend on images, with the weights that were evaluated."""
+        if self.added:
+            self._fixed = float(sum(self.model.losses))
+
     def on_epoch_end(self, epoch, logs=None):
         """Save the statistics of all copies; say the loss of the validation's own images."""
         level(self.model)
         losses = [name for name in logs or {} if name.startswith("val_") and name.endswith("loss")]
         for name in losses if self.added else ():
-            fixed = float(sum(self.model.losses)) if name == "val_loss" else 0.0  # what does not depend on images
+            fixed = self._fixed if name == "val_loss" else 0.0
             logs[name] = (logs[name] - fixed) * (1 + self.added) + fixed
 
 
@@ -256,7 +267,7 @@ def parts(batches, number):
 
 def filling(count, number):
     """Images that fill up an epoch of so many, in `Parts` whose batches the devices divide, as a share of them."""
-    return -count % number / count
+    return -count % number / max(count, 1)
 
 
 def predict(model, batches, count, number):
@@ -352,7 +363,24 @@ def agree(known):
             raise ValueError(f"`hosts` must all have the same {name}, and the same folders. Received: others")
 
 
-class Following(Checkpoints):
+class Shared(Checkpoints):
+    """The `Checkpoints` of copies: they are saved with the statistics of all, within epochs as well."""
+
+    def _save(self, inside=None):
+        level(self.model)
+        super()._save(inside)
+
+    def _measured(self):
+        """The seconds of the first host, so that all do as many epochs."""
+        seconds = super()._measured()
+        if hosts() == 1:
+            return seconds
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.broadcast_one_to_all(np.array(seconds, "float32")).tolist()
+
+
+class Following(Shared):
     """The `Checkpoints` of a host that is not the first: it reads what the first one writes.
 
     What that one asks of JAX for a file, all hosts have to ask: each array that is made for all devices is compared.
@@ -361,13 +389,13 @@ class Following(Checkpoints):
     def fail(self, error):
         """The first one says it."""
 
-    def _save(self):
+    def _save(self, inside=None):
         weights_file(self.model)
 
 
 def checkpoints(directory, *arguments, **options):
     """The `Checkpoints` of this host."""
-    kind = Checkpoints if host() == 0 else Following
+    kind = Shared if host() == 0 else Following
     return kind(directory, *arguments, **options)
 
 

@@ -1,45 +1,152 @@
-"""What a classifier gets right and what it confuses, class by class."""
+"""What a classifier gets right and what it confuses, class by class, and how far its probabilities can be believed."""
 
 import numpy as np
 
-from nasnet_keras.models.answers import as_probabilities
-from nasnet_keras.training.fitting import answers_to, figures_of
+from nasnet_keras.checks import check_integer
+from nasnet_keras.models import answers
+from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
+from nasnet_keras.training.fitting import answers_to
+
+BINS = 10  # of how sure a model is
+POINTS = 200  # of a curve
+TOP = 5
+NONE = "none"  # of several labels
 
 
-def evaluate_classes(model, split, class_names, batch_size=256, devices=None):
-    """Accuracy and loss, precision and recall of each class, and the confusion matrix.
+def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices=None):
+    """Accuracy and loss, precision and recall of each class, the confusion matrix, and the calibration.
 
     Args:
         model: a classifier; what its outputs are follows from its last layer (`models.answers`).
         split: a `data.Split` whose labels count as the model's outputs do.
         class_names: a name for each class.
         batch_size: images at a time.
+        worst: how many of the most wrong images are named.
         devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
-        A JSON-able dict: `accuracy`, `loss`, `images`; `classes`, a list with `name`, `images`, `precision` and
-        `recall` (None where nothing was predicted as the class, or there is no image of it); `confusion`, a list
-        with a row for each true class: how many of its images were taken for which class.
+        A JSON-able dict: `accuracy`, `loss`, `images`; of more than five classes `top_5_accuracy`; `classes`, a list
+        with `name`, `images`, `precision` and `recall` (None where nothing was predicted as the class, or there is no
+        image of it), and `wrong`, its images taken for others and others taken for it; `confusion`, a list with a row
+        for each true class: how many of its images were taken for which class; `calibration`: `error`, the mean
+        difference between how sure an answer is and how often it is right (Guo et al. 2017, arXiv 1706.04599, equation
+        3), and `bins` with `confidence`, `accuracy` and `images`. With `worst` also `worst`, the wrong images of the
+        greatest loss, the worst first, dicts with `index` (in the split), `class`, `taken_for` and `score`.
+
+        Where an image may have several labels: `mean_average_precision`, `loss`, `images`; `exact`, the share of images
+        with all labels told right; `classes` with `name`, `images`, `threshold`, `precision` and `recall` at it,
+        `wrong` and `average_precision`; `calibration` over all labels; `curves`, for each label (recall, precision)
+        pairs. In `worst`, `class` and `taken_for` are then all labels, with a `|` between them, and `score` says how
+        sure the model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
         ValueError: other numbers of names and of the model's classes, nothing tells what the model answers with, or
             there are not so many devices.
     """
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
-    probabilities, count = as_probabilities(outputs, kind), len(class_names)
+    probabilities, count = answers.as_probabilities(outputs, kind), len(class_names)
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"
         raise ValueError(f"`class_names` must be {rule}. Received: {count}")
-    pairs = labels.astype(np.int64) * count + probabilities.argmax(-1)
+    figures = figures_of(outputs, labels, kind)
+    names = list(map(str, class_names))
+    if split.several:
+        thresholds = answers.thresholds(model)
+        thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds
+        told, describe = probabilities >= thresholds, _labels_told
+        figures |= _of_labels(probabilities, labels, names, told, thresholds)
+    else:
+        told, describe = probabilities.argmax(-1), _class_told
+        figures |= _of_classes(probabilities, labels, names, told)
+    if worst:
+        check_integer("worst", worst, least=1)
+        wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
+        order = wrong[np.argsort(-answers.losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
+        places = np.flatnonzero(split.readable)
+        figures["worst"] = [
+            {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order
+        ]
+    return figures
+
+
+def _of_classes(probabilities, labels, names, guesses):
+    count = len(names)
+    pairs = labels.astype(np.int64) * count + guesses
     matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
     right, true, taken = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    classes = [
-        {
-            "name": str(name),
-            "images": int(true[index]),
-            "precision": float(right[index] / taken[index]) if taken[index] else None,
-            "recall": float(right[index] / true[index]) if true[index] else None,
-        }
-        for index, name in enumerate(class_names)
-    ]
-    return {**figures_of(outputs, labels, kind), "classes": classes, "confusion": matrix.tolist()}
+    figures = {}
+    if count > TOP and len(labels):
+        own = probabilities[np.arange(len(labels)), labels]
+        figures["top_5_accuracy"] = float(np.mean((probabilities > own[:, None]).sum(1) < TOP))
+    return {
+        **figures,
+        "classes": [_row(*row) for row in zip(names, true, taken, right, strict=True)],
+        "confusion": matrix.tolist(),
+        "calibration": calibration(probabilities.max(-1, initial=0), guesses == labels),
+    }
+
+
+def _of_labels(probabilities, labels, names, told, thresholds):
+    from sklearn.metrics import precision_recall_curve
+
+    precisions = average_precisions(labels, probabilities) if len(labels) else np.full(len(names), np.nan)
+    true, taken, right = labels.sum(0), told.sum(0), (labels & told).sum(0)
+    rows, curves = [], {}
+    for place, row in enumerate(zip(names, true, taken, right, strict=True)):
+        known = not np.isnan(precisions[place])
+        rows.append(
+            {
+                **_row(*row),
+                "threshold": float(thresholds[place]),
+                "average_precision": float(precisions[place]) if known else None,
+            }
+        )
+        if known:
+            precision, recall, _ = precision_recall_curve(labels[:, place], probabilities[:, place])
+            chosen = np.unique(np.linspace(0, len(recall) - 1, POINTS).astype(int))
+            curves[names[place]] = [[float(recall[one]), float(precision[one])] for one in chosen]
+    return {
+        "exact": float((told == labels).all(1).mean()) if len(labels) else None,
+        "classes": rows,
+        "calibration": calibration(probabilities.reshape(-1), labels.reshape(-1)),
+        "curves": curves,
+    }
+
+
+def _class_told(names, label, told, probabilities):
+    return {"class": names[label], "taken_for": names[told], "score": float(probabilities[told])}
+
+
+def _labels_told(names, labels, told, probabilities):
+    sure = np.where(told, probabilities, 1 - probabilities)[labels != told].max()
+    true, taken = ("|".join(names[place] for place in np.flatnonzero(marks)) or NONE for marks in (labels, told))
+    return {"class": true, "taken_for": taken, "score": float(sure)}
+
+
+def _row(name, true, taken, right):
+    return {
+        "name": name,
+        "images": int(true),
+        "precision": float(right / taken) if taken else None,
+        "recall": float(right / true) if true else None,
+        "wrong": int(true + taken - 2 * right),
+    }
+
+
+def calibration(confidences, right):
+    """How often answers are right, by how sure they are.
+
+    Args:
+        confidences: probabilities [n].
+        right: bool [n].
+
+    Returns:
+        `{"error": float or None, "bins": [{"confidence", "accuracy", "images"}, …]}`, ten bins of equal width.
+    """
+    places = np.minimum((np.asarray(confidences) * BINS).astype(int), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    sums = [np.bincount(places, weights=values, minlength=BINS) for values in (confidences, right)]
+    sure, accurate = (np.divide(one, counts, out=np.zeros(BINS), where=counts > 0) for one in sums)
+    error = float((counts * np.abs(sure - accurate)).sum() / counts.sum()) if counts.sum() else None
+    rows = zip(sure.tolist(), accurate.tolist(), counts.tolist(), strict=True)
+    return {"error": error, "bins": [{"confidence": a, "accuracy": b, "images": c} for a, b, c in rows]}

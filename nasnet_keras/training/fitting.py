@@ -4,9 +4,10 @@ Nothing here knows a genotype: a model and data come in, a trained model and fig
 """
 
 import json
+import logging
 import math
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,12 @@ from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
-from nasnet_keras.training.compilation import compile_model
-from nasnet_keras.training.identity import is_used, network_identity, training_identity
-from nasnet_keras.training.recipes import stages
+from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.figures import best_thresholds, figures_of
+from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
+from nasnet_keras.training.recipes import check_hours, remarks, stages
+
+logger = logging.getLogger(__name__)
 
 
 class ScheduledDropPath(keras.callbacks.Callback):
@@ -72,19 +76,36 @@ class _EpochOf(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
-class _ForEveryHead(keras.utils.PyDataset):
-    """Batches whose labels go to each of a network's outputs by name."""
+class _Averages(keras.callbacks.Callback):
+    """Validates averaged weights, and goes on with the others, which Keras replaces by the average after each `fit`."""
 
-    def __init__(self, batches, heads):
+    def _keep(self, *_, **__):
+        self.kept = [keras.ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
+
+    def _give_back(self, *_, **__):
+        for variable, value in zip(self.model.trainable_variables, self.kept, strict=True):
+            variable.assign(value)
+
+    def on_test_begin(self, logs=None):
+        self._keep()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    on_test_end, on_epoch_end, on_train_end = _give_back, _keep, _give_back
+
+
+class _Shown(keras.utils.PyDataset):
+    """Batches from a step on, with labels that go to each of a network's outputs by name, if there are several."""
+
+    def __init__(self, batches, heads=(), start=0):
         super().__init__()
-        self.batches, self.heads = batches, heads
+        self.batches, self.heads, self.start = batches, heads, start
 
     def __len__(self):
-        return len(self.batches)
+        return len(self.batches) - self.start
 
     def __getitem__(self, index):
-        images, *others = self.batches[index]  # labels, and weights where images are files
-        return images, *(dict.fromkeys(self.heads, values) for values in others)
+        images, *others = self.batches[self.start + index]  # labels, and weights where images are files
+        return images, *(dict.fromkeys(self.heads, values) if self.heads else values for values in others)
 
     def on_epoch_begin(self):
         self.batches.on_epoch_begin()
@@ -93,9 +114,9 @@ class _ForEveryHead(keras.utils.PyDataset):
         self.batches.on_epoch_end()
 
 
-def _for_heads(model, batches):
+def _shown(model, batches, start=0):
     heads = answers.heads(model)
-    return _ForEveryHead(batches, heads) if heads else batches
+    return _Shown(batches, heads, start) if heads or start else batches
 
 
 def fit(
@@ -113,6 +134,8 @@ def fit(
     class_weights=None,
     rates=None,
     sizes=None,
+    checkpoint_every=None,
+    hours=None,
     devices=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
@@ -129,13 +152,17 @@ def fit(
         directory: where to keep the state after each epoch, None for nowhere.
         callbacks: further Keras callbacks.
         validate: whether to measure the validation split after each epoch.
-        patience: stop after this many epochs without a better validation accuracy, and in any case end with
-            the best epoch's weights; None: all epochs, and the last one's weights.
+        patience: stop after this many epochs without a better validation accuracy (of several labels an image, a lower
+            validation loss), and in any case end with the best epoch's weights; None: all epochs, and the last one's
+            weights.
         class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
             faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
             and the model must take images of any size.
+        checkpoint_every: steps after which the state is kept within an epoch too, and goes on from there.
+        hours: how long the training may take. After its first epoch, whose learning rate follows the schedule of
+            `epochs`, the epochs that fit are fixed once and kept, `epochs` at most; then the rate follows theirs.
         devices: how many devices share each batch, or `"all"`; None: one. Callbacks see the copies as their model, and
             the model itself gets the weights at the end, see `devices.spread`. Of several hosts (`devices.join`) all
             devices share it, and the first host writes.
@@ -152,8 +179,13 @@ def fit(
             state of another training, or in which another one is at work.
         OSError: `directory` is full; the state of the epoch before stays.
     """
-    parts = stages(epochs, sizes, first)
+    stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
+    check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)
+    check_hours(hours, sizes)
+    if checkpoint_every and directory is None:
+        raise ValueError(f"`checkpoint_every` needs a `directory`. Received: {checkpoint_every!r}")
+    epochs = known_epochs(directory, epochs, hours, first)
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes)
@@ -162,23 +194,25 @@ def fit(
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
     check_devices(number, batches.batch_size)
-    steps = len(batches)
+    steps, length = len(batches), {"first": first, "every": checkpoint_every, "hours": hours}
     with several.spread(model, number) as model:
-        compile_model(model, recipe, steps, epochs - first, weights, rates)
+        compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
         several.adapt(model)
         identity |= network_identity(model, weights, rates)
-        state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs)
-        if state.directory is not None:
-            state.directory.mkdir(parents=True, exist_ok=True)
-        alone = nullcontext() if state.directory is None else alone_in("directory", state.directory)
-        with several.only_first(alone):
-            used = state.directory is None or is_used(state.directory)  # then it is there, or an old rule holds
-            if several.host() == 0 and not used:
-                write_record(state.directory, data)
+        for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
+            logger.warning(line)
+        state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **length)
+        with several.only_first(_kept(state.directory, data)):
             state.restore(model)
-            several.agree({"data and recipe": json.dumps(identity), "history": json.dumps(state.history)})
+            several.agree(
+                {
+                    "data and recipe": json.dumps(identity),
+                    "history": json.dumps([state.history, state.step]),
+                    "epochs, patience, hours and checkpoint_every": json.dumps([state.settings, length]),
+                }
+            )
             try:
-                _fit(model, data, recipe, state, parts, steps * epochs, first, seed, callbacks, validate, number)
+                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number)
             except FloatingPointError as error:
                 state.fail(error)
                 raise
@@ -186,23 +220,44 @@ def fit(
     return state.history
 
 
-def _fit(model, data, recipe, state, parts, total_steps, first, seed, callbacks, validate, number):
+@contextmanager
+def _kept(directory, data):
+    """A training's directory to itself, with the record of its data; None for none."""
+    if directory is None:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with alone_in("directory", directory):
+        if not is_used(directory):  # else it is there, or an old rule holds
+            write_record(directory, data)
+        yield
+
+
+def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number):
     """The epochs that are left."""
+    model.stop_training, length, before = False, state.settings["epochs"], None
     copies = [several.Copies(several.filling(len(data.validation), number) if validate else 0.0)] * (number > 1)
-    for last, size in parts:
-        done = first + len(state.history)
-        if done >= last or state.has_ended():
-            continue
+    averages = [_Averages()] * bool(recipe.moving_average)
+    while not (state.is_over() or model.stop_training):
+        epochs, done = state.settings["epochs"], state.first + len(state.history)
+        last, size = next(part for part in stages(epochs, sizes, state.first) if part[0] > done)
+        if state.step or state.is_measuring():
+            last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
         batches = training_batches(data, recipe, seed, **shown)
         watched = Batches(data.validation, several.batch_of(256, number), **shown) if validate else None
-        model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
+        if shown != before:
+            model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
+        if epochs != length:
+            set_length(model, recipe, len(batches), epochs - state.first)
+        length, before = epochs, shown
+        own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
         model.fit(
-            _for_heads(model, several.parts(batches, number)),
+            _shown(model, several.parts(batches, number), state.step),
             epochs=last,
             initial_epoch=done,
-            validation_data=watched and _for_heads(model, several.parts(watched, number)),
-            callbacks=[ScheduledDropPath(total_steps), _EpochOf(batches), *copies, state, _StopOnNaN(), *callbacks],
+            validation_data=watched and _shown(model, several.parts(watched, number)),
+            callbacks=[*own, *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -213,6 +268,9 @@ def _in_order(model, data, class_weights):
     names, count = answers.class_names(model), answers.units(model)
     if count is not None and max(count, 2) < len(data.class_names):
         raise ValueError(f"`model` must have the data's {len(data.class_names)} classes. Received: {max(count, 2)}")
+    if data.several and (count != len(data.class_names) or answers.output_kind(model) != "sigmoid"):
+        rule = f"end in sigmoid, for each of {len(data.class_names)} labels, where an image may have several"
+        raise ValueError(f"`model` must {rule}. Received: {answers.output_kind(model)} of {count}")
     if names is None or names == tuple(data.class_names):
         return data, class_weights
     splits = {part: match_classes(model, data, getattr(data, part)) for part in ("train", "validation")}
@@ -222,14 +280,19 @@ def _in_order(model, data, class_weights):
 
 
 def _class_weights(value, data):
-    """A factor for each class, of mean 1 over the training images if it is `"balanced"`, or None."""
+    """A factor for each class, or None; `"balanced"` has a mean of 1 over the training images.
+
+    Of several labels an image it is for the loss where an image has the label; balanced, those count as all others do.
+    """
     if value is None or not isinstance(value, str):
         value = None if value is None else [float(factor) for factor in value]
     elif value == "balanced":
-        counts = np.bincount(data.train.labels, minlength=len(data.class_names))
+        counts = data.train.counts(len(data.class_names))
         for index in np.flatnonzero(counts == 0)[:1]:
             raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
-        value = (len(data.train) / (len(counts) * counts)).tolist()
+        others = len(data.train) - counts
+        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
+        value = balanced.tolist()
     if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
         rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
         raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
@@ -238,7 +301,9 @@ def _class_weights(value, data):
 
 def training_batches(data, recipe, seed, **shown):
     """The training split as `Batches` for a recipe; `shown` are further arguments of theirs."""
-    learnt = {"training": True, "augmentation": recipe.augmentation, "cutout": recipe.cutout, "seed": seed}
+    names = ("augmentation", "cutout", "rand_augment", "erasing", "mixup", "cutmix")
+    varied = {name: getattr(recipe, name) for name in names}
+    learnt = {"training": True, "classes": len(data.class_names), "seed": seed, **varied}
     return Batches(data.train, recipe.batch_size, **learnt, **shown)
 
 
@@ -260,7 +325,8 @@ def evaluate(model, split, batch_size=256, devices=None):
         devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
-        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures.
+        `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures. Where an image may have
+        several labels, `mean_average_precision` in the place of the accuracy, and the loss is summed over labels.
 
     Raises:
         ValueError: nothing tells what the model answers with, or there are not so many devices.
@@ -284,16 +350,10 @@ def answers_to(model, split, batch_size=256, devices=None):
     return outputs[split.readable], split.labels[split.readable], kind
 
 
-def figures_of(outputs, labels, kind):
-    """`{"accuracy", "loss", "images"}` of outputs [n, …] of one of `models.answers.KINDS` and true labels [n]."""
-    if not len(labels):
-        return {"accuracy": None, "loss": None, "images": 0}
-    guesses = answers.as_probabilities(outputs, kind).argmax(-1)
-    return {
-        "accuracy": float(np.mean(guesses == labels)),
-        "loss": float(np.mean(answers.losses(outputs, labels, kind))),
-        "images": len(labels),
-    }
+def chosen_thresholds(model, split, batch_size=256):
+    """The threshold of each label with the best F1 on a split, see `figures.best_thresholds`; of no images 0.5."""
+    outputs, labels, _ = answers_to(model, split, batch_size)
+    return best_thresholds(labels, outputs)
 
 
 def match_classes(model, data, split):
@@ -307,7 +367,7 @@ def match_classes(model, data, split):
         return split
     check_classes(names, data.class_names)
     order = np.array([names.index(name) for name in data.class_names], dtype="int32")
-    return replace(split, labels=order[split.labels])
+    return replace(split, labels=split.labels[:, np.argsort(order)] if split.several else order[split.labels])
 
 
 def save_model(model, directory, **changes):
@@ -353,11 +413,14 @@ def reward(accuracy):
     """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
 
     Args:
-        accuracy: the validation accuracy after training.
+        accuracy: the validation accuracy after training; of several labels an image their mean average precision.
 
     Raises:
         FloatingPointError: a figure that is not finite.
+        ValueError: None, as no validation image has a label.
     """
+    if accuracy is None:
+        raise ValueError("`validation` must have images with labels. Received: none")
     if not math.isfinite(accuracy):
         raise FloatingPointError(f"the validation accuracy is {accuracy}")
     return float(accuracy)

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from nasnet_keras.checks import first_difference
+from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.files import expanded, read_object
 
 HISTORY = "history.json"
@@ -24,6 +24,7 @@ MEANINGS = {
     "patience": "a patience of {to} instead of {from} after {after} epochs",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
+    "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
 }
 
@@ -41,6 +42,8 @@ def training_identity(data, recipe, seed, sizes=None):
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
+    if recipe.crops and data.train.files is not None:
+        known["crops"] = "of files"
     known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
     return json.loads(json.dumps(known))
 
@@ -55,7 +58,8 @@ def network_identity(model, class_weights=None, rates=None):
     """
     architecture = getattr(model, "architecture", None)
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
-    known.pop("`class_names`", None)
+    for name in ("`class_names`", "`thresholds`"):
+        known.pop(name, None)
     learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
     known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
     return json.loads(json.dumps(known))
@@ -89,6 +93,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if lower and new > old:
         raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
     changes = []
+    if trained and "crops" in identity and "crops" not in known:  # begun by an earlier version
+        changes.append({"what": "crops"})
     if lower:
         changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
     if epochs is not None and trained:
@@ -147,6 +153,43 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all"):
         done = settled + len(cells)
         raise ValueError(f"`epochs` must be at least {done} in {directory}, where so many are done. Received: {epochs}")
     return settled
+
+
+def known_epochs(directory, epochs, hours, first=0):
+    """The epochs of a training that may take some hours, as far as its first epoch has decided on them.
+
+    Args:
+        directory: the training's, or None.
+        epochs: the most that are wanted.
+        hours: how long it may take, None for as long as it takes.
+        first: epochs before this training, which count among `epochs`.
+    """
+    if directory is None or hours is None:
+        return epochs
+    return epochs_within(hours, _state(directory)["settings"], epochs, first)
+
+
+def epochs_within(hours, settings, epochs, first=0):
+    """The epochs for which there is time; all, where it is not known how long one takes.
+
+    Args:
+        hours: for the whole training.
+        settings: of a history; `seconds` are those of the first epoch and of each that follows.
+        epochs: the most that are wanted.
+        first: epochs before this training, which count among `epochs`.
+    """
+    seconds = settings.get("seconds")
+    if not isinstance(seconds, list) or len(seconds) != 2 or not all(map(is_number, seconds)):
+        return epochs
+    whole, each = seconds
+    return min(epochs, first + 1 + max(0, int((3600 * hours - whole) / max(each, 1e-9))))
+
+
+def histories(directory):
+    """The history of the training in a directory, or of each phase of its fine-tuning: lists with a dict an epoch."""
+    directory = Path(expanded(directory))
+    found = (_state(place)["epochs"] for place in (directory, *(directory / name for name in PHASES)))
+    return [epochs for epochs in found if epochs]
 
 
 def has_begun(directory):

@@ -3,9 +3,26 @@
 import math
 from dataclasses import dataclass, replace
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, is_number
-from nasnet_keras.data.augmentation import check_augmentation
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, check_share, is_number
+from nasnet_keras.data.augmentation import check_augmentation, crops
 from nasnet_keras.data.images import LONGEST_SIDE
+
+# Keras' optimisers: the name in a recipe, and the class.
+OPTIMIZERS = {
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "Nadam",
+    "adamax": "Adamax",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+    "adafactor": "Adafactor",
+    "lion": "Lion",
+    "ftrl": "Ftrl",
+}
+OWN_SETTINGS = ("sgd", "rmsprop")  # whose rate, momentum and epsilon are the recipe's
+KERAS_RATE = 0.001  # the default learning rate of all of Keras' adaptive optimisers
 
 
 @dataclass(frozen=True)
@@ -13,9 +30,10 @@ class Recipe:
     """How a network is trained: everything but the network and the data.
 
     Args:
-        optimizer: `"sgd"` (with momentum) or `"rmsprop"` (decay 0.9, with momentum).
+        optimizer: `"sgd"` (with momentum), `"rmsprop"` (decay 0.9, with momentum), or another name from `OPTIMIZERS`:
+            Keras' optimiser with its own defaults for all but what stands here.
         learning_rate: peak learning rate.
-        momentum: momentum of either optimiser.
+        momentum: momentum of SGD and RMSProp.
         epsilon: RMSProp's epsilon.
         schedule: `"cosine"` to zero over all steps, or `"exponential"`: × 0.97 every 2.4 epochs.
         warmup_epochs: epochs over which the rate rises linearly from 0.
@@ -25,7 +43,17 @@ class Recipe:
         auxiliary_weight: weight of the auxiliary head's loss, where the network has one.
         augmentation: a name from `augmentation.AUGMENTATIONS`.
         cutout: side of the square cut out of training images, 0 for none.
-        moving_average: decay of the averaged weights used for evaluation, None for none.
+        moving_average: decay of the averaged weights, which are validated and are the result; None for none.
+        rand_augment: magnitude of RandAugment after `augmentation`, 0 to 10, 0 for none.
+        erasing: share of training images of which a rectangle is replaced by noise.
+        mixup, cutmix: parameter of the beta distribution by which images are mixed in pairs, with their labels, or cut
+            into each other; 0 for neither. With both, each batch is mixed in one of the two ways.
+        gradient_accumulation: steps whose mean gradient makes one update: batches larger than memory holds. Batch norms
+            go by each step's own batch.
+        mean_square: what RMSProp's mean squares of the gradients begin with: 0 as Keras' do, or 1 as TensorFlow 1's and
+            so the released code's do, whose first steps are the shorter for it.
+        decoupled_decay: share of each kernel that is taken off it a step, times the learning rate (AdamW's weight
+            decay); None: the optimiser's own default. The L2 of the loss is the network's `weight_decay`.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -44,6 +72,13 @@ class Recipe:
     augmentation: str = "none"
     cutout: int = 0
     moving_average: float | None = None
+    rand_augment: float = 0
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    gradient_accumulation: int = 1
+    mean_square: float = 0.0
+    decoupled_decay: float | None = None
 
     def __post_init__(self):
         check_positive("learning_rate", self.learning_rate, finite=True)
@@ -54,17 +89,37 @@ class Recipe:
         if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
         check_integer("batch_size", self.batch_size, least=1)
-        check_augmentation(self.augmentation, self.cutout)
+        check_augmentation(self.augmentation, self.cutout, self.rand_augment)
+        for label in ("erasing", "mixup", "cutmix"):
+            check_share(label, getattr(self, label))
         if self.moving_average is not None and not 0 < self.moving_average < 1:
             raise ValueError(f"`moving_average` must be above 0 and below 1. Received: {self.moving_average!r}")
-        check_one_of("optimizer", self.optimizer, ("sgd", "rmsprop"))
+        check_integer("gradient_accumulation", self.gradient_accumulation, least=1)
+        check_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        check_one_of("mean_square", self.mean_square, (0, 1))
+        check_rate("decoupled_decay", self.decoupled_decay, optional=True)
+        for name in ("momentum", "epsilon"):
+            value = getattr(self, name)
+            if self.optimizer not in OWN_SETTINGS and value != getattr(type(self), name):
+                raise ValueError(f"`{name}` is for {' and '.join(OWN_SETTINGS)}. Received: {value!r}, {self.optimizer}")
         check_one_of("schedule", self.schedule, ("cosine", "exponential"))
 
     @property
     def is_plain(self):
         """Whether it is plain gradient descent, which is all that the children of a search know."""
         plain = self.optimizer == "sgd" and self.schedule == "cosine"
-        return plain and not (self.warmup_epochs or self.label_smoothing or self.moving_average)
+        plain = plain and self.gradient_accumulation == 1 and not self.decoupled_decay
+        return plain and not (self.warmup_epochs or self.label_smoothing or self.moving_average or self.mixes)
+
+    @property
+    def mixes(self):
+        """Whether images are mixed in pairs, so that an image has several labels."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
+    def crops(self):
+        """Whether training images are cropped, which is done to all of a file's pixels."""
+        return crops(self.augmentation)
 
 
 # `cifar` and `imagenet` are the paper's (appendix A.1, A.6 and the released code); `scans` suits small
@@ -79,7 +134,9 @@ RECIPES = {
     "imagenet": Recipe(
         optimizer="rmsprop",
         learning_rate=0.04,
+        mean_square=1.0,
         schedule="exponential",
+        warmup_epochs=5.0,
         clip_norm=10.0,
         label_smoothing=0.1,
         augmentation="photo",
@@ -91,11 +148,17 @@ RECIPES = {
 def recipe(name, **changes):
     """A `Recipe` by name, with some of its fields changed; a change to None is no change.
 
+    With one of Keras' adaptive optimisers the learning rate is Keras' own default, 0.001, unless it is given: the
+    recipes' are for SGD and RMSProp.
+
     Raises:
         ValueError: an unknown name.
     """
     check_one_of("recipe", name, RECIPES)
-    return replace(RECIPES[name], **{key: value for key, value in changes.items() if value is not None})
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if changes.get("optimizer", RECIPES[name].optimizer) not in OWN_SETTINGS:
+        changes = {"learning_rate": KERAS_RATE, **changes}
+    return replace(RECIPES[name], **changes)
 
 
 def stages(epochs, sizes=None, first=0):
@@ -155,3 +218,39 @@ def phases(
     check_integer("head_epochs", head_epochs, most=epochs)
     first = [("head", head_epochs, "head", 1.0)] * bool(head_epochs)
     return first + [("cells", epochs, unfreeze, rate_factor)] * (head_epochs < epochs)
+
+
+def check_hours(hours, sizes=None):
+    """Raise `ValueError` unless `hours` may decide on the epochs of a training with images of these sizes."""
+    check_positive("hours", hours, optional=True, finite=True)
+    if hours is not None and sizes is not None:
+        raise ValueError(
+            f"`sizes` must be None with `hours`: they divide epochs that are not known. Received: {sizes!r}"
+        )
+
+
+def remarks(recipe, steps, epochs, architecture=None):
+    """What does not have its effect in a training of so many steps, a line each.
+
+    Args:
+        recipe: a `Recipe`.
+        steps: of an epoch.
+        epochs: of the training.
+        architecture: an `Architecture`, or None.
+    """
+    lines, total = [], steps * epochs
+    if recipe.warmup_epochs >= epochs:
+        lines.append(
+            f"the learning rate rises over {recipe.warmup_epochs:g} epochs, and the training has {epochs}: it does not "
+            "come to its peak"
+        )
+    decays = {"moving_average": recipe.moving_average}
+    if architecture is not None:
+        decays["batch_norm_momentum"] = architecture.batch_norm_momentum
+    for name, decay in decays.items():
+        if decay and (reach := 1 / (1 - decay)) > max(total, 100):
+            lines.append(
+                f"a `{name}` of {decay:g} averages over some {reach:,.0f} steps, and the training has {total:,}: "
+                "what it began with still counts at the end"
+            )
+    return lines

@@ -12,6 +12,7 @@ import keras
 
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Data
+from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import alone_in, expanded
@@ -25,6 +26,7 @@ from nasnet_keras.training.identity import check_phases, has_begun, is_used, set
 from nasnet_keras.training.recipes import phases
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.zoo import starting_weights
 
 HEADS = ("logits", "auxiliary")
@@ -52,6 +54,7 @@ def fine_tune(
     directory=None,
     tensorboard=False,
     callbacks=(),
+    checkpoint_every=None,
     devices=None,
     **options,
 ):
@@ -64,9 +67,11 @@ def fine_tune(
     Args:
         model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
             `fine_tune` wrote, or a `.keras` file.
-        train: a `Split`, or a pair of uint8 images [n, height, width, channels] in 0–255 and integer labels
-            [n]. The network is built for images of this size and number of channels; from weights for three it gets
-            the first kernel summed (one channel), or repeated and scaled by 3 / n.
+        train: a `Split`; a pair of images [n, height, width, channels] in 0–255 and labels, integers [n] or, where an
+            image may have several, bool [n, classes]; a `tf.data.Dataset`, a Keras `PyDataset`, or whatever has `len`
+            and `[i]` for (image, label), see `objects.read_object_data`. The network is built for images of this size
+            and number of channels; from weights for three it gets the first kernel summed (one channel), or repeated
+            and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
         classes: a name for each label, or their number.
         weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
@@ -82,21 +87,24 @@ def fine_tune(
         batch_norm: how batch norms behave in cells that learn: a momentum, and they learn from the batch (0.9
             follows new images within some 30 steps, the released 0.9997 within ten thousand), or
             `"frozen"`, and they go by the statistics that they have.
-        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class.
-        patience: a phase ends after this many epochs without a better validation accuracy, and goes back to its
-            best epoch. None: all epochs, and the last one counts.
+        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class; of several labels
+            an image, for the loss where it has the label.
+        patience: a phase ends after this many epochs without a better validation accuracy (of several labels an image,
+            a lower validation loss), and goes back to its best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.
         directory: where the model goes, with the state from which the same call goes on after an
             interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
+        checkpoint_every: steps after which the state is kept within an epoch, too.
         devices: how many devices share each batch, or `"all"`; None: one. As for `fitting.fit`.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
             for a factory also `repeats` and `filters`.
 
     Returns:
-        A `NASNet` that knows its `class_names` and expects images as `preprocess_input` gives them.
+        A `NASNet` that knows its `class_names` and expects images as `preprocess_input` gives them. Of several labels
+        an image it ends in sigmoid, and has the `thresholds` of the best F1 of each label on the validation images.
 
     Raises:
         ValueError: naming the argument at fault, or another training is at work in `directory`.
@@ -132,7 +140,8 @@ def fine_tune(
         head.set_weights([0.0 * value for value in head.get_weights()])
     _upwards(model, unfreeze)  # a name that there is not is refused before anything is trained
     activation = "classifier_activation" if "classifier_activation" in options else "model_or_name"
-    output_kind(model, label=activation)  # likewise
+    if output_kind(model, label=activation) != "sigmoid" and data.several:  # likewise
+        raise ValueError(f"`{activation}` must be sigmoid where an image may have several labels")
     first_host = several.host() == 0
     if first_host and directory is not None and not is_used(directory):  # otherwise it is there, or an old rule holds
         write_record(directory, data)
@@ -159,10 +168,13 @@ def fine_tune(
                 patience=None if validation is None else patience,
                 class_weights=class_weights,
                 rates=None if layer_decay == 1 else _rates(model, layer_decay),
+                checkpoint_every=checkpoint_every,
                 devices=devices,
             )
             first = last
         _freeze(model, parts(model), False)
+        if data.several:
+            model.thresholds = fitting.chosen_thresholds(model, data.validation)
         if first_host and directory is not None:
             fitting.save_model(model, directory)
     return model
@@ -174,11 +186,17 @@ def _data(train, validation, classes):
     for label, value in (("train", train), ("validation", validation)):
         if value is None and label == "validation":
             value = splits["train"].select([])
+        if not isinstance(value, Split) and is_object(value):
+            found, _ = read_object_data(value, class_names=names, label=label)
+            value = Split(*found["train"])
         if not isinstance(value, Split):
-            if not isinstance(value, list | tuple) or len(value) != 2:
-                raise ValueError(f"`{label}` must be a Split, or a pair of images and labels. Received: {type(value)}")
-            value = Split(*value)
-        if len(value) and not 0 <= value.labels.min() <= value.labels.max() < len(names):
+            rule = "a Split, or a pair of images and labels, or a data set of such"
+            raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
+        if value.several and value.labels.shape[1] != len(names):
+            raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
+        if splits and len(value) and value.several != splits["train"].several:
+            raise ValueError("`train` and `validation` must both have one label an image, or both several")
+        if len(value) and not value.several and not 0 <= value.labels.min() <= value.labels.max() < len(names):
             raise ValueError(
                 f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
             )
@@ -276,7 +294,8 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         **HEAD,
         "auxiliary_head": False,
         "include_preprocessing": False,
-        "classifier_activation": "softmax",
+        "classifier_activation": "sigmoid" if data.several else "softmax",
+        "thresholds": None,
         "classes": len(data.class_names),
         "class_names": data.class_names,
         # Arrays do not say how they were read: then it is as it was for the old network.
@@ -314,7 +333,7 @@ def parts(model):
 
 def _fill(source, file):
     path = Path(expanded(file))
-    if path.is_dir() or path.suffix == ".keras":
+    if path.is_dir() or (path.suffix == ".keras" and "stem_conv1" not in layers_in(path)):
         copy_cells(load_model(path), source)
     else:
         weight_files.load(source, path)

@@ -5,26 +5,25 @@ other project, so what is left over on either side is an error, and nothing is m
 """
 
 import json
+import logging
 import math
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from nasnet_keras.files import expanded
+from nasnet_keras.weights.keras_files import keras_tensors
 from nasnet_keras.weights.slim import fill, read_npz, slim_variables
+
+logger = logging.getLogger(__name__)
 
 # TF-slim's name of a weight in a classifier, whether or not the network has one.
 CLASSIFIER = ("final_layer/FC/weights", "final_layer/FC/biases")
 # The released ImageNet checkpoints' number of classes: class 0 is the background.
 WITH_BACKGROUND = 1001
-# The weights of a keras.applications layer in the order of the file; only the classifier has a bias.
-KERAS_WEIGHTS = {
-    1: ("kernel",),
-    2: ("depthwise_kernel", "pointwise_kernel"),
-    4: ("gamma", "beta", "moving_mean", "moving_variance"),
-}
+# What keras.applications' layers with weights are called; others in a file are of a head of somebody's own.
+KERAS_LAYERS = re.compile(r"(stem|separable|normal|reduction|adjust)_|predictions$")
 # TF-slim's names to timm's, one substitution after another.
 TIMM_NAMES = (
     (r"^final_layer/FC/weights$", "last_linear.weight"),
@@ -55,10 +54,12 @@ SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "
 def load_keras_applications_weights(model, path):
     """Fill a NASNet-A network from a file of keras.applications' `NASNetMobile`, `NASNetLarge` or `NASNet`.
 
-    The file is legacy HDF5, the format of the released files, with or without the classifier; a whole model
-    in that format will do as well. A network without a top takes both kinds. The image size is free. The file does
-    not say how its network was wired (`skip_reduction`) nor how it pools: build the network with
-    `pooling_compatibility="keras"` to get keras.applications' outputs, borders included.
+    The file is legacy HDF5, the format of the released files, with or without the classifier, a `.weights.h5` or a
+    `.keras` of Keras 3; a whole model in these formats will do as well, also where the network is a part of it. A
+    network without a top takes all kinds; of a fine-tuned one it takes the cells, and leaves the head that stands on
+    them, which is logged by name. The image size is free. The file does not say how its network was wired
+    (`skip_reduction`) nor how it pools: build the network with `pooling_compatibility="keras"` to get
+    keras.applications' outputs, borders included.
 
     Args:
         model: a `NASNet` with the ImageNet stem, three stacks of one length, and no auxiliary head.
@@ -71,10 +72,26 @@ def load_keras_applications_weights(model, path):
     weights, repeats = (*slim_variables(model), *CLASSIFIER), _repeats(model)
     names = {_keras_name(name, repeats): name for name in weights}
     try:
-        with h5py.File(expanded(path), "r") as file:
-            _fill(model, _keras_tensors(file), names)
+        with keras_tensors(path) as tensors:
+            _fill(model, _without_head(model, tensors, path), names)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {_line(error)}") from None
+
+
+def _without_head(model, tensors, path):
+    """The tensors without those of a head that is not keras.applications' own."""
+    foreign = sorted({layer for name in tensors if not KERAS_LAYERS.match(layer := name.partition("/")[0])})
+    if "stem_conv1/kernel" not in tensors and "stem" in foreign:
+        raise ValueError("not a file of keras.applications, but of this package's own networks: `weights=` takes it")
+    if not foreign or "stem_conv1/kernel" not in tensors:
+        return tensors
+    named = f"{', '.join(foreign[:10])}{' …' * (len(foreign) > 10)}"
+    if "logits" in {layer.name for layer in model.layers}:
+        if "predictions/kernel" in tensors:
+            return tensors  # what is left over in it is told as such
+        raise ValueError(f"it has another head, {named}: build the network with `include_top=False` to take the cells")
+    logger.warning("%s: its cells are taken, and what is not NASNet's is left: %s", path, named)
+    return {name: value for name, value in tensors.items() if name.partition("/")[0] not in foreign}
 
 
 def _repeats(model):
@@ -127,51 +144,6 @@ def _keras_name(name, repeats):
     if (kind, block, side) == ("reduction", 5, "left"):
         block = 4  # so it is called there
     return f"separable_conv_{turn}{norm}_{kind}_{side}{block}_{identity}/{weight}"
-
-
-def _keras_tensors(file):
-    """`{layer/weight: HDF5 dataset}`; nothing is read yet but names and shapes."""
-    root = _member(file, "model_weights", h5py.Group) if "model_weights" in file else file
-    layers = _strings(root, "layer_names")
-    if layers is None:
-        raise ValueError("not a legacy HDF5 file of keras.applications; Keras 3's .weights.h5 is of another format")
-    if "top_level_model_weights" in root:
-        layers.append("top_level_model_weights")
-    tensors = {}
-    for layer in layers:
-        group = _member(root, layer, h5py.Group)
-        weights = _strings(group, "weight_names") or []
-        known = ("kernel", "bias") if layer == "predictions" else KERAS_WEIGHTS.get(len(weights), ())
-        names = known if len(known) == len(weights) else weights
-        for name, stored in zip(names, weights, strict=True):
-            tensors[f"{layer}/{name}"] = _member(group, stored, h5py.Dataset)
-    return tensors
-
-
-def _strings(group, name):
-    """A list of names stored as an attribute, which Keras splits where it is long; None where it is absent."""
-    values = list(group.attrs.get(name, ()))
-    parts = 0
-    while f"{name}{parts}" in group.attrs:
-        values += list(group.attrs[f"{name}{parts}"])
-        parts += 1
-    if name not in group.attrs and not parts:
-        return None
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def _member(group, path, kind):
-    """What stands at `path` in the file itself: a link or a dataset could name any other file."""
-    for name in filter(None, path.split("/")):
-        link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{path}: not in the file")
-        group = group[name]
-    if not isinstance(group, kind):
-        raise ValueError(f"{path}: not a {kind.__name__.lower()}")
-    if kind is h5py.Dataset and (group.external or group.is_virtual or group.dtype.kind != "f"):
-        raise ValueError(f"{path}: must hold numbers in the file itself")
-    return group
 
 
 def load_timm_weights(model, mapping_or_path):

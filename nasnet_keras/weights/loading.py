@@ -16,6 +16,7 @@ from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
 from nasnet_keras.weights.index import Entry, entries, is_file
+from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.slim import load_slim_weights
 
 CONNECT_SECONDS = 15
@@ -66,8 +67,9 @@ def load(model, weights, layout=None):
 
     Args:
         model: a `NASNet`.
-        weights: an `Entry`; the unique name of one; or a path: this package's `.weights.h5`, keras.applications'
-            `.h5`, timm's `.safetensors` or `.pth`, a `.npz` with TF-slim names, a TF-slim checkpoint.
+        weights: an `Entry`; the unique name of one; or a path: this package's `.weights.h5`, `.keras` or `.h5`,
+            keras.applications' in the same formats, with whatever head, timm's `.safetensors` or `.pth`, a `.npz` with
+            TF-slim names, a TF-slim checkpoint.
         layout: whose layout a file has, as in the index; None to tell from its name.
 
     Raises:
@@ -125,10 +127,12 @@ def _load_any_channels(model, path, layout):
 
 def _load_file(model, path, layout=None):
     if layout is None:
-        layout = "keras" if path.name.endswith(".weights.h5") else None
-        layout = layout or {".h5": "keras_applications", ".safetensors": "timm", ".pth": "timm"}.get(
-            path.suffix, "slim"
-        )
+        if path.suffix in (".keras", ".h5", ".hdf5"):
+            layers = layers_in(path)
+            own = "stem" in layers or (not layers and path.name.endswith(".weights.h5"))
+            layout = "keras" if own else "keras_applications"
+        else:
+            layout = {".safetensors": "timm", ".pth": "timm"}.get(path.suffix, "slim")
     if layout == "keras":
         try:
             with warnings.catch_warnings():

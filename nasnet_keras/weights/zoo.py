@@ -18,6 +18,7 @@ from nasnet_keras.files import expanded, parse_object
 from nasnet_keras.weights.index import entries, find, is_file
 
 MAX_CONFIG = 1 << 26  # bytes
+FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
 # The factories of `applications`, and the weights that they take by default.
 DEFAULT_WEIGHTS = {
     "NASNetMobile": "imagenet",
@@ -112,7 +113,7 @@ def list_models():
 
 
 def model_file(name_or_path, label="model"):
-    """The `.keras` file of a model that is given by a path, or None for a name of the zoo.
+    """The `.keras` or `.h5` file of a model that is given by a path, or None for a name of the zoo.
 
     Args:
         name_or_path: as for `applications.load_model`.
@@ -125,11 +126,11 @@ def model_file(name_or_path, label="model"):
         return None
     path = Path(expanded(name_or_path))
     path = path / "model.keras" if path.is_dir() else path
-    if path.suffix == ".keras" and path.is_file():
+    if path.suffix in FORMATS and path.is_file():
         _config(path)
         return path
     raise ValueError(
-        f"`{label}` must be a directory with a model.keras, a .keras file, or one of "
+        f"`{label}` must be a directory with a model.keras, a .keras or .h5 file of a model, or one of "
         f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
     )
 
@@ -175,6 +176,8 @@ def _argument(path, name):
 def _config(path):
     """The description in a file as Keras writes them; raises `ValueError` for another file."""
     try:
+        if path.suffix != ".keras":
+            return _legacy_config(path)
         with zipfile.ZipFile(path) as archive:
             parts = {part.filename: part.file_size for part in archive.infolist()}
             if {"metadata.json", "model.weights.h5"} <= set(parts) and parts["config.json"] <= MAX_CONFIG:
@@ -183,6 +186,16 @@ def _config(path):
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error)
     raise ValueError(f"cannot load {path}: {reason}")
+
+
+def _legacy_config(path):
+    import h5py  # takes a moment, and few files need it
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+        if text is None:
+            raise ValueError("it holds weights and no model")
+        return parse_object(text.encode() if isinstance(text, str) else bytes(text), "its model_config")
 
 
 def starting_weights(model, weights="auto", changes=None):

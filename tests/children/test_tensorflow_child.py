@@ -17,6 +17,8 @@ from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.children.tensorflow_child import Child
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.models.network import NASNet, multiply_adds
+from nasnet_keras.training.compilation import SmoothedCrossentropy
+from nasnet_keras.training.figures import mean_average_precision
 
 SHAPE = (8, 8, 3)
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": SHAPE, "classes": 10}
@@ -70,6 +72,24 @@ def assert_same(genotype, rng, **network):
     for value, variable, weight in zip(child.get_weights(), variables, child.program.weights, strict=True):
         if not weight.trainable:
             np.testing.assert_allclose(value, variable, rtol=1e-4, atol=1e-4)
+
+
+def test_independent_labels_have_the_gradient_of_the_networks_own_loss(rng):
+    """The loss by which a network learns several labels an image, `SmoothedCrossentropy`, is the child's as well."""
+    child, plain = pair("tiny", rng, classifier_activation="sigmoid")
+    model = child.to_model()
+    images, marks = batch(rng)[0], rng.random((8, 10)) < 0.3
+    logits = np.asarray(plain(images, training=False))  # of which no two are as good as 1
+    trained = [variable.value for variable in child.variables(model) if variable.trainable]
+    with tf.GradientTape() as tape:
+        expected = SmoothedCrossentropy(output="sigmoid")(marks.astype("float32"), model(images, training=True))
+    gradients = tape.gradient(expected, trained, unconnected_gradients="zero")
+    loss, found = child.loss_and_gradient(images, marks)
+    assert loss == pytest.approx(float(expected), rel=1e-4)
+    scale = max(np.abs(gradient).max() for gradient in gradients)
+    for one, gradient in zip(found, gradients, strict=True):
+        np.testing.assert_allclose(one, gradient, rtol=0, atol=5e-4 * scale)
+    assert child.accuracy(images, marks, batch_size=3) == pytest.approx(mean_average_precision(marks, logits))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

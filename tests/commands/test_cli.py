@@ -84,6 +84,58 @@ def test_train_evaluate_predict(trained, folder, capsys):
         assert answer["classes"][0]["score"] == max(found.values())
 
 
+def test_a_card_and_the_curves_lie_beside_a_trained_model(trained, folder, capsys):
+    _, out, _ = call(capsys, "evaluate", "--model", trained, "--data", folder, "--json")
+    figures = json.loads(out.splitlines()[-1])
+    card = (trained / "README.md").read_text()
+    assert f"| test | {figures['images']} | {100 * figures['accuracy']:.2f}% | {figures['loss']:.4f} |" in card
+    assert f"nasnet-keras train --genotype tiny --data {folder} --repeats 1" in card
+    digest = json.loads((trained / "data.json").read_text())["images"]
+    rows = ("| 2 classes | blue, red |", digest, "| learning\\_rate | 0.05 |", "| optimizer | sgd |", "| seed | 0 |")
+    assert all(row in card for row in rows)
+    history = json.loads((trained / "history.json").read_text())["epochs"]
+    assert f"| {100 * history[-1]['val_accuracy']:.2f}% | — |" in card
+    picture = (trained / "curves.svg").read_text()
+    assert picture.startswith("<svg") and "6 epochs" in picture and "(curves.svg)" in card
+
+
+def settled(*words):
+    """The options of `train` with what is not given settled, and their recipe."""
+    from nasnet_keras.cli import parser
+    from nasnet_keras.commands import train
+    from nasnet_keras.commands.options import given_recipe
+
+    options = parser().parse_args(["train", "--directory", "new", *words])
+    train._settle(options)
+    return vars(options), given_recipe(options)
+
+
+def test_the_recipe_of_imagenet_brings_its_network():
+    options, recipe = settled("--recipe", "imagenet", "--filters", "8", "--no-auxiliary-head")
+    assert (options["repeats"], options["filters"], options["stem"], options["epochs"]) == (4, 8, "imagenet", 312)
+    assert (options["image_size"], options["dropout"], options["weight_decay"]) == (224, 0.5, 4e-5)
+    assert options["batch_norm_momentum"] == 0.9997 and options["auxiliary_head"] is False
+    assert (recipe.warmup_epochs, recipe.moving_average, recipe.label_smoothing) == (5, 0.9999, 0.1)
+    assert settled("--recipe", "imagenet")[0]["auxiliary_head"] is True
+    options, recipe = settled("--optimizer", "adamw", "--gradient-accumulation", "4")
+    assert (options["repeats"], options["filters"], options["stem"], options["epochs"]) == (2, 16, "cifar", 20)
+    assert options["image_size"] is None and options["auxiliary_head"] is False and options["dropout"] == 0
+    assert (recipe.optimizer, recipe.learning_rate, recipe.gradient_accumulation) == ("adamw", 0.001, 4)
+    assert settled("--hours", "2")[0]["epochs"] == 1000 and settled("--hours", "2", "--epochs", "9")[0]["epochs"] == 9
+
+
+@pytest.mark.long
+def test_the_recipe_of_imagenet_trains(folder, tmp_path, capsys):
+    """In short: a small network, images of 72 pixels, one epoch."""
+    size = ["--genotype", "tiny", "--repeats", 1, "--filters", 4, "--image-size", 72, "--batch-size", 4, "--epochs", 1]
+    place = ["--data", folder, "--directory", tmp_path / "net", "--recipe", "imagenet", "--json"]
+    code, out, err = call(capsys, "train", *size, *place)
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["images"] >= 2
+    card = (tmp_path / "net" / "README.md").read_text()
+    assert "| moving\\_average | 0.9999 |" in card and "| optimizer | rmsprop |" in card
+
+
 def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_path, capsys):
     size = ["--repeats", 1, "--filters", 4, "--image-size", 8, "--batch-size", 4, "--epochs", 1]
     made = [*size, "--genotype", "tiny", "--data", folder, "--directory", tmp_path / "net"]
@@ -265,6 +317,15 @@ BAD = [
     (["search", "--role", "chief", "--address", "nowhere"], "address"),
     (["search", "--role", "worker", "--name", "my_chief"], "name"),
     (["search", "--role", "worker", "--address", "127.0.0.1:9", "--patience", "0.5"], "no chief answers"),
+    (["search", "--role", "chief", "--address", "0.0.0.0:0"], "`secret`"),
+    (["search", "--role", "worker", "--address", "10.0.0.7:7877"], "`secret`"),
+    (["search", "--role", "chief", "--secret", "{root}/missing"], "`secret`"),
+    (["search", "--secret", "{root}/broken.json"], "`secret`"),
+    (["search", "--engine", "dask"], "`engine`"),
+    (["search", "--engine", "ray://nowhere"], "`engine`"),
+    (["search", "--engine", "ray", "--role", "worker"], "`role`"),
+    (["search", "--engine", "ray", "--child-gpus", "1.5"], "`child_gpus`"),
+    (["search", "--child-cpus", "2"], "`child_cpus`"),
     (["train", "--epochs", "0", "--directory", "{root}/t"], "epochs"),
     (["train", "--learning-rate", "0", "--directory", "{root}/t"], "learning_rate"),
     (["train", "--genotype", "{root}/broken.json", "--directory", "{root}/t"], "broken.json"),

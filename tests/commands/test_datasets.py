@@ -60,7 +60,7 @@ def test_strict_refuses_before_anything_is_made(photos, capsys):
 def test_a_training_keeps_its_data_and_refuses_others(photos, capsys, monkeypatch):
     """Of these files, more than are checked before; so the broken one is found when it is read."""
     monkeypatch.setattr(loading, "CHECKED", 10)
-    monkeypatch.setattr(datasets, "decoded", lambda data, size, **more: loading.decoded(data, size, 1000, **more))
+    monkeypatch.setattr(datasets, "decoded", lambda data, size, limit, *more: loading.decoded(data, size, 1000, *more))
     train = ["train", *NET, "--directory", "net", "--json"]
     code, out, err = call(capsys, *train, "--data", "photos")
     assert code == 0

@@ -18,7 +18,7 @@ from nasnet_keras.data import images as images_module
 from nasnet_keras.data.augmentation import AUGMENTATIONS, augment
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import read_size
+from nasnet_keras.data.images import read_pillow, read_size
 from nasnet_keras.data.loading import Split, load_data, normalize, read_image
 from nasnet_keras.data.splits import hold_out
 
@@ -329,9 +329,9 @@ def test_only_the_chosen_files_are_decoded(tmp_path, monkeypatch):
 
     def counting(source, *arguments, **others):
         decoded.append(source)
-        return read_image(source, *arguments, **others)
+        return read_pillow(source, *arguments, **others)
 
-    monkeypatch.setattr(image_files_module, "read_image", counting)
+    monkeypatch.setattr(image_files_module, "read_pillow", counting)
     data = load_data(tmp_path, limit=16)
     assert len(data.train) + len(data.validation) == 16
     assert len(decoded) == len(set(decoded)) == 16 + len(data.test)

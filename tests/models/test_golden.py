@@ -1,65 +1,18 @@
 """Numbers computed by the released TF-slim code: every endpoint, every head, and the gradients of the images."""
 
-import json
 import re
 
 import keras
 import numpy as np
 import pytest
 from checks import array, image_gradient, randomize
+from released import TOLERANCE, compare, network, part, read
 
-from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
+from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.weights.slim import load_slim_weights, slim_variables
 
-TOLERANCE = 1e-4  # of each array's largest magnitude
 CASES = ["cifar_n3_f4_16x16", "mobile_n3_f8_64x64", "mobile_n3_f8_80x80_aux"]
-
-
-def read(path):
-    """The arrays of a case, and its description."""
-    with np.load(path, allow_pickle=False) as stored:
-        case = dict(stored)
-    return case, json.loads(case.pop("config_json").item())
-
-
-def cell_from_slim(cell):
-    """TF-slim counts the newer input as state 0 and the older as 1; it marks the states that are not concatenated."""
-
-    def ours(state):
-        return {0: 1, 1: 0}.get(state, state)
-
-    def name(operation):
-        return re.sub(r"separable_(\dx\d)_2", r"sep_conv_\1", operation).replace("none", "identity")
-
-    names, states = map(name, cell["operations"]), map(ours, cell["hiddenstate_indices"])
-    blocks = [Block((next(states), next(states)), (next(names), next(names))) for _ in range(5)]
-    return CellGenotype(tuple(blocks), tuple(ours(s) for s, used in enumerate(cell["used_hiddenstates"]) if not used))
-
-
-def network(config, **kwargs):
-    """The network that a case describes, for logits."""
-    hparams = config["hparams"]
-    cifar = config["stem_type"] == "cifar"
-    stem_filters = hparams["stem_multiplier"] * (hparams["num_conv_filters"] if cifar else 32)
-    arguments = {
-        "genotype": Genotype(*(cell_from_slim(config["genotype"][name]) for name in ("normal", "reduction"))),
-        "repeats": hparams["num_cells"] // 3,
-        "filters": hparams["num_conv_filters"],
-        "stem": config["stem_type"],
-        "stem_filters": int(stem_filters),
-        "skip_reduction": bool(hparams["skip_reduction_layer_input"]),
-        "input_shape": tuple(config["image_shape"][1:]),
-        "classes": config["num_classes"],
-        "classifier_activation": None,
-        "auxiliary_head": config["has_aux_head"],
-        "batch_norm_epsilon": config["batch_norm_epsilon"],
-    }
-    return NASNet(**{**arguments, **kwargs})
-
-
-def variables(case):
-    return {name.removeprefix("var/"): value for name, value in case.items() if name.startswith("var/")}
 
 
 def endpoint(name, config):
@@ -69,11 +22,6 @@ def endpoint(name, config):
     return special.get(name, name.lower().replace("cell_stem", "stem_cell"))
 
 
-def compare(got, wanted):
-    assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max()
-
-
 @pytest.mark.parametrize("name", [pytest.param(CASES[0], marks=pytest.mark.jax), *CASES[1:]])
 def test_network_gives_the_released_codes_numbers(name, golden):
     case, config = read(golden / f"{name}.npz")
@@ -81,7 +29,7 @@ def test_network_gives_the_released_codes_numbers(name, golden):
     assert model.genotype == load_genotype("nasnet_a")
     assert model.count_params() == config["total_params"]
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == config["trainable_params"]
-    load_slim_weights(model, variables(case))
+    load_slim_weights(model, part(case, "var"))
 
     wanted = {key.split("/")[1]: value for key, value in case.items() if key.startswith(("out/", "extra/"))}
     assert len(wanted) >= 9

@@ -180,6 +180,7 @@ def test_a_subclass_answers_in_its_own_way(kind, rng, calls):
     assert calls == []
 
 
+@pytest.mark.long
 def test_training_and_loading_are_no_changes(rng, calls, tmp_path):
     model, images = made(drop_path=0.3), rng.normal(size=(4, 8, 8, 3)).astype("float32")
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -14,6 +14,7 @@ from nasnet_keras.models.nesting import layers_within, seed_generators
 PACKAGE = Path(nasnet_keras.__file__).parent
 PLACES = {
     r"\._layers\b": "models/nesting.py",
+    r"_run_through_graph\b": "models/network.py",
     r"_seed_generators\b": "models/nesting.py",
     r"_get_variable_index\b": "training/compilation.py",
     r"\bkeras\.src\b": "weights/loading.py",

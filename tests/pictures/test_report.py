@@ -165,6 +165,14 @@ def test_replays_staleness_and_workers_are_counted_where_there_are_any():
     assert (found["Replayed"], found["Mean staleness"], found["Workers"]) == ("3", "1.5", "3")
 
 
+def test_what_stale_rewards_are_worth_is_told_where_there_are_any():
+    fresh = [{"weight": 1.0, "effective_sample_size": 20.0, "clipped": 0.5}]
+    assert "Effective rewards" not in figures(parse(search_report(make_trials(20), updates=fresh)))
+    stale = [{"weight": 0.9, "effective_sample_size": size, "clipped": 0.1} for size in (18.0, 16.5)]
+    page = search_report(make_trials(20), updates=[*fresh * 18, *stale, {"weight": None}, {}])
+    assert figures(parse(page))["Effective rewards"] == "19.7" and "an update, 46% of its ratios clipped" in page
+
+
 def test_twenty_thousand_trials_stay_small():
     trials = make_trials(20_000)
     for index, trial in enumerate(trials):  # the worst case: each trial is the best so far

@@ -3,6 +3,7 @@
 KERAS_BACKEND=tensorflow python on_devices.py steps results.npz
 """
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ if keras.backend.backend() == "tensorflow":
 
 from nasnet_keras.data.loading import Data
 from nasnet_keras.data.splits import Split
+from nasnet_keras.models.freezing import freeze
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices, fitting, recipes
@@ -174,15 +176,38 @@ def going_on(folder):
     return found | {key: value for key, value in results.items() if key.endswith("epochs")}
 
 
+def within(folder):
+    """Averaged weights, killed in the middle of an epoch, beside an undisturbed training; what is said of them."""
+    recipe, trained, said = replace(RECIPE, moving_average=0.9), {}, {}
+    for name, callbacks in (("whole", []), ("killed", [Kill(1)]), ("killed", [])):
+        model, kept = plain(), data()
+        options = {"directory": Path(folder) / name, "devices": 2, "checkpoint_every": 1, "callbacks": callbacks}
+        try:
+            history = fitting.fit(model, kept, recipe, epochs=2, **options)
+        except KeyboardInterrupt:
+            inside = json.loads((Path(folder) / name / "history.json").read_text())["inside"]["step"]
+            continue
+        trained[name] = values(model)
+        said[name] = [[row[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")] for row in history]
+    after = fitting.evaluate(model, kept.validation)
+    after["loss"] += float(sum(model.losses))  # on the kernel, of the averages
+    found = {"apart": largest(trained["whole"], trained["killed"]), "inside": inside, **said}
+    return found | {name: [history[-1][f"val_{name}"], after[name]] for name in ("accuracy", "loss")}
+
+
 def tuned(folder):
-    """How far the cells and the head have moved after a fine-tuning of the head alone."""
+    """How far cells and head move in a fine-tuning of the head alone; how many weights learn with norms that do not."""
+    standing = freeze(network(), norms=True)
+    with devices.spread(standing, 2) as spread:
+        learning = [len(one.trainable_variables) for one in (standing, spread, network())]
     source, kept = network(), data(train=32)
     options = {"epochs": 1, "unfreeze": "head", "devices": 2, "directory": folder}
     model = fine_tune(source, kept.train, kept.validation, NAMES, recipe=RECIPE, **options)
     before, after = source.named_weights(), model.named_weights()
     moved = {name: np.abs(np.asarray(before[name]) - np.asarray(after[name])).max() for name in before}
     cells = [value for name, value in moved.items() if not name.startswith("logits")]
-    return {"cells": max(cells), "head": moved["logits/kernel"], "saved": (Path(folder) / "model.keras").is_file()}
+    found = {"cells": max(cells), "head": moved["logits/kernel"], "learning": learning}
+    return {**found, "saved": (Path(folder) / "model.keras").is_file()}
 
 
 class Kill(keras.callbacks.Callback):
@@ -218,6 +243,8 @@ def refused(folder):
             spread = network()
         say("spread", lambda: fitting.fit(spread, data(), RECIPE, epochs=1))
         half = network(dtype="mixed_float16")
+        summed = replace(RECIPE, gradient_accumulation=2)
+        say("accumulated", lambda: fitting.fit(network(), data(), summed, epochs=1, devices=2))
         say("half precision", lambda: fitting.fit(half, data(), RECIPE, epochs=1, devices=2))
     say("hosts", lambda: devices.join(("127.0.0.1:1", 2, 1)) if keras.backend.backend() == "tensorflow" else None)
     changed = network()

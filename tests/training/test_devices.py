@@ -57,7 +57,8 @@ def backend(request):
 @pytest.fixture(scope="module")
 def found(backend, tmp_path_factory):
     """{function of `on_devices.py`: {what it found: array}}."""
-    names = ["refused", "steps", "copies", "watched", "going_on", "tuned", *["statistics"] * (backend == "tensorflow")]
+    names = ["refused", "steps", "copies", "watched", "going_on", "within", "tuned"]
+    names += ["statistics"] * (backend == "tensorflow")
     output = tmp_path_factory.mktemp(backend) / "found.npz"
     ((code, _, said),) = ended([start([str(SCRIPT), ",".join(names), str(output)], backend)])
     assert code == 0, said[-3000:]
@@ -105,9 +106,23 @@ def test_going_on_after_a_kill_and_on_another_number_of_devices(found):
         np.testing.assert_array_equal(results[f"{name} epochs"], [1, 2, 3])
 
 
+def test_going_on_within_an_epoch_with_averages(found):
+    results = found["within"]
+    assert results["inside"] == 2
+    assert results["apart"] == 0
+    np.testing.assert_allclose(results["whole"], results["killed"], rtol=1e-6)
+
+
+def test_the_validation_of_averages_is_that_of_the_model_in_the_end(found):
+    np.testing.assert_array_equal(*found["within"]["accuracy"].astype("float32"))
+    np.testing.assert_allclose(*found["within"]["loss"], rtol=1e-5)
+
+
 def test_frozen_cells_stand_still_on_all_devices(found):
     assert found["tuned"]["cells"] == 0 < found["tuned"]["head"]
     assert found["tuned"]["saved"]
+    standing, spread, every = found["tuned"]["learning"]
+    assert standing == spread < every
 
 
 def test_what_is_refused(found, backend):
@@ -120,6 +135,8 @@ def test_what_is_refused(found, backend):
         rule = "`model` must be built, and given, outside of a scope of several devices: `devices` spreads it."
         assert said["spread"] == f"{rule} Received: 'nasnet' on 2 devices"
         assert "mixed_bfloat16" in said["half precision"]
+        rule = "`gradient_accumulation` must be 1 on several devices with TensorFlow."
+        assert said["accumulated"] == f"{rule} Received: 2"
         assert said["hosts"].startswith("`hosts` must be left out unless KERAS_BACKEND=jax")
 
 

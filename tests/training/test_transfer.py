@@ -192,6 +192,7 @@ def same(tuned, expected):
         np.testing.assert_allclose(value, expected[path], atol=2e-6, err_msg=path)
 
 
+@pytest.mark.long
 def test_a_run_that_dies_again_and_again_is_the_uninterrupted_one(whole, tmp_path):
     options, expected = whole
     done = []

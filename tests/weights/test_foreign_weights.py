@@ -239,7 +239,7 @@ def test_files_of_other_formats(small, peer_file, tmp_path):
     text.write_text("not HDF5\n")
     content = peer_file.read_bytes()
     for path, message in (
-        (keras_3, "not a legacy HDF5 file of keras.applications"),
+        (keras_3, "not a file of keras.applications, but of this package's own networks"),
         (text, "file signature not found"),
         (tmp_path / "absent.h5", "No such file"),
         (tmp_path, "file read failed"),

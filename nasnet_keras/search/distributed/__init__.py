@@ -1,1 +1,1 @@
-"""One search in several processes: roles, the chief, the workers, and the processes of this machine."""
+"""Children elsewhere than in this process: on Ray; or in processes of this machine, and others, with a chief."""

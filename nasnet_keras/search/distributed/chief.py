@@ -10,10 +10,12 @@ worker's description of its search), `nasnet-reason-bin` (why a trial failed), a
 `nasnet-seed`. KerasTuner's plain client sends none: it is served, but shows no sign of life,
 and its trials have no time-out.
 
-The channel has no authentication and no encryption: whoever can reach the port can take
-trials and report rewards. It listens on the loopback address unless told otherwise.
+This way to other machines is superseded by Ray (`search.distributed.ray_pool`) and will be gone in a later release. The
+channel has no encryption. It listens on the loopback address unless told otherwise, and elsewhere only for those who
+know a secret: whoever can read along learns that, too.
 """
 
+import hmac
 import json
 import logging
 import threading
@@ -29,7 +31,6 @@ from nasnet_keras.search.kerastuner import OracleServicer, Trial, TrialStatus, p
 logger = logging.getLogger(__name__)
 
 THREADS = 64
-LOOPBACK = ("127.", "localhost", "::1", "[::1]")
 PATIENCE_OF_PLAIN_CLIENTS = 5.0  # seconds; they ask again at once when told to wait
 
 
@@ -94,7 +95,7 @@ class Servicer(OracleServicer):
         with self._errors_answered(context):
             worker, is_plain = request.tuner_id, self._meet(request.tuner_id, context)
             trial = self.oracle.create_trial(worker)
-            if trial.status == TrialStatus.STOPPED:
+            if trial.status != TrialStatus.RUNNING:
                 if not self.oracle.is_done():
                     trial.status = TrialStatus.IDLE  # somebody's trial may come back
                     if is_plain:
@@ -173,6 +174,29 @@ class Servicer(OracleServicer):
             context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
 
 
+class SecretAsked(grpc.ServerInterceptor):
+    """Answers only those who know the secret, whatever they ask for.
+
+    Args:
+        secret: bytes.
+    """
+
+    def __init__(self, secret):
+        self._secret = secret
+        self._refuse = grpc.unary_unary_rpc_method_handler(self._refusal)
+
+    def intercept_service(self, continuation, handler_call_details):
+        """The handler of a call, or one that refuses it."""
+        told = dict(handler_call_details.invocation_metadata).get("nasnet-secret-bin", b"")
+        return continuation(handler_call_details) if hmac.compare_digest(told, self._secret) else self._refuse
+
+    def _refusal(self, request, context):
+        has_one = "nasnet-secret-bin" in dict(context.invocation_metadata())
+        logger.warning("%s is refused: it has %s", context.peer(), "another secret" if has_one else "no secret")
+        reason = "`secret` must be the file that the chief has. Received: " + ("another one" if has_one else "none")
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, reason)
+
+
 def difference(expected, received):
     """The first respect in which a worker's description differs from the chief's, as a sentence, or None."""
     told = [key for key in {**expected, **received} if received.get(key) is not None]
@@ -196,16 +220,16 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=N
         clock: see `Servicer`.
 
     Raises:
-        ValueError: the address cannot be used, or the folder belongs to another search.
+        ValueError: the address cannot be used, or only with a secret; or the folder belongs to another search.
         OSError: the disk is full; everything up to then is saved.
         RuntimeError: too many failures in a row.
     """
-    if not role.host.startswith(LOOPBACK):
-        logger.warning("%s: whoever can reach this port can take part, without authentication", role.address)
+    role.check_secret()
     servicer = Servicer(oracle, json.loads(json.dumps(description)), lease, clock)
     # Without this a second chief would share the port, and each get half of the workers' calls.
     options = (("grpc.so_reuseport", 0),)
-    server = grpc.server(futures.ThreadPoolExecutor(THREADS), options=options)
+    interceptors = [SecretAsked(role.secret)] if role.secret else []
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS), interceptors=interceptors, options=options)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
         port = server.add_insecure_port(role.address)

@@ -14,6 +14,8 @@ from nasnet_keras.checks import check_integer
 logger = logging.getLogger(__name__)
 
 RESTARTS = 10  # of one worker; a trial that kills workers is given up long before
+THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+USABLE = 0.9  # of a GPU's memory; the rest is for what its libraries take beside the children's arrays
 
 
 class NoWorkers(ConnectionError):
@@ -23,8 +25,9 @@ class NoWorkers(ConnectionError):
 class Workers:
     """A number of worker processes with a share of this machine each; a context manager that stops them.
 
-    Where there are several GPUs each worker gets one, in turn. On CPUs each gets its share of threads, for operations
-    that run side by side: one operation of a child has one thread in any case.
+    Where there are GPUs each worker gets one, in turn, and its share of that one's memory, see `share_of_gpu`. On CPUs
+    each gets its share of threads, for operations that run side by side: one operation of a child has one thread in any
+    case.
 
     Args:
         count: how many.
@@ -85,15 +88,31 @@ class Workers:
 
     def _share(self, number):
         gpus = visible_gpus()
-        if len(gpus) > 1:
-            return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)], "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        if gpus:
+            place, here = number % len(gpus), len(range(number % len(gpus), self.count, len(gpus)))
+            return {"CUDA_VISIBLE_DEVICES": gpus[place], **share_of_gpu(1 / here)}
         threads = str(max(1, len(os.sched_getaffinity(0)) // self.count))
-        names = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        return dict.fromkeys(names, threads)
+        return dict.fromkeys(THREADS, threads)
 
     def _last_words(self):
         lines = (self.folder / "worker-0.log").read_text(errors="replace").strip().splitlines()
         return " / ".join(lines[-2:]) or "none"
+
+
+def share_of_gpu(share):
+    """The environment of a process that has a GPU for itself or together with others, a dict.
+
+    TensorFlow takes memory as it needs it. JAX does, too, up to its share; both would take all or most of it at once
+    otherwise, and the second process none.
+
+    Args:
+        share: of the GPU that is this process's, above 0, at most 1.
+    """
+    return {
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{USABLE * share:.3f}",
+    }
 
 
 def visible_gpus():
@@ -116,3 +135,26 @@ def follow(parent):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def environment_of_child(cpus, gpus):
+    """What a process on another machine is told beside its work, a dict: the backend, its threads and memory.
+
+    Args:
+        cpus, gpus: what of them is its own.
+    """
+    kept = {name: os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL") if name in os.environ}
+    return {**kept, **dict.fromkeys(THREADS, str(max(1, int(cpus)))), **(share_of_gpu(min(1, gpus)) if gpus else {})}
+
+
+def take_environment(environment):
+    """Set this process's environment variables."""
+    os.environ.update(environment)
+
+
+def known_cluster():
+    """The address of the Ray cluster that RAY_ADDRESS names; else `"local"`, which is a new one on this machine.
+
+    Ray by itself would take any that happens to run here.
+    """
+    return os.environ.get("RAY_ADDRESS") or "local"

@@ -5,12 +5,15 @@ process whose `KERASTUNER_TUNER_ID` contains "chief" is the chief, the others ar
 Without the first, a process searches alone.
 """
 
+import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from nasnet_keras.checks import check_integer
 
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+SECRET = 16, 256  # characters that a secret has, at least and at most
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Role:
         tuner_id: its name; one that contains "chief" is the chief's.
         host: of the chief.
         port: of the chief; 0 lets a chief choose a free one.
+        secret: what the chief and its workers alike know, see `read_secret`; None only on the loopback address.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -29,6 +33,7 @@ class Role:
     tuner_id: str
     host: str = "127.0.0.1"
     port: int = 7877
+    secret: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if not self.tuner_id or not self.tuner_id.isprintable():
@@ -44,6 +49,15 @@ class Role:
     def address(self):
         """`host:port`."""
         return f"{self.host}:{self.port}"
+
+    def check_secret(self):
+        """Raise `ValueError` where other machines could take part without knowing a secret."""
+        if self.secret is None and not is_loopback(self.host):
+            raise ValueError(
+                "`secret` must be a file that the chief and its workers have where the chief's address is not the "
+                "loopback's. Other ways: an SSH tunnel to 127.0.0.1, or `--engine ray`. "
+                f"Received: the address {self.address} and no secret"
+            )
 
     def to_environment(self):
         """KerasTuner's variables."""
@@ -69,3 +83,27 @@ def current_role(environment=None):
     if not port.isdigit():
         raise ValueError(f"`{VARIABLES[1]}` must be a port. Received: {port!r}")
     return Role(tuner_id, host, int(port))
+
+
+def is_loopback(host):
+    """Whether a host's name or address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_secret(path):
+    """The secret that a file holds, as bytes, without white space around it.
+
+    Raises:
+        ValueError: the file cannot be read, or what it holds is too short or too long.
+    """
+    try:
+        secret = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ValueError(f"`secret` must be a file that can be read: {error.strerror}. Received: {path}") from None
+    least, most = SECRET
+    if not least <= len(secret) <= most:
+        raise ValueError(f"`secret` must be a file of {least} to {most} characters. Received: {path}, of {len(secret)}")
+    return secret

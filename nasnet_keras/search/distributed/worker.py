@@ -13,10 +13,16 @@ from nasnet_keras.search.kerastuner import OracleClient, Trial, TrialStatus, pro
 
 logger = logging.getLogger(__name__)
 
-LATER = 6
 REASON_BYTES = 4000  # of a traceback, its end; gRPC takes 8 kB of metadata in all
 # A chief that comes back is found within a second or two, not after gRPC's two minutes.
 RECONNECT = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
+PATIENCE = 600.0  # seconds: many machines are not started at once
+SOON = 2.0  # seconds after which a worker says that it waits
+REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNAUTHENTICATED,
+)
 GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -28,13 +34,26 @@ class Refused(ValueError, keras_tuner.errors.FatalError):
     """The chief does not want this worker, or what it says."""
 
 
-def await_chief(role, patience=20.0):
-    """Return once a chief is there; raises `ChiefGone` after `patience` seconds."""
+def await_chief(role, patience=PATIENCE):
+    """Return once a chief is there, and say for whom this waits if that takes longer.
+
+    Raises:
+        ChiefGone: after `patience` seconds.
+        ValueError: the chief is on another machine, and there is no secret.
+    """
+    role.check_secret()
     with grpc.insecure_channel(role.address, options=RECONNECT) as channel:
+        ready, soon = grpc.channel_ready_future(channel), min(SOON, patience)
         try:
-            grpc.channel_ready_future(channel).result(timeout=patience)
+            ready.result(timeout=soon)
         except grpc.FutureTimeoutError:
-            raise _gone(role, patience) from None
+            if patience <= soon:
+                raise _gone(role, patience) from None
+            logger.warning("%s waits up to %.0f s for a chief at %s", role.tuner_id, patience, role.address)
+            try:
+                ready.result(timeout=patience - soon)
+            except grpc.FutureTimeoutError:
+                raise _gone(role, patience) from None
 
 
 def _gone(role, patience):
@@ -51,8 +70,7 @@ class Client(OracleClient):
         oracle: this process's own `NASNetOracle`; only its settings are used.
         role: the worker's `Role`.
         description: what the chief must have alike, see `NASNetTuner.description`.
-        patience: seconds for which a chief may be silent at first; once it has answered it may be silent `LATER` times
-            as long, so that one that died can be started again.
+        patience: seconds for which a chief may be silent, so that one that died can be started again.
         beat: seconds between signs of life.
 
     Attributes:
@@ -60,7 +78,8 @@ class Client(OracleClient):
         space, rules: as the oracle's.
     """
 
-    def __init__(self, oracle, role, description, patience=20.0, beat=10.0):
+    def __init__(self, oracle, role, description, patience=PATIENCE, beat=10.0):
+        role.check_secret()
         self._oracle, self._role = oracle, role
         self.space, self.rules, self.seed = oracle.space, oracle.rules, oracle.seed
         self.tuner_id = role.tuner_id
@@ -70,7 +89,6 @@ class Client(OracleClient):
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
         self._description = json.dumps(description)
         self._working = threading.Event()
-        self._has_answered = False
 
     def create_trial(self, tuner_id):
         """The next trial; waits while all are with other workers."""
@@ -118,27 +136,25 @@ class Client(OracleClient):
                 self.stub.GetTrial(request, metadata=self._metadata(), timeout=self._beat)
 
     def _metadata(self, *further):
-        return (("nasnet-tuner", self.tuner_id), *further)
+        secret = (("nasnet-secret-bin", self._role.secret),) if self._role.secret else ()
+        return (("nasnet-tuner", self.tuner_id), *secret, *further)
 
     def _call(self, verb, request, *metadata):
         """The answer and the call; tries again while the chief is away."""
-        patience = self._patience * (LATER if self._has_answered else 1)
-        until = time.monotonic() + patience
+        until = time.monotonic() + self._patience
         while True:
             try:
-                answer = getattr(self.stub, verb).with_call(
+                return getattr(self.stub, verb).with_call(
                     request,
                     metadata=self._metadata(*metadata),
                     timeout=max(0.1, until - time.monotonic()),
                     wait_for_ready=True,
                 )
-                self._has_answered = True
-                return answer
             except grpc.RpcError as error:
-                if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+                if error.code() in REFUSALS:
                     raise Refused(error.details()) from None
                 if error.code() not in GONE:
                     raise ChiefGone(f"the chief at {self._role.address} failed: {error.details()}") from None
                 if time.monotonic() >= until:
-                    raise _gone(self._role, patience) from None
+                    raise _gone(self._role, self._patience) from None
             time.sleep(0.1)

@@ -7,7 +7,7 @@ from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed, reward_of
-from nasnet_keras.pictures.report import search_report
+from nasnet_keras.pictures.report import read_trials, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
 
 
@@ -69,7 +69,9 @@ def write_report(directory, trials):
     """
     best, directory = best_genotype(directory, trials), SearchDirectory(directory)
     figures = _final_figures(directory, best)
-    page = search_report(trials, title=f"Search {directory.path.name}", best=best, summary=figures)
+    updates = read_trials(directory.updates) if directory.updates.exists() else ()
+    title = f"Search {directory.path.name}"
+    page = search_report(trials, title=title, best=best, summary=figures, updates=updates)
     write_atomically(directory.report, page.encode())
     if best:
         best.save(directory.best_genotype)
@@ -103,7 +105,7 @@ def _final_figures(directory, best):
     rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob(f"*/{FIGURES}"))]
     return {
         row["network"]: {
-            "test accuracy": f"{row['accuracy']:.2%}",
+            f"test {row.get('measure', 'accuracy').replace('_', ' ')}": f"{row['accuracy']:.2%}",
             "epochs": row["epochs"],
             "parameters": row["parameters"],
             "multiply-adds": row["multiply_adds"],

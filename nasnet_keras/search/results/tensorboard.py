@@ -18,7 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from nasnet_keras.search.directory import SearchDirectory
 
 SCALARS = ("reward", "best_reward", "staleness", "seconds")
-POLICY = ("reward", "baseline", "entropy", "kl", "clipped", "loss", "staleness")
+POLICY = ("reward", "baseline", "entropy", "kl", "clipped", "loss", "staleness", "weight", "effective_sample_size")
 
 
 class Summaries:

@@ -15,6 +15,8 @@ from nasnet_keras.search.strategies import policy_gradient
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
 from nasnet_keras.search.strategies.strategy import Proposal, Strategy
 
+CAP = 1.0  # the highest weight of a decision that an earlier policy has sampled
+
 
 @dataclass(frozen=True)
 class ControllerSettings:
@@ -76,7 +78,9 @@ class Controller(Strategy):
 
     When a minibatch of rewards is full, the policy is updated; until then the rewards wait,
     and are saved with the rest. Results of earlier versions of the policy are welcome: PPO's
-    ratio is taken against the log-probabilities from the moment of sampling.
+    ratio is taken against the policy just before the update, and a decision of an earlier version
+    weighs what `policy_gradient.importance_weights` says. REINFORCE takes it for its own, which is
+    biased where many workers search.
 
     Args:
         space: the `SearchSpace`.
@@ -88,8 +92,10 @@ class Controller(Strategy):
         version: number of updates so far.
         diagnostics: about the last update: `version`, `loss`, `reward` (mean), `baseline`,
             `entropy` (nats, mean of a decision), `kl` (estimate per decision between the policies
-            that sampled and the updated one), `clipped` (share of ratios beyond the clip range
-            after the update), `staleness` and `max_staleness` (updates between sampling and learning).
+            that sampled and the updated one), `clipped` (share of ratios to the policy before the update
+            that are beyond the clip range after it), `staleness` and `max_staleness` (updates between
+            sampling and learning), and, of the weights that stale decisions get, `weight` (mean) and
+            `effective_sample_size` (rewards; see `policy_gradient.effective_sample_size`).
     """
 
     name = "rl"
@@ -110,10 +116,7 @@ class Controller(Strategy):
         return self._network.sample(self._parameters, rng)
 
     def _log_probability(self, decisions):
-        actions = np.array([decisions])
-        logits, _ = self._network.forward(self._parameters, actions)
-        logs, _ = policy_gradient.log_probability(logits, actions, self._network.mask)
-        return tuple(logs[0].tolist())
+        return tuple(self._log_probabilities(np.array([decisions]))[0].tolist())
 
     def _learn(self, proposal, reward):
         if len(proposal.log_probability) != len(proposal.decisions):
@@ -136,11 +139,12 @@ class Controller(Strategy):
         if self.baseline is None:
             self.baseline = float(rewards.mean())
         advantages = rewards - self.baseline
+        before, weights = self._before(actions, sampled, np.array(staleness) > 0)
         for _ in range(settings.epochs if settings.algorithm == "ppo" else 1):
-            loss, entropies, gradient = self._objective(actions, sampled, advantages)
+            loss, entropies, gradient = self._objective(actions, before, advantages, weights)
             self._descend(gradient)
-        logits, _ = self._network.forward(self._parameters, actions)
-        drift = policy_gradient.log_probability(logits, actions, self._network.mask)[0] - sampled
+        after = self._log_probabilities(actions)
+        drift = after - sampled
         self.baseline = policy_gradient.moving_average(self.baseline, rewards, settings.baseline_decay)
         self.version += 1
         self.diagnostics = {
@@ -150,24 +154,41 @@ class Controller(Strategy):
             "baseline": self.baseline,
             "entropy": float(entropies.mean()),
             "kl": float(np.mean(np.expm1(drift) - drift)),  # r - 1 - log r: unbiased, never negative
-            "clipped": float(np.mean(np.abs(np.expm1(drift)) > settings.clip)),
+            "clipped": float(np.mean(np.abs(np.expm1(after - before)) > settings.clip)),
             "staleness": float(np.mean(staleness)),
             "max_staleness": max(staleness),
+            "weight": float(weights.mean()),
+            "effective_sample_size": policy_gradient.effective_sample_size(weights) / len(self._network.mask),
         }
 
-    def _objective(self, actions, sampled, advantages):
+    def _before(self, actions, sampled, is_stale):
+        """Log-probabilities under the policy before the update, and the decisions' weights, both [N, T].
+
+        What this very policy has sampled keeps the numbers of that moment: without staleness the loss is PPO's own,
+        to the last bit.
+        """
+        if self.settings.algorithm != "ppo" or not is_stale.any():
+            return sampled, np.ones_like(sampled)
+        before = np.where(is_stale[:, None], self._log_probabilities(actions), sampled)
+        return before, policy_gradient.importance_weights(before, sampled, CAP)
+
+    def _log_probabilities(self, actions):
+        logits, _ = self._network.forward(self._parameters, actions)
+        return policy_gradient.log_probability(logits, actions, self._network.mask)[0]
+
+    def _objective(self, actions, before, advantages, weights=1.0):
         """The loss, the entropies [N, T] and the loss's gradient with respect to the parameters."""
         settings, mask = self.settings, self._network.mask
         logits, kept = self._network.forward(self._parameters, actions)
         logs, logs_gradient = policy_gradient.log_probability(logits, actions, mask)
         if settings.algorithm == "ppo":
-            loss, weights = policy_gradient.ppo_loss(logs, sampled, advantages, settings.clip)
+            loss, slopes = policy_gradient.ppo_loss(logs, before, advantages, settings.clip, weights)
         else:
-            loss, weights = policy_gradient.reinforce_loss(logs, advantages)
+            loss, slopes = policy_gradient.reinforce_loss(logs, advantages)
         entropies, entropies_gradient = policy_gradient.entropy(logits, mask)
         entropy_weight = settings.entropy_weight / len(actions)
         loss -= entropy_weight * float(entropies.sum())
-        gradient = weights[..., None] * logs_gradient - entropy_weight * entropies_gradient
+        gradient = slopes[..., None] * logs_gradient - entropy_weight * entropies_gradient
         return loss, entropies, self._network.backward(self._parameters, kept, gradient)
 
     def _descend(self, gradient):

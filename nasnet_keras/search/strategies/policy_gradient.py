@@ -81,32 +81,62 @@ def reinforce_loss(log_probabilities, advantages):
     return float((weights * log_probabilities).sum()), weights
 
 
-def ppo_loss(log_probabilities, sampled_log_probabilities, advantages, clip):
+def importance_weights(before_log_probabilities, sampled_log_probabilities, cap):
+    """How much each decision counts that another policy sampled: min(p_before / p_sampled, cap).
+
+    Source: Hilton et al. 2022 (arXiv 2110.00641), section 2, where the policy just before the update is the proximal
+    one; the cap keeps a rare decision from outweighing all others, as in Espeholt et al. 2018 (IMPALA, arXiv
+    1802.01561), equation 1.
+
+    Args:
+        before_log_probabilities: [N, T], of the decisions taken, under the policy just before the update.
+        sampled_log_probabilities: [N, T], kept from the moment of sampling.
+        cap: the highest weight.
+
+    Returns:
+        [N, T]; exactly 1 where the two are equal.
+    """
+    return np.exp(np.minimum(before_log_probabilities - sampled_log_probabilities, np.log(cap)))
+
+
+def effective_sample_size(weights):
+    """How many equally weighted samples are worth as much as these (Kish 1965): (sum of w)² / sum of w².
+
+    Args:
+        weights: an array of numbers above 0.
+    """
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def ppo_loss(log_probabilities, before_log_probabilities, advantages, clip, weights=1.0):
     """Clipped surrogate loss of PPO (Schulman et al. 2017, equation 7), every decision being one action.
 
-    The ratio is taken against the policy that sampled the decision, however many updates
-    ago that was.
+    The ratio is taken against the policy just before the update. Where an earlier policy has sampled a decision the
+    weights make up for that: decoupled PPO (Hilton et al. 2022, arXiv 2110.00641, section 2). Clipped around the
+    policy that sampled, which may be many updates ago, most ratios would lie outside before the first step, and
+    teach nothing.
 
     Args:
         log_probabilities: [N, T], of the decisions taken, under the policy being trained.
-        sampled_log_probabilities: [N, T], kept from the moment of sampling.
+        before_log_probabilities: [N, T], under the policy just before the update.
         advantages: [N], reward minus baseline.
         clip: how far from 1 a ratio may go before it stops to pay.
+        weights: [N, T] of `importance_weights`, or 1 for decisions that the policy before the update has sampled.
 
     Returns:
-        The loss, -mean over n of the sum over t of min(ratio · A, clipped ratio · A), and its
+        The loss, -mean over n of the sum over t of w · min(ratio · A, clipped ratio · A), and its
         gradient with respect to `log_probabilities` [N, T].
 
     Raises:
         ValueError: as `reinforce_loss`.
     """
-    _check_ranks(log_probabilities, sampled_log_probabilities, advantages)
-    ratio = np.exp(log_probabilities - sampled_log_probabilities)
+    _check_ranks(log_probabilities, before_log_probabilities, advantages)
+    ratio = np.exp(log_probabilities - before_log_probabilities)
     advantage = advantages[:, None]
     plain = ratio * advantage
     clipped = np.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage
-    value = -np.minimum(plain, clipped).sum() / len(advantages)
-    return float(value), np.where(plain <= clipped, -plain / len(advantages), 0.0)
+    value = -(weights * np.minimum(plain, clipped)).sum() / len(advantages)
+    return float(value), np.where(plain <= clipped, -plain * weights / len(advantages), 0.0)
 
 
 def _check_ranks(log_probabilities, sampled, advantages):

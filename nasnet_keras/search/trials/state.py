@@ -57,7 +57,7 @@ class SearchState:
         self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = self.replays_in_a_row = 0
-        self._memory, self._curves = Memory(), {}
+        self._memory, self._curves, self._firsts = Memory(), {}, {}
         for number in sorted(self._logs.started):
             trial = self._add(self._logs.started[number])
             if number in self._logs.finished:
@@ -66,6 +66,8 @@ class SearchState:
                 self.attempts[trial.trial_id] = self._logs.attempts.get(number, 1)
         for line in self._logs.finished.values():
             self._close(self.trials[line["trial_id"]], line)
+        for trial_id in self.open:
+            self._note_first(self.trials[trial_id])
 
     @property
     def next_number(self):
@@ -88,8 +90,14 @@ class SearchState:
         if attempt > 1:
             self._logs.attempt(self.open[trial.trial_id].number, attempt, worker)
         self.attempts[trial.trial_id] = attempt
+        self._note_first(trial)
         self._curves.pop(trial.trial_id, None)
         self._format.begin(trial)
+
+    def first_of(self, trial):
+        """The id of an open trial of the same network that a worker was given before, if that is to be waited for."""
+        first = self._firsts.get(self._name(trial)) if self._firsts else None
+        return None if first == trial.trial_id else first
 
     def progress(self, trial, accuracy, epoch):
         """Take in a running child's accuracy; true if a rule says that it may as well stop."""
@@ -99,7 +107,7 @@ class SearchState:
 
     def replay(self, trial):
         """Finish an open trial whose reward a rule knows; false if none does."""
-        name = self._format.name_of(self.open[trial.trial_id].decisions) if self._format.rules else None
+        name = self._name(trial)
         for rule in self._format.rules:
             line = rule.replayed(name, self._memory)
             if line is not None:
@@ -125,9 +133,18 @@ class SearchState:
         line = self._format.line(trial, proposal, score, reason, **further)
         self._logs.finish(line)
         del self.open[trial.trial_id]
+        if self._firsts.get(line["canonical"]) == trial.trial_id:
+            del self._firsts[line["canonical"]]
         self._close(trial, line)
         self._logs.learn(self.strategy, proposal, self._format.told(line))
         self._logs.snapshot(self.strategy)
+
+    def _note_first(self, trial):
+        if any(rule.waits for rule in self._format.rules):
+            self._firsts.setdefault(self._name(trial), trial.trial_id)
+
+    def _name(self, trial):
+        return self._format.name_of(self.open[trial.trial_id].decisions) if self._format.rules else None
 
     def _add(self, proposal):
         trial = self._format.new(proposal.number, proposal.decisions)

@@ -57,8 +57,12 @@ async function classify(file) {
     const result = await answer.json();
     if (number !== latest) return;
     if (!answer.ok) throw new Error(result.error);
-    const [{ top_classes: names, top_scores: scores }] = result.predictions;
-    show("", names.map((name, index) => [name, scores[index]]), performance.now() - start);
+    const [{ top_classes: names, top_scores: scores, labels, label_scores: own }] = result.predictions;
+    const likely = names.map((name, index) => [name, scores[index], !labels]);
+    const present = (labels ?? []).flatMap((name, index) => name ? [[name, own[index], true]] : []);
+    const known = new Set(present.map(([name]) => name));
+    const status = labels && !present.length ? "No label is likely enough; the nearest:" : "";
+    show(status, labels ? [...present, ...likely.filter(([name]) => !known.has(name))] : likely, performance.now() - start);
     meet();
   } catch (error) {
     if (number === latest) show(error instanceof TypeError ? "The server does not answer." : error.message, [], 0, true);
@@ -69,8 +73,9 @@ function show(status, classes, milliseconds, wrong = false) {
   get("status").textContent = status;
   get("status").classList.toggle("wrong", wrong);
   get("time").textContent = milliseconds ? `Answered in ${milliseconds.toFixed(0)} ms.` : "";
-  get("classes").replaceChildren(...classes.map(([name, score]) => {
+  get("classes").replaceChildren(...classes.map(([name, score, present]) => {
     const item = document.createElement("li");
+    item.classList.toggle("absent", !present);
     const row = item.appendChild(document.createElement("div"));
     row.className = "row";
     const label = row.appendChild(document.createElement("span"));

@@ -7,14 +7,16 @@ import threading
 import time
 from dataclasses import dataclass
 
+import grpc
 import pytest
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
 from nasnet_keras.search import oracle as oracle_module
+from nasnet_keras.search.distributed import worker as worker_module
 from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
-from nasnet_keras.search.distributed.roles import Role, current_role
-from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused
+from nasnet_keras.search.distributed.roles import Role, current_role, is_loopback, read_secret
+from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused, await_chief
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
@@ -57,7 +59,7 @@ def oracle_in(folder, max_trials=40, **kwargs):
 class Chief:
     """`serve` in a thread. Its leases last for 30 seconds of a clock that stands until a test moves it."""
 
-    def __init__(self, oracle, description=None, port=0):
+    def __init__(self, oracle, description=None, port=0, secret=None):
         self.oracle, self.error, self.port, ready = oracle, None, None, threading.Event()
         self.now, self._sweeps, is_done = 0.0, threading.Semaphore(0), oracle.is_done
 
@@ -75,7 +77,7 @@ class Chief:
             try:
                 serve(
                     oracle,
-                    Role("chief", port=port),
+                    Role("chief", port=port, secret=secret),
                     description or {},
                     30.0,
                     on_ready=on_ready,
@@ -368,10 +370,58 @@ def test_a_port_in_use_is_refused(tmp_path):
     chief.join()
 
 
-def test_a_port_that_others_can_reach_is_warned_of(tmp_path, caplog):
-    with pytest.raises(ValueError, match="`port`"):
-        serve(oracle_in(tmp_path / "s"), Role("chief", host="203.0.113.1", port=1), {})
-    assert "without authentication" in caplog.text
+SECRET = b"sixteen letters!"
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "0.0.0.0", "127.example.org", "[::]"])
+def test_an_address_that_others_can_reach_asks_for_a_secret(tmp_path, host):
+    refusal = pytest.raises(ValueError, match="`secret` must be .*an SSH tunnel.*--engine ray.*no secret")
+    with refusal:
+        serve(oracle_in(tmp_path / "s"), Role("chief", host=host, port=1), {})
+    with refusal:
+        Client(oracle_in(tmp_path / "s"), Role("w", host=host, port=1), {})
+    with refusal:
+        await_chief(Role("w", host=host, port=1), 1.0)
+    Role("w", host=host, port=1, secret=SECRET).check_secret()
+
+
+def test_only_those_who_know_the_secret_take_part(tmp_path, caplog):
+    chief = Chief(oracle_in(tmp_path / "s", 2), secret=SECRET)
+    own = NASNetOracle(1, space=SPACE)
+    for secret, received in ((None, "none"), (b"another sixteen", "another one"), (SECRET + b"x", "another one")):
+        role = Role("odd", port=chief.port, secret=secret)
+        with pytest.raises(Refused, match=f"`secret` must be the file that the chief has. Received: {received}"):
+            Client(own, role, {}, patience=3.0).create_trial("odd")
+    with grpc.insecure_channel(f"127.0.0.1:{chief.port}") as channel:  # KerasTuner's own client, and every other verb
+        stub = protos.get_service_grpc().OracleStub(channel)
+        with pytest.raises(grpc.RpcError) as error:
+            stub.GetBestTrials(protos.get_service().GetBestTrialsRequest(num_trials=1))
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert work(Client(own, Role("w", port=chief.port, secret=SECRET), {}, patience=3.0)) == 2
+    chief.join()
+    assert "is refused: it has no secret" in caplog.text and "letters" not in caplog.text + repr(role)
+
+
+def test_a_secret_is_read_from_a_file(tmp_path):
+    (tmp_path / "good").write_bytes(SECRET + b"\n")
+    assert read_secret(tmp_path / "good") == SECRET
+    (tmp_path / "short").write_text("abc\n")
+    (tmp_path / "long").write_text("a" * 257)
+    for name, reason in (("short", "of 16 to 256 characters"), ("long", "of 16 to 256"), ("none", "No such file")):
+        with pytest.raises(ValueError, match=f"`secret` must be .*{reason}"):
+            read_secret(tmp_path / name)
+
+
+def test_which_addresses_are_this_machine_s_own():
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.7", "127.example.org", "localhost.example.org", "")))
+
+
+def test_a_worker_says_for_whom_it_waits(caplog, monkeypatch):
+    monkeypatch.setattr(worker_module, "SOON", 0.05)
+    with pytest.raises(ChiefGone, match="no chief answers at 127.0.0.1:9, for 0 s"):
+        await_chief(Role("w", port=9), 0.3)
+    assert "w waits up to 0 s for a chief at 127.0.0.1:9" in caplog.text
 
 
 def test_no_chief_is_an_error_soon(tmp_path):

@@ -82,6 +82,39 @@ def test_each_gets_its_share(tmp_path, monkeypatch):
         Workers(0, [], tmp_path)
 
 
+def test_workers_on_one_gpu_share_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    shares = [Workers(2, [], tmp_path)._share(number) for number in range(2)]
+    assert (
+        shares[0]
+        == shares[1]
+        == {
+            "CUDA_VISIBLE_DEVICES": "3",
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450",
+        }
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    fractions = [Workers(3, [], tmp_path)._share(number)["XLA_PYTHON_CLIENT_MEM_FRACTION"] for number in range(3)]
+    assert fractions == ["0.450", "0.900", "0.450"]
+
+
+def test_the_environment_of_a_started_worker_says_so(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nenv\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(launch.sys, "executable", str(script))
+    with Workers(2, [], tmp_path / "logs") as workers:
+        workers.start(9)
+        assert [process.wait(30) for process in workers.processes.values()] == [0, 0]
+    for number in range(2):
+        said = (tmp_path / "logs" / f"worker-{number}.log").read_text().splitlines()
+        assert {"CUDA_VISIBLE_DEVICES=0", "TF_FORCE_GPU_ALLOW_GROWTH=true"} <= set(said)
+        assert {"XLA_PYTHON_CLIENT_PREALLOCATE=false", "XLA_PYTHON_CLIENT_MEM_FRACTION=0.450"} <= set(said)
+
+
 def test_a_process_follows_its_parent():
     code = (
         "import os, time\n"

@@ -40,7 +40,7 @@ def test_scalars_follow_the_search(searched):
     assert found["trials/best_reward"][4] == (5, 3 / 16)
     updates = [json.loads(line) for line in (searched / "controller/updates.jsonl").read_text().splitlines()]
     assert len(updates) == 2
-    for name in ("reward", "baseline", "entropy", "kl", "staleness"):
+    for name in ("reward", "baseline", "entropy", "kl", "staleness", "weight", "effective_sample_size"):
         assert found[f"policy/{name}"] == [(one["version"], pytest.approx(one[name])) for one in updates]
     assert len(found["trials/staleness"]) == 12
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
+from nasnet_keras.search.strategies.controller import CAP, Controller, ControllerSettings
 from nasnet_keras.search.strategies.policy_gradient import log_probability
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
 from nasnet_keras.search.strategies.strategy import Proposal
@@ -306,3 +306,73 @@ def test_a_known_optimum_is_approached_far_ahead_of_random(settings):
     by_chance = np.mean([1 / len(decision.choices) for decision in space.decisions])
     assert np.mean(rewards[:20]) < by_chance + 0.1
     assert np.mean(rewards[-40:]) > 0.65 > 2 * by_chance
+
+
+class Coupled(Controller):
+    """Clips around the policy that sampled, as the controller did before stale proposals had weights."""
+
+    def _before(self, actions, sampled, is_stale):
+        return sampled, np.ones_like(sampled)
+
+
+def test_without_staleness_no_bit_changes():
+    runs = []
+    for kind in (Controller, Coupled):
+        controller = kind(SPACE, SMALL, seed=5)
+        rewards = play(controller, lambda proposal: sum(proposal.decisions) % 7 / 7, 40)
+        assert controller.version == 10
+        runs.append((rewards, controller._parameters.tobytes(), controller.diagnostics))
+    assert runs[0] == runs[1]
+    about = runs[0][2]
+    assert about["staleness"] == 0 and about["weight"] == 1
+    assert about["effective_sample_size"] == SMALL.batch_size
+
+
+def test_a_stale_proposal_weighs_what_the_policy_has_made_of_it():
+    controller = Controller(SPACE, dataclasses.replace(SMALL, learning_rate=0.05))
+    stale = [controller.propose() for _ in range(4)]
+    play(controller, lambda proposal: float(proposal.decisions[0]), 8)
+    assert controller.version == 2
+    actions = np.array([proposal.decisions for proposal in stale])
+    sampled = np.array([proposal.log_probability for proposal in stale])
+    logits, _ = controller._network.forward(controller._parameters, actions)
+    now = log_probability(logits, actions, controller._network.mask)[0]
+    by_hand = np.minimum(np.exp(now) / np.exp(sampled), CAP)
+    assert by_hand.min() < 0.9 and (by_hand == CAP).any()
+    for proposal in stale:
+        controller.feedback(proposal, 0.5)
+    about = controller.diagnostics
+    assert about["max_staleness"] == 2
+    assert about["weight"] == pytest.approx(by_hand.mean())
+    assert about["effective_sample_size"] == pytest.approx(by_hand.sum() ** 2 / (by_hand**2).sum() / 20)
+
+
+def test_fresh_proposals_of_a_mixed_batch_keep_their_numbers():
+    controller = Controller(SPACE, SMALL)
+    old = controller.propose()
+    play(controller, lambda proposal: float(proposal.decisions[0]), 4)
+    fresh = [controller.propose() for _ in range(3)]
+    actions = np.array([proposal.decisions for proposal in (old, *fresh)])
+    sampled = np.array([proposal.log_probability for proposal in (old, *fresh)])
+    before, weights = controller._before(actions, sampled, np.array([True, False, False, False]))
+    np.testing.assert_array_equal(before[1:], sampled[1:])
+    np.testing.assert_array_equal(weights[1:], 1.0)
+    assert (before[0] != sampled[0]).any() and (weights[0] != 1.0).any()
+
+
+def test_many_workers_learn():
+    """With rewards that are many updates old the clip around the sampler leaves nothing to learn."""
+    space = SearchSpace(blocks=2)
+    target = space.random(np.random.default_rng(99))
+    reward, settings, means = agreement(target), ControllerSettings(learning_rate=0.006, hidden_units=24), {}
+    for kind in (Controller, Coupled):
+        controller, waiting, rewards = kind(space, settings), [], []
+        while len(rewards) < 900:
+            while len(waiting) < 120:
+                waiting.append(controller.propose())
+            proposal = waiting.pop(0)
+            rewards.append(reward(proposal))
+            controller.feedback(proposal, rewards[-1])
+        assert controller.diagnostics["max_staleness"] >= 5
+        means[kind] = np.mean(rewards[-100:])
+    assert means[Controller] > 0.75 and means[Controller] > means[Coupled] + 0.1

@@ -117,3 +117,44 @@ def test_shapes_that_would_be_broadcast_are_refused(shape):
             loss(np.zeros(shape))
     with pytest.raises(ValueError, match="Received"):
         pg.ppo_loss(logs, logs[:1], np.zeros(3), 0.2)
+
+
+def test_importance_weights_by_hand():
+    before, sampled = np.log([[0.5, 0.3, 0.09]]), np.log([[0.5, 0.1, 0.9]])
+    weights = pg.importance_weights(before, sampled, 2.0)
+    np.testing.assert_allclose(weights, [[1.0, 2.0, 0.1]])
+    assert weights[0, 0] == 1.0
+    assert pg.importance_weights(np.array([[0.0]]), np.array([[-1e4]]), 2.0) == 2.0  # without an overflow
+
+
+def test_effective_sample_size_by_hand():
+    assert pg.effective_sample_size(np.ones((4, 5))) == 20
+    assert pg.effective_sample_size(np.array([3.0, 1.0])) == pytest.approx(16 / 10)
+    assert pg.effective_sample_size(np.array([1.0, 1e-9])) == pytest.approx(1.0)
+
+
+def test_decoupled_ppo_by_hand():
+    # Ratios as above to the policy before the update; the second decision of each weighs twice, the third half.
+    ratios, weights = np.array([[1.0, 1.5, 0.5], [1.0, 1.5, 0.5]]), np.array([[1.0, 2.0, 0.5], [1.0, 2.0, 0.5]])
+    before = np.full((2, 3), -1.0)
+    value, gradient = pg.ppo_loss(before + np.log(ratios), before, np.array([2.0, -2.0]), 0.2, weights)
+    good = 2 * 1 + 2 * 2 * 1.2 + 0.5 * 2 * 0.5
+    bad = -2 * 1 - 2 * 2 * 1.5 - 0.5 * 2 * 0.8
+    assert value == pytest.approx(-(good + bad) / 2)
+    np.testing.assert_allclose(gradient, [[-1.0, 0.0, -0.25], [1.0, 3.0, 0.0]])
+
+
+def test_weights_of_one_change_no_bit(rng):
+    logs, advantages = rng.normal(size=(6, 5)) - 2, rng.normal(size=6)
+    before = logs + rng.normal(size=(6, 5)) * 0.3
+    plain, weighted = (pg.ppo_loss(logs, before, advantages, 0.2, *further) for further in ((), (np.ones_like(logs),)))
+    assert plain[0] == weighted[0]
+    np.testing.assert_array_equal(plain[1], weighted[1])
+
+
+def test_the_decoupled_loss_s_gradient_against_finite_differences(rng):
+    logs, advantages = rng.normal(size=(4, 3)) - 2, rng.normal(size=4)
+    before, weights = logs + rng.normal(size=(4, 3)) * 0.3, rng.uniform(0.1, 2, size=(4, 3))
+    _, gradient = pg.ppo_loss(logs, before, advantages, 0.2, weights)
+    numeric = slope(lambda at: pg.ppo_loss(at, before, advantages, 0.2, weights)[0], logs)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-8)

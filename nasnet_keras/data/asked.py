@@ -1,0 +1,88 @@
+"""Images that somebody asks about: files, folders, patterns, lists of names."""
+
+import glob
+import os
+
+from nasnet_keras.data.folders import images_below
+from nasnet_keras.data.left_out import shown
+from nasnet_keras.files import expanded
+
+LIST = ".txt"  # the suffix of a file that lists others
+PIPE = "-"
+MAX_LIST = 1 << 30  # bytes
+MAGIC = frozenset("*?[")
+
+
+def asked_images(names, stream=None):
+    """The files that some names stand for, in their order; whether they can be read shows when they are.
+
+    Args:
+        names: of files; of folders, for all images below them; of `.txt` files, which list names, one a line or with
+            NUL between them; patterns such as `photos/**/*.jpg`, for what they match; or `-` for the names in `stream`.
+        stream: where `-` reads from, with a `read` that gives bytes; None: there is no such.
+
+    Returns:
+        (a tuple of paths, what of the folders is not used, a line each).
+
+    Raises:
+        ValueError: a pattern that matches nothing, a list that cannot be read, or no file at all.
+    """
+    paths, lines = [], []
+    for name in map(expanded, names):
+        if name == PIPE and stream is not None:
+            paths += _listed(stream.read(MAX_LIST), "the list from -")
+        elif os.path.isdir(name):
+            _add_folder(name, paths, lines)
+        elif os.path.splitext(name)[1].lower() == LIST:
+            paths += _in_place(_listed(_content(name), f"the list {shown(name)}"), os.path.dirname(name))
+        elif MAGIC & set(name) and not os.path.lexists(name):
+            _add_matches(name, paths, lines)
+        else:
+            paths.append(name)
+    if not paths:
+        received = ", ".join(map(shown, names))
+        raise ValueError(f"`images` must be at least one file. Received: {received}" + "".join(f"; {x}" for x in lines))
+    return tuple(paths), lines
+
+
+def _add_folder(name, paths, lines):
+    found, left_out = images_below(name)
+    paths += found
+    if left_out:
+        lines.append(f"not used of {shown(os.path.basename(os.path.abspath(name)))}: {left_out.summary()}")
+
+
+def _add_matches(pattern, paths, lines):
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise ValueError(f"`images` must be files. Received: {shown(pattern)}, which nothing matches")
+    for name in found:
+        if os.path.isdir(name) and "**" not in pattern:
+            _add_folder(name, paths, lines)
+        elif not os.path.isdir(name):  # what is in a folder matches ** as well
+            paths.append(name)
+
+
+def _content(name):
+    try:
+        with open(name, "rb") as file:
+            return file.read(MAX_LIST)
+    except OSError as error:
+        raise ValueError(f"cannot read the list {shown(name)}: {error.strerror}") from None
+
+
+def _listed(content, label):
+    """The names in a list; bytes that are no text stay what they are."""
+    if len(content) >= MAX_LIST:
+        raise ValueError(f"{label} must have fewer than {MAX_LIST:,} bytes")
+    names = content.split(b"\0") if b"\0" in content else content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [expanded(os.fsdecode(name)) for name in names if name.strip()]
+
+
+def _in_place(names, folder):
+    """Names as they are where there is such a file, and else relative to the folder of their list."""
+    return [
+        name if not folder or os.path.lexists(name) or not os.path.lexists(os.path.join(folder, name))
+        else os.path.join(folder, name)
+        for name in names
+    ]  # fmt: skip

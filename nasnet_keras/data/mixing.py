@@ -1,0 +1,78 @@
+"""What is done to images of a batch together: random erasing, MixUp and CutMix, by Keras' own layers.
+
+Their draws are functions of a seed and of nothing else: each call gives a layer a generator of its own. An integer
+would make each of a layer's draws the same one.
+"""
+
+import keras
+import numpy as np
+
+from nasnet_keras.checks import check_integer, check_share
+
+
+class Mixing:
+    """Erases parts of images, and mixes the images of a batch in pairs, with their labels.
+
+    Args:
+        erasing: share of images of which a rectangle, of 2% to 33% of their area, is replaced by noise: Zhong et al.
+            2020 (arXiv 1708.04896).
+        mixup: 0, or the parameter of the beta distribution that weights are drawn from with which an image and its
+            partner are added: Zhang et al. 2018 (arXiv 1710.09412).
+        cutmix: 0, or likewise for the share of an image that a rectangle of its partner leaves: Yun et al. 2019
+            (arXiv 1905.04899). With both, each batch is mixed in one of the two ways, in half of the cases each.
+        classes: how many classes there are; needed to mix labels.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(self, erasing=0.0, mixup=0.0, cutmix=0.0, classes=None):
+        for label, value in (("erasing", erasing), ("mixup", mixup), ("cutmix", cutmix)):
+            check_share(label, value)
+        self.mixes = bool(mixup or cutmix)
+        check_integer("classes", classes, least=2, optional=not self.mixes)
+        self.classes = classes
+        # A seed that they do not use: otherwise they would draw one from the caller's random numbers.
+        shared = {"seed": 0, "dtype": "float32"}
+        self._erasing, self._ways = None, []
+        if erasing:
+            self._erasing = keras.layers.RandomErasing(
+                (erasing, erasing), value_range=(-1, 1), name="erasing", **shared
+            )
+        if mixup:
+            self._ways.append(keras.layers.MixUp(mixup, name="mixup", **shared))
+        if cutmix:
+            self._ways.append(keras.layers.CutMix((cutmix, cutmix), name="cutmix", **shared))
+
+    def __call__(self, images, labels, seed):
+        """Erase and mix.
+
+        Args:
+            images: float32 [n, height, width, channels] in [-1, 1].
+            labels: integers [n], or numbers [n, classes] of several labels an image.
+            seed: a list of integers from 0, all that the draws depend on.
+
+        Returns:
+            (float32 images, labels); where images are mixed the labels are float32 [n, classes], of one label an image
+            shares that sum to one.
+        """
+        way, *numbers = np.random.SeedSequence(seed).generate_state(3).tolist()
+        with keras.device("cpu"):  # the same draws wherever a network is trained
+            if self._erasing:
+                images, _ = _applied(self._erasing, images, None, numbers[0])
+            if self.mixes:
+                labels = np.eye(self.classes, dtype="float32")[labels] if labels.ndim == 1 else labels.astype("float32")
+                images, labels = _applied(self._ways[way % len(self._ways)], images, labels, numbers[1])
+        return images, labels
+
+
+def _applied(layer, images, labels, number):
+    seed = keras.random.SeedGenerator(number, name="mixing")
+    drawn = layer.get_random_transformation({"images": images}, training=True, seed=seed)
+    if "mix_weight" in drawn:  # a beta distribution of small parameters is 0 / 0 at times, in single precision
+        weight = drawn["mix_weight"]
+        drawn["mix_weight"] = keras.ops.where(keras.ops.isnan(weight), keras.ops.ones_like(weight), weight)
+    images = keras.ops.convert_to_numpy(layer.transform_images(images, drawn, training=True))
+    if labels is not None:
+        labels = keras.ops.convert_to_numpy(layer.transform_labels(labels, drawn, training=True))
+    return images, labels

@@ -1,0 +1,208 @@
+"""Data sets as Python has them: arrays, a `tf.data.Dataset`, a Keras `PyDataset`, or anything of (image, label) pairs.
+
+They are gone through once, and kept in memory as pixels of 8 bits; images that are paths or encoded bytes stay what
+they are until they are decoded.
+"""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.images import read_size, resize
+from nasnet_keras.data.left_out import shown
+
+MOST_BYTES = 4 << 30  # of pixels
+CHANNELS = (1, 3, 4)
+DEFAULT_SIZE = (224, 224)
+RULE = "(image, label) pairs, or batches of them"
+
+
+def is_object(data):
+    """Whether something holds images itself, rather than naming where they are."""
+    if isinstance(data, str | os.PathLike | bytes | Mapping | np.ndarray) or hasattr(data, "iloc"):
+        return False
+    return hasattr(data, "as_numpy_iterator") or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
+
+
+def read_object_data(data, size=None, class_names=None, label="data"):
+    """What a data set of Python's holds.
+
+    Args:
+        data: a pair of images [n, height, width, channels] and labels; a `tf.data.Dataset` or a `PyDataset` that gives
+            such pairs, or single ones, as do lists and other things with `len` and `[i]`. Images are integers in 0–255,
+            or floats in 0–255 or 0–1, with their channels last or first; Pillow's; or paths or encoded bytes. Labels
+            are integers or names; 0 and 1 for each class: of one 1 in each row the class is meant, else an image may
+            have several labels, as it may if they are lists of names, or bool.
+        size: `(height, width)` that images are brought to; None: they have one size already.
+        class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
+        label: the argument that an error names.
+
+    Returns:
+        ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
+
+    Raises:
+        ValueError: something else, weights beside the labels, endless data, more than 4 GiB of pixels.
+    """
+    images, labels = _Images(size, label), []
+    for element in _elements(data, label):
+        if not isinstance(element, list | tuple) or len(element) != 2:
+            received = f"{len(element)} parts" if isinstance(element, list | tuple) else type(element).__name__
+            more = ": weights of images are not used here" if received == "3 parts" else ""
+            raise ValueError(f"`{label}` must give {RULE}. Received: {received}{more}")
+        many = images.add(element[0])
+        own = list(np.asarray(element[1])) if many else [element[1]]
+        labels += own
+        if len(labels) != len(images):
+            raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
+    if not labels:
+        raise ValueError(f"`{label}` must have at least one image. Received: none")
+    given = class_names or _named(data)
+    labels, names = _labels(labels, None if given is None else tuple(map(str, given)), label)
+    return {"train": (images.all(), labels)}, names
+
+
+def _elements(data, label):
+    if is_pair(data):
+        return [tuple(data)]
+    if hasattr(data, "as_numpy_iterator"):
+        if int(data.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
+            raise ValueError(f"`{label}` must come to an end. Received: a data set that repeats for ever; see `take`")
+        return data.as_numpy_iterator()
+    return (data[index] for index in range(len(data)))
+
+
+def is_pair(data):
+    """Whether something is a pair of all images and all labels."""
+    return isinstance(data, list | tuple) and len(data) == 2 and len(getattr(data[0], "shape", ())) == 4
+
+
+class _Images:
+    """Images as they come."""
+
+    def __init__(self, size, label):
+        self.size, self.label, self.count = size, label, 0
+        self.arrays, self.sources, self.bytes, self.unit = [], [], 0, None
+
+    def __len__(self):
+        return self.count
+
+    def add(self, image):
+        """Take an image, or a batch of them: true for that."""
+        if isinstance(image, ImageFiles):
+            self.arrays, self.count = [image], len(image)
+            return True
+        if isinstance(image, str | os.PathLike | bytes):
+            self.sources.append(image if isinstance(image, bytes) else os.fspath(image))
+            self.count += 1
+            return False
+        if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
+            image = image.convert("RGB")
+        pixels = np.asarray(image)
+        many = pixels.ndim == 4
+        if pixels.ndim not in (2, 3, 4):
+            raise ValueError(f"`{self.label}` must have images [height, width, channels]. Received: {pixels.shape}")
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.shape[-1] not in CHANNELS and pixels.shape[-3] in CHANNELS:
+            pixels = np.moveaxis(pixels, -3, -1)
+        pixels = self._eight_bits(pixels)
+        pixels = pixels if many else pixels[None]
+        if self.size and pixels.shape[1:3] != self.size:
+            pixels = np.stack([resize(one, self.size) for one in pixels])
+        if self.arrays and self.arrays[0].shape[1:] != pixels.shape[1:]:
+            rule = "images of one size; `load_data(…, image_size=…)` resizes them"
+            received = f"{self.arrays[0].shape[1:]} and {pixels.shape[1:]}"
+            raise ValueError(f"`{self.label}` must have {rule}. Received: {received}")
+        self.bytes += pixels.nbytes
+        if self.bytes > MOST_BYTES:
+            raise ValueError(f"`{self.label}` must have at most {MOST_BYTES:,} bytes of pixels; files may have more")
+        self.arrays.append(pixels)
+        self.count += len(pixels)
+        return many
+
+    def _eight_bits(self, pixels):
+        if pixels.dtype == np.uint8 or not pixels.size:
+            return pixels.astype(np.uint8, copy=False)
+        if pixels.dtype.kind not in "iuf":
+            raise ValueError(f"`{self.label}` must have images of numbers. Received: {pixels.dtype}")
+        low, high = float(pixels.min()), float(pixels.max())
+        if pixels.dtype.kind == "f" and self.unit is None:
+            self.unit = low >= 0 and high <= 1
+        most = 1 if self.unit and pixels.dtype.kind == "f" else 255
+        if not (low >= 0 and high <= most):
+            before = ", as those before them are" if most == 1 else " or in 0–1"
+            raise ValueError(f"`{self.label}` must have images in 0–{most}{before}. Received: {low:g} to {high:g}")
+        return np.rint(pixels * (255 / most)).astype(np.uint8)
+
+    def all(self):
+        """One array, or an `ImageFiles`."""
+        if self.sources and self.arrays:
+            raise ValueError(f"`{self.label}` must have arrays or files. Received: both")
+        if not self.sources:
+            return self.arrays[0] if len(self.arrays) == 1 else np.concatenate(self.arrays)
+        return ImageFiles(tuple(self.sources), self.size or self._own_size())
+
+    def _own_size(self):
+        try:
+            return read_size(self.sources[0])
+        except ValueError:
+            return DEFAULT_SIZE
+
+
+def _named(data):
+    names = getattr(data, "class_names", None) or getattr(data, "classes", None)
+    is_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return names if is_names and names else None
+
+
+def _labels(labels, names, label):
+    """(labels as in a `Split`, class names) of labels in whatever form."""
+    first = labels[0]
+    if isinstance(first, list | tuple) and all(isinstance(one, str | bytes) for part in labels for one in part):
+        lists = [[_text(one) for one in part] for part in labels]
+        names = names or tuple(sorted({one for part in lists for one in part}))
+        marks = np.zeros((len(lists), len(names)), bool)
+        for index, part in enumerate(lists):
+            marks[index, [_number(names, one, label) for one in part]] = True
+        return marks, names
+    if isinstance(first, str | bytes):
+        texts = [_text(one) for one in labels]
+        names = names or tuple(sorted(set(texts)))
+        numbers = {name: number for number, name in enumerate(names)}
+        return np.array(
+            [numbers[one] if one in numbers else _number(names, one, label) for one in texts], np.int32
+        ), names
+    try:
+        values = np.stack([np.asarray(one) for one in labels])
+    except ValueError:
+        values = np.array(None)
+    if values.ndim == 2 and values.shape[1] == 1 and values.dtype != bool:
+        values = values[:, 0]
+    whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
+    if values.ndim == 1 and whole and values.dtype != bool:
+        least, most = int(values.min()), int(values.max())
+        names = names or tuple(map(str, range(max(most + 1, 2))))
+        if least < 0 or most >= len(names):
+            rule = f"labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
+            raise ValueError(f"`{label}` must have {rule}. Received: {least} to {most}")
+        return values.astype(np.int32), names
+    if values.ndim == 2 and whole and values.size and 0 <= values.min() <= values.max() <= 1:
+        names = names or tuple(map(str, range(values.shape[1])))
+        if len(names) != values.shape[1]:
+            raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
+        if values.dtype != bool and (values.sum(1) == 1).all():  # the class alone, written as a row
+            return values.argmax(1).astype(np.int32), names
+        return values.astype(bool), names
+    rule = "labels that are integers, names, or 0 and 1 for each class"
+    raise ValueError(f"`{label}` must have {rule}. Received: {shown(repr(first)[:80])}")
+
+
+def _text(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(names, name, label):
+    if name not in names:
+        raise ValueError(f"`{label}` must have labels that are among the classes. Received: {name!r}")
+    return names.index(name)

@@ -1,0 +1,412 @@
+"""A table of images and labels: CSV, TSV, JSON lines, Parquet, or a pandas DataFrame.
+
+A row names a file and what is on it, perhaps also the part that it belongs to. Which columns say so is told by
+`Columns`, or by their names. What is in no row is not looked at; what of a row cannot be used is left out and counted.
+"""
+
+import errno
+import hashlib
+import math
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing
+from nasnet_keras.data.left_out import LeftOut, few, shown
+from nasnet_keras.data.table_files import SUFFIXES, Table, open_table, rows_of
+from nasnet_keras.files import expanded
+
+FILE_NAMES = (
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "path",
+    "image",
+    "image_path",
+    "img",
+    "img_path",
+)
+LABEL_NAMES = ("label", "labels", "class", "classes", "class_name", "category", "target", "tags")
+SPLIT_NAMES = ("split", "subset", "partition", "part")
+HEIF = tuple(HEIF_SUFFIXES)
+SEPARATORS = "|;,"  # that cells with several labels are known for
+MAX_ROWS = 20_000_000
+MAX_MARKS = 2 << 30  # images × labels
+YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table mean what.
+
+    Args:
+        file: the name of the column with the images' paths; None: the one that is called `file`, `path`, `image`, …
+        label: that of the labels; None: the one called `label`, `class`, …. A tuple of several names: each column is a
+            label, and has 1 or 0 for an image that has it or not.
+        split: that of the parts, train, validation (val, valid, dev) and test; None: the one called `split`, if any.
+        separator: what stands between the labels of an image that may have several; None: a cell is one label.
+        root: the folder that paths are relative to; None: that of the table.
+        outside: whether paths may lead out of that folder.
+    """
+
+    file: str | None = None
+    label: str | tuple[str, ...] | None = None
+    split: str | None = None
+    separator: str | None = None
+    root: str | None = None
+    outside: bool = False
+
+    def __post_init__(self):
+        labels = self.label if isinstance(self.label, list | tuple) else (self.label,)
+        names = {"file_column": (self.file,), "label_column": labels, "split_column": (self.split,)}
+        for name, values in names.items():
+            if not values or any(not isinstance(value, str | None) or value == "" for value in values):
+                raise ValueError(f"`{name}` must be the name of a column. Received: {values!r}")
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"`label_column` must name different columns. Received: {labels!r}")
+        object.__setattr__(self, "label", labels[0] if len(labels) == 1 else tuple(labels))
+        if self.separator is not None and (not isinstance(self.separator, str) or not self.separator):
+            raise ValueError(f"`separator` must be text between labels, such as '|'. Received: {self.separator!r}")
+        if self.separator is not None and isinstance(self.label, tuple):
+            raise ValueError("`separator` is for one column of labels. Received: several label columns")
+        if self.root is not None and not os.path.isdir(expanded(self.root)):
+            raise ValueError(f"`file_root` must be a folder. Received: {self.root!r}")
+
+    def __bool__(self):
+        return self != Columns()
+
+
+@dataclass(frozen=True, eq=False)
+class TableListing(Listing):
+    """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several."""
+
+    def name_of(self, path):
+        """A path relative to the root; one that leads out of it as it is."""
+        return path.removeprefix(os.path.join(self.root, ""))
+
+    def keys(self, files):
+        """Of each file what its place follows from: its name and size. A corrected label moves no image."""
+        return (b"%s\0%d" % (os.fsencode(self.name_of(path)), size)
+                for path, size in zip(files.paths, files.sizes.tolist(), strict=True))  # fmt: skip
+
+    def digest(self):
+        """What the table is known by, wherever it lies: a digest of its labels, and of all names, sizes and labels."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
+        for part, files in sorted(self.parts.items()):
+            digest.update(f"\n\n{part}".encode())
+            marks = np.packbits(files.labels, 1) if files.labels.ndim == 2 else files.labels.astype("<i4")[:, None]
+            keys, marks = list(self.keys(files)), np.ascontiguousarray(marks)
+            for index in sorted(range(len(keys)), key=keys.__getitem__):
+                digest.update(b"\n%s\0%s" % (keys[index], marks[index].tobytes()))
+        return digest.hexdigest()
+
+
+def is_table(source):
+    """Whether something is a table: a file with the suffix of one, or a DataFrame."""
+    if isinstance(source, str | os.PathLike):
+        return os.path.splitext(source)[1].lower() in SUFFIXES and not os.path.isdir(source)
+    return hasattr(source, "columns") and hasattr(source, "iloc")
+
+
+def read_table(source, columns=None):
+    """The `TableListing` of a table.
+
+    Args:
+        source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
+            anywhere.
+        columns: a `Columns`.
+
+    Raises:
+        ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
+            of the folder; too many labels.
+    """
+    columns = columns or Columns()
+    is_file = isinstance(source, str | os.PathLike)
+    root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
+    table = open_table(source) if is_file else Table(list(map(str, source.columns)), rows_of(source), "`data`")
+    file, labels, split, notes = _choose(table, columns)
+    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
+    several = isinstance(labels, tuple)
+    chosen = [file, *(labels if several else [labels]), *([split] if split else [])]
+    marks = _Marks(labels, table.label) if several else _Names(columns.separator)
+    for number, (name, *cells) in table.rows(chosen):
+        part = _part(cells.pop()) if split else "train"
+        label = marks.of(cells, number)
+        if part in PARTS.values() and label is not None:
+            rows.add(number, name, part, label, marks)
+        else:
+            rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
+        if len(rows) > MAX_ROWS:
+            raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
+    return rows.listing(marks, notes)
+
+
+def _choose(table, columns):
+    """(file column, label column or a tuple of them, split column or None, what to tell of that) of a table."""
+    notes = []
+
+    def one(option, given, usual, needed=True):
+        if given is not None:
+            if given not in table.names:
+                raise ValueError(f"`{option}` must be one of {few(table.names)}. Received: {given!r}")
+            return given
+        found = [name for name in table.names if name.strip().lower() in usual]
+        if len(found) == 1 or (found and not needed):
+            return found[0]
+        if not needed:
+            return None
+        what = f"several that may be meant, {few(found)}" if found else f"none of a usual name, but {few(table.names)}"
+        raise ValueError(f"`{option}` must be given for {table.label.removeprefix('`data` ')}. It has {what}")
+
+    file = one("file_column", columns.file, FILE_NAMES)
+    if isinstance(columns.label, tuple):
+        labels = tuple(one("label_column", name, ()) for name in columns.label)
+    else:
+        labels = one("label_column", columns.label, LABEL_NAMES)
+    split = one("split_column", columns.split, SPLIT_NAMES, needed=False)
+    used = [file, *(labels if isinstance(labels, tuple) else [labels]), *([split] if split else [])]
+    for name, count in Counter(used).items():
+        if count > 1:
+            raise ValueError(f"`file_column`, `label_column` and `split_column` must be different. Received: {name!r}")
+    if split and not columns.split and not any(_part(cell) == "train" for _, (cell,) in table.rows([split])):
+        notes.append(f"the column {shown(split)} has no row for train, and is not used: --split-column says what has")
+        split = None
+    return file, labels, split, notes
+
+
+def _part(cell):
+    text = _written(cell).strip()
+    return PARTS.get(text.lower(), text)
+
+
+def _written(cell):
+    """A cell as text; empty for what is none."""
+    if isinstance(cell, str):
+        return cell
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT"):
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))  # a column of integers with a gap in it
+    return str(cell)
+
+
+class _Names:
+    """Numbers for labels as they come: the label of a cell, or a list of them."""
+
+    def __init__(self, separator):
+        self.separator, self.several = separator, separator is not None
+        self.numbers, self.lists = {}, 0
+
+    def of(self, cells, line):
+        """The number of a row's label, or a tuple of numbers; None for a row without one."""
+        (cell,) = cells
+        if isinstance(cell, list | tuple | np.ndarray):
+            self.lists += 1
+            return tuple(self._number(text) for one in cell if (text := _written(one).strip()))
+        text = (cell if type(cell) is str else _written(cell)).strip()
+        if self.separator is None:
+            return self._number(text) if text else None
+        parts = (part.strip() for part in text.split(self.separator))
+        return tuple(self._number(part) for part in parts if part)
+
+    def _number(self, text):
+        number = self.numbers.get(text)
+        if number is None:
+            number = self.numbers[text] = len(self.numbers)
+            if number >= MAX_CLASSES:
+                raise ValueError(f"`data` must have at most {MAX_CLASSES:,} labels. Received: a table with more")
+        return number
+
+
+class _Marks:
+    """Labels that are columns: an image has those whose cell is 1."""
+
+    several, separator = True, None
+
+    def __init__(self, names, label):
+        self.numbers, self.table = {name: number for number, name in enumerate(names)}, label
+        self.names, self.kinds = list(names), set()
+
+    def of(self, cells, line):
+        """The numbers of a row's labels."""
+        found = []
+        for number, cell in enumerate(cells):
+            text = _written(cell).strip().lower()
+            if text in YES:
+                found.append(number)
+            elif text in NO or text == "-1":
+                self.kinds.add(text)
+            else:
+                rule = "1 or 0 for an image that has the label or not"
+                received = f"{shown(_written(cell)[:20])!r} in row {line} of {shown(self.names[number])}"
+                raise ValueError(f"`label_column` of several columns must have {rule}. Received: {received}")
+        if "-1" in self.kinds and len(self.kinds) > 1:
+            raise ValueError("`label_column` must have 1 and 0, or 1 and -1. Received: -1 beside 0 or nothing")
+        return tuple(found)
+
+
+class _Rows:
+    """The images of a table, and what of it is left out."""
+
+    def __init__(self, root, outside, label):
+        self.root, self.outside, self.table = root, outside, label
+        self.paths, self.sizes, self.labels, self.parts = [], [], [], []
+        self.left_out, self.known, self.joined, self.further = {}, {}, 0, {}
+        self.start = os.path.join(root, "")
+
+    def __len__(self):
+        return len(self.paths) + len(self.left_out)
+
+    def leave_out(self, name, reason):
+        """Note why a name is not used; the same name again is another one."""
+        name = _written(name) or "(no name)"
+        self.left_out[f"{name}, again in row {len(self) + 1}" if name in self.left_out else name] = reason
+
+    def add(self, line, name, part, label, marks):
+        """Take a row, if its file is one."""
+        if not isinstance(name, str):
+            name = _written(name)
+        name = name.strip()
+        if not name:
+            return self.leave_out("", ("unnamed", ""))
+        path, status = self._found(name, line)
+        if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
+            return self.leave_out(name, status)
+        if reason := _no_image(path, status):
+            return self.leave_out(self._name(path), reason)
+        before = self.known.setdefault((path, part), len(self.paths))
+        if before < len(self.paths):
+            return self._again(before, path, label, line)
+        self.paths.append(path)
+        self.sizes.append(status.st_size)
+        self.labels.append(label)
+        self.parts.append(part)
+
+    def _name(self, path):
+        return path.removeprefix(self.start)
+
+    def _again(self, before, path, label, line):
+        """A file that is in another row as well."""
+        if isinstance(label, tuple):
+            self.further.setdefault(before, set()).update(label)
+            self.joined += 1
+        elif label == self.labels[before]:
+            self.leave_out(self._name(path), ("twice", ""))
+        else:
+            raise ValueError(
+                f"{self.table} must have one label for a file, unless there is a `separator`. Received: two for "
+                f"{shown(self._name(path))}, the second in row {line}"
+            )
+
+    def _found(self, name, line):
+        path = self.start + name if name[0] != "/" else name
+        if name[0] in "./" or "/." in name or "//" in name:
+            path = os.path.normpath(path)
+            if not self.outside and not path.startswith(self.start):
+                raise ValueError(
+                    f"{self.table} must name files in {shown(self.root)}, unless `outside` is set. "
+                    f"Received: {shown(name[:200])} in row {line}"
+                )
+        try:
+            return path, os.stat(path)
+        except ValueError:  # a byte 0 in it
+            return path, ("missing", "")
+        except OSError as error:
+            if "\\" in name and error.errno == errno.ENOENT:
+                return self._found(name.replace("\\", "/"), line)
+            return path, (("missing", "") if error.errno == errno.ENOENT else ("unreadable", error.strerror))
+
+    def listing(self, marks, notes):
+        """The `TableListing` of all rows."""
+        if not self.paths:
+            why = LeftOut(self.root, self.left_out).summary()
+            example = next(iter(self.left_out), "")
+            hint = f", such as {shown(example[:100])}; paths are relative to {shown(self.root)}" if example else ""
+            raise ValueError(f"{self.table} must have a row whose file is there. Received: {why or 'no row'}{hint}")
+        for index, further in self.further.items():
+            self.labels[index] = tuple(further.union(self.labels[index]))
+        several = marks.several or bool(getattr(marks, "lists", 0))
+        if several and not marks.several and any(not isinstance(label, tuple) for label in self.labels):
+            raise ValueError(f"{self.table} must have lists of labels in all rows, or in none")
+        parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
+        if not (parts == 0).any():
+            raise ValueError(f"{self.table} must have rows for train. Received: {few(sorted(set(self.parts)))}")
+        names, number_of = self._names(marks, parts, several)
+        if self.joined:
+            notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
+        if not several and (hint := _hint(names)):
+            notes.append(hint)
+        labels = self._labels(number_of, several, len(names))
+        used = np.array([label is not None for label in self.labels], bool)
+        order = np.array(sorted(range(len(parts)), key=self.paths.__getitem__), np.int64)
+        found = {}
+        for number, part in enumerate(("train", "validation", "test")):
+            own = order[(used & (parts == number))[order]]
+            if len(own):
+                paths = tuple(self.paths[index] for index in own.tolist())
+                found[part] = Files(paths, np.array(self.sizes, np.int64)[own], labels[own])
+        return TableListing(self.root, tuple(names), found, LeftOut(self.root, self.left_out), tuple(notes))
+
+    def _names(self, marks, parts, several):
+        """(The names of the labels, sorted; the new number of each old one, -1 for one that training does not have)."""
+        old = list(marks.numbers)
+        if isinstance(marks, _Marks):
+            return old, np.arange(len(old))
+        taught = set()
+        for index in np.flatnonzero(parts == 0).tolist():
+            label = self.labels[index]
+            taught.update(label) if several else taught.add(label)
+        names = sorted(old[number] for number in taught)
+        number_of = np.full(len(old), -1)
+        for new, name in enumerate(names):
+            number_of[marks.numbers[name]] = new
+        for index in np.flatnonzero(parts).tolist():
+            label = self.labels[index]
+            strange = [old[one] for one in (label if several else (label,)) if number_of[one] < 0]
+            if strange:
+                self.leave_out(self._name(self.paths[index]), ("class", shown(strange[0])))
+                self.labels[index] = None
+        return names, number_of
+
+    def _labels(self, number_of, several, count):
+        """int32 [n], -1 for rows that are left out after all; or bool [n, labels]."""
+        if not several:
+            return np.array([-1 if label is None else number_of[label] for label in self.labels], np.int32)
+        if len(self.labels) * count > MAX_MARKS:
+            rule = f"at most {MAX_MARKS:,} images × labels"
+            raise ValueError(f"{self.table} must have {rule}. Received: {len(self.labels):,} × {count:,}")
+        marks = np.zeros((len(self.labels), count), bool)
+        for index, label in enumerate(self.labels):
+            if label:
+                marks[index, number_of[list(label)]] = True
+        return marks
+
+
+def _hint(names):
+    """A line on labels that look like several in one."""
+    for separator in SEPARATORS:
+        parts = {part.strip() for name in names for part in name.split(separator)}
+        joined = [name for name in names if separator in name]
+        if joined and len(parts) < len(names):
+            return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
+    return None
+
+
+def _no_image(path, status):
+    """Why a file is not taken for an image, as in `LeftOut.entries`; None for one that is, as far as can be told."""
+    if not stat.S_ISREG(status.st_mode):
+        return "special", ""
+    if not status.st_size:
+        return "broken", "it is empty"
+    if path[-5:].lower().endswith(HEIF):
+        suffix = os.path.splitext(path)[1].lower()
+        from importlib.util import find_spec
+
+        return None if find_spec("pillow_heif") else ("type", f"{suffix} (pip install nasnet_keras[heic])")
+    return None

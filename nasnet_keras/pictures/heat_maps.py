@@ -1,0 +1,38 @@
+"""A photograph beside itself under a heat map."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+# Dark to bright, each step brighter than the one before: read without colours too.
+COLOURS = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], float)
+OPACITY = 0.65  # of the hottest places; cold ones stay the grey photograph
+GAP = 8  # pixels between the two
+
+
+def heat_map_png(pixels, heat):
+    """The photograph on the left, on the right the same in grey under its heat map, as a PNG file.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        heat: [height, width] in [0, 1].
+
+    Returns:
+        The file, bytes.
+    """
+    places = np.linspace(0, 1, len(COLOURS))
+    colours = np.stack([np.interp(heat, places, channel) for channel in COLOURS.T], -1)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"), float)[..., None]
+    opacity = OPACITY * np.sqrt(heat)[..., None]
+    covered = np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8)
+    between = np.full((len(pixels), GAP, 3), 255, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate([pixels, between, covered], 1)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def enlarged(heat, size):
+    """A float32 map [h, w] in [0, 1] at another size, `(height, width)`, smoothly."""
+    image = Image.fromarray(np.asarray(heat, np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(image), 0, 1)

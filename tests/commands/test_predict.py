@@ -1,0 +1,150 @@
+"""Answers for many images: what may be asked about, what is broken, and where the answers go."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasnet_keras.cli import main
+from nasnet_keras.data.asked import asked_images
+
+FIXTURE = Path(__file__).parents[1] / "fixtures"  # a network that tells blue photographs from red ones
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the fixture's model and its photographs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("finetuned", "photos"):
+        shutil.copytree(FIXTURE / name, tmp_path / name)
+    return tmp_path
+
+
+def call(capsys, *words):
+    capsys.readouterr()
+    code = main(["predict", "--model", "finetuned", *map(str, words)])
+    out, err = capsys.readouterr()
+    return code, out, err.splitlines()
+
+
+def classes_of(rows):
+    return {row["image"]: row["classes"][0]["name"] for row in rows}
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.long)])
+def test_many_files_with_ten_broken_ones(count, place, capsys):
+    (place / "many").mkdir()
+    every = sorted((place / "photos").glob("*/*.png"))
+    step = count // 10
+    for number in range(count):
+        path = place / "many" / f"{number:04}.png"
+        path.write_bytes(every[number % len(every)].read_bytes()[: 60 if number % step == step // 2 else None])
+    code, out, err = call(capsys, "many", "--output", "answers.jsonl", "--json")
+    rows = [json.loads(line) for line in (place / "answers.jsonl").read_text().splitlines()]
+    assert code == 1 and len(rows) == count - 10
+    assert len(err) == 10 and all("cannot read the image many/" in one for one in err)
+    assert [row["image"] for row in rows] == [f"many/{n:04}.png" for n in range(count) if n % step != step // 2]
+    single = json.loads(call(capsys, "photos/red", "photos/blue", "--json")[1].splitlines()[-1])["predictions"]
+    for row in rows[::37]:
+        number = int(Path(row["image"]).stem) % len(every)
+        same = next(one for one in single if Path(one["image"]) == every[number].relative_to(place))
+        assert row["classes"][0]["name"] == same["classes"][0]["name"]
+        assert row["classes"][0]["score"] == pytest.approx(same["classes"][0]["score"], abs=1e-5)
+    assert f"{count - 10} of {count:,} images" in out
+    assert json.loads(out.splitlines()[-1])["predictions"] == count - 10
+
+
+def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypatch):
+    names = [f"photos/red/{number:02}.png" for number in range(12)]
+    (place / "red.txt").write_text("".join(f"{name}\r\n" for name in names) + "\r\n")
+    (place / "photos" / "own.txt").write_text("".join(f"red/{number:02}.png\n" for number in range(12)))
+    for words, content in (
+        (["photos/red"], b""),
+        (["photos/r*/*.png"], b""),
+        (["photos/**/red/*"], b""),
+        (["photos/r?d"], b""),
+        (["red.txt"], b""),
+        (["photos/own.txt"], b""),
+        (["-"], "\n".join(names).encode()),
+        (["-"], b"\0".join(name.encode() for name in names) + b"\0"),
+    ):
+        assert asked_images(words, io.BytesIO(content)) == (tuple(names), []), words
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"photos/red/03.png\nphotos/blue/04.png\n")))
+    code, out, err = call(capsys, "-", "--json", "--top", 1)
+    rows = json.loads(out.splitlines()[-1])["predictions"]
+    assert (code, err) == (0, []) and [row["image"] for row in rows] == ["photos/red/03.png", "photos/blue/04.png"]
+    assert all(len(row["classes"]) == 1 for row in rows)
+
+
+def test_what_names_no_image_is_one_line(place, capsys):
+    (place / "empty").mkdir()
+    (place / "notes").mkdir()
+    (place / "notes/a.md").write_text("x")
+    (place / "none.txt").touch()
+    (place / "gone.txt").write_text("gone.png\ngone2.png\n")
+    for words, says in (
+        (["*.bmp"], "which nothing matches"),
+        (["empty"], "must be at least one file"),
+        (["notes"], "1 file of unknown type: .md"),
+        (["none.txt"], "must be at least one file"),
+        (["missing.txt"], "cannot read the list missing.txt"),
+        (["gone.txt"], "none of the 2 images can be read; the first: cannot read the image gone.png"),
+        (["gone.png"], "cannot read the image gone.png"),
+        (["photos", "--threshold", "1.5"], "`threshold` must be a share"),
+        (["photos", "--output", "a.xlsx"], "`output` must be one of .csv, .jsonl"),
+        (["photos", "--output", "photos/red/00.png/a.csv"], "`output` must be a file that can be written"),
+    ):
+        code, out, err = call(capsys, *words)
+        assert code == 2 and out == "" and len(err) == 1 and says in err[0], words
+
+
+def test_a_broken_one_among_good_ones_leaves_the_exit_code(place, capsys):
+    (place / "notes.png").write_text("no image")
+    code, out, err = call(capsys, "notes.png", "photos/red/00.png", "missing.png", "--json")
+    assert code == 1 and len(err) == 2 and "notes.png" in err[0] and "missing.png" in err[1]
+    figures = json.loads(out.splitlines()[-1])
+    assert classes_of(figures["predictions"]) == {"photos/red/00.png": "red"}
+    assert [row["image"] for row in figures["failed"]] == ["notes.png", "missing.png"]
+
+
+def test_a_table_of_answers_holds_no_formula(place, capsys):
+    shutil.copy("photos/red/00.png", "=1+1.png")
+    shutil.copy("photos/red/01.png", "a, b.png")
+    code, _, _ = call(capsys, "=1+1.png", "a, b.png", "--output", "out/answers.csv", "--top", 2)
+    rows = list(csv.reader(io.StringIO((place / "out/answers.csv").read_text())))
+    assert code == 0 and rows[0] == ["file", "class_1", "probability_1", "class_2", "probability_2"]
+    assert [row[0] for row in rows[1:]] == ["'=1+1.png", "a, b.png"] and {row[1] for row in rows[1:]} == {"red"}
+    assert float(rows[1][2]) + float(rows[1][4]) == pytest.approx(1, abs=1e-4)
+
+
+def test_heat_maps_are_named_beside_the_answers(place, capsys):
+    (place / "notes.png").write_text("no image")
+    words = ["photos/red/00.png", "notes.png", "photos/blue/00.png", "--explain", "heat", "--top", 1]
+    code, _, _ = call(capsys, *words, "--output", "answers.csv")
+    rows = list(csv.reader(io.StringIO((place / "answers.csv").read_text())))
+    assert code == 1 and rows[0] == ["file", "heat_map", "class_1", "probability_1"]
+    assert [row[1] for row in rows[1:]] == ["heat/001-00.png", "heat/003-00.png"]
+    assert sorted(map(str, Path("heat").iterdir())) == [row[1] for row in rows[1:]]
+
+
+def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):
+    code, out, _ = call(capsys, "photos/red/00.png", "--threshold", 0.5, "--json")
+    (row,) = json.loads(out.splitlines()[-1])["predictions"]
+    assert code == 0 and [one["name"] for one in row["classes"]] == ["red"]
+    code, out, _ = call(capsys, "photos/red/00.png", "--threshold", 1)
+    assert code == 0 and ("no class is that probable" in out or "100.00%" in out)
+
+
+def test_names_that_cannot_be_printed_are_escaped(place, capsys):
+    name = "two\nlines\udcff.png"
+    shutil.copy("photos/red/00.png", name)
+    code, out, _ = call(capsys, name)
+    assert code == 0 and out.startswith("two\\nlines") and len(out.splitlines()) == 1
+    code, _, _ = call(capsys, name, "--output", "a.jsonl")
+    assert json.loads((place / "a.jsonl").read_text())["image"] == name
+    assert np.isclose(sum(one["score"] for one in json.loads((place / "a.jsonl").read_text())["classes"]), 1, atol=1e-5)

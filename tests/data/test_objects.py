@@ -1,0 +1,155 @@
+"""Data sets of Python: arrays, `tf.data`, `PyDataset`, pairs as torch has them, against the arrays they are made of."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from nasnet_keras import fine_tune, load_data
+from nasnet_keras.data.objects import read_object_data
+from nasnet_keras.models.network import NASNet
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), np.uint8)
+LABELS = np.arange(30) % 3
+MARKS = np.random.default_rng(1).random((30, 3)) < 0.5
+
+
+class Pairs:
+    """What torch calls a data set."""
+
+    def __init__(self, images, labels, **names):
+        self.images, self.labels = images, labels
+        vars(self).update(names)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+class InBatches(keras.utils.PyDataset):
+    """Keras' kind."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        own = slice(8 * index, 8 * index + 8)
+        return IMAGES[own].astype("float32"), LABELS[own]
+
+
+FORMS = {
+    "arrays": lambda: (IMAGES, LABELS),
+    "floats": lambda: (IMAGES.astype("float32"), LABELS.astype("float32")),
+    "shares": lambda: (IMAGES / 255.0, LABELS),
+    "columns": lambda: (IMAGES, LABELS[:, None]),
+    "one-hot": lambda: (IMAGES, np.eye(3, dtype="float32")[LABELS]),
+    "pairs": lambda: Pairs(IMAGES, LABELS),
+    "list": lambda: list(zip(IMAGES, LABELS.tolist(), strict=True)),
+    "pillow": lambda: Pairs([Image.fromarray(image) for image in IMAGES], LABELS),
+    "channels first": lambda: Pairs(np.moveaxis(IMAGES, -1, 1).astype("float32") / 255, LABELS),
+    "tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)),
+    "tf.data in batches": lambda: tf.data.Dataset.from_tensor_slices((IMAGES / np.float32(255), LABELS)).batch(7),
+    "PyDataset": lambda: InBatches(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_has_the_same_images_and_labels(form):
+    parts, names = read_object_data(FORMS[form]())
+    images, labels = parts["train"]
+    np.testing.assert_array_equal(images, IMAGES)
+    assert labels.dtype == np.int32 and labels.tolist() == LABELS.tolist() and names == ("0", "1", "2")
+
+
+def test_they_are_divided_like_other_data():
+    one, other = load_data((IMAGES, LABELS), seed=3), load_data(FORMS["tf.data in batches"](), seed=3)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(one, part).images, getattr(other, part).images)
+    assert sum(map(len, (one.train, one.validation, one.test))) == 30 and one.name == "a tuple"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [MARKS, MARKS.astype("float32"), [[name for name, own in zip("abc", row, strict=True) if own] for row in MARKS]],
+)
+def test_several_labels(labels):
+    parts, names = read_object_data(Pairs(IMAGES, labels))
+    assert parts["train"][1].dtype == bool and len(names) == 3
+    np.testing.assert_array_equal(parts["train"][1], MARKS)
+
+
+def test_names_of_labels():
+    words = np.array(["cat", "dog", "owl"])[LABELS].tolist()
+    for data, expected in (
+        (Pairs(IMAGES, words), ("cat", "dog", "owl")),
+        (Pairs(IMAGES, LABELS, class_names=["x", "y", "z"]), ("x", "y", "z")),
+        (Pairs(IMAGES, LABELS, classes=["x", "y", "z"]), ("x", "y", "z")),
+    ):
+        parts, names = read_object_data(data)
+        assert names == expected and parts["train"][1].tolist() == LABELS.tolist()
+    parts, _ = read_object_data(Pairs(IMAGES, words), class_names=("owl", "dog", "cat"))
+    assert parts["train"][1].tolist() == (2 - LABELS).tolist()
+
+
+def test_paths_and_bytes_stay_files(tmp_path):
+    paths = []
+    for number, image in enumerate(IMAGES):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(paths[-1])
+    (tmp_path / "3.png").write_bytes(b"none")
+    for sources in (paths, [Path(path).read_bytes() for path in paths]):
+        data = load_data(list(zip(sources, LABELS.tolist(), strict=True)), test=0, validation=0)
+        assert len(data.left_out) == 1 and len(data.train) == 29
+        np.testing.assert_array_equal(data.train.images, np.delete(IMAGES, 3, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "at least one image"),
+        ([1, 2], r"\(image, label\) pairs"),
+        ([(IMAGES[0], 1, 1.0)], "weights of images are not used"),
+        (tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).repeat(), "repeats for ever"),
+        ((IMAGES, LABELS[:-1]), "a label for each image. Received: 29 for 30"),
+        ((IMAGES - 300.0, LABELS), "images in 0–255"),
+        ((np.full((2, 4, 4, 3), np.nan), [0, 1]), "images in 0–"),
+        (Pairs([IMAGES[0], IMAGES[1][:4]], [0, 1]), "images of one size"),
+        (Pairs([IMAGES[0], "a.png"], [0, 1]), "arrays or files"),
+        ((IMAGES, LABELS + 0.5), "labels that are integers, names"),
+        ((IMAGES, LABELS - 1), "labels from 0"),
+        (Pairs(IMAGES[:2], [{}, {}]), "labels that are integers"),
+        ([(IMAGES[0][0, 0], 1)], r"\[height, width, channels\]"),
+    ],
+)
+def test_what_cannot_be_told_is_one_line(data, says):
+    with pytest.raises(ValueError, match=f"`data`.*{says}") as error:
+        load_data(data)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.long
+def test_fine_tune_takes_them_and_learns_the_same():
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = []
+        for train in ((IMAGES, LABELS), FORMS["tf.data in batches"](), Pairs(IMAGES, LABELS)):
+            keras.utils.set_random_seed(0)
+            source = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(6, 5, 3), classes=2)
+            model = fine_tune(source, train, None, ["a", "b", "c"], weights="none", epochs=1, recipe="micro")
+            found.append(model.predict(IMAGES[:3] / np.float32(127.5) - 1, verbose=0))
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+        np.testing.assert_allclose(found[2], found[0], rtol=1e-5)
+        several = fine_tune(source, (IMAGES, MARKS), (IMAGES, MARKS), ["a", "b", "c"], weights="none", epochs=1)
+        assert several.architecture.classifier_activation == "sigmoid" and len(several.thresholds) == 3
+        with pytest.raises(ValueError, match="`train` and `validation` must both"):
+            fine_tune(source, (IMAGES, MARKS), (IMAGES, LABELS), ["a", "b", "c"], weights="none", epochs=1)
+        with pytest.raises(ValueError, match="`classifier_activation` must be sigmoid"):
+            fine_tune(source, (IMAGES, MARKS), None, 3, weights="none", epochs=1, classifier_activation="softmax")
+    finally:
+        tf.config.run_functions_eagerly(False)

@@ -1,0 +1,300 @@
+"""Tables as people have them: formats, columns, what is left out, and what strangers put in them."""
+
+import codecs
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from written_tables import HEADER, write
+
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.data.splits import strata
+from nasnet_keras.data.tables import Columns, read_table
+
+ROWS = [(f"images/{name}{number:02}.png", name) for name in ("cat", "dog") for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Forty images in one folder, whose names alone do not tell what they are of."""
+    root = tmp_path_factory.mktemp("tables")
+    (root / "images").mkdir()
+    for number, (file, _) in enumerate(ROWS):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / file)
+    return root
+
+
+@pytest.fixture
+def place(root, tmp_path):
+    """A folder of the test's own with these images."""
+    (tmp_path / "images").symlink_to(root / "images")
+    return tmp_path
+
+
+def commas(rows, header=HEADER, **options):
+    text = ",".join(header) + "\r\n"
+    return text + "\r\n".join(",".join(f'"{cell}"' for cell in row) for row in rows) + "\r\n"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "b.tsv", "c.jsonl", "d.parquet"])
+def test_every_format_says_the_same(name, place):
+    write(place / name, ROWS)
+    data = load_data(place / name)
+    other = load_data(place / name, seed=5)
+    assert data.class_names == ("cat", "dog") and not data.left_out and not data.notes
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [
+        len(split) for split in (other.train, other.validation, other.test)
+    ]
+    for split in (data.train, data.validation, data.test):
+        numbers = split.images[:, 0, 0, 0]  # the red of an image is its number
+        assert len(split) and [ROWS[number][1] for number in numbers] == [data.class_names[i] for i in split.labels]
+
+
+def encoded(text, kind):
+    marks = {"utf-8-sig": b"", "utf-8": b"", "utf-16-le": codecs.BOM_UTF16_LE}
+    return marks[kind] + text.encode(kind)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (commas(ROWS), "utf-8-sig"),
+        (commas(ROWS), "utf-16-le"),
+        (commas(ROWS).replace(",", ";"), "utf-8"),
+        (commas(ROWS).replace('"', ""), "utf-8"),
+        (commas(ROWS) + "\r\n\r\n", "utf-8"),
+        (commas(ROWS, ("Image_Path", "Class")), "utf-8"),
+        (commas([(file.replace("/", "\\"), label) for file, label in ROWS]), "utf-8"),
+        (commas([(f"./images/../{file}", f" {label} ") for file, label in ROWS]), "utf-8"),
+        (commas([(i, *row) for i, row in enumerate(ROWS)], ("", "file", "label")), "utf-8"),
+        ("\r\n".join(f"{file},{label}" for file, label in ROWS), "utf-8"),
+    ],
+)
+def test_text_as_spreadsheets_and_programs_write_it(content, kind, place):
+    (place / "t.csv").write_bytes(encoded(content, kind))
+    columns = (
+        {} if "ile" in content.splitlines()[0] or "mage_" in content else {"file_column": "1", "label_column": "2"}
+    )
+    data = load_data(place / "t.csv", **columns)
+    assert data.class_names == ("cat", "dog") and not data.left_out
+    assert sum(map(len, (data.train, data.validation, data.test))) == 40
+
+
+def test_names_with_commas_quotes_and_line_ends(place):
+    for number in range(2):
+        for copy in range(3):
+            Image.new("RGB", (4, 4), (number, copy, 7)).save(place / f"odd, {number} {copy}.png")
+    write(place / "t.csv", [(f"odd, {n} {c}.png", name) for n, name in enumerate(['a "b", c', "two\nlines"])
+                            for c in range(3)])  # fmt: skip
+    assert load_data(place / "t.csv").class_names == ('a "b", c', "two\\nlines")
+
+
+def test_parts_are_those_of_the_column(place):
+    parts = ["Train", "valid", "testing", "train"]
+    rows = [(file, label, parts[number % 4]) for number, (file, label) in enumerate(ROWS)]
+    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "holdout")], (*HEADER, "split"))
+    data = load_data(place / "t.csv")
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 10, 10]
+    assert data.left_out.summary() == "1 row of another part: holdout"
+    write(place / "u.csv", [(*row, "front") for row in ROWS], (*HEADER, "part"))
+    data = load_data(place / "u.csv")
+    assert "the column part has no row for train, and is not used" in data.notes[0] and len(data.test)
+    with pytest.raises(ValueError, match="must have a row whose file is there. Received: 40 rows of other parts"):
+        load_data(place / "u.csv", split_column="part")
+
+
+def test_what_cannot_be_used_is_counted_by_reason(place):
+    (place / "empty.png").touch()
+    (place / "folder.png").mkdir()
+    (place / "loop.png").symlink_to("loop.png")
+    (place / "web.png").write_text("<html>")
+    more = [("gone.png", "cat"), ("empty.png", "cat"), ("folder.png", "cat"), ("loop.png", "cat"), ("web.png", "cat"),
+            ("images/cat00.png", "cat"), ("images/dog00.png", ""), ("", "dog"), ("x\0.png", "dog")]  # fmt: skip
+    (place / "t.jsonl").write_text(
+        "".join(json.dumps({"file": file, "label": label}) + "\n" for file, label in ROWS[:20] + ROWS[21:] + more)
+    )
+    data = load_data(place / "t.jsonl")
+    counted = {reason.partition(":")[0]: len(names) for reason, names in data.left_out.by_reason().items()}
+    assert counted == {
+        "file that is not there": 2, "broken file": 1, "entry that is no file": 1, "entry that cannot be read": 1,
+        "row that is there twice": 1, "image without a label": 1, "row without a file": 1,
+    } | {"broken file": 1}  # fmt: skip
+    assert sum(len(names) for names in data.left_out.by_reason().values()) == 9
+    with pytest.raises(ValueError, match="`strict` allows nothing that is left out"):
+        load_data(place / "t.jsonl", strict=True)
+
+
+def test_a_file_with_two_labels_is_refused_unless_it_may_have_several(place):
+    write(place / "t.csv", [*ROWS, (ROWS[0][0], "dog")])
+    with pytest.raises(ValueError, match=r"one label for a file.*two for images/cat00.png, the second in row 42"):
+        load_data(place / "t.csv")
+    data = load_data(place / "t.csv", separator="|")
+    assert data.several and data.notes == ("1 rows name a file of another row: their labels are joined",)
+    every = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
+    assert every.sum(0).tolist() == [20, 21] and every.all(1).sum() == 1
+
+
+@pytest.mark.parametrize("form", ["separator", "columns", "lists", "minus"])
+def test_several_labels_in_every_form(form, place, rng):
+    marks = rng.random((40, 3)) < 0.4
+    names = ("blue", "red", "tall")
+    options = {"label_column": list(names)}
+    if form == "separator":
+        rows = [(file, "; ".join(np.array(names)[own])) for (file, _), own in zip(ROWS, marks, strict=True)]
+        write(place / "t.csv", rows)
+        options = {"separator": ";"}
+    elif form == "lists":
+        rows = [(file, np.array(names)[own].tolist()) for (file, _), own in zip(ROWS, marks, strict=True)]
+        write(place / "t.jsonl", rows)
+        options = {}
+    else:
+        no = "-1" if form == "minus" else "0"
+        rows = [(file, *("1" if one else no for one in own)) for (file, _), own in zip(ROWS, marks, strict=True)]
+        write(place / "t.csv", rows, ("file", *names))
+    data = load_data(next(place.glob("t.*")), **options)
+    assert data.class_names == names and data.several and not data.left_out
+    for split in (data.train, data.validation, data.test):
+        np.testing.assert_array_equal(split.labels, marks[split.images[:, 0, 0, 0]])
+    assert len(data.test) and len(data.validation)
+    corrected = load_data(place / next(place.glob("t.*")).name, **options)
+    assert corrected.digest == data.digest
+
+
+def test_columns_that_are_no_marks_are_refused(place):
+    write(place / "t.csv", [(file, "1", "maybe") for file, _ in ROWS], ("file", "a", "b"))
+    with pytest.raises(ValueError, match=r"1 or 0.*'maybe' in row 2 of b"):
+        load_data(place / "t.csv", label_column=["a", "b"])
+    write(
+        place / "t.csv",
+        [(file, "1", "0" if number else "-1") for number, (file, _) in enumerate(ROWS)],
+        ("file", "a", "b"),
+    )
+    with pytest.raises(ValueError, match="-1 beside 0"):
+        load_data(place / "t.csv", label_column=["a", "b"])
+
+
+def test_labels_that_look_like_several_are_told(place):
+    write(place / "t.csv", [(file, ("a", "b", "a|b")[number % 3]) for number, (file, _) in enumerate(ROWS)])
+    assert "--separator '|' makes them several" in " ".join(load_data(place / "t.csv").notes)
+
+
+def test_an_image_stays_on_its_side_when_its_label_is_corrected_or_the_table_grows(place):
+    write(place / "t.csv", ROWS[:-3])
+    before = load_data(place / "t.csv", test=0.3)
+    write(place / "u.csv", [(ROWS[0][0], "dog"), *ROWS[1:]])
+    after = load_data(place / "u.csv", test=0.3)
+    assert set(before.test.images[:, 0, 0, 0]) <= set(after.test.images[:, 0, 0, 0])
+    assert before.digest != after.digest
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "images").symlink_to(place / "images")
+    write(place / "elsewhere" / "t.csv", ROWS[:-3])
+    assert load_data(place / "elsewhere" / "t.csv").digest == before.digest
+
+
+# ---------------------------------------------------------------- what strangers write
+
+
+def test_paths_that_leave_the_folder_are_refused_unless_asked(place, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    Image.new("RGB", (4, 4)).save(other / "x.png")
+    for name in (f"../{other.name}/x.png", str(other / "x.png"), f"images/../../{other.name}/x.png"):
+        write(place / "t.csv", [*ROWS, (os.path.relpath(other / "x.png", place) if name[0] == "." else name, "cat")])
+        with pytest.raises(ValueError, match=r"must name files in .*unless `outside` is set.*in row 42"):
+            load_data(place / "t.csv")
+        assert not load_data(place / "t.csv", outside=True).left_out
+    write(place / "t.csv", [(str(place / file), label) for file, label in ROWS])
+    assert not load_data(place / "t.csv").left_out  # absolute, and inside
+    write(place / "elsewhere.csv", [(file.removeprefix("images/"), label) for file, label in ROWS])
+    with pytest.raises(ValueError, match=r"40 files that are not there, such as cat00.png; paths are relative to"):
+        load_data(place / "elsewhere.csv")
+    assert not load_data(place / "elsewhere.csv", file_root=place / "images").left_out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "must be text"),
+        (b"file,label\na.png,\xff\xfe\n", "must be text in UTF-8"),
+        (b"", "names of its columns"),
+        (b"file,label\n", "must have a row whose file is there. Received: no row"),
+        (b"file,label\na.png\n", "must have 2 cells in a line. Line 2 has 1"),
+        (b"file,label\na.png,b,c\n", "must have 2 cells in a line. Line 2 has 3"),
+        (b'file,label\n"a.png,b\n', "must be a table. Line 2"),
+        (b"file,label\n" + b'"' + b"x" * 200_000 + b'",b\n', "must be a table. Line 2"),
+        (b"file,file\na.png,b\n", "different names"),
+        (b"file,word\na.png,b\n", "`label_column` must be given for"),
+        (b"file,path,label\na.png,b,c\n", "`file_column` must be given for.*several that may be meant"),
+    ],
+)
+def test_what_is_no_table_is_one_line(content, says, place):
+    (place / "t.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=says) as error:
+        load_data(place / "t.csv")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("content", [b"[1]\n", b"{\n", b"[" * 100_000, b'{"file": "a"'])
+def test_lines_that_are_no_objects(content, place):
+    (place / "t.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match="a JSON object in each line, unlike line 1"):
+        load_data(place / "t.jsonl")
+
+
+def test_a_parquet_file_that_is_none(place):
+    pytest.importorskip("pyarrow")
+    (place / "t.parquet").write_bytes(b"PAR1 and nothing")
+    with pytest.raises(ValueError, match=r"cannot read `data` .*t.parquet"):
+        load_data(place / "t.parquet")
+
+
+def test_a_million_labels_end_in_a_line(place):
+    (place / "t.csv").write_text("file,label\n" + "".join(f"images/cat00.png,{number}\n" for number in range(60_000)))
+    with pytest.raises(ValueError, match="at most 50,000 labels"):
+        read_table(place / "t.csv", Columns(separator="|"))
+    rows = "".join(f"gone{number}.png,label {number}\n" for number in range(60_000))
+    (place / "t.csv").write_text("file,label\n" + rows)
+    with pytest.raises(ValueError, match="at most 50,000 labels"):
+        read_table(place / "t.csv")
+
+
+def test_formulas_and_labels_of_any_letters_are_text(place):
+    names = ["=cmd|' /C calc'!A0", "Ünïcödé 猫"]
+    write(place / "t.csv", [(file, names[number % 2]) for number, (file, _) in enumerate(ROWS)])
+    assert load_data(place / "t.csv").class_names == tuple(names)
+
+
+def test_columns_are_for_tables(tmp_path):
+    with pytest.raises(ValueError, match="are for a table. Received: digits"):
+        load_data("digits", label_column="a")
+    for wrong, says in (
+        ({"separator": ""}, "`separator`"),
+        ({"label_column": ["a", "a"]}, "different columns"),
+        ({"label_column": ["a", "b"], "separator": "|"}, "one column of labels"),
+        ({"file_root": tmp_path / "none"}, "`file_root` must be a folder"),
+        ({"file_column": 3}, "`file_column` must be the name of a column"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            load_data(tmp_path / "t.csv", **wrong)
+
+
+def test_a_data_frame(place, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(ROWS, columns=["path", "class"])
+    frame.loc[3, "class"] = None
+    monkeypatch.chdir(place)
+    data = load_data(frame)
+    assert data.class_names == ("cat", "dog") and data.name == "a DataFrame"
+    assert data.left_out.summary().startswith("1 image without a label")
+    frame = pandas.DataFrame(
+        {"file": [file for file, _ in ROWS], "a": np.arange(40) % 2 == 0, "b": np.arange(40) % 3 == 0}
+    )
+    found = load_data(frame, label_column=["a", "b"])
+    numbers = found.train.images[:, 0, 0, 0]
+    np.testing.assert_array_equal(found.train.labels, np.stack([numbers % 2 == 0, numbers % 3 == 0], 1))
+
+
+def test_the_rarest_label_decides_on_the_group():
+    labels = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 0]], bool)
+    assert strata(labels).tolist() == [1, 0, 2, 3, 1]

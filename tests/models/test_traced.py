@@ -1,0 +1,105 @@
+"""Parts of programs that are traced once: the same numbers as without, one function for equal parts, nothing left."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nasnet_keras
+from nasnet_keras.models import layers, traced
+from nasnet_keras.models.functions import compute
+from nasnet_keras.program.architecture import Architecture
+from nasnet_keras.program.parts import parts_of
+from nasnet_keras.search.space import SearchSpace
+
+
+def _network(genotype="nasnet_a", **changes):
+    settings = {"repeats": 3, "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 3, **changes}
+    return nasnet_keras.NASNet(genotype, **settings)
+
+
+def _step(model, images, training=True):
+    """Outputs, gradients and what the layers then hold, of one call in a graph."""
+
+    @tf.function(autograph=False)
+    def step(images):
+        with tf.GradientTape() as tape:
+            outputs = model(images, training=training)
+            loss = tf.reduce_sum(outputs * tf.range(1.0, 4.0))
+        return outputs, tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+    outputs, gradients = step(images)
+    return (
+        outputs.numpy(),
+        [one.numpy() for one in gradients],
+        [keras.ops.convert_to_numpy(weight) for weight in model.weights],
+    )
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A function that lets layers run their programs as a whole from now on."""
+    return lambda: monkeypatch.setattr(traced, "can_trace", lambda weights: False)
+
+
+@pytest.mark.parametrize(("genotype", "training"), [("tiny", True), (1, True), (2, False)])
+def test_same_numbers(genotype, training, plain, rng):
+    if genotype != "tiny":
+        space = SearchSpace()
+        genotype = space.decode(space.random(np.random.default_rng(genotype)))
+    images = rng.uniform(-1, 1, (4, 16, 16, 3)).astype("float32")
+    results = []
+    for whole in (False, True):
+        if whole:
+            plain()
+        keras.utils.set_random_seed(1)
+        model = _network(genotype, drop_path=0.4, repeats=(1, 1))
+        results.append(_step(model, images, training))
+    for one, other in zip(*(keras.tree.flatten(result) for result in results), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1, np.abs(other).max()))
+
+
+def test_equal_parts_are_one_function(rng):
+    model = _network(repeats=4)
+    graph = _graph(model)
+    cells = [layer for layer in model.layers if isinstance(layer, layers.Cell)]
+    kinds = {key[0] for key in traced._functions[graph]}
+    blocks = [kind for kind in kinds if len(kind.steps) > 20]
+    assert len(cells) == 14
+    assert len(blocks) == 6  # the first cell, on the bare stem, the others of three stacks, two Reduction cells
+
+
+def _graph(model):
+    function = tf.function(lambda images: model(images, training=True), autograph=False)
+    return function.get_concrete_function(tf.TensorSpec((2, 16, 16, 3))).graph
+
+
+def test_functions_go_with_their_graph():
+    gc.collect()
+    before = len(traced._functions)
+    graph = _graph(_network(repeats=1))
+    assert len(traced._functions) == before + 1
+    del graph
+    gc.collect()
+    assert len(traced._functions) == before
+
+
+@pytest.mark.parametrize("genotype", ["nasnet_a", "pnasnet_5", "tiny"])
+def test_parts_are_the_program(genotype, rng):
+    """Computed one after another by hand, eagerly, the parts give what the program gives, to the last bit."""
+    program = Architecture(genotype=nasnet_keras.load_genotype(genotype), repeats=2, filters=4, stem="cifar").program()
+    images = rng.uniform(-1, 1, (1, 32, 32, 3)).astype("float32")
+    weights = [tf.constant(weight.initial_value(rng)) for weight in program.weights]
+    result = program.steps[-1].result
+    (expected,) = compute(program, [images], weights, traced.Run(), [result])
+    values = {0: images}
+    parts = parts_of(program, [result])
+    assert sum(part.weights for part in parts) == len(weights)
+    for part in parts:
+        own = weights[part.first : part.first + part.weights]
+        lean = traced.Program(part.kind.channels, None, list(part.kind.steps))
+        made = compute(lean, [values[number] for number in part.reads], own, traced.Run(), part.kind.results)
+        values.update(zip(part.makes, made, strict=True))
+    np.testing.assert_array_equal(values[result.number], expected)

@@ -1,0 +1,365 @@
+"""Children on Ray: the pool by itself, on a cluster that a test plays, and both on a real one."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nasnet_keras import __version__
+from nasnet_keras.search.distributed import ray_pool
+from nasnet_keras.search.distributed.ray_pool import Engine, engine_of, search_on
+from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import MedianStop, Replay
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.trials import log
+
+SPACE = SearchSpace(blocks=1)
+
+
+class Lost(Exception):
+    """What Ray raises of an actor that has died."""
+
+
+def done(reward):
+    return {"status": "COMPLETED", "message": None, "metrics": {"reward": reward}}
+
+
+class Cluster:
+    """As much of the module `ray` as a pool asks for. Time goes by while nothing is ready.
+
+    `child(trial_id, attempt)` gives a trial's events: dicts, `"dies"`, or a function that is called.
+    """
+
+    exceptions = SimpleNamespace(RayError=Lost)
+
+    def __init__(self, *cpus, child=lambda trial_id, attempt: [done(0.5)], versions=()):
+        self.now, self.free, self.actors, self.child, self.attempts = 0.0, dict(enumerate(cpus)), [], child, {}
+        self.size, self.versions, self.ended = dict(self.free), dict(versions), 0
+
+    def join(self, cpus):
+        """A node joins."""
+        self.size[len(self.size)] = self.free[len(self.free)] = cpus
+
+    def lose(self, node):
+        """A node dies with all its actors."""
+        del self.size[node], self.free[node]
+        for actor in self.actors:
+            actor.alive &= actor.node != node
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in self.size.values()]
+
+    def cluster_resources(self):
+        return {"CPU": sum(self.size.values())}
+
+    def put(self, value):
+        return value
+
+    def remote(self, kind):
+        return self
+
+    def options(self, num_cpus, num_gpus, max_restarts):
+        assert max_restarts == 0
+        self.cpus = num_cpus
+        return SimpleNamespace(remote=lambda parts, environment: self._new(environment))
+
+    def _new(self, environment):
+        assert environment["OMP_NUM_THREADS"] == str(int(self.cpus))
+        self.actors.append(PlayedActor(self))
+        return self.actors[-1]
+
+    def kill(self, actor):
+        if actor.node in self.free and not actor.is_over:
+            self.free[actor.node] += self.cpus
+        self.ended += not actor.is_over
+        actor.alive, actor.is_over = False, True
+
+    def wait(self, futures, num_returns, timeout):
+        ready = [future for future in futures if future.is_ready()][:num_returns]
+        self.now += 0.5 if ready else timeout
+        return ready, [future for future in futures if future not in ready]
+
+    def get(self, future):
+        if not future.actor.alive:
+            raise Lost("The actor died unexpectedly before finishing this task.\nfurther lines")
+        return json.dumps(future.value())
+
+
+class PlayedActor:
+    def __init__(self, cluster):
+        self.cluster, self.node, self.alive, self.is_over, self.events, self.told = cluster, None, True, False, [], []
+        self.about, self.begin, self.go_on = (
+            SimpleNamespace(remote=lambda *told, name=name: Future(self, name, told))
+            for name in ("about", "begin", "go_on")
+        )
+
+    def is_placed(self):
+        room = [node for node, free in self.cluster.free.items() if free >= self.cluster.cpus]
+        if self.node is None and room:
+            self.node = room[0]
+            self.cluster.free[self.node] -= self.cluster.cpus
+        return self.node is not None
+
+
+class Future:
+    def __init__(self, actor, name, told):
+        self.actor, self.name, self.told = actor, name, told
+        if name == "begin":
+            attempts = actor.cluster.attempts
+            attempts[told[0]] = attempts.get(told[0], 0) + 1
+            actor.events = list(actor.cluster.child(told[0], attempts[told[0]]))
+        actor.told += told if name == "go_on" else ()
+
+    def is_ready(self):
+        if self.name != "about" and self.actor.alive and self.actor.events[0] == "dies":
+            self.actor.alive = False
+        return not self.actor.alive or self.actor.is_placed()
+
+    def value(self):
+        if self.name == "about":
+            version = self.actor.cluster.versions.get(self.actor.node, __version__)
+            return {"nasnet_keras": version, "Python": ray_pool._python(), "host": f"node{self.actor.node}"}
+        event = self.actor.events.pop(0)
+        return event() if callable(event) else event
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def oracle_in(folder, max_trials=12, **kwargs):
+    oracle = NASNetOracle(max_trials, **{"space": SPACE, "strategy": "evolution", "seed": 3, **kwargs})
+    oracle._set_project_dir(str(folder), ".")
+    return oracle
+
+
+def play(monkeypatch, cluster, oracle, **engine):
+    """Search on a played cluster."""
+
+    def connected(engine):
+        import contextlib
+
+        return contextlib.nullcontext(cluster)
+
+    monkeypatch.setattr(ray_pool, "_connected", connected)
+    monkeypatch.setattr(ray_pool.time, "sleep", lambda seconds: setattr(cluster, "now", cluster.now + seconds))
+    search_on(Engine(**engine), oracle, None, None, clock=lambda: cluster.now)
+    assert cluster.ended == len(cluster.actors) and all(actor.is_over for actor in cluster.actors)
+
+
+def lines(folder, without=("worker", "seconds", "staleness", "policy_version")):
+    text = (folder / "trials.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in without} for line in text]
+
+
+def reward_of(trial_id):
+    return int(trial_id) * 7 % 10 / 10
+
+
+def test_one_worker_makes_the_trajectory_of_one_process(tmp_path, monkeypatch):
+    cluster = Cluster(4, child=lambda trial_id, attempt: [done(reward_of(trial_id))])
+    play(monkeypatch, cluster, oracle_in(tmp_path / "ray", 40, rules=(Replay(),)), workers=1)
+    alone = oracle_in(tmp_path / "alone", 40, rules=(Replay(),))
+    while (trial := alone.create_trial("w")).status == "RUNNING":
+        alone.update_trial(trial.trial_id, {"reward": reward_of(trial.trial_id)})
+        trial.status = "COMPLETED"
+        alone.end_trial(trial)
+    assert lines(tmp_path / "ray") == lines(tmp_path / "alone")
+    assert len(cluster.actors) == 1
+
+
+def test_as_many_workers_as_nodes_have_room_for_and_more_when_one_joins(tmp_path, monkeypatch):
+    oracle, seen = oracle_in(tmp_path, 60), []
+    cluster = Cluster(2, 1)
+    oracle.on_finished = lambda trials: (seen.append(len(cluster.actors)), len(trials) == 12 and cluster.join(3))
+    play(monkeypatch, cluster, oracle)
+    assert seen[8] == 3 and max(seen) == 6
+    assert len({line["worker"] for line in lines(tmp_path, without=())}) == 6
+    assert sorted(line["number"] for line in lines(tmp_path)) == list(range(60))
+
+
+def test_an_autoscaler_is_asked_for_the_workers_that_are_wanted_and_no_more(tmp_path, monkeypatch):
+    cluster = Cluster(1)
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6), workers=4)
+    assert len(cluster.actors) == 4
+    few = Cluster(1)
+    play(monkeypatch, few, oracle_in(tmp_path / "few", 2), workers=4)
+    assert len(few.actors) == 2
+
+
+def test_a_lost_node_s_trials_are_given_out_again(tmp_path, monkeypatch, caplog):
+    cluster, lost = Cluster(1, 1, 1), []
+
+    def child(trial_id, attempt):
+        def event():
+            if len(lost) < 1 and int(trial_id) >= 5:
+                lost.append(trial_id)
+                cluster.lose(next(a.node for a in cluster.actors if a.events is not None and a.alive and a.node != 0))
+                cluster.join(1)
+            return done(reward_of(trial_id))
+
+        return [event]
+
+    cluster.child = child
+    play(monkeypatch, cluster, oracle_in(tmp_path, 20))
+    found = lines(tmp_path)
+    assert sorted(line["number"] for line in found) == list(range(20))
+    assert {line["status"] for line in found} == {"COMPLETED"} and lost
+    assert "given out again: The actor died unexpectedly before finishing this task." in caplog.text
+
+
+def test_a_child_that_takes_its_actor_with_it_is_given_up_after_five_attempts(tmp_path, monkeypatch):
+    cluster = Cluster(2, child=lambda trial_id, attempt: ["dies"] if trial_id == "00001" else [done(0.5)])
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6))
+    failed = [line for line in lines(tmp_path) if line["status"] == "FAILED"]
+    assert [line["trial_id"] for line in failed] == ["00001"] and cluster.attempts["00001"] == 5
+    assert failed[0]["reason"].startswith("given out 5 times, the last time: lost with its worker: The actor died")
+
+
+def test_failures_of_children_and_missing_rewards(tmp_path, monkeypatch):
+    def child(trial_id, attempt):
+        if trial_id == "00000":
+            return [{"status": "FAILED", "message": "ValueError: too large", "metrics": {}}]
+        if trial_id == "00001":
+            return [
+                {"status": "INVALID", "message": "MemoryError: no room", "metrics": {}} if attempt == 1 else done(1)
+            ]
+        return [{**done(0.5), "metrics": {"loss": 1.0}}] if trial_id == "00002" else [done(float("nan"))]
+
+    play(monkeypatch, Cluster(1, child=child), oracle_in(tmp_path, 4, max_retries_per_trial=1))
+    found = {line["trial_id"]: line for line in lines(tmp_path)}
+    assert found["00000"]["reason"] == "ValueError: too large" and found["00001"]["reward"] == 1
+    assert "Objective value missing" in found["00002"]["reason"]
+    assert "finite" in found["00003"]["reason"]
+
+
+def test_progress_travels_to_the_rules_and_a_stop_back(tmp_path, monkeypatch):
+    curves = [(0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.2, 0.9), (0.9, 0.95)]
+
+    def child(trial_id, attempt):
+        told = [{"progress": value, "epoch": epoch} for epoch, value in enumerate(curves[int(trial_id)], 1)]
+        return [*told, done(told[-1]["progress"])]
+
+    cluster = Cluster(1, child=child)
+    play(monkeypatch, cluster, oracle_in(tmp_path, 5, rules=(MedianStop(trials=3),)), workers=1)
+    assert cluster.actors[0].told == [False] * 6 + [True, False, False, False]
+
+
+def test_a_node_with_another_version_gets_no_work(tmp_path, monkeypatch, caplog):
+    cluster = Cluster(1, 1, versions={0: "0.0.9"})
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6))
+    assert {line["worker"].split("-")[-1] for line in lines(tmp_path, without=())} == {"node1"}
+    assert f"the node node0 has nasnet_keras 0.0.9, and the driver {__version__}" in caplog.text
+    assert len(cluster.actors) == 2
+    with pytest.raises(ConnectionError, match="no worker for 10 s: the node node0 has nasnet_keras 0.0.9"):
+        play(monkeypatch, Cluster(1, versions={0: "0.0.9"}), oracle_in(tmp_path / "none", 6))
+
+
+def test_without_room_the_search_says_what_is_missing_and_ends(tmp_path, monkeypatch, caplog):
+    cluster = Cluster(2)
+    with pytest.raises(ConnectionError, match="no worker for 60 s: a child needs 4 CPUs and 1 GPUs, .* has 2 and 0"):
+        play(monkeypatch, cluster, oracle_in(tmp_path, 6), cpus=4, gpus=1, patience=60)
+    assert "waiting up to 60 s for a first worker: a child needs 4 CPUs" in caplog.text
+    cluster = Cluster(0)
+    cluster.wait, wait = lambda *a, **k: (cluster.now > 30 and cluster.join(1), wait(*a, **k))[1], cluster.wait
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6), patience=60)
+    assert len(lines(tmp_path)) == 6
+
+
+def test_workers_that_cannot_be_started_end_the_search(tmp_path, monkeypatch):
+    cluster = Cluster(2)
+    cluster._new, new = lambda environment: setattr(actor := new(environment), "alive", False) or actor, cluster._new
+    with pytest.raises(ConnectionError, match="no worker can be started on the cluster: The actor died"):
+        play(monkeypatch, cluster, oracle_in(tmp_path, 6))
+    assert len(cluster.actors) < 10
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_whatever_ends_the_driver_everything_is_saved_and_the_nodes_are_released(tmp_path, monkeypatch, error):
+    cluster, append = Cluster(2), log.Log.append
+
+    def full(self, value):
+        if self.path.name == "trials.jsonl" and value["number"] >= 4:
+            raise error
+        append(self, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Log, "append", full)
+        with pytest.raises(type(error) if isinstance(error, OSError) else error):
+            play(monkeypatch, cluster, oracle_in(tmp_path, 10))
+    assert all(actor.is_over for actor in cluster.actors) and 0 < len(lines(tmp_path)) < 10
+    play(monkeypatch, Cluster(2), oracle_in(tmp_path, 10))
+    assert sorted(line["number"] for line in lines(tmp_path)) == list(range(10))
+
+
+def test_engines_by_name():
+    assert engine_of("here") is None and engine_of(None) is None
+    assert engine_of("ray") == Engine() and engine_of("ray://auto").address == "auto"
+    assert engine_of("ray://head.example.org:10001", workers=3) == Engine("head.example.org:10001", 3)
+    for text in ("dask", "ray:", "ray://", "ray://nowhere", "ray://host:", "ray://:1", "http://host:1", 3):
+        with pytest.raises(ValueError, match="`engine` must be here, ray or ray://HOST:PORT. Received: "):
+            engine_of(text)
+    for name, value in (("workers", 0), ("cpus", 0), ("gpus", 1.5), ("gpus", -1), ("gpus", "1"), ("patience", 0)):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            Engine(**{name: value})
+
+
+def test_without_ray_the_way_to_it_is_named(monkeypatch):
+    monkeypatch.setattr(ray_pool, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"`ray` is not installed: pip install nasnet_keras\[ray\]"):
+        Engine().check_installed()
+
+
+def test_an_address_that_nobody_answers_is_said_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_pool, "find_spec", lambda name: True)
+    with pytest.raises(ConnectionError, match="no Ray cluster answers at 127.0.0.1:9"):
+        search_on(Engine("127.0.0.1:9"), oracle_in(tmp_path), None, None)
+
+
+class Clumsy:
+    """A real child for real actors: its reward is its seed; the third takes its process with it, the first time."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def evaluate(self, genotype, data, seed, on_epoch):
+        for epoch in (1, 2):
+            if on_epoch(epoch, seed / 2**32):
+                break
+        marks = os.listdir(self.folder)
+        open(os.path.join(self.folder, f"{len(marks)}-{seed}"), "w").close()
+        if len(marks) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {
+            "reward": seed / 2**32,
+            "parameters": len(data["images"]),
+            "threads": int(os.environ["OMP_NUM_THREADS"]),
+        }
+
+
+@pytest.mark.long
+def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from nasnet_keras.search.running import Children
+
+    # Where the nodes find this module, with the child in it, and the package.
+    places = [Path(__file__).parent, Path(ray_pool.__file__).parents[3]]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    rules, folder = (Replay(), MedianStop(trials=100)), tmp_path / "marks"
+    folder.mkdir()
+    oracle = oracle_in(tmp_path / "s", 10, rules=rules)
+    children = Children(Clumsy(folder), SPACE, rules, 3)
+    search_on(Engine(workers=2), oracle, children, {"images": [1, 2, 3]})
+    found = lines(tmp_path / "s", without=())
+    assert sorted(line["number"] for line in found) == list(range(10))
+    assert {line["status"] for line in found} == {"COMPLETED"}
+    assert {line["parameters"] for line in found if "replayed" not in line} == {3}
+    assert all(line["metrics"]["threads"] == 1 and len(line["curve"]) == 2 for line in found if "replayed" not in line)
+    attempts = [json.loads(line) for line in (tmp_path / "s/controller/attempts.jsonl").read_text().splitlines()]
+    assert [line["attempt"] for line in attempts] == [2]

@@ -1,0 +1,34 @@
+"""What the documentation shows runs: the pages' Python snippets, and the examples in docstrings."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("docs/keras.md",)  # whose snippets stand for themselves
+NOT_RUN = "<!-- not run"
+SNIPPET = re.compile(rf"(?P<mark>{NOT_RUN}[^\n]*\n)?```python\n(?P<code>.*?)```", re.S)
+# Modules with examples in docstrings.
+EXAMPLES = ("models.freezing", "training.explanations")
+
+
+def snippets():
+    for page in PAGES:
+        for number, found in enumerate(SNIPPET.finditer((ROOT / page).read_text("utf-8"))):
+            if not found["mark"]:
+                yield pytest.param(found["code"], id=f"{page}-{number}")
+
+
+@pytest.mark.parametrize("code", list(snippets()))
+def test_snippets_of_the_pages_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(importlib.import_module(f"nasnet_keras.{module}"))
+    assert found.attempted and not found.failed

@@ -1,0 +1,118 @@
+"""Fine-tuned networks of keras.applications, in every format and under heads of somebody's own."""
+
+import logging
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras.src.applications.nasnet import NASNet as PeerNASNet  # of any size; only Mobile and Large are public
+
+from nasnet_keras import NASNet, NASNetMobile
+from nasnet_keras.training.transfer import load_source
+from nasnet_keras.weights.foreign import load_keras_applications_weights
+from nasnet_keras.weights.loading import load
+
+SIZE = {"repeats": 1, "filters": 4, "stem_filters": 4}
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+
+
+@pytest.fixture(scope="module")
+def peer():
+    network = PeerNASNet((32, 32, 3), 96, 1, 4, skip_reduction=False, include_top=False, weights=None)
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, layer.gamma.shape) for _ in range(4)])
+    return network
+
+
+def sequential(peer):
+    return keras.Sequential([keras.Input((32, 32, 3)), peer, keras.layers.Flatten(), dense()])
+
+
+def on_its_output(peer):
+    value = keras.layers.GlobalAveragePooling2D()(peer.output)
+    return keras.Model(peer.input, dense()(keras.layers.BatchNormalization(name="own_norm")(value)))
+
+
+def nested_twice(peer):
+    image = keras.Input((32, 32, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+    return keras.Model(image, sequential(peer)(scaled))
+
+
+def dense():
+    return keras.layers.Dense(3, "softmax", name="own_head")
+
+
+def network(**options):
+    arguments = {"input_shape": (32, 32, 3), "include_top": False, "pooling_compatibility": "keras", **SIZE, **options}
+    return NASNet(**arguments)
+
+
+def saved(model, path):
+    (model.save_weights if path.name.endswith(".weights.h5") else model.save)(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(sequential, "m.h5"), (on_its_output, "m.h5"), (nested_twice, "m.h5"), (on_its_output, "m.keras"),
+     (nested_twice, "m.keras"), (sequential, "m.weights.h5")],
+)  # fmt: skip
+def test_the_cells_are_taken_and_the_head_is_named(build, name, model, peer, tmp_path, caplog):
+    path = saved(build(peer), tmp_path / name)
+    model.set_weights([np.zeros(weight.shape) for weight in model.weights])
+    with caplog.at_level(logging.WARNING, "nasnet_keras"):
+        load_keras_applications_weights(model, path)
+    (record,) = [one for one in caplog.records if one.name.startswith("nasnet_keras")]
+    left = "own_head, own_norm" if build is on_its_output else "own_head"
+    assert record.getMessage() == f"{path}: its cells are taken, and what is not NASNet's is left: {left}"
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
+    expected = np.asarray(peer(images))
+    assert np.isfinite(expected).all() and expected.std() > 0
+    np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_wherever_weights_are_named(peer, tmp_path):
+    path = saved(sequential(peer), tmp_path / "m.keras")
+    values = peer.get_layer("stem_conv1").get_weights()[0]
+    options = {"input_shape": (32, 32, 3), **SIZE}
+    model = NASNetMobile(weights=path, include_top=False, **options)
+    np.testing.assert_array_equal(model.get_layer("stem").get_weights()[0], values)
+    source, trained = load_source("NASNetMobile", path, **SIZE)
+    np.testing.assert_array_equal(source.get_layer("stem").get_weights()[0], values)
+    assert trained
+    with pytest.raises(ValueError, match="it has another head, own_head: build the network with `include_top=False`"):
+        NASNetMobile(weights=path, classes=3, **options)
+
+
+def test_own_files_in_every_format(tmp_path):
+    first, second = (NASNet("tiny", input_shape=(32, 32, 3), include_top=False, **SIZE) for _ in range(2))
+    for name in ("m.h5", "m.keras", "m.weights.h5"):
+        second.set_weights([np.zeros(weight.shape) for weight in second.weights])
+        load(second, saved(first, tmp_path / name))
+        for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_files_that_say_too_little(model, peer, tmp_path):
+    path = saved(sequential(peer), tmp_path / "m.weights.h5")
+    with h5py.File(path, "r+") as file:  # as an earlier Keras 3 wrote them
+        file.visititems(lambda _, part: part.attrs.pop("name", None) and None)
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    for file, message in (
+        (path, "an older Keras wrote it, without names"),
+        (tmp_path / "empty.keras", "no item named"),
+    ):
+        with pytest.raises(ValueError, match=message) as refused:
+            load_keras_applications_weights(model, file)
+        assert "\n" not in str(refused.value) and str(file) in str(refused.value)
