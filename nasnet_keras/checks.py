@@ -74,3 +74,13 @@ def check_one_of(name, value, allowed, optional=False):
     if value not in tuple(allowed):
         choice = f"one of {', '.join(map(str, allowed))}"
         raise ValueError(f"`{name}` must be {'None or ' * optional}{choice}. Received: {value!r}")
+
+
+def check_devices(value, batch_size=None):
+    """Raise unless `devices` is None, `"all"` or a number that divides the batch, if its size is given."""
+    if value is None or value == "all":
+        return
+    if type(value) is not int or value < 1:
+        raise ValueError(f"`devices` must be None, 'all' or an integer from 1. Received: {value!r}")
+    if batch_size is not None and batch_size % value:
+        raise ValueError(f"`batch_size` must be a multiple of the {value} `devices`. Received: {batch_size}")

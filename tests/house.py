@@ -55,6 +55,7 @@ data                        | no framework        | nothing
 + data.mixing               | keras               | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
++ training.devices          | tensorflow, jax     | nothing
 + training.graphs           | tensorflow          | nothing
 + training.gradients        | tensorflow, jax     | nothing
 + training.explanations     | keras               | pictures.heat_maps

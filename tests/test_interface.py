@@ -37,11 +37,11 @@ CHANGED = {
     "commands / predict / images / help": "folders, patterns and lists are taken as well",
     "commands / evaluate / --output / help": "a second picture lies beside it",
     "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
-    "names / evaluate_classes": "`worst`: the most wrong images",
+    "names / evaluate_classes": "`worst`: the most wrong images; `devices`, how many share each batch",
     "names / preprocess_input": "keras.applications' further arguments",
     "names / RECIPES": "what mixes images, where RMSProp begins, warm-up of `imagenet`, accumulation, decoupled decay",
     "names / Recipe / constructor": "likewise",
-    "names / fine_tune": "`checkpoint_every`",
+    "names / fine_tune": "`devices` and `checkpoint_every`",
     **{
         f"commands / train / --{option}": "what is not given depends on the recipe, and the help says so"
         for option in (

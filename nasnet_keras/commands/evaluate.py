@@ -10,7 +10,7 @@ from rich.table import Table
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import MODEL_HELP, add_data
+from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size, called
@@ -43,6 +43,7 @@ def add_options(parser):
     help_text = "write worst.html there: the most wrong images, what they are and what they were taken for"
     parser.add_argument("--worst", metavar="DIR", help=help_text)
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
+    add_devices(parser)
 
 
 def check(options):
@@ -114,7 +115,8 @@ def run(options, data, pictures, part):
         raise ValueError(
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
         )
-    figures = evaluate_classes(model, split, names, worst=WORST if options.worst is not None else 0)
+    worst = WORST if options.worst is not None else 0
+    figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices)
     Told(data).tell()
     _print(figures)
     name = left_out.shown(data.name)

@@ -3,8 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_dtype, add_recipe, check_network, given, given_recipe
+from nasnet_keras.commands.options import (
+    add_data,
+    add_devices,
+    add_dtype,
+    add_recipe,
+    check_network,
+    given,
+    given_recipe,
+    join,
+)
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
@@ -46,6 +56,7 @@ def add_options(parser):
     parser.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="L2 factor as the paper states it")
     add_dtype(parser)
+    add_devices(parser, hosts=True)
     parser.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into DIR/tensorboard")
 
 
@@ -57,6 +68,7 @@ def check(options):
     if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
         raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
     recipe = given_recipe(options)
+    check_devices(options.devices, recipe.batch_size)
     size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
     further = given(options, "dropout", "drop_path", "weight_decay")
     if options.genotype is not None:
@@ -75,11 +87,13 @@ def check(options):
     settings = given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
     settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
     check_folder("directory", options.directory)
-    check_free("directory", options.directory)
+    if not options.hosts:  # one of them writes there
+        check_free("directory", options.directory)
     if weights != "none":
         decided = settled_head_epochs(options.directory, options.epochs, options.head_epochs, options.unfreeze)
         settings["head_epochs"] = decided
     phases = recipes.phases(weights != "none", **settings)
+    join(options)
     data = find(options)
     check_phases(options.directory, [name for name, *_ in phases])
     lines = []
@@ -98,13 +112,14 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     with without_greetings():
         from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
-        from nasnet_keras.training import fitting
+        from nasnet_keras.training import devices, fitting
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
-    teller = Told(data, options.directory)
+    first = devices.host() == 0
+    teller = Told(data, options.directory if first else None)
     with epoch_progress("finetune", options.epochs) as progress:
         model = fine_tune(
             source,
@@ -121,14 +136,17 @@ def run(options, recipe, source, weights, size, settings, data, lines):
             callbacks=[progress, teller.callback()],
             dtype=options.dtype,
             grey_range=data.grey_range,
+            devices=options.devices,
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}
-    figures |= fitting.evaluate(model, data.test)
-    write_card(options, model, data, recipe, figures, settings["patience"])
-    teller.tell()
-    print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
-    finish(options, figures)
+    figures |= fitting.evaluate(model, data.test, devices=options.devices)
+    if first:
+        write_card(options, model, data, recipe, figures, settings["patience"])
+        teller.tell()
+        print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
+        finish(options, figures)
+    devices.leave()
 
 
 def _number(text):

@@ -1,9 +1,11 @@
 """Options that several commands have, and what is made of them."""
 
+import os
 from argparse import ArgumentTypeError
 from contextlib import contextmanager
 
 from nasnet_keras.checks import check_integer, check_range
+from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
@@ -136,6 +138,50 @@ def add_recipe(parser, recipe, further=""):
     add_mixing(parser)
     text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
+
+
+def add_devices(parser, hosts=False):
+    """Add the option of how many devices share each batch, and that of several hosts where they can train together."""
+    help_text = "how many devices share each batch, or all (default: one)"
+    parser.add_argument("--devices", type=_devices, metavar="N|all", help=help_text)
+    if hosts:
+        help_text = "train with other processes, on JAX: auto (SLURM, MPI), or ADDRESS:PORT,COUNT,NUMBER of this one"
+        parser.add_argument("--hosts", type=_hosts, metavar="auto|…", help=help_text)
+
+
+def join(options):
+    """Let this process be one of several hosts, where the options say so."""
+    if options.hosts:
+        with without_greetings():
+            from nasnet_keras.training import devices
+
+        def missing():
+            tell(f"`hosts` must all be there within {devices.WAIT} s. Received: {options.hosts}, and some are not")
+            os._exit(2)  # this is not the main thread, which JAX keeps
+
+        devices.join(options.hosts, missing)
+
+
+def _devices(text):
+    """`"all"` or a number from 1."""
+    if text != "all" and not (text.isascii() and text.isdigit() and int(text)):
+        raise ArgumentTypeError(f"must be a number from 1, or all. Received: {text!r}")
+    return text if text == "all" else int(text)
+
+
+def _hosts(text):
+    """`"auto"`, or (address and port of the first process, how many there are, the number of this one)."""
+    address, *numbers = text.split(",")
+    if text == "auto":
+        return text
+    if ":" not in address or len(numbers) != 2 or not all(part.isascii() and part.isdigit() for part in numbers):
+        raise ArgumentTypeError(
+            f"must be auto or ADDRESS:PORT,COUNT,NUMBER, such as 10.0.0.1:1234,2,0. Received: {text!r}"
+        )
+    count, number = map(int, numbers)
+    if number >= count:
+        raise ArgumentTypeError(f"must number the {count} processes from 0. Received: {text!r}")
+    return address, count, number
 
 
 def add_dtype(parser):

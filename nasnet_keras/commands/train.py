@@ -3,8 +3,19 @@
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
+from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
-from nasnet_keras.commands.options import add_data, add_dtype, add_recipe, add_size, check_network, given, given_recipe
+from nasnet_keras.commands.options import (
+    add_data,
+    add_devices,
+    add_dtype,
+    add_recipe,
+    add_size,
+    check_network,
+    given,
+    given_recipe,
+    join,
+)
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
@@ -66,12 +77,14 @@ def add_options(parser):
     text = "train with the auxiliary classifier" + NOTES["auxiliary_head"]
     parser.add_argument("--auxiliary-head", action=BooleanOptionalAction, help=text)
     add_dtype(parser)
+    add_devices(parser, hosts=True)
 
 
 def check(options):
     """The recipe, the network's architecture, and the data."""
     genotype = load_genotype(options.genotype)
     recipe = given_recipe(options)
+    check_devices(options.devices, recipe.batch_size)
     _settle(options)
     recipes.check_hours(options.hours, options.sizes)
     recipes.stages(options.epochs, options.sizes)
@@ -79,8 +92,10 @@ def check(options):
     network = given(options, *names, "auxiliary_head")
     check_network(genotype, **network)
     check_folder("directory", options.directory)
+    join(options)
     data = find(options)
-    check_free("directory", options.directory)
+    if not options.hosts:  # one of them writes there
+        check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes)
     options.epochs = known_epochs(options.directory, options.epochs, options.hours)
     changes = check_resumption(options.directory, identity, options.epochs)
@@ -109,11 +124,12 @@ def run(options, recipe, architecture, data, changes):
         from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
-        from nasnet_keras.training import fitting
+        from nasnet_keras.training import devices, fitting
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
-    teller = Told(data, directory)
+    first = devices.host() == 0
+    teller = Told(data, directory if first else None)
     title = f"train {architecture.genotype.name or options.genotype}"
     with epoch_progress(title, options.epochs) as progress:
         fitting.fit(
@@ -127,12 +143,17 @@ def run(options, recipe, architecture, data, changes):
             sizes=options.sizes,
             checkpoint_every=options.checkpoint_every,
             hours=options.hours,
+            devices=options.devices,
         )
     if data.several:
         model.thresholds = fitting.chosen_thresholds(model, data.validation)
-    fitting.save_model(model, directory, input_shape=data.image_shape)
-    figures = {"directory": str(directory), "parameters": model.count_params(), **fitting.evaluate(model, data.test)}
-    write_card(options, model, data, recipe, figures)
-    teller.tell()
-    print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
-    finish(options, figures)
+    if first:
+        fitting.save_model(model, directory, input_shape=data.image_shape)
+    figures = {"directory": str(directory), "parameters": model.count_params()}
+    figures |= fitting.evaluate(model, data.test, devices=options.devices)
+    if first:
+        write_card(options, model, data, recipe, figures)
+        teller.tell()
+        print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
+        finish(options, figures)
+    devices.leave()

@@ -13,7 +13,7 @@ TOP = 5
 NONE = "none"  # of several labels
 
 
-def evaluate_classes(model, split, class_names, batch_size=256, worst=0):
+def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices=None):
     """Accuracy and loss, precision and recall of each class, the confusion matrix, and the calibration.
 
     Args:
@@ -22,6 +22,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0):
         class_names: a name for each class.
         batch_size: images at a time.
         worst: how many of the most wrong images are named.
+        devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
         A JSON-able dict: `accuracy`, `loss`, `images`; of more than five classes `top_5_accuracy`; `classes`, a list
@@ -39,9 +40,10 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0):
         sure the model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
-        ValueError: other numbers of names and of the model's classes, or nothing tells what the model answers with.
+        ValueError: other numbers of names and of the model's classes, nothing tells what the model answers with, or
+            there are not so many devices.
     """
-    outputs, labels, kind = answers_to(model, split, batch_size)
+    outputs, labels, kind = answers_to(model, split, batch_size, devices)
     probabilities, count = answers.as_probabilities(outputs, kind), len(class_names)
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"

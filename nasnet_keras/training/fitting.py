@@ -3,17 +3,18 @@
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
 
+import json
 import logging
 import math
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
@@ -22,7 +23,7 @@ from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
-from nasnet_keras.training.checkpoints import Checkpoints
+from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
@@ -135,6 +136,7 @@ def fit(
     sizes=None,
     checkpoint_every=None,
     hours=None,
+    devices=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -161,6 +163,9 @@ def fit(
         checkpoint_every: steps after which the state is kept within an epoch too, and goes on from there.
         hours: how long the training may take. After its first epoch, whose learning rate follows the schedule of
             `epochs`, the epochs that fit are fixed once and kept, `epochs` at most; then the rate follows theirs.
+        devices: how many devices share each batch, or `"all"`; None: one. Callbacks see the copies as their model, and
+            the model itself gets the weights at the end, see `devices.spread`. Of several hosts (`devices.join`) all
+            devices share it, and the first host writes.
 
     Returns:
         The history: one dict an epoch.
@@ -185,32 +190,53 @@ def fit(
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes)
     weights = _class_weights(class_weights, data)
+    number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
-    steps = len(training_batches(data, recipe, seed))
-    compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
-    identity |= network_identity(model, weights, rates)
-    for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
-        logger.warning(line)
-    how = {"first": first, "every": checkpoint_every, "hours": hours}
-    state = Checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **how)
-    if state.directory is not None:
-        state.directory.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if state.directory is None else alone_in("directory", state.directory):
-        if state.directory is not None and not is_used(state.directory):  # else it is there, or an old rule holds
-            write_record(state.directory, data)
-        state.restore(model)
-        try:
-            _fit(model, data, recipe, state, sizes, seed, callbacks, validate)
-        except FloatingPointError as error:
-            state.fail(error)
-            raise
-        state.finish(model)
+    batches = training_batches(data, recipe, seed)
+    check_devices(number, batches.batch_size)
+    steps, length = len(batches), {"first": first, "every": checkpoint_every, "hours": hours}
+    with several.spread(model, number) as model:
+        compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
+        several.adapt(model)
+        identity |= network_identity(model, weights, rates)
+        for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
+            logger.warning(line)
+        state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **length)
+        with several.only_first(_kept(state.directory, data)):
+            state.restore(model)
+            several.agree(
+                {
+                    "data and recipe": json.dumps(identity),
+                    "history": json.dumps([state.history, state.step]),
+                    "epochs, patience, hours and checkpoint_every": json.dumps([state.settings, length]),
+                }
+            )
+            try:
+                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number)
+            except FloatingPointError as error:
+                state.fail(error)
+                raise
+            state.finish(model)
     return state.history
 
 
-def _fit(model, data, recipe, state, sizes, seed, callbacks, validate):
+@contextmanager
+def _kept(directory, data):
+    """A training's directory to itself, with the record of its data; None for none."""
+    if directory is None:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with alone_in("directory", directory):
+        if not is_used(directory):  # else it is there, or an old rule holds
+            write_record(directory, data)
+        yield
+
+
+def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number):
     """The epochs that are left."""
     model.stop_training, length, before = False, state.settings["epochs"], None
+    copies = [several.Copies(several.filling(len(data.validation), number) if validate else 0.0)] * (number > 1)
     averages = [_Averages()] * bool(recipe.moving_average)
     while not (state.is_over() or model.stop_training):
         epochs, done = state.settings["epochs"], state.first + len(state.history)
@@ -219,18 +245,18 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate):
             last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
         batches = training_batches(data, recipe, seed, **shown)
-        watched = Batches(data.validation, 256, **shown) if validate else None
+        watched = Batches(data.validation, several.batch_of(256, number), **shown) if validate else None
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:
             set_length(model, recipe, len(batches), epochs - state.first)
         length, before = epochs, shown
-        own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *averages, _StopOnNaN(), state]
+        own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
         model.fit(
-            _shown(model, batches, state.step),
+            _shown(model, several.parts(batches, number), state.step),
             epochs=last,
             initial_epoch=done,
-            validation_data=watched and _shown(model, watched),
+            validation_data=watched and _shown(model, several.parts(watched, number)),
             callbacks=[*own, *callbacks],
             shuffle=False,
             verbose=0,
@@ -288,7 +314,7 @@ def _in_proportion(image_shape, shorter):
     return tuple(round(length * shorter / min(image_shape[:2])) for length in image_shape[:2])
 
 
-def evaluate(model, split, batch_size=256):
+def evaluate(model, split, batch_size=256, devices=None):
     """Share of a split's images that the model classifies right, and their mean cross-entropy.
 
     Args:
@@ -296,15 +322,16 @@ def evaluate(model, split, batch_size=256):
             `{"predictions", …}` these count.
         split: a `data.Split`.
         batch_size: images at a time.
+        devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
         `{"accuracy": float, "loss": float, "images": int}`; of no images, None for the figures. Where an image may have
         several labels, `mean_average_precision` in the place of the accuracy, and the loss is summed over labels.
 
     Raises:
-        ValueError: nothing tells what the model answers with.
+        ValueError: nothing tells what the model answers with, or there are not so many devices.
     """
-    return figures_of(*answers_to(model, split, batch_size))
+    return figures_of(*answers_to(model, split, batch_size, devices))
 
 
 def predict_split(model, split, batch_size=256):
@@ -313,12 +340,13 @@ def predict_split(model, split, batch_size=256):
     return answers.as_probabilities(outputs, kind)
 
 
-def answers_to(model, split, batch_size=256):
+def answers_to(model, split, batch_size=256, devices=None):
     """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs)."""
     if not len(split):
         return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
-    batches = Batches(split, batch_size, scaled=not scales_itself(model))
-    outputs, kind = answers.answered(model, model.predict(batches, verbose=0))
+    number = 1 if several.hosts() > 1 else several.number_of(devices)  # each host by itself
+    batches = Batches(split, several.batch_of(batch_size, number), scaled=not scales_itself(model))
+    outputs, kind = answers.answered(model, several.predict(model, batches, len(split), number))
     return outputs[split.readable], split.labels[split.readable], kind
 
 

@@ -20,6 +20,7 @@ from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
+from nasnet_keras.training import devices as several
 from nasnet_keras.training import fitting, recipes
 from nasnet_keras.training.identity import check_phases, has_begun, is_used, settled_head_epochs
 from nasnet_keras.training.recipes import phases
@@ -54,6 +55,7 @@ def fine_tune(
     tensorboard=False,
     callbacks=(),
     checkpoint_every=None,
+    devices=None,
     **options,
 ):
     """Train a network on classes of one's own, starting from what another one has learnt.
@@ -95,6 +97,7 @@ def fine_tune(
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
         checkpoint_every: steps after which the state is kept within an epoch, too.
+        devices: how many devices share each batch, or `"all"`; None: one. As for `fitting.fit`.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
             for a factory also `repeats` and `filters`.
@@ -139,18 +142,19 @@ def fine_tune(
     activation = "classifier_activation" if "classifier_activation" in options else "model_or_name"
     if output_kind(model, label=activation) != "sigmoid" and data.several:  # likewise
         raise ValueError(f"`{activation}` must be sigmoid where an image may have several labels")
-    if directory is not None and not is_used(directory):  # otherwise the record is there, or an old rule holds
+    first_host = several.host() == 0
+    if first_host and directory is not None and not is_used(directory):  # otherwise it is there, or an old rule holds
         write_record(directory, data)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if directory is None else alone_in("directory", directory):
+    with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
         first = 0
         for index, (phase, last, lowest, factor) in enumerate(plan):
             if directory is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
                 first = last
                 continue  # it is over, and the next one has its own state
             _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
-            logs = [_tensorboard(directory, phase)] if tensorboard else []
+            logs = [_tensorboard(directory, phase)] if tensorboard and first_host else []
             fitting.fit(
                 model,
                 data,
@@ -165,12 +169,13 @@ def fine_tune(
                 class_weights=class_weights,
                 rates=None if layer_decay == 1 else _rates(model, layer_decay),
                 checkpoint_every=checkpoint_every,
+                devices=devices,
             )
             first = last
         _freeze(model, parts(model), False)
         if data.several:
             model.thresholds = fitting.chosen_thresholds(model, data.validation)
-        if directory is not None:
+        if first_host and directory is not None:
             fitting.save_model(model, directory)
     return model
 

@@ -18,6 +18,8 @@ PLACES = {
     r"_seed_generators\b": "models/nesting.py",
     r"_get_variable_index\b": "training/compilation.py",
     r"\bkeras\.src\b": "weights/loading.py",
+    r"_clip_gradients\b": "training/devices.py",
+    r"_all_reduce_sum_gradients\b": "training/devices.py",
 }
 
 
@@ -50,6 +52,20 @@ def test_an_optimiser_knows_its_variables_by_number():
     assert str(inspect.signature(optimizer._get_variable_index)) == "(variable)"
     optimizer.build(variables)
     assert [optimizer._get_variable_index(variable) for variable in variables] == [0, 1, 2]
+
+
+def test_an_optimiser_clips_before_it_sums():
+    """What `training.devices` turns round: both are called by these names, with these arguments."""
+    optimizer = keras.optimizers.SGD(1.0, global_clipnorm=1.0)
+    assert str(inspect.signature(optimizer._clip_gradients)) == "(grads)"
+    called = []
+    for name in ("_clip_gradients", "_all_reduce_sum_gradients") if keras.backend.backend() == "tensorflow" else ():
+        assert len(inspect.signature(getattr(optimizer, name)).parameters) == 1
+        setattr(optimizer, name, lambda values, name=name: called.append(name) or values)
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor([0.5])])
+    assert called in ([], ["_clip_gradients", "_all_reduce_sum_gradients"])
 
 
 def test_layers_and_their_generators_are_found():
