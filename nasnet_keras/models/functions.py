@@ -86,6 +86,26 @@ def short_variable_names():
     return tf.name_scope("")
 
 
+def variables_at_once():
+    """A context in which TensorFlow makes variables at once, also while it traces a function.
+
+    A function that makes variables while it is traced is traced again afterwards, without: the moments of an optimiser
+    and the sums of figures would double what a first step costs.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return nullcontext()
+    import tensorflow as tf
+
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
+        return nullcontext()
+
+    def make(next_creator, **settings):
+        with tf.init_scope():
+            return next_creator(**{**settings, "experimental_enable_variable_lifting": False})
+
+    return tf.variable_creator_scope(make)
+
+
 def _relu(what, inputs, weights, run):
     return ops.relu(inputs[0]) if what.bound is None else ops.relu6(inputs[0])
 

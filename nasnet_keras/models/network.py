@@ -15,6 +15,7 @@ from rich.console import Console
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.freezing import freeze_parts, frozen_parts
+from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
 from nasnet_keras.models.inference import Predictor, changes_of, fits, state_of
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
@@ -240,6 +241,16 @@ class NASNet(TwoHeaded):
         if self._predictor is None or self._predictor.activation is not activation:
             self._predictor = Predictor(self, activation)
         return self._predictor(x, size)
+
+    def train_step(self, *args):
+        """As Keras' `train_step`, which need not be traced twice."""
+        with variables_at_once():
+            return super().train_step(*args)
+
+    def test_step(self, *args):
+        """As Keras' `test_step`, likewise."""
+        with variables_at_once():
+            return super().test_step(*args)
 
     def summary(self, *args, print_fn=None, **kwargs):
         """As Keras' `summary`, and a line on what is inside a cell."""

@@ -1,8 +1,8 @@
 """Programs in a TensorFlow graph, with every kind of part traced once and called wherever it comes again.
 
-Tracing costs Python half a millisecond of an operation and as much of its derivative, and TensorFlow's optimiser of
-graphs, which finds nothing to gain in a training step, as much again. The sixteen cells of a NASNetMobile are seven
-kinds of blocks and some short ways that bring states to a cell's size (`benchmarks/finetune.py`).
+Tracing costs Python half a millisecond of an operation and as much of its derivative. The sixteen cells of a
+NASNetMobile are seven kinds of blocks and some short ways that bring states to a cell's size
+(`benchmarks/finetune.py`).
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,6 @@ import tensorflow as tf
 
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.program.program import Program
-
-# A function stays a function: a call for each place, and not its operations once more. The optimiser of graphs passes
-# by the functions of data pipelines, and so by these.
-ATTRIBUTES = {"_noinline": True, "_tf_data_function": True}
 
 _functions = WeakKeyDictionary()  # {graph: {what is computed, and how: function}}: they go with the graph
 
@@ -67,7 +63,7 @@ def _function(kind, training, learning, kernels):
     """A part's function of tensors, variables and, if paths are dropped, their rates and seeds."""
     program = Program(kind.channels, None, list(kind.steps))
 
-    @tf.function(autograph=False, experimental_attributes=ATTRIBUTES)
+    @tf.function(autograph=False)  # put in place by the optimiser of graphs: calls would cost a step 7%
     def function(inputs, weights, rates=None, seeds=None):
         pairs = () if rates is None else zip(tf.unstack(rates), tf.unstack(seeds), strict=True)
         run = _Inside(training, learning, kernels=kernels, paths=iter(pairs))

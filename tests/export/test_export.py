@@ -186,12 +186,12 @@ def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
         {"input_shape": (None, None, 3)},
         {"include_preprocessing": True},
         {"classifier_activation": None},
-        {"input_shape": (8, 8, 1)},
+        pytest.param({"input_shape": (8, 8, 1)}, marks=pytest.mark.long),
         pytest.param(
             {"dtype": "mixed_bfloat16"}, marks=pytest.mark.skipif(not computes_bfloat16(), reason="none here")
         ),
         {"pooling_compatibility": "keras"},
-        {"filters": None, "penultimate_filters": 48},
+        pytest.param({"filters": None, "penultimate_filters": 48}, marks=pytest.mark.long),
     ],
 )
 def test_every_kind_of_network_can_be_exported(arguments, tmp_path):

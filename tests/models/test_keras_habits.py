@@ -21,7 +21,8 @@ from nasnet_keras.models.applications import FACTORIES
 
 CLASSES = 3
 SMALL = {"genotype": "tiny", "weights": None, "repeats": 1, "filters": 4, "stem_filters": 4, "input_shape": (32, 32, 3)}
-every = pytest.mark.parametrize("factory", FACTORIES)
+LARGE = [pytest.param(name, marks=pytest.mark.long) for name in FACTORIES if name.endswith("Large")]
+every = pytest.mark.parametrize("factory", [*(name for name in FACTORIES if not name.endswith("Large")), *LARGE])
 # What a warning is about that Keras gives whoever saves a model as .h5, or quantises layers that cannot be.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* does not have a .quantize:UserWarning")
 

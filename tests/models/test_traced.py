@@ -103,3 +103,30 @@ def test_parts_are_the_program(genotype, rng):
         made = compute(lean, [values[number] for number in part.reads], own, traced.Run(), part.kind.results)
         values.update(zip(part.makes, made, strict=True))
     np.testing.assert_array_equal(values[result.number], expected)
+
+
+@pytest.mark.parametrize("heads", [pytest.param(False, marks=pytest.mark.long), True])
+def test_a_first_step_is_traced_once(heads, monkeypatch):
+    """Moments and figures are made meanwhile, and not a second time; they count as Keras' own do."""
+    traced_steps = []
+
+    def counted(name):
+        original = getattr(keras.Model, name)
+        monkeypatch.setattr(keras.Model, name, lambda self, *data: traced_steps.append(name) or original(self, *data))
+
+    counted("train_step")
+    counted("test_step")
+    model = _network("tiny", repeats=1, auxiliary_head=heads, input_shape=(32, 32, 3))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    images, labels = np.zeros((4, 32, 32, 3), "float32"), np.array([0, 1, 2, 0])
+    for _ in range(2):
+        history = model.fit(images, labels, batch_size=4, validation_data=(images, labels), verbose=0).history
+    assert traced_steps == ["train_step", "test_step"]
+    name = "predictions_accuracy" if heads else "accuracy"
+    share = np.mean(
+        np.argmax(keras.ops.convert_to_numpy(model(images)["predictions"] if heads else model(images)), 1) == labels
+    )
+    assert history[f"val_{name}"] == [pytest.approx(share)]
+    assert int(model.optimizer.iterations) == 2 and len(model.optimizer.variables) == 2 + 2 * len(
+        model.trainable_variables
+    )

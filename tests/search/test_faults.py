@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "faults.py"
     ("words", "seen"),
     [
         (["alone", "--kills", "6", "--controllers", "rl", "--trials", "60"], "trajectory identical over 60 trials"),
-        (["team", "--kills", "3", "--trials", "400"], "team: 3 kills"),
+        pytest.param(["team", "--kills", "3", "--trials", "400"], "team: 3 kills", marks=pytest.mark.long),
     ],
 )
 def test_kills(words, seen):

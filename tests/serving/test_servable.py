@@ -130,6 +130,7 @@ def test_the_official_messages_read_the_configuration(exported):
     assert list(net.model_version_policy.specific.versions) == [1, 2]
 
 
+@pytest.mark.long
 def test_memory_stays_flat_over_takeovers(folder):
     versions, sizes = Versions(folder), []
     for version in range(10, 14):

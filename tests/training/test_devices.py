@@ -54,20 +54,25 @@ def backend(request):
     return request.param
 
 
+class Found(dict):
+    """{function of `on_devices.py`: {what it found: array}}; each is run when it is first asked for."""
+
+    def __init__(self, backend, folder):
+        super().__init__()
+        self.backend, self.folder = backend, folder
+
+    def __missing__(self, name):
+        output = self.folder / f"{name}.npz"
+        ((code, _, said),) = ended([start([str(SCRIPT), name, str(output)], self.backend)])
+        assert code == 0, said[-3000:]
+        with np.load(output) as stored:
+            self[name] = {key.removeprefix(f"{name}: "): value for key, value in stored.items()}
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def found(backend, tmp_path_factory):
-    """{function of `on_devices.py`: {what it found: array}}."""
-    names = ["refused", "steps", "copies", "watched", "going_on", "within", "tuned"]
-    names += ["statistics"] * (backend == "tensorflow")
-    output = tmp_path_factory.mktemp(backend) / "found.npz"
-    ((code, _, said),) = ended([start([str(SCRIPT), ",".join(names), str(output)], backend)])
-    assert code == 0, said[-3000:]
-    results = {name: {} for name in names}
-    with np.load(output) as stored:
-        for key, value in stored.items():
-            name, _, what = key.partition(": ")
-            results[name][what] = value
-    return results
+    return Found(backend, tmp_path_factory.mktemp(backend))
 
 
 def test_a_step_on_two_devices_is_that_of_one(found):
@@ -75,6 +80,7 @@ def test_a_step_on_two_devices_is_that_of_one(found):
     assert found["steps"]["apart"] < 1e-5
 
 
+@pytest.mark.long
 def test_moving_statistics_are_the_mean_of_those_of_each_device(found, backend):
     if backend == "jax":
         pytest.skip("batch norms learn from the whole batch there")
@@ -93,11 +99,13 @@ def test_copies_stay_equal_and_are_evaluated_as_one_device_does(found, backend):
         assert len({tuple(row) for row in results["draws"]}) == 2
 
 
+@pytest.mark.long
 def test_a_validation_that_devices_do_not_divide_is_that_of_one_device(found):
     np.testing.assert_array_equal(*found["watched"]["accuracy"].astype("float32"))
     np.testing.assert_allclose(*found["watched"]["loss"], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_going_on_after_a_kill_and_on_another_number_of_devices(found):
     results = found["going_on"]
     assert results["killed apart"] == 0
@@ -106,6 +114,7 @@ def test_going_on_after_a_kill_and_on_another_number_of_devices(found):
         np.testing.assert_array_equal(results[f"{name} epochs"], [1, 2, 3])
 
 
+@pytest.mark.long
 def test_going_on_within_an_epoch_with_averages(found):
     results = found["within"]
     assert results["inside"] == 2
@@ -113,11 +122,13 @@ def test_going_on_within_an_epoch_with_averages(found):
     np.testing.assert_allclose(results["whole"], results["killed"], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_validation_of_averages_is_that_of_the_model_in_the_end(found):
     np.testing.assert_array_equal(*found["within"]["accuracy"].astype("float32"))
     np.testing.assert_allclose(*found["within"]["loss"], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_frozen_cells_stand_still_on_all_devices(found):
     assert found["tuned"]["cells"] == 0 < found["tuned"]["head"]
     assert found["tuned"]["saved"]

@@ -66,7 +66,11 @@ def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path, sizes):
 
 @pytest.mark.parametrize(
     ("first", "sizes", "seen"),
-    [(0, None, [8] * 5), (0, [4, 6], [4, 4, 6, 6, 6]), (2, [4, 6, 8], [4, 6, 8])],
+    [
+        pytest.param(0, None, [8] * 5, marks=pytest.mark.long),
+        (0, [4, 6], [4, 4, 6, 6, 6]),
+        pytest.param(2, [4, 6, 8], [4, 6, 8], marks=pytest.mark.long),
+    ],
 )
 def test_every_epoch_sees_images_of_its_size(data, monkeypatch, first, sizes, seen):
     model = network(data, input_shape=(None, None, 3))

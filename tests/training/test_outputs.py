@@ -85,7 +85,7 @@ def test_one_unit_tells_two_classes_apart(kind):
     assert float(loss(np.array([0, 1]), given.astype("float32"))) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("activation", [None, "sigmoid", "log_softmax"])
+@pytest.mark.parametrize("activation", [None, "sigmoid", pytest.param("log_softmax", marks=pytest.mark.long)])
 def test_fine_tuning_learns_with_every_answer_and_its_figures_are_right(activation, eager):
     options = {"recipe": recipes.recipe("scans", batch_size=16, augmentation="none"), "epochs": 6, "seed": 4}
     tuned = fine_tune(network(), colours(48), None, NAMES, weights="none", classifier_activation=activation, **options)

@@ -255,7 +255,7 @@ def test_tensorboard_gets_both_phases(tmp_path):
     assert [[line["epoch"] for line in epochs_of(tmp_path / phase)] for phase in ("head", "cells")] == [[1], [2]]
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("dtype", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
 def test_mixed_precision(dtype):
     if dtype == "mixed_bfloat16" and not computes_bfloat16():
         pytest.skip("no bfloat16 here")

@@ -360,6 +360,7 @@ def test_fresh_proposals_of_a_mixed_batch_keep_their_numbers():
     assert (before[0] != sampled[0]).any() and (weights[0] != 1.0).any()
 
 
+@pytest.mark.long
 def test_many_workers_learn():
     """With rewards that are many updates old the clip around the sampler leaves nothing to learn."""
     space = SearchSpace(blocks=2)
