@@ -31,7 +31,7 @@ def trained(folder, tmp_path_factory):
     directory = tmp_path_factory.mktemp("model") / "net"
     size = ["--repeats", "1", "--filters", "4", "--image-size", "8", "--batch-size", "4"]
     code = main(
-        ["train", "--genotype", "tiny", "--data", str(folder), *size, "--epochs", "6", "--directory", str(directory)]
+        ["train", "--genotype", "tiny", "--data", str(folder), *size, "--epochs", "12", "--directory", str(directory)]
     )
     assert code == 0
     return directory
@@ -96,7 +96,7 @@ def test_a_card_and_the_curves_lie_beside_a_trained_model(trained, folder, capsy
     history = json.loads((trained / "history.json").read_text())["epochs"]
     assert f"| {100 * history[-1]['val_accuracy']:.2f}% | — |" in card
     picture = (trained / "curves.svg").read_text()
-    assert picture.startswith("<svg") and "6 epochs" in picture and "(curves.svg)" in card
+    assert picture.startswith("<svg") and "12 epochs" in picture and "(curves.svg)" in card
 
 
 def settled(*words):

@@ -80,6 +80,7 @@ def test_the_range_is_kept_and_used(trained, folder, tmp_path, capsys):
     assert json.loads(other[1].splitlines()[-1])["loss"] != figures["loss"]
 
 
+@pytest.mark.long
 def test_the_user_is_told_once(folder, tmp_path, capsys):
     words = ["train", "--genotype", "tiny", "--data", folder, *SIZE, "--directory", tmp_path / "net"]
     code, _, err = call(capsys, *words)

@@ -14,6 +14,7 @@ import joblib
 import keras
 import numpy as np
 import pytest
+from checks import computes_bfloat16
 
 import nasnet_keras
 from nasnet_keras import NASNet, freeze
@@ -260,6 +261,7 @@ def test_ways_to_compile(options):
 
 
 @every
+@pytest.mark.skipif(not computes_bfloat16(), reason="no bfloat16 here")
 def test_mixed_precision(factory, tmp_path):
     policy = keras.config.dtype_policy()
     try:
@@ -398,7 +400,7 @@ def test_freezing_up_to_a_cell(factory):
     assert {variable.path.split("/")[0] for variable in network.trainable_variables} == set(names)
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("suffix", [".keras", pytest.param(".h5", marks=pytest.mark.long)])
 @built
 def test_what_is_frozen_stays_so_in_a_file(build, suffix, tmp_path):
     model = freeze(build("NASNetMobile"), "cell_0", norms=True)

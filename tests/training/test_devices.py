@@ -88,6 +88,7 @@ def test_moving_statistics_are_the_mean_of_those_of_each_device(found, backend):
     assert found["statistics"]["apart"] < 1e-6
 
 
+@pytest.mark.long
 def test_copies_stay_equal_and_are_evaluated_as_one_device_does(found, backend):
     results = found["copies"]
     np.testing.assert_array_equal(results["apart"], np.zeros(4))

@@ -38,7 +38,8 @@ RECIPE = recipes.recipe("micro", batch_size=16)
 
 
 @pytest.mark.jax
-@pytest.mark.parametrize("sizes", [None, pytest.param([4, 6, 8], marks=pytest.mark.long)])
+@pytest.mark.long  # `test_fixtures` and `test_within_epochs` have shorter ones
+@pytest.mark.parametrize("sizes", [None, [4, 6, 8]])
 def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path, sizes):
     options = {"drop_path": 0.3, "dropout": 0.2, "input_shape": (None, None, 3)}
     whole = network(data, **options)

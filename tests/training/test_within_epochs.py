@@ -67,7 +67,8 @@ def dropping():
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
-    ("optimizer", "kills"), [("sgd", 3), ("adamw", 3), pytest.param("rmsprop", 20, marks=pytest.mark.long)]
+    ("optimizer", "kills"),
+    [("sgd", 3), *(pytest.param(*case, marks=pytest.mark.long) for case in (("adamw", 3), ("rmsprop", 20)))],
 )
 def test_a_training_that_was_killed_within_epochs_is_the_undisturbed_one(optimizer, kills, tmp_path, rng):
     """At random steps, again and again: weights, optimiser, averages and figures are equal to the last bit."""
