@@ -76,8 +76,8 @@ class Predictor:
 
         self.activation = activation
         spec = tf.TensorSpec(model.input.shape, tf.float32)
-        self._eager, self._compiled = predict, tf.function(predict, input_signature=[spec], autograph=False)
-        self._met = False
+        self._eager, self._function = predict, tf.function(predict, input_signature=[spec], autograph=False)
+        self._met, self._compiled = False, None
 
     def __call__(self, images, batch_size):
         """Predictions [count, classes] of an array of images, so many at a time."""
@@ -86,7 +86,10 @@ class Predictor:
 
     def _batch(self, images):
         """The first image is not kept waiting for a function to be traced and optimised."""
-        run = self._eager if len(images) == 1 and not self._met else self._compiled
+        if len(images) == 1 and not self._met:
+            run = self._eager
+        else:  # called as it is: looking the function up by its arguments would hash every variable each time
+            run = self._compiled = self._compiled or self._function.get_concrete_function()
         self._met = True
         return run(keras.ops.convert_to_tensor(images, "float32")).numpy()
 

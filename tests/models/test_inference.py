@@ -72,10 +72,10 @@ def test_weights_are_the_current_ones(rng, calls):
 def test_the_first_image_does_not_wait_for_a_compiled_function(rng):
     model, images = made(), rng.normal(size=(1, 8, 8, 3)).astype("float32")
     model.predict(images, verbose=0)
-    assert not model._predictor._compiled.experimental_get_tracing_count()
+    assert not model._predictor._function.experimental_get_tracing_count()
     for count in (1, 2, 1):
         model.predict(rng.normal(size=(count, 8, 8, 3)), verbose=0)
-    assert model._predictor._compiled.experimental_get_tracing_count() == 1
+    assert model._predictor._function.experimental_get_tracing_count() == 1
 
 
 def test_what_is_special_goes_keras_way(rng, calls, capfd):
