@@ -9,7 +9,7 @@ data set beside it: images are read as they come, so it must not follow the data
     python benchmarks/made_up_imagenet.py --command search             # a search, instead of a training
     python benchmarks/made_up_imagenet.py --forms tfrecord --recipe    # ImageNet's recipe, with a small network
 
-Images are 500x375 pixels of smooth noise, some 110 kB each as those of ImageNet are; 512 different ones are repeated.
+Images are 500x375 pixels of smooth noise, some 70 kB each; 512 different ones are repeated.
 Needs the extra `tfds`, and array_record for that form; disk for both sizes of one form at a time.
 """
 
