@@ -6,9 +6,11 @@ from pathlib import Path
 from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import (
+    MOST_EPOCHS,
     add_data,
     add_devices,
     add_dtype,
+    add_hours,
     add_recipe,
     check_network,
     given,
@@ -20,10 +22,18 @@ from nasnet_keras.commands.terminal import finish, judgement, tell, without_gree
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_phases, check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.identity import (
+    check_phases,
+    check_resumption,
+    known_epochs,
+    settled_head_epochs,
+    told,
+    training_identity,
+)
 from nasnet_keras.weights.zoo import model_file, starting_weights
 
 SUMMARY = "train a network on new classes, from what it has learnt on others"
+EPOCHS = 10
 EXAMPLE = "finetune --model NASNetMobile --weights imagenet --data photos --epochs 10 --directory mine"
 
 
@@ -35,7 +45,9 @@ def add_options(parser):
         "--weights", default="auto", help="imagenet, cifar10, none (from scratch), or a file; auto: the model's own"
     )
     add_data(parser)
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of both phases together")
+    text = f"epochs of both phases together (default: {EPOCHS})"
+    parser.add_argument("--epochs", type=int, help=text)
+    add_hours(parser)
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
     parser.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
     parser.add_argument(
@@ -84,28 +96,40 @@ def check(options):
         weights = starting_weights(source, options.weights, size)
         # Its own sizes are not known here: what was not given stands for any.
         check_network(**{"repeats": 1, "filters": 4, "stem": "cifar", **size, **further})
-    settings = given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay")
+    recipes.check_hours(options.hours)
+    if options.epochs is None:
+        options.epochs = EPOCHS if options.hours is None else MOST_EPOCHS
+    settings = given(options, "epochs", "head_epochs", "unfreeze", "rate_factor", "layer_decay", "hours")
     settings |= {"batch_norm": _number(options.batch_norm), "patience": options.patience or None}
     check_folder("directory", options.directory)
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
     if weights != "none":
-        decided = settled_head_epochs(options.directory, options.epochs, options.head_epochs, options.unfreeze)
-        settings["head_epochs"] = decided
-    phases = recipes.phases(weights != "none", **settings)
+        wanted = given(options, "epochs", "head_epochs", "unfreeze", "hours")
+        settings["head_epochs"] = settled_head_epochs(options.directory, **wanted)
+    phases = recipes.phases(weights != "none", **{name: settings[name] for name in settings if name != "hours"})
     join(options)
     data = find(options)
     check_phases(options.directory, [name for name, *_ in phases])
-    lines = []
-    for name, last, _, factor in phases:
+    lines, ends = [], _ends(options, phases)
+    for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         identity = training_identity(data, scaled, options.seed)
         lines += told(place, check_resumption(place, identity, last, settings["patience"]))
     start = {"source": source, "weights": weights, "size": size}
-    return {"recipe": recipe, **start, "settings": {**settings, **further}, "data": data, "lines": lines}
+    settings |= further
+    return {"recipe": recipe, **start, "settings": settings, "data": data, "lines": lines, "phases": phases}
 
 
-def run(options, recipe, source, weights, size, settings, data, lines):
+def _ends(options, phases):
+    """The last epoch of each phase, as far as the time has decided on them."""
+    ends = [0]
+    for (name, last, *_), hours in zip(phases, recipes.shares(options.hours, phases), strict=True):
+        ends.append(known_epochs(Path(options.directory) / name, last, hours, ends[-1]))
+    return ends[1:]
+
+
+def run(options, recipe, source, weights, size, settings, data, lines, phases):
     """Train a network on new classes, starting from what it has learnt on others."""
     for line in lines:
         tell(line)
@@ -120,7 +144,7 @@ def run(options, recipe, source, weights, size, settings, data, lines):
     data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
     first = devices.host() == 0
     teller = Told(data, options.directory if first else None)
-    with epoch_progress("finetune", options.epochs) as progress:
+    with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress:
         model = fine_tune(
             source,
             data.train,

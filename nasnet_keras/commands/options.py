@@ -18,6 +18,7 @@ DATA_HELP = (
 )
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
+MOST_EPOCHS = 1000  # with `--hours`, where the time decides
 MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
 
 
@@ -138,6 +139,12 @@ def add_recipe(parser, recipe, further=""):
     add_mixing(parser)
     text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
+
+
+def add_hours(parser):
+    """Add the option of how long a training may take."""
+    text = f"time for all epochs: after the first it is settled how many fit, --epochs at most (then {MOST_EPOCHS})"
+    parser.add_argument("--hours", type=float, help=text)
 
 
 def add_devices(parser, hosts=False):

@@ -71,25 +71,23 @@ def epoch_progress(title, epochs):
 
     Args:
         title: what is trained.
-        epochs: epochs in all.
+        epochs: epochs in all, or a function of nothing that gives them as far as they are known.
     """
     from keras.callbacks import LambdaCallback
 
+    in_all = epochs if callable(epochs) else lambda: epochs
     with bar() as shown:
         task = shown.add_task(title, total=None, note="")
 
-        def begin(logs=None):
-            shown.update(task, total=callback.params["steps"] * epochs)
-
         def begin_epoch(epoch, logs=None):  # also after a resumption
-            shown.update(task, completed=epoch * callback.params["steps"])
+            steps = callback.params["steps"]
+            shown.update(task, completed=epoch * steps, total=in_all() * steps)
 
         def end_epoch(epoch, logs=None):
             figures = "  ".join(f"{key} {value:.3f}" for key, value in (logs or {}).items() if "accuracy" in key)
-            shown.update(task, note=f"epoch {epoch + 1}/{epochs}  {figures}")
+            shown.update(task, note=f"epoch {epoch + 1}/{in_all()}  {figures}")
 
         callback = LambdaCallback(
-            on_train_begin=begin,
             on_epoch_begin=begin_epoch,
             on_train_batch_end=lambda batch, logs=None: shown.advance(task),
             on_epoch_end=end_epoch,

@@ -6,9 +6,11 @@ from pathlib import Path
 from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import (
+    MOST_EPOCHS,
     add_data,
     add_devices,
     add_dtype,
+    add_hours,
     add_recipe,
     add_size,
     check_network,
@@ -50,7 +52,6 @@ IMAGENET = {
     "image_size": 224,
 }
 NOTES = {name: f" (default: {value}; with the recipe imagenet {IMAGENET[name]})" for name, value in DEFAULTS.items()}
-MOST_EPOCHS = 1000  # with `--hours`, where the time decides
 EXAMPLE = "train --genotype nasnet_a --data photos --epochs 20 --directory net"
 
 
@@ -60,8 +61,7 @@ def add_options(parser):
     add_data(parser)
     add_size(parser, None, None, None, NOTES)
     parser.add_argument("--epochs", type=int, help="epochs in all" + NOTES["epochs"])
-    text = f"time for all epochs: after the first it is settled how many fit, --epochs at most (then {MOST_EPOCHS})"
-    parser.add_argument("--hours", type=float, help=text)
+    add_hours(parser)
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
     further = "; imagenet also sets a network of the paper's size, image size, dropout, weight decay and auxiliary head"
     add_recipe(parser, "scans", further)
@@ -131,7 +131,7 @@ def run(options, recipe, architecture, data, changes):
     first = devices.host() == 0
     teller = Told(data, directory if first else None)
     title = f"train {architecture.genotype.name or options.genotype}"
-    with epoch_progress(title, options.epochs) as progress:
+    with epoch_progress(title, lambda: known_epochs(directory, options.epochs, options.hours)) as progress:
         fitting.fit(
             model,
             data,

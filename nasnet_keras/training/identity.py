@@ -121,14 +121,14 @@ def told(directory, changes):
     return [f"goes on in {directory}: {MEANINGS[change['what']].format(**change)}" for change in changes]
 
 
-def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all"):
+def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hours=None):
     """The epochs of a fine-tuning's first phase, as far as a directory has decided on them.
 
     What has been trained stays: once the second phase has begun, the first is over, and further epochs go there.
 
     Args:
         directory: the fine-tuning's, or None.
-        epochs, head_epochs, unfreeze: as for `transfer.fine_tune`.
+        epochs, head_epochs, unfreeze, hours: as for `transfer.fine_tune`.
 
     Returns:
         The epochs; `head_epochs` where nothing is decided.
@@ -145,7 +145,7 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all"):
         planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
         return max(planned, len(head))
     settled = cells[0]["epoch"] - 1
-    if head_epochs not in (None, settled):
+    if hours is None and head_epochs not in (None, settled):
         raise ValueError(
             f"`head_epochs` must be {settled} in {directory}, where that phase is over. Received: {head_epochs}"
         )

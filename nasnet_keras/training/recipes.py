@@ -220,6 +220,12 @@ def phases(
     return first + [("cells", epochs, unfreeze, rate_factor)] * (head_epochs < epochs)
 
 
+def shares(hours, phases):
+    """The hours of each phase of a fine-tuning: of two the first one has a quarter. None each, where `hours` is."""
+    parts = (1.0,) if len(phases) == 1 else (0.25, 0.75)
+    return [None if hours is None else part * hours for part in parts]
+
+
 def check_hours(hours, sizes=None):
     """Raise `ValueError` unless `hours` may decide on the epochs of a training with images of these sizes."""
     check_positive("hours", hours, optional=True, finite=True)

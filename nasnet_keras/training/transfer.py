@@ -23,7 +23,7 @@ from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training import fitting, recipes
 from nasnet_keras.training.identity import check_phases, has_begun, is_used, settled_head_epochs
-from nasnet_keras.training.recipes import phases
+from nasnet_keras.training.recipes import check_hours, phases, shares
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
@@ -55,6 +55,7 @@ def fine_tune(
     tensorboard=False,
     callbacks=(),
     checkpoint_every=None,
+    hours=None,
     devices=None,
     **options,
 ):
@@ -97,6 +98,8 @@ def fine_tune(
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
         checkpoint_every: steps after which the state is kept within an epoch, too.
+        hours: how long the training may take, as for `fitting.fit`: of two phases a quarter is the first one's, and the
+            epochs of each are settled after the first of it, `epochs` and `head_epochs` at most.
         devices: how many devices share each batch, or `"all"`; None: one. As for `fitting.fit`.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
@@ -117,14 +120,17 @@ def fine_tune(
         if options.get(name, HEAD[name]) != HEAD[name]:
             raise ValueError(f"`{name}` must be left out: the network gets a classifier. Received: {options[name]!r}")
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    check_hours(hours)
     if tensorboard and directory is None:
         raise ValueError("`tensorboard` needs a `directory`. Received: None")
     with drawn_from(seed):
         source, trained = load_source(model_or_name, weights, **_architecture(options))
+        if trained:
+            head_epochs = settled_head_epochs(directory, epochs, head_epochs, unfreeze, hours)
         plan = phases(
             trained,
             epochs,
-            head_epochs=settled_head_epochs(directory, epochs, head_epochs, unfreeze) if trained else head_epochs,
+            head_epochs=head_epochs,
             unfreeze=unfreeze,
             rate_factor=rate_factor,
             layer_decay=layer_decay,
@@ -149,13 +155,13 @@ def fine_tune(
         directory.mkdir(parents=True, exist_ok=True)
     with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
         first = 0
-        for index, (phase, last, lowest, factor) in enumerate(plan):
+        for index, ((phase, last, lowest, factor), share) in enumerate(zip(plan, shares(hours, plan), strict=True)):
             if directory is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
                 first = last
                 continue  # it is over, and the next one has its own state
             _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
             logs = [_tensorboard(directory, phase)] if tensorboard and first_host else []
-            fitting.fit(
+            history = fitting.fit(
                 model,
                 data,
                 replace(recipe, learning_rate=recipe.learning_rate * factor),
@@ -169,9 +175,10 @@ def fine_tune(
                 class_weights=class_weights,
                 rates=None if layer_decay == 1 else _rates(model, layer_decay),
                 checkpoint_every=checkpoint_every,
+                hours=share,
                 devices=devices,
             )
-            first = last
+            first = last if hours is None else first + len(history)
         _freeze(model, parts(model), False)
         if data.several:
             model.thresholds = fitting.chosen_thresholds(model, data.validation)

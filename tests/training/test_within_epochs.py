@@ -186,6 +186,35 @@ def test_hours_that_are_not_enough_leave_one_epoch(clock):
 
 
 @pytest.mark.usefixtures("eager")
+def test_hours_of_a_fine_tuning_are_divided_between_its_phases(tmp_path, clock):
+    """A quarter is the head's, which is one epoch of a step; the cells have time for three."""
+    times = clock[0]
+
+    class Moves(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            times[0] += 100.0
+
+    def tune(place, *further, hours=4 * 110 / 3600):
+        arguments = {"recipe": RECIPE, "epochs": 50, "patience": None, "directory": place, "hours": hours}
+        return fine_tune(network(), colours(16), colours(3, 1), NAMES, callbacks=[Moves(), *further], **arguments)
+
+    def lengths(place):
+        return [len(json.loads((place / phase / "history.json").read_text())["epochs"]) for phase in ("head", "cells")]
+
+    whole = tune(tmp_path / "a")
+    assert lengths(tmp_path / "a") == [1, 3]
+    with pytest.raises(Killed):
+        tune(tmp_path / "b", Kill(3))  # in the second epoch of the cells
+    times[0] += 1e6
+    resumed = tune(tmp_path / "b")
+    assert lengths(tmp_path / "b") == [1, 3]
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    with pytest.raises(ValueError, match="`hours` must be None or a finite number above 0. Received: nan"):
+        tune(None, hours=float("nan"))
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_averaged_weights_are_validated_and_the_result(accumulation):
     """Keras' average begins with the weights after the first update."""
