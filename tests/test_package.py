@@ -43,9 +43,9 @@ def test_search_is_a_function_and_a_package():
 @pytest.mark.parametrize(
     "imports",
     [
-        "import nasnet_keras, keras",
+        pytest.param("import nasnet_keras, keras", marks=pytest.mark.long),
         "import keras, nasnet_keras",
-        "from nasnet_keras import load_data; import keras",
+        pytest.param("from nasnet_keras import load_data; import keras", marks=pytest.mark.long),
         "from nasnet_keras.models.drop_path import DropPath; import keras, nasnet_keras.models.network",
     ],
 )
@@ -111,7 +111,13 @@ def test_a_function_that_is_gone_says_what_to_write():
         importlib.import_module("nasnet_keras.training").seed_everything(0)
 
 
-@pytest.mark.parametrize("imports", ["import nasnet_keras, keras", "from nasnet_keras import NASNet; import keras"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        pytest.param("import nasnet_keras, keras", marks=pytest.mark.long),
+        "from nasnet_keras import NASNet; import keras",
+    ],
+)
 def test_what_a_compiled_model_holds_is_registered(imports):
     """Keras finds losses and optimisers of a saved model whatever was imported first."""
     names = ["NASNet", "SmoothedCrossentropy", "SGDWithRates"]

@@ -95,6 +95,7 @@ def test_children_that_keras_trains_have_one_thread_too():
     assert len(one.strip()) == 64 and one == three
 
 
+@pytest.mark.long
 def test_it_is_said_once_where_tensorflow_ran_before():
     environment = {"TF_OVERRIDE_GLOBAL_THREADPOOL": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment = {name: value for name, value in {**os.environ, **environment}.items() if value}

@@ -90,6 +90,7 @@ def test_what_a_model_does_not_tell_is_one_line(end, says, folder, tmp_path, cap
     assert code == 2 and out == "" and says in err.splitlines()[-1] and "Traceback" not in err
 
 
+@pytest.mark.long
 def test_sizes_that_are_no_squares_everywhere(folder, tmp_path, capsys, eager):
     size = ["--repeats", 1, "--filters", 4, "--batch-size", 8, "--epochs", 1, "--data", folder]
     code, _, err = call(
@@ -112,6 +113,7 @@ def test_bad_sizes_are_one_line(text, command, tmp_path, capsys):
     assert code == 2 and len(err.splitlines()) == 1 and "image" in err and "size" in err
 
 
+@pytest.mark.long
 def test_a_tilde_is_expanded_wherever_a_path_is_given(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photos").symlink_to(folder)
@@ -160,6 +162,7 @@ def test_a_backend_that_is_not_there_is_one_line(backend, folder, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_going_on_is_said_in_one_line(folder, tmp_path, capsys, eager):
     size = ["--repeats", 1, "--filters", 4, "--image-size", 4, "--batch-size", 8, "--data", folder]
     words = ["train", "--genotype", "tiny", *size, "--directory", tmp_path / "n", "--epochs"]

@@ -136,6 +136,7 @@ def test_the_recipe_of_imagenet_trains(folder, tmp_path, capsys):
     assert "| moving\\_average | 0.9999 |" in card and "| optimizer | rmsprop |" in card
 
 
+@pytest.mark.long
 def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_path, capsys):
     size = ["--repeats", 1, "--filters", 4, "--image-size", 8, "--batch-size", 4, "--epochs", 1]
     made = [*size, "--genotype", "tiny", "--data", folder, "--directory", tmp_path / "net"]
@@ -170,6 +171,7 @@ def test_evaluate_takes_the_images_that_the_training_did_not_see(folder, tmp_pat
         assert refused_with_a_framework([words]) == []
 
 
+@pytest.mark.long
 def test_the_same_answers_from_a_network_that_scales_images_itself(trained, folder, tmp_path, capsys):
     model = keras.saving.load_model(trained / "model.keras")
     config = model.get_config()
@@ -212,6 +214,7 @@ def strange(root):
     return root
 
 
+@pytest.mark.long
 def test_finetune_takes_a_trained_directory_and_any_image(trained, tmp_path, capsys):
     photos = strange(tmp_path / "photos")
     options = ["--epochs", 2, "--batch-size", 4, "--class-weights", "balanced", "--directory", tmp_path / "mine"]
@@ -225,6 +228,7 @@ def test_finetune_takes_a_trained_directory_and_any_image(trained, tmp_path, cap
     assert code == 0 and names == {"one", "two"}
 
 
+@pytest.mark.long
 def test_a_found_cell_goes_to_larger_images_with_one_command(folder, tmp_path, capsys):
     """The paper's transfer: searched on small images, stacked deeper and wider for larger ones."""
     load_genotype("tiny").save(tmp_path / "best_genotype.json")
@@ -438,6 +442,7 @@ def test_bad_input_is_refused_without_a_framework(folder, tmp_path):
     assert refused_with_a_framework(rows) == []
 
 
+@pytest.mark.long
 def test_it_takes_a_fraction_of_what_loading_a_framework_takes():
     """Half a second on a quiet machine, where Keras takes four; the ratio holds on a busy one too."""
 

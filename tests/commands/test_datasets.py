@@ -122,6 +122,7 @@ def test_a_search_goes_on_with_its_images_wherever_they_lie(photos, capsys):
     assert (photos / "found/data.json").exists()
 
 
+@pytest.mark.long
 def test_a_model_that_is_trained_further_is_not_tested_on_what_it_has_seen(photos, capsys):
     """The new directory divides the same images as the old one did, whatever its options say, and says so."""
     assert main(["train", *NET, "--directory", "net", "--data", "photos", "--test", "0.4"]) == 0
@@ -153,6 +154,7 @@ def test_fit_keeps_its_data_in_its_directory(photos):
     assert read_record("own").sides["test"] == data.record.sides["test"]
 
 
+@pytest.mark.long
 def test_what_was_trained_on_is_not_tested_after_it_has_changed(photos, capsys):
     """Images that were saved again have another size, but a name that the directory knows."""
     assert main(["train", *NET, "--directory", "net", "--data", "photos"]) == 0

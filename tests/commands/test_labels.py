@@ -160,6 +160,7 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
     assert code == 2 and "They differ in" in err.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_search_is_for_the_mean_average_precision(place, tmp_path, capsys):
     words = ["--data", place / "several.csv", "--separator", "|", *SIZE, "--blocks", 1, "--max-trials", 1]
     code, out, err = call(capsys, "search", *words, "--final-epochs", 1, "--directory", tmp_path / "found")

@@ -297,6 +297,7 @@ def test_the_live_activation_is_exported(tmp_path, rng):
     assert np.abs(result.sum(1) - 1).max() > 1e-3
 
 
+@pytest.mark.long
 def test_the_live_class_names_are_exported(tmp_path):
     model = trained()
     model.class_names = ["x", "y", "z"]

@@ -19,7 +19,11 @@ def own_head(*ends, units=3):
 
 @pytest.mark.parametrize(
     ("ends", "units", "suffix"),
-    [(("softmax",), 3, "h5"), ((), 3, "keras"), pytest.param(("sigmoid",), 1, "keras", marks=pytest.mark.long)],
+    [
+        (("softmax",), 3, "h5"),
+        pytest.param((), 3, "keras", marks=pytest.mark.long),
+        pytest.param(("sigmoid",), 1, "keras", marks=pytest.mark.long),
+    ],
 )
 def test_a_head_of_ones_own_is_served(ends, units, suffix, tmp_path, capsys):
     model = own_head(*ends, units=units)

@@ -101,6 +101,7 @@ def test_a_range_is_kept(trained, tmp_path):
         model.grey_range = (5, 5)
 
 
+@pytest.mark.long
 def test_fine_tuning_keeps_the_range_of_its_images(trained, tmp_path):
     from pixels import deep, drawn, png
 

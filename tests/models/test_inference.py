@@ -78,6 +78,7 @@ def test_the_first_image_does_not_wait_for_a_compiled_function(rng):
     assert model._predictor._function.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.long
 def test_what_is_special_goes_keras_way(rng, calls, capfd):
     model, images = made(), rng.normal(size=(3, 8, 8, 3)).astype("float32")
     expected, seen = np.asarray(model(images, training=False)), []

@@ -146,6 +146,7 @@ def test_a_clone_is_a_network(factory):
     assert clone.changes() == [] and NASNet.from_config(clone.get_config()).architecture == model.architecture
 
 
+@pytest.mark.long
 def test_a_clone_with_other_layers_is_what_it_computes(tmp_path):
     """Its description is the graph's then, and `predict` takes no faster way that goes by the architecture."""
     model = make("NASNetMobile")

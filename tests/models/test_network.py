@@ -474,6 +474,7 @@ print("same")
 """
 
 
+@pytest.mark.long
 def test_files_in_a_fresh_process(tmp_path, rng):
     model = tiny(name="mine", drop_path=0.3, class_names=["ant", "bee", "cat"], weight_decay=1e-4)
     randomize(model)

@@ -44,7 +44,9 @@ def plain(monkeypatch):
     return lambda: monkeypatch.setattr(traced, "can_trace", lambda weights: False)
 
 
-@pytest.mark.parametrize(("genotype", "training"), [("tiny", True), (1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("genotype", "training"), [("tiny", True), pytest.param(1, True, marks=pytest.mark.long), (2, False)]
+)
 def test_same_numbers(genotype, training, plain, rng):
     if genotype != "tiny":
         space = SearchSpace()

@@ -633,6 +633,7 @@ def is_free(folder):
     return done.returncode == 0
 
 
+@pytest.mark.long
 def test_an_oracle_that_is_collected_takes_no_lock_with_it(tmp_path):
     """As in a notebook: Ctrl-C, the cell again, and then whatever kept the first oracle lets it go."""
     first = make(tmp_path)
@@ -648,6 +649,7 @@ def test_an_oracle_that_is_collected_takes_no_lock_with_it(tmp_path):
     assert not is_free(tmp_path)
 
 
+@pytest.mark.long
 def test_in_one_process_the_newest_search_has_the_directory(tmp_path):
     older = make(tmp_path)
     trial = older.create_trial("w")

@@ -222,6 +222,7 @@ def test_a_child_that_really_diverges(digits, tmp_path, monkeypatch):
     assert result.best is None
 
 
+@pytest.mark.long
 def test_the_interpreted_child_and_the_compiled_one_agree(digits, monkeypatch):
     genotype = SPACE.decode(SPACE.random(np.random.default_rng(1)))
     one = CHILD.evaluate(genotype, digits, 1)

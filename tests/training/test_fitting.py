@@ -154,6 +154,7 @@ def test_evaluate_agrees_with_counting(data):
     assert figures["loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
 
 
+@pytest.mark.long
 def test_a_network_that_scales_images_itself_gets_them_unscaled(data):
     figures = []
     for inside in (False, True):

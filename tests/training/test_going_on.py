@@ -157,12 +157,14 @@ def test_more_epochs_of_a_fine_tuning_go_to_its_last_phase(tmp_path):
     assert tune(tmp_path, epochs=8)[1] == []
 
 
+@pytest.mark.long
 def test_a_head_that_was_trained_alone_stays_when_the_cells_follow(tmp_path):
     assert tune(tmp_path, epochs=3, unfreeze="head")[1] == [1, 2, 3]
     assert settled_head_epochs(tmp_path, 5) == 3
     assert tune(tmp_path, epochs=5)[1] == [4, 5]
 
 
+@pytest.mark.long
 def test_another_patience_goes_on_where_the_old_one_had_ended(tmp_path):
     constant = replace(PLAIN, learning_rate=1e-12)
     options = {"recipe": constant, "head_epochs": 0, "batch_norm": "frozen"}
@@ -174,6 +176,7 @@ def test_another_patience_goes_on_where_the_old_one_had_ended(tmp_path):
     assert history(tmp_path / "cells")["changes"] == [{"what": "patience", "after": 3, "from": 2, "to": 4}]
 
 
+@pytest.mark.long
 def test_a_lower_rate_after_a_failure_in_the_second_phase_leaves_the_first_as_it_is(tmp_path):
     with pytest.raises(FloatingPointError):
         tune(tmp_path, callbacks=[Breaks(2)])

@@ -11,6 +11,7 @@ CHILD = {"repeats": (1,), "filters": 2, "batch_size": 8, "recipe": "imagenet"}  
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow that keeps graphs")
+@pytest.mark.long
 def test_a_compiled_child_leaves_no_graph_behind():
     """Two children more, and no graph and no model more; each left some 10,000 objects behind."""
     data = load_data("digits", limit=40)

@@ -103,6 +103,7 @@ def test_of_several_labels_each_is_mixed_alone(smoothing, weights):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(told), [2 / 3, 1 / 3, 2 / 3], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_training_mixes_images_of_several_labels():
     rng, parts = np.random.default_rng(0), []
     for count in (48, 16, 16):

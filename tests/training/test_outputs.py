@@ -132,6 +132,7 @@ def test_an_activation_that_was_set_later_counts(tmp_path, eager):
     np.testing.assert_allclose(np.asarray(loaded(images)), np.asarray(model(images)), atol=1e-5)
 
 
+@pytest.mark.long
 def test_an_auxiliary_head_of_logits_learns_by_its_logits(eager):
     wide = [Split(np.repeat(np.repeat(s.images, 2, 1), 2, 2), s.labels) for s in (colours(48), colours(12, 1))]
     both = Data("wide", *wide, wide[1], NAMES, (16, 16, 3))
@@ -147,6 +148,7 @@ def test_an_auxiliary_head_of_logits_learns_by_its_logits(eager):
     assert history[-1]["val_loss"] == pytest.approx(hand["predictions"] + 0.4 * hand["auxiliary"], rel=1e-3)
 
 
+@pytest.mark.long
 def test_models_of_every_make_learn(eager):
     layers = keras.layers
     makes = [
@@ -174,6 +176,7 @@ def test_what_no_loss_follows_from_is_refused_before_anything_is_trained(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_labels_go_to_the_models_classes_by_name(eager):
     turned = ("blue", "red", "green")
     model = network(class_names=turned)

@@ -87,6 +87,7 @@ def test_phase_one_leaves_every_bit_of_the_cells(tmp_path):
     assert all(layer.trainable for layer in tuned.layers)
 
 
+@pytest.mark.long
 def test_phase_two_begins_at_the_chosen_cell():
     model = source()
     tuned = tune(model, unfreeze="cell_1", head_epochs=0, epochs=1)
@@ -104,6 +105,7 @@ def test_batch_norms_keep_their_statistics_or_follow_the_batch():
     assert not any(getattr(layer, "frozen_statistics", False) for layer in frozen.layers)
 
 
+@pytest.mark.long
 def test_a_momentum_moves_statistics_by_its_share_of_the_batch():
     model, one_batch, momentum = source(), TRAIN.select(np.arange(16)), 0.7
     tuned = tune(model, one_batch, None, head_epochs=0, epochs=1, batch_norm=momentum)
@@ -115,6 +117,7 @@ def test_a_momentum_moves_statistics_by_its_share_of_the_batch():
 
 
 @pytest.mark.jax
+@pytest.mark.long
 def test_layer_decay_slows_each_cell_by_its_depth():
     one_batch = TRAIN.select(np.arange(16))
     model = source()
@@ -236,6 +239,7 @@ def test_a_killed_process_goes_on(whole, tmp_path):
     same(tune(**options, directory=tmp_path), expected)
 
 
+@pytest.mark.long
 def test_another_data_set_does_not_go_on_from_this_one(tmp_path):
     tune(epochs=1, directory=tmp_path)
     with pytest.raises(ValueError, match="`directory`.*other number of training images"):
@@ -283,6 +287,7 @@ def test_balanced_classes_count_the_same():
         training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES))
 
 
+@pytest.mark.long
 def test_weights_come_from_files_of_every_kind(tmp_path):
     model = source(class_names=tuple("abcdefghij"))
     model.save_weights(tmp_path / "a.weights.h5")
@@ -373,7 +378,14 @@ def compiled(recipe=RECIPE, **options):
     return model
 
 
-@pytest.mark.parametrize("options", [{}, {"recipe": replace(RECIPE, optimizer="rmsprop")}, {"dtype": "mixed_float16"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"recipe": replace(RECIPE, optimizer="rmsprop")}, marks=pytest.mark.long),
+        pytest.param({"dtype": "mixed_float16"}, marks=pytest.mark.long),
+    ],
+)
 def test_a_model_compiled_with_rates_is_saved_and_learns_on_at_these_rates(tmp_path, options):
     model = compiled(**options)
     images, labels = preprocess_input(TRAIN.images[:16].astype("float32")), TRAIN.labels[:16]
@@ -390,6 +402,7 @@ def test_a_model_compiled_with_rates_is_saved_and_learns_on_at_these_rates(tmp_p
     assert moved(*({w.path: keras.ops.convert_to_numpy(w) for w in one.weights} for one in (model, again))) == set()
 
 
+@pytest.mark.long
 def test_a_model_with_rates_is_loaded_in_a_new_process_after_a_plain_import(tmp_path):
     compiled().save(tmp_path / "model.keras")
     code = "import nasnet_keras, keras, sys; print(keras.models.load_model(sys.argv[1]).optimizer.rates)"

@@ -87,6 +87,7 @@ def test_a_training_that_was_killed_within_epochs_is_the_undisturbed_one(optimiz
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_what_is_kept_within_an_epoch_is_let_go_with_it(tmp_path):
     def files():
         return sorted(path.name for path in tmp_path.glob("*.h5"))
@@ -170,6 +171,7 @@ def test_hours_fix_the_epochs_after_the_first_one(tmp_path, clock):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_hours_that_are_given_later_count_from_then_on(tmp_path, clock):
     moves = clock[1]
     assert len(fit(tmp_path, callbacks=[moves()], epochs=2)[1]) == 2
@@ -339,6 +341,7 @@ def test_the_rate_rises_first_and_takes_another_length(schedule):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_a_fine_tuning_goes_on_within_an_epoch_with_its_averages(tmp_path):
     def tune(directory, callbacks=(), **options):
         settings = {"batch_size": 16, "augmentation": "none", "moving_average": 0.9}

@@ -108,6 +108,7 @@ def test_outputs_equal_those_of_keras_applications(peer, peer_file, small, rng):
     assert difference(keras.Model(small.input, small.get_layer("activation").output), features, rng) < TOLERANCE
 
 
+@pytest.mark.long
 def test_other_numbers_wiring_and_size_without_top(rng, tmp_path):
     options = {"repeats": 2, "filters": 8, "stem": 12, "skip": True, "size": (65, 97), "top": False}
     peer = peer_network(rng, **options)

@@ -81,6 +81,7 @@ def test_the_cells_are_taken_and_the_head_is_named(build, name, model, peer, tmp
     np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.long
 def test_wherever_weights_are_named(peer, tmp_path):
     path = saved(sequential(peer), tmp_path / "m.keras")
     values = peer.get_layer("stem_conv1").get_weights()[0]
