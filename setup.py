@@ -61,6 +61,8 @@ EXTRAS = {
     # Reads timm's .pth files; its .safetensors need nothing.
     "torch": ["torch<3"],
     "notebooks": ["jupytext", "nbconvert", "ipykernel"],
+    # The documentation as a site: `mkdocs build --strict`.
+    "docs": ["mkdocs<2", "mkdocs-material<10", "mkdocstrings[python]<2", "mkdocs-jupyter<1"],
     "test": ["pytest>=8", "pytest-xdist", "hypothesis"],
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
@@ -72,6 +74,10 @@ setup(
     name="nasnet-keras",
     version=VERSION,
     description="NASNet for Keras 3: the search, the networks it found, their weights, and the way to a served model",
+    long_description=re.sub(r"!\[[^]]*\]\([^)]*\)\n*", "", (HERE / "README.md").read_text("utf-8")),
+    long_description_content_type="text/markdown",
+    keywords="nasnet pnasnet neural architecture search keras tensorflow image classification transfer learning",
+    project_urls={"Paper": "https://arxiv.org/abs/1707.07012"},
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     install_requires=REQUIRES,
@@ -85,6 +91,7 @@ setup(
     },
     entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},
     classifiers=[
+        "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -38,6 +38,11 @@ class Block:
         combine: a name from `COMBINATIONS`.
 
     Raises `ValueError` for an unknown name or a wrong type.
+
+    Examples:
+        >>> from nasnet_keras import Block
+        >>> Block((0, 1), ("sep_conv_3x3", "identity")).combine
+        'add'
     """
 
     inputs: tuple[int, int]
@@ -70,6 +75,12 @@ class CellGenotype:
             without concatenation, as NASNet-B and -C do (appendix A.4).
 
     Raises `ValueError` naming the block at fault.
+
+    Examples:
+        >>> from nasnet_keras import Block, CellGenotype
+        >>> block = Block((0, 1), ("sep_conv_3x3", "identity"))
+        >>> len(CellGenotype([block, block], concat=(2, 3)).blocks)
+        2
     """
 
     blocks: tuple[Block, ...]
@@ -151,6 +162,12 @@ class Genotype:
         source: where the cells come from.
 
     Raises `ValueError` naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import Genotype, load_genotype
+        >>> known = load_genotype("nasnet_a")
+        >>> Genotype(known.normal, known.reduction, name="mine") == known
+        True
     """
 
     normal: CellGenotype
@@ -244,7 +261,13 @@ class Genotype:
 
 
 def list_genotypes():
-    """Names of the stored genotypes, sorted."""
+    """Names of the stored genotypes, sorted.
+
+    Examples:
+        >>> from nasnet_keras import list_genotypes
+        >>> "nasnet_a" in list_genotypes()
+        True
+    """
     return sorted(path.stem for path in STORED.glob("*.json"))
 
 
@@ -252,6 +275,11 @@ def load_genotype(name_or_path):
     """A `Genotype`, given as one already, as a stored name, or as the path of a JSON file.
 
     Raises `ValueError` naming the stored genotypes, or what is wrong with the file.
+
+    Examples:
+        >>> from nasnet_keras import load_genotype
+        >>> len(load_genotype("nasnet_a").normal.blocks)
+        5
     """
     if isinstance(name_or_path, Genotype):
         return name_or_path

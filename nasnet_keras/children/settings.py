@@ -37,6 +37,11 @@ class ChildSettings:
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import ChildSettings
+        >>> ChildSettings(repeats=1, filters=8, epochs=3).stem
+        'cifar'
     """
 
     repeats: int | tuple[int, ...] = 1

@@ -50,6 +50,12 @@ class Batches(keras.utils.PyDataset):
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import Batches, load_data
+        >>> images, labels = Batches(load_data("digits").train, 32, training=True)[0]
+        >>> images.shape, labels.shape
+        ((32, 8, 8, 3), (32,))
     """
 
     def __init__(

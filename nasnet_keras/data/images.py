@@ -82,6 +82,13 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
 
     Raises:
         ValueError: one line that names the file, for whatever is no readable image of at most 80 million pixels.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from nasnet_keras import read_image
+        >>> Image.new("L", (40, 30)).save("scan.png")
+        >>> read_image("scan.png").shape
+        (30, 40, 3)
     """
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")

@@ -58,6 +58,12 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
     Raises:
         ValueError: an argument out of range, a version that exists, a network that cannot be exported.
         RuntimeError: what was written does not compute what the network computes; nothing is left behind.
+
+    Examples:
+        >>> from nasnet_keras import NASNet, export_saved_model
+        >>> model = NASNet("tiny", repeats=1, filters=4, stem="cifar", classes=3)
+        >>> export_saved_model(model, "served/mine").name
+        '1'
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(

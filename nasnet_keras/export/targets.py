@@ -90,6 +90,10 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
     Raises:
         ValueError: an argument out of range, or a runtime that is not installed, with the line that installs it.
         RuntimeError: what was written does not compute what the network computes; nothing is left behind.
+
+    Examples:
+        >>> from nasnet_keras import NASNetCIFAR, export_target
+        >>> export_target(NASNetCIFAR(), "cifar-onnx", "onnx")  # doctest: +SKIP
     """
     path = Path(expanded(path))
     check_target(path, target, batch, calibration is not None)

@@ -52,6 +52,11 @@ def NASNetMobile(
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import NASNetMobile
+        >>> NASNetMobile(weights=None, include_top=False, pooling="avg").output_shape
+        (None, 1056)
     """
     released = {"repeats": 4, "filters": 44}
     return _build("NASNetMobile", {**locals(), "released": released})
@@ -72,6 +77,11 @@ def NASNetLarge(
 
     Arguments, result and errors as for `NASNetMobile`. For training from scratch the released settings are
     `dropout=0.5, drop_path=0.3, auxiliary_head=True, weight_decay=5e-5`.
+
+    Examples:
+        >>> from nasnet_keras import NASNetLarge
+        >>> NASNetLarge(weights=None, include_top=False, repeats=1, filters=8).name  # a small one
+        'nasnet_large'
     """
     released = {"repeats": 6, "filters": 168, "stem_filters": 96, "skip_reduction": True, "size": 331}
     return _build("NASNetLarge", {**locals(), "released": released})
@@ -95,6 +105,11 @@ def NASNetCIFAR(
 
     Arguments, result and errors as for `NASNetMobile`. For training from scratch the released settings are
     `drop_path=0.4, auxiliary_head=True, weight_decay=5e-4`.
+
+    Examples:
+        >>> from nasnet_keras import NASNetCIFAR
+        >>> NASNetCIFAR().class_names[:2]
+        ('airplane', 'automobile')
     """
     released = {"repeats": 6, "filters": 32, "stem": "cifar", "size": 32}
     return _build("NASNetCIFAR", {**locals(), "released": released})
@@ -115,6 +130,11 @@ def PNASNetLarge(
 
     The released network strides two of its twelve cells; here those two are Reduction cells between
     stacks of 4, 3 and 3. Arguments, result and errors as for `NASNetMobile`.
+
+    Examples:
+        >>> from nasnet_keras import PNASNetLarge
+        >>> PNASNetLarge(input_shape=(64, 64, 3), classes=5, repeats=1, filters=8).output_shape  # a small one
+        (None, 5)
     """
     released = {
         "genotype": "pnasnet_5",
@@ -141,6 +161,11 @@ def PNASNetMobile(
 
     The released network strides two of its nine cells; here those two are Reduction cells between
     stacks of 3, 2 and 2. Arguments, result and errors as for `NASNetMobile`.
+
+    Examples:
+        >>> from nasnet_keras import PNASNetMobile
+        >>> PNASNetMobile(classes=5, classifier_activation=None).output_shape
+        (None, 5)
     """
     released = {"genotype": "pnasnet_5", "repeats": (3, 2, 2), "filters": 54}
     return _build("PNASNetMobile", {**locals(), "released": released})
@@ -199,6 +224,11 @@ def load_model(name_or_path):
 
     Raises:
         ValueError: nothing of the kind.
+
+    Examples:
+        >>> from nasnet_keras import load_model
+        >>> load_model("NASNetCIFAR").input_shape
+        (None, 32, 32, 3)
     """
     path = model_file(name_or_path)
     if path is None:
@@ -222,6 +252,12 @@ def preprocess_input(x, data_format=None, mode=None):
 
     Raises:
         ValueError: another format, or the mode of other networks.
+
+    Examples:
+        >>> import numpy as np
+        >>> from nasnet_keras import preprocess_input
+        >>> preprocess_input(np.array([0, 255])).tolist()
+        [-1.0, 1.0]
     """
     check_one_of("data_format", data_format, (None, "channels_last", "channels_first"))
     check_one_of("mode", mode, (None, "tf"))
@@ -246,6 +282,12 @@ def decode_predictions(preds, top=5, class_names=None):
 
     Raises:
         ValueError: another shape, or another number of names.
+
+    Examples:
+        >>> import numpy as np
+        >>> from nasnet_keras import decode_predictions
+        >>> [name for _, name, _ in decode_predictions(np.eye(1000)[[7]], top=1)[0]]
+        ['cock']
     """
     preds = np.asarray(preds)
     if preds.ndim != 2:

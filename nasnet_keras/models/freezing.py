@@ -38,7 +38,7 @@ def freeze(model, up_to=None, statistics=True, *, norms=False):
     Raises:
         ValueError: there is no NASNet in the model, or none with such a layer.
 
-    Example:
+    Examples:
         >>> from nasnet_keras import NASNetMobile, freeze
         >>> base = NASNetMobile(weights=None, include_top=False, pooling="avg", repeats=1, filters=8)
         >>> len(freeze(base, up_to="cell_1").trainable_weights) < len(freeze(base).trainable_weights)

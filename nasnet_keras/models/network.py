@@ -98,6 +98,11 @@ class NASNet(TwoHeaded):
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import NASNet
+        >>> NASNet("nasnet_a", repeats=2, filters=8, stem="cifar", classes=3).output_shape
+        (None, 3)
     """
 
     @or_from_graph
@@ -397,6 +402,11 @@ def multiply_adds(model):
 
     Raises:
         ValueError: a model for images of any size.
+
+    Examples:
+        >>> from nasnet_keras import NASNetMobile, multiply_adds
+        >>> round(multiply_adds(NASNetMobile(weights=None)) / 1e6)
+        564
     """
     total = 0
     for layer in model.layers:

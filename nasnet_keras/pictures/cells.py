@@ -68,6 +68,11 @@ def cell_svg(cell: CellGenotype, title: str = "") -> str:
 
     Raises:
         ValueError: `cell` is not a `CellGenotype`.
+
+    Examples:
+        >>> from nasnet_keras import cell_svg, load_genotype
+        >>> cell_svg(load_genotype("nasnet_a").normal, "Normal cell").startswith("<svg")
+        True
     """
     if not isinstance(cell, CellGenotype):
         raise ValueError(f"`cell` must be a CellGenotype. Received: {cell!r}")
@@ -85,6 +90,11 @@ def genotype_svg(genotype: Genotype) -> str:
 
     Raises:
         ValueError: `genotype` is not a `Genotype`.
+
+    Examples:
+        >>> from nasnet_keras import genotype_svg, load_genotype
+        >>> genotype_svg(load_genotype("nasnet_a")).startswith("<svg")
+        True
     """
     if not isinstance(genotype, Genotype):
         raise ValueError(f"`genotype` must be a Genotype. Received: {genotype!r}")

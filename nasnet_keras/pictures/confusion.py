@@ -24,6 +24,11 @@ def confusion_svg(matrix: list[list[int]], class_names: list[str], title: str = 
 
     Raises:
         ValueError: the matrix is not square, or the names are of another number.
+
+    Examples:
+        >>> from nasnet_keras import confusion_svg
+        >>> confusion_svg([[9, 1], [2, 8]], ["cat", "dog"]).startswith("<svg")
+        True
     """
     count = len(class_names)
     if count < 1 or len(matrix) != count or any(len(row) != count for row in matrix):

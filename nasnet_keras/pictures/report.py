@@ -78,6 +78,11 @@ def search_report(
 
     Raises:
         ValueError: `trials` is not a list of dicts, or `best` no `Genotype`.
+
+    Examples:
+        >>> from nasnet_keras import search_report
+        >>> search_report([], title="My search").count("My search") > 0
+        True
     """
     check_trials(trials)
     if best is not None and not isinstance(best, Genotype):

@@ -41,7 +41,7 @@ class Architecture:
     Raises:
         ValueError: naming the first argument that makes no sense.
 
-    Example:
+    Examples:
         `Architecture(load_genotype("nasnet_a"), repeats=4, filters=44).program().multiply_adds((224, 224))`
     """
 

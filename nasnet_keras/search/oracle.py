@@ -75,6 +75,11 @@ class NASNetOracle(keras_tuner.Oracle):
 
     Raises:
         ValueError: naming the argument at fault; at the first use, if the folder belongs to another search.
+
+    Examples:
+        >>> from nasnet_keras import NASNetOracle, SearchSpace
+        >>> NASNetOracle(max_trials=20, space=SearchSpace(blocks=2), strategy="evolution").max_trials
+        20
     """
 
     def __init__(

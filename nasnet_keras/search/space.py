@@ -47,6 +47,14 @@ class SearchSpace:
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> import numpy as np
+        >>> from nasnet_keras import SearchSpace
+        >>> space = SearchSpace(blocks=2)
+        >>> genotype = space.decode(space.random(np.random.default_rng(0)))
+        >>> len(genotype.normal.blocks)
+        2
     """
 
     blocks: int = 5

@@ -44,6 +44,11 @@ class SearchResult:
         best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
+
+    Examples:
+        >>> from nasnet_keras import search
+        >>> result = search("digits", max_trials=60, directory="night")  # doctest: +SKIP
+        >>> result.best.save("mine.json")  # doctest: +SKIP
     """
 
     best: Genotype | None
@@ -75,6 +80,14 @@ class NASNetTuner(BaseTuner):
 
     Raises:
         ValueError: `overwrite` on a worker; KerasTuner's variables make no sense.
+
+    Examples:
+        >>> from nasnet_keras import ChildSettings, NASNetOracle, NASNetTuner, load_data
+        >>> oracle = NASNetOracle(max_trials=1, strategy="random")
+        >>> tuner = NASNetTuner(oracle, ChildSettings(repeats=1, filters=4, epochs=1), directory="tuned")
+        >>> tuner.search(load_data("digits", limit=200))
+        >>> len(oracle.get_best_trials(1))
+        1
     """
 
     def __init__(
@@ -243,6 +256,12 @@ def search(
     Raises:
         ValueError: a bad argument, a directory that cannot be written or holds another search.
         OSError: the disk is full, and what has happened is saved; on a worker, no chief answers.
+
+    Examples:
+        >>> from nasnet_keras import ChildSettings, SearchSpace, search
+        >>> child = ChildSettings(repeats=1, filters=4, epochs=1)
+        >>> search("digits", 2, "found", "random", space=SearchSpace(blocks=1), child=child).best is not None
+        True
     """
     check_integer("max_trials", max_trials, least=1)
     child, space = child or ChildSettings(), space or SearchSpace()

@@ -33,6 +33,12 @@ class Explanation:
         index: number of the class that is explained.
         name: its name.
         score: its probability.
+
+    Examples:
+        >>> import numpy as np
+        >>> from nasnet_keras import NASNetCIFAR, explain
+        >>> explain(NASNetCIFAR(), np.zeros((32, 32, 3), "uint8"), index=3).name
+        'cat'
     """
 
     heat: np.ndarray
@@ -73,7 +79,7 @@ def explain(model, image, index=None, layer=None):
     Raises:
         ValueError: naming the argument at fault; the model is no classifier, or has no such layer.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from nasnet_keras import NASNetCIFAR, explain
         >>> explain(NASNetCIFAR(), np.zeros((32, 32, 3), "uint8")).heat.shape

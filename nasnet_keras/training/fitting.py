@@ -41,6 +41,12 @@ class ScheduledDropPath(keras.callbacks.Callback):
 
     Args:
         total_steps: steps after which the rate is full.
+
+    Examples:
+        >>> from nasnet_keras import ScheduledDropPath
+        >>> schedule = ScheduledDropPath(total_steps=100 * 20)  # 20 epochs of 100 steps
+        >>> schedule.total_steps  # `fit(…, callbacks=[schedule])`
+        2000
     """
 
     def __init__(self, total_steps):

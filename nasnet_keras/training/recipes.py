@@ -57,6 +57,11 @@ class Recipe:
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import Recipe
+        >>> Recipe(optimizer="adamw", learning_rate=0.001, augmentation="photo").batch_size
+        32
     """
 
     optimizer: str = "sgd"

@@ -113,6 +113,14 @@ def fine_tune(
         ValueError: naming the argument at fault, or another training is at work in `directory`.
         FloatingPointError: the loss is not finite; with a lower rate the same call goes on before that.
         OSError: `directory` is full; the state of the epoch before stays.
+
+    Examples:
+        >>> import numpy as np
+        >>> from nasnet_keras import NASNet, fine_tune
+        >>> images, labels = np.zeros((32, 8, 8, 3), "uint8"), np.arange(32) % 2
+        >>> base = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3))  # or "NASNetMobile"
+        >>> fine_tune(base, (images, labels), None, ["cat", "dog"], unfreeze="head", epochs=1).class_names
+        ('cat', 'dog')
     """
     directory = None if directory is None else Path(expanded(directory))
     data = _data(train, validation, classes)

@@ -68,6 +68,11 @@ def load_keras_applications_weights(model, path):
     Raises:
         ValueError: a file that cannot be read or is of another format, a tensor without a weight, a weight
             without a tensor, or another shape. The network is left as it was.
+
+    Examples:
+        >>> from nasnet_keras import NASNetMobile, load_keras_applications_weights
+        >>> model = NASNetMobile(weights=None, pooling_compatibility="keras")
+        >>> load_keras_applications_weights(model, "NASNet-mobile.h5")  # doctest: +SKIP
     """
     weights, repeats = (*slim_variables(model), *CLASSIFIER), _repeats(model)
     names = {_keras_name(name, repeats): name for name in weights}
@@ -163,6 +168,10 @@ def load_timm_weights(model, mapping_or_path):
     Raises:
         ValueError: a file that cannot be read or is of another format, a tensor without a weight, a weight
             without a tensor, or another shape. The network is left as it was.
+
+    Examples:
+        >>> from nasnet_keras import NASNetLarge, load_timm_weights
+        >>> load_timm_weights(NASNetLarge(weights=None), "model.safetensors")  # doctest: +SKIP
     """
     weights = (*slim_variables(model), *CLASSIFIER)
     pnasnet = model.genotype.normal == model.genotype.reduction

@@ -132,6 +132,11 @@ def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):
     Raises:
         ValueError: a file that cannot be read, a tensor without a weight, a weight without a tensor, or
             another shape. The network is left as it was.
+
+    Examples:
+        >>> from nasnet_keras import NASNetMobile, load_slim_weights
+        >>> model = NASNetMobile(weights=None)
+        >>> load_slim_weights(model, "nasnet-a_mobile_04_10_2017/model.ckpt")  # doctest: +SKIP
     """
     tensors = mapping_or_checkpoint
     if not hasattr(tensors, "items"):

@@ -101,6 +101,11 @@ def list_models():
     Keys: `model` (how to build it), `notation` (N @ P), `image` (side in pixels), `parameters` (trainable) and
     `multiply_adds` as counted here, `paper_parameters`, `paper_multiply_adds`, `paper_accuracy` (percent; for
     ImageNet top-1 / top-5), `note`, and `weights` (names that `weights=` takes).
+
+    Examples:
+        >>> from nasnet_keras import list_models
+        >>> [row["notation"] for row in list_models()][:1]
+        ['4 @ 1056']
     """
     known = {}
     for entry in entries():

@@ -43,6 +43,11 @@ class ControllerSettings:
 
     Raises:
         ValueError: naming the argument at fault.
+
+    Examples:
+        >>> from nasnet_keras import ControllerSettings
+        >>> ControllerSettings(learning_rate=0.006, batch_size=4).hidden_units
+        100
     """
 
     hidden_units: int = 100
@@ -96,6 +101,15 @@ class Controller(Strategy):
             that are beyond the clip range after it), `staleness` and `max_staleness` (updates between
             sampling and learning), and, of the weights that stale decisions get, `weight` (mean) and
             `effective_sample_size` (rewards; see `policy_gradient.effective_sample_size`).
+
+    Examples:
+        >>> from nasnet_keras import Controller, SearchSpace
+        >>> space = SearchSpace(blocks=1)
+        >>> controller = Controller(space, seed=0)
+        >>> proposal = controller.propose()
+        >>> controller.feedback(proposal, 0.5)
+        >>> controller.version  # a minibatch of rewards is one update
+        0
     """
 
     name = "rl"
