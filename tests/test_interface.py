@@ -49,6 +49,7 @@ CHANGED = {
             "auxiliary-head",
         )
     },
+    "commands / finetune / --epochs": "with `--hours` the time decides, and the help says the default",
     "commands / finetune / --recipe / help": "all recipes are named",
     "commands / finetune / --learning-rate / help": "the option is `train`'s",
     "names / ChildSettings / evaluate": "`among`: a screened child is compared with the space that is searched",
