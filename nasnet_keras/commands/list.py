@@ -1,7 +1,8 @@
 """The command `list`: the stored genotypes and the models of the zoo."""
 
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from nasnet_keras.commands.terminal import finish
 from nasnet_keras.genotype import list_genotypes, load_genotype
@@ -29,9 +30,11 @@ def run(options):
         table.add_row(name, blocks, genotype.digest, genotype.source)
     Console().print(table)
     models = list_models()
-    table = Table("model", "N @ P", "image", "parameters", "multiply-adds", "weights", title="Models")
+    longest = max(len(word) for row in models for word in row["model"].split())  # names are not cut
+    heads = ("N @ P", "image", "million\nparameters", "million\nmultiply-\nadds", "weights")
+    table = Table(Column("model", min_width=longest), *heads, title="Models", box=SIMPLE, padding=(0, 1, 0, 0))
     for row in models:
-        counts = (f"{row[key]:,}" for key in ("image", "parameters", "multiply_adds"))
-        table.add_row(row["model"], row["notation"], *counts, ", ".join(row["weights"]))
+        millions = (f"{row[key] / 1e6:,.1f}" for key in ("parameters", "multiply_adds"))
+        table.add_row(row["model"], row["notation"], str(row["image"]), *millions, ", ".join(row["weights"]))
     Console().print(table)
     finish(options, {"genotypes": sorted(genotypes), "models": models})

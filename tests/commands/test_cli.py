@@ -272,11 +272,13 @@ def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
     assert np.asarray(net(np.zeros((1, 16, 16, 3), "float32"))).shape == (1, 2)
 
 
-def test_plot_and_list(tmp_path, capsys):
+def test_plot_and_list(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = call(capsys, "plot", "nasnet_a", "--output", tmp_path / "a.svg")
     assert code == 0 and (tmp_path / "a.svg").read_text().startswith("<svg")
     code, out, _ = call(capsys, "list", "--json")
     assert code == 0 and "nasnet_a" in json.loads(out.splitlines()[-1])["genotypes"]
+    assert "NASNetCIFAR(weights=None)" in out and "…" not in out  # no name is cut
 
 
 def spoilt(folder, root, what):
