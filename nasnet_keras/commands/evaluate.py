@@ -39,10 +39,14 @@ def add_options(parser):
     parser.add_argument("--matrix", action="store_true", help="with --json: the whole confusion matrix, or the curves")
     add_data(parser, limit="evaluate at most this many images", seed="that of the training (default: the model's)")
     parser.set_defaults(seed=None)
-    help_text = "the images used; all: of a folder that the model has not seen"
     help_text = "write worst.html there: the most wrong images, what they are and what they were taken for"
     parser.add_argument("--worst", metavar="DIR", help=help_text)
+    help_text = "the images used; all: of a folder that the model has not seen"
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help=help_text)
+    help_text = (
+        "also the accuracy of the mean answer to six views of each image, shifted and mirrored; six times as slow"
+    )
+    parser.add_argument("--tta", action="store_true", help=help_text)
     add_devices(parser)
 
 
@@ -116,7 +120,7 @@ def run(options, data, pictures, part):
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
         )
     worst = WORST if options.worst is not None else 0
-    figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices)
+    figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices, tta=options.tta)
     Told(data).tell()
     _print(figures)
     name = left_out.shown(data.name)
@@ -136,6 +140,8 @@ def _print(figures):
         further.append(f"top-5 {percent(figures['top_5_accuracy'])}")
     further.append(f"loss {figures['loss']:.4f}")
     print(f"{judgement(figures)}, {', '.join(further)} on {figures['images']} images")
+    if "tta" in figures:
+        print(f"with the mean of {figures['tta']['views']} views of each image: {judgement(figures['tta'])}")
     error = figures["calibration"]["error"]
     what = "labels are" if several else "answers are"
     print(f"calibration: {what} as likely as their probabilities say within {percent(error)} in the mean")

@@ -1,5 +1,7 @@
 """What a classifier gets right and what it confuses, class by class, and how far its probabilities can be believed."""
 
+from functools import partial
+
 import numpy as np
 
 from nasnet_keras.checks import check_integer
@@ -10,10 +12,11 @@ from nasnet_keras.training.fitting import answers_to
 BINS = 10  # of how sure a model is
 POINTS = 200  # of a curve
 TOP = 5
+SHIFTS = (0, 1, -1)  # of the views of `tta`, in 32nds of each side
 NONE = "none"  # of several labels
 
 
-def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices=None):
+def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices=None, tta=False):
     """Accuracy and loss, precision and recall of each class, the confusion matrix, and the calibration.
 
     Args:
@@ -23,6 +26,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         batch_size: images at a time.
         worst: how many of the most wrong images are named.
         devices: how many devices share each batch, or `"all"`; None: one.
+        tta: whether to add what the mean of six views of each image gives (test-time augmentation): the image, and
+            shifted by a 32nd of its sides either way, each also mirrored. All other figures are those of a single view.
 
     Returns:
         A JSON-able dict: `accuracy`, `loss`, `images`; of more than five classes `top_5_accuracy`; `classes`, a list
@@ -31,7 +36,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         for each true class: how many of its images were taken for which class; `calibration`: `error`, the mean
         difference between how sure an answer is and how often it is right (Guo et al. 2017, arXiv 1706.04599, equation
         3), and `bins` with `confidence`, `accuracy` and `images`. With `worst` also `worst`, the wrong images of the
-        greatest loss, the worst first, dicts with `index` (in the split), `class`, `taken_for` and `score`.
+        greatest loss, the worst first, dicts with `index` (in the split), `class`, `taken_for` and `score`. With `tta`
+        also `tta`: `accuracy` (of several labels `mean_average_precision`), `loss`, `images` and `views`.
 
         Where an image may have several labels: `mean_average_precision`, `loss`, `images`; `exact`, the share of images
         with all labels told right; `classes` with `name`, `images`, `threshold`, `precision` and `recall` at it,
@@ -66,6 +72,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     else:
         told, describe = probabilities.argmax(-1), _class_told
         figures |= _of_classes(probabilities, labels, names, told)
+    if tta:
+        figures["tta"] = _of_views(model, split, batch_size, devices)
     if worst:
         check_integer("worst", worst, least=1)
         wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
@@ -75,6 +83,27 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
             {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order
         ]
     return figures
+
+
+def _of_views(model, split, batch_size, devices):
+    """The figures of the mean probabilities of an image's views."""
+    total, views = 0, [(mirrored, shift) for mirrored in (False, True) for shift in SHIFTS]
+    for mirrored, shift in views:
+        shown = partial(_view, mirrored=mirrored, shift=shift)
+        outputs, labels, kind = answers_to(model, split, batch_size, devices, shown)
+        total = total + answers.as_probabilities(outputs, kind)
+    independent = kind == "sigmoid" and outputs.shape[1] > 1
+    return {**figures_of(total / len(views), labels, "sigmoid" if independent else "softmax"), "views": len(views)}
+
+
+def _view(images, mirrored, shift):
+    """Images mirrored, and moved by so many 32nds of both sides; what comes into view is reflected."""
+    images = images[:, :, ::-1] if mirrored else images
+    for axis in (1, 2):
+        last = images.shape[axis] - 1
+        moved = np.abs(np.arange(last + 1) + shift * max(1, round((last + 1) / 32)))
+        images = images.take(last - np.abs(last - moved), axis)
+    return images
 
 
 def _of_classes(probabilities, labels, names, guesses):

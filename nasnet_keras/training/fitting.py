@@ -120,6 +120,21 @@ class _Shown(keras.utils.PyDataset):
         self.batches.on_epoch_end()
 
 
+class _Viewed(keras.utils.PyDataset):
+    """Batches whose images are changed on the way to the model."""
+
+    def __init__(self, batches, view):
+        super().__init__()
+        self.batches, self.view, self.split = batches, view, batches.split
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, *others = self.batches[index]
+        return self.view(images), *others
+
+
 def _shown(model, batches, start=0):
     heads = answers.heads(model)
     return _Shown(batches, heads, start) if heads or start else batches
@@ -346,12 +361,18 @@ def predict_split(model, split, batch_size=256):
     return answers.as_probabilities(outputs, kind)
 
 
-def answers_to(model, split, batch_size=256, devices=None):
-    """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs)."""
+def answers_to(model, split, batch_size=256, devices=None, view=None):
+    """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs).
+
+    Args:
+        model, split, batch_size, devices: as for `evaluate`.
+        view: None, or a function of images [n, height, width, channels] that gives what the model sees of them.
+    """
     if not len(split):
         return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
     number = 1 if several.hosts() > 1 else several.number_of(devices)  # each host by itself
     batches = Batches(split, several.batch_of(batch_size, number), scaled=not scales_itself(model))
+    batches = batches if view is None else _Viewed(batches, view)
     outputs, kind = answers.answered(model, several.predict(model, batches, len(split), number))
     return outputs[split.readable], split.labels[split.readable], kind
 

@@ -36,6 +36,27 @@ def test_figures_by_hand():
     assert rows == {"cat": (3, 0.5, 2 / 3), "dog": (2, 0.5, 0.5), "fox": (1, None, 0.0), "owl": (0, None, None)}
 
 
+def test_the_mean_of_several_views():
+    """A model that sees the left column alone: mirrored it sees the right one, and shifted the one beside it."""
+
+    class Looks:
+        def predict(self, batches, verbose):
+            images = np.concatenate([batches[index][0] for index in range(len(batches))])
+            bright = np.clip((images[:, 0, 0, :1] + 1) / 2, 0.01, 0.99)
+            return np.concatenate([1 - bright, bright], 1).astype("float32")
+
+    columns = np.uint8([[255, 0, 0, 0], [0, 0, 0, 255], [255, 255, 255, 255]])
+    images = np.broadcast_to(columns[:, None, :, None], (3, 4, 4, 3)).copy()
+    split = Split(images, np.array([1, 1, 1]))
+    figures = evaluate_classes(Looks(), split, ["dark", "bright"], tta=True)
+    assert figures["accuracy"] == pytest.approx(2 / 3)  # the second is dark at the left
+    # One shift looks at the second column, one at its reflection: of six views one sees the bright edge.
+    assert figures["tta"]["accuracy"] == pytest.approx(1 / 3) and figures["tta"]["views"] == 6
+    one = 1 / 6 * 0.99 + 5 / 6 * 0.01
+    assert figures["tta"]["loss"] == pytest.approx(-(2 * np.log(one) + np.log(0.99)) / 3, rel=1e-4)
+    assert "tta" not in evaluate_classes(Looks(), split, ["dark", "bright"])
+
+
 def cells(svg):
     """{(true, taken): number written in the cell} of a picture, from its tooltips."""
     root = ElementTree.fromstring(svg)
