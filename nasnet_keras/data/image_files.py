@@ -12,6 +12,7 @@ from nasnet_keras.data.images import called, read_pillow, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
+SAMPLE = 256  # images by which the bytes of all are told
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,13 @@ class Several:
         source, place = self.places[index].tolist()
         source = self.sources[source]
         return source[place] if isinstance(source, tuple) else source.name(place)
+
+
+def _size_of(source):
+    try:
+        return len(source) if isinstance(source, bytes) else os.path.getsize(source)
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +111,12 @@ class ImageFiles:
     def name(self, index):
         """What an image is known by: its path, or whatever its source calls it."""
         return self.sources[index] if isinstance(self.sources, tuple) else self.sources.name(index)
+
+    def stored(self):
+        """What the encoded images take together, in bytes, by a sample of them; unreadable ones count as nothing."""
+        sample = np.unique(np.linspace(0, len(self) - 1, SAMPLE).astype(int)) if len(self) else ()
+        sizes = [_size_of(self.sources[index]) for index in sample]
+        return round(len(self) * np.mean(sizes)) if sizes else 0
 
     def decode(self, progress=None):
         """All images, uint8 [n, height, width, 3]; see `read`. Raises `ValueError` naming a file that is broken."""

@@ -130,8 +130,9 @@ def load_data(
         seed: an integer from 0, for splits and `limit`.
         limit: at most this many images for training and validation together, in their proportion and
             stratified; test images stay, so that accuracies remain comparable. None: all.
-        memory_limit: bytes; decoded images that need more are decoded batch by batch instead. Up to 20,000 of them
-            are all decoded once before, to find broken ones; of more, a broken file is found when its batch is read.
+        memory_limit: bytes; images that need more, decoded or as the files that they are, are decoded batch by batch
+            instead, so that memory does not grow with the data. Up to 20,000 of them are all decoded once before, to
+            find broken ones; of more, a broken file is found when its batch is read.
         data_dir: where TensorFlow Datasets are prepared. None: the place that TFDS itself uses.
         download: whether a data set of TFDS that is not prepared may be downloaded.
         progress: None, or a function called with the number of images decoded and of all.
@@ -351,8 +352,9 @@ def _files_have(pairs):
 def _read(splits, size, memory_limit, progress, strict, as_files):
     """(splits without the broken files that were found, {name: the reason} of those)."""
     total, done = sum(map(len, splits.values())), 0
-    kept = total - len(splits["train"]) if as_files else total
-    fits = kept * size[0] * size[1] * 3 <= memory_limit
+    kept = [split.images for part, split in splits.items() if not (as_files and part == "train")]
+    fits = sum(map(len, kept)) * size[0] * size[1] * 3 <= memory_limit
+    fits = fits and sum(images.stored() for images in kept) <= memory_limit
     found, reasons = {}, {}
     for part, split in splits.items():
         files = images = replace(split.images, image_size=size, broken={})

@@ -84,12 +84,14 @@ def test_crops_come_from_the_files_also_where_images_are_in_memory(photos):
 
 
 def test_training_images_stay_files_for_a_recipe_that_crops_and_the_rest_within_memory(photos):
-    opened = open_data(photos, image_size=16)
+    opened = open_data(photos, image_size=64)
     kept = decoded(opened, as_files=True)
     assert isinstance(kept.train.images, ImageFiles) and isinstance(kept.validation.images, np.ndarray)
-    rest = 16 * 16 * 3 * (len(kept.validation) + len(kept.test))
+    rest = 64 * 64 * 3 * (len(kept.validation) + len(kept.test))
     assert isinstance(decoded(opened, memory_limit=rest, as_files=True).test.images, np.ndarray)
     assert isinstance(decoded(opened, memory_limit=rest - 1, as_files=True).test.images, ImageFiles)
+    small = decoded(open_data(photos, image_size=4), memory_limit=4 * 4 * 3 * 100)
+    assert isinstance(small.train.images, ImageFiles)  # their files are larger than that
     assert recipes.recipe("photos").crops and recipes.recipe("imagenet").crops and not recipes.recipe("cifar").crops
 
 
