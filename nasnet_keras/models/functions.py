@@ -23,6 +23,8 @@ class Run:
         progress: how far the drop-path schedule has come, a scalar from 0 to 1, or None for its end.
         seed: a `keras.random.SeedGenerator` for dropped paths, or None where there are none.
         kernels: whether to use the operations of `kernels`, whose derivatives are faster; see `use_kernels`.
+        paths: what `path` is to give, an iterator, where it has been drawn before; None to draw.
+        moved: a list for what the statistics of batch norms become, two values a norm; None: they are moved at once.
     """
 
     training: bool = False
@@ -30,9 +32,13 @@ class Run:
     progress: object = None
     seed: object = None
     kernels: bool = False
+    paths: object = None
+    moved: list | None = None
 
     def path(self, rate, count):
         """What decides on a dropped path: the share that is kept now, and uniform numbers [count, 1, 1, 1]."""
+        if self.paths is not None:
+            return next(self.paths)
         progress = 1.0 if self.progress is None else ops.cast(self.progress, "float32")
         return 1.0 - rate * progress, keras.random.uniform((count, 1, 1, 1), dtype="float32", seed=self.seed)
 
@@ -71,6 +77,29 @@ def compute(program, inputs, weights, run, results):
                 values.pop(value.number, None)
         values[step.result.number] = FUNCTIONS[step.primitive.kind](step.primitive, reads, own, run)
     return [values[value.number] for value in results]
+
+
+def folded(folds, values):
+    """{name: tensor} of the kernels and biases that `folds` change, in TensorFlow: all norms at once, in few operations.
+
+    Args:
+        folds: `program.folding.Fold`s, in their order.
+        values: `{name: tensor or variable}` of the weights before.
+    """
+    import tensorflow as tf
+
+    if not folds:
+        return {}
+    whole = {id(one.norm): one.norm for one in folds}.values()
+    joined = ([values[norm.weights[number].name] for norm in whole] for number in range(4))
+    scale, offset, mean, variance = (tf.concat([tf.convert_to_tensor(one) for one in part], 0) for part in joined)
+    factor = scale * tf.math.rsqrt(variance + folds[0].norm.primitive.epsilon)
+    sizes = [one.end - one.start for one in folds]
+    changed = {}
+    for one, own, shift in zip(folds, tf.split(factor, sizes), tf.split(offset - mean * factor, sizes), strict=True):
+        changed[one.kernel.name] = tf.convert_to_tensor(values[one.kernel.name]) * own
+        changed[one.bias.name] = shift
+    return changed
 
 
 def short_variable_names():
@@ -193,7 +222,11 @@ def _norm(what, inputs, weights, run):
         count = ops.cast(ops.size(x) // x.shape[-1], variance.dtype)
         variance = variance * (count / ops.maximum(count - 1, 1))
     for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
-        moving.assign(moving * what.momentum + batch * (1.0 - what.momentum))
+        value = moving * what.momentum + batch * (1.0 - what.momentum)
+        if run.moved is None:
+            moving.assign(value)
+        else:
+            run.moved.append(ops.stop_gradient(value))
     return result
 
 

@@ -9,7 +9,7 @@ Whatever else of the network was changed after it was built, by a recipe for hea
 import keras
 import numpy as np
 
-from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.functions import Run, compute, folded
 from nasnet_keras.program.folding import folded_program, folded_weights
 
 # What decides on a prediction beside the layers.
@@ -69,7 +69,7 @@ class Predictor:
         def predict(images):
             if architecture.include_preprocessing:
                 images = images / 127.5 - 1.0
-            weights = {**variables, **_folded(folds, variables)}
+            weights = {**variables, **folded(folds, variables)}
             weights = [weights[weight.name] for weight in program.weights]
             (logits,) = compute(program, [images], weights, Run(), [program.steps[-1].result])
             return activation(logits)
@@ -150,19 +150,3 @@ def _attributes(layer):
         held["activation"] = layer.activation
     plain = (str, int, float, bool, type(None), tuple)
     return {name: value if isinstance(value, plain) else id(value) for name, value in held.items()}
-
-
-def _folded(folds, variables):
-    """{name: tensor} of the kernels and biases that `folds` change: all norms at once, in a dozen operations."""
-    import tensorflow as tf
-
-    whole = {id(one.norm): one.norm for one in folds}.values()
-    joined = ([variables[norm.weights[number].name] for norm in whole] for number in range(4))
-    scale, offset, mean, variance = (tf.concat([tf.convert_to_tensor(one) for one in part], 0) for part in joined)
-    factor = scale * tf.math.rsqrt(variance + folds[0].norm.primitive.epsilon)
-    sizes = [one.end - one.start for one in folds]
-    changed = {}
-    for one, own, shift in zip(folds, tf.split(factor, sizes), tf.split(offset - mean * factor, sizes), strict=True):
-        changed[one.kernel.name] = tf.convert_to_tensor(variables[one.kernel.name]) * own
-        changed[one.bias.name] = shift
-    return changed

@@ -99,18 +99,21 @@ class ProgramLayer(keras.layers.Layer):
         training = bool(training and self.trainable)
         learning = training and not self.frozen_statistics
         run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
-        results = self._compute(tensors, run)
+        results = self._compute(tensors, self.own, run)
         return results if self.many else results[0]
 
-    def _compute(self, tensors, run):
-        """The results of the program; in a TensorFlow graph from functions that many layers share."""
+    def _compute(self, tensors, weights, run):
+        """The results of the program; in a TensorFlow graph from functions that many layers share.
+
+        There a layer that is not trainable runs folded, and no gradient with respect to its weights is prepared.
+        """
         if keras.backend.backend() == "tensorflow":
             from nasnet_keras.models import traced
 
             if traced.can_trace(self.own):
                 parts = parts_of(self.program, self.results)
-                return traced.compute_parts(parts, tensors, self.own, run, self.results)
-        return compute(self.program, tensors, self.own, run, self.results)
+                return traced.compute_parts(parts, tensors, weights, run, self.results, fixed=not self.trainable)
+        return compute(self.program, tensors, weights, run, self.results)
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
         """The result's shape, known without running anything."""

@@ -5,27 +5,16 @@ NASNetMobile are seven kinds of blocks and some short ways that bring states to 
 (`benchmarks/finetune.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import tensorflow as tf
 
-from nasnet_keras.models.functions import Run, compute
+from nasnet_keras.models.functions import Run, compute, folded
+from nasnet_keras.program.folding import fold
 from nasnet_keras.program.program import Program
 
 _functions = WeakKeyDictionary()  # {graph: {what is computed, and how: function}}: they go with the graph
-
-
-@dataclass(frozen=True)
-class _Inside(Run):
-    """The run of a part, which is given what it draws: pairs of a rate and a seed."""
-
-    paths: tuple = ()
-
-    def path(self, rate, count):
-        """The next pair's share, and uniform numbers from its seed."""
-        rate, seed = next(self.paths)
-        return 1.0 - rate, tf.random.stateless_uniform((count, 1, 1, 1), seed=seed)
 
 
 def can_trace(weights):
@@ -35,38 +24,62 @@ def can_trace(weights):
     return all(isinstance(weight.value, tf.Variable) for weight in weights)
 
 
-def compute_parts(parts, inputs, weights, run, results):
+def compute_parts(parts, inputs, weights, run, results, fixed=False):
     """As `functions.compute`, in a TensorFlow graph.
 
     Args:
         parts: the program's `program.parts.Part`s.
-        inputs, weights, run, results: as for `functions.compute`.
+        inputs, weights, run, results: as for `functions.compute`; weights are variables, or all are tensors.
+        fixed: whether weights and statistics stand still. Then batch norms are folded into the kernels, and no gradient
+            is prepared: nothing is kept for one.
     """
     values = dict(enumerate(inputs))
     known = _functions.setdefault(tf.compat.v1.get_default_graph(), {})
     for part in parts:
-        paths = ()
-        if part.rates and run.training:
-            progress = 1.0 if run.progress is None else tf.cast(run.progress, tf.float32)
-            rates = tf.stack([rate * progress for rate in part.rates])
-            paths = rates, tf.stack([run.seed.next() for _ in part.rates])
-        own = [weight.value for weight in weights[part.first : part.first + part.weights]]
-        key = part.kind, run.training, run.learning, run.kernels
+        drawn = [run.path(rate, tf.shape(inputs[0])[0]) for rate in part.rates] if run.training else []
+        paths = [(tf.convert_to_tensor(keep), draws) for keep, draws in drawn]
+        own = [getattr(weight, "value", weight) for weight in weights[part.first : part.first + part.weights]]
+        key = part.kind, run.training, run.learning, run.kernels, run.moved is not None, fixed
         if key not in known:
-            known[key] = _function(*key)
-        made = known[key]([values[number] for number in part.reads], own, *paths)
+            known[key] = _fixed(part.kind) if fixed else _function(*key[:-1])
+        made = known[key]([values[number] for number in part.reads], own, paths)
+        if run.moved is not None:
+            made, moved = made
+            run.moved.extend(moved)
         values.update(zip(part.makes, made, strict=True))
     return [values[value.number] for value in results]
 
 
-def _function(kind, training, learning, kernels):
-    """A part's function of tensors, variables and, if paths are dropped, their rates and seeds."""
+def _function(kind, training, learning, kernels, gives_moved):
+    """A part's function of tensors, variables and what decides on dropped paths; it may give what norms would move."""
     program = Program(kind.channels, None, list(kind.steps))
 
     @tf.function(autograph=False)  # put in place by the optimiser of graphs: calls would cost a step 7%
-    def function(inputs, weights, rates=None, seeds=None):
-        pairs = () if rates is None else zip(tf.unstack(rates), tf.unstack(seeds), strict=True)
-        run = _Inside(training, learning, kernels=kernels, paths=iter(pairs))
-        return compute(program, inputs, weights, run, kind.results)
+    def function(inputs, weights, paths):
+        moved = [] if gives_moved else None
+        run = Run(training, learning, kernels=kernels, paths=iter(paths), moved=moved)
+        results = compute(program, inputs, weights, run, kind.results)
+        return (results, moved) if gives_moved else results
+
+    return function
+
+
+def _fixed(kind):
+    """The function of a part that stands still, folded."""
+    steps, count = [], 0
+    for step in kind.steps:  # equal parts have no names; folding knows weights by theirs
+        weights = tuple(replace(one, name=f"{count + place}/weight") for place, one in enumerate(step.weights))
+        steps.append(replace(step, weights=weights))
+        count += len(weights)
+    whole = Program(kind.channels, None, steps)
+    program, folds, results = fold(whole, kind.results)
+
+    @tf.function(autograph=False)
+    def function(inputs, weights, paths):
+        # A tape watches variables that are read in the usual way, also those that Keras does not train.
+        read = [tf.raw_ops.ReadVariableOp(resource=one.handle, dtype=one.dtype) for one in weights]
+        values = dict(zip((one.name for one in whole.weights), read, strict=True))
+        values |= folded(folds, values)
+        return compute(program, inputs, [values[one.name] for one in program.weights], Run(), results)
 
     return function

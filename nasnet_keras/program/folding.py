@@ -4,6 +4,7 @@ A batch norm at inference is a multiplication and an addition for each channel. 
 into the kernel in front of it, and what is left is a bias: the same function, up to rounding.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +42,11 @@ def folded_program(architecture):
     Returns:
         (`Program`, the `Fold`s that give its weights from the network's).
     """
-    program, folds = fold(architecture.program())
+    program, folds, _ = fold(architecture.program())
     return program.without_repetitions(), folds
 
 
-def fold(program):
+def fold(program, results=()):
     """Every batch norm behind a convolution becomes a part of its kernel and a bias.
 
     A norm behind the concatenation of two convolutions (factorized reduction) is shared out between them. A
@@ -53,15 +54,14 @@ def fold(program):
 
     Args:
         program: a `Program`.
+        results: the `Value`s that are wanted of it beside the last one.
 
     Returns:
-        (`Program`, list of `Fold`s).
+        (`Program`, list of `Fold`s, list of its `Value`s in the places of the results).
     """
     makers = {step.result.number: step for step in program.steps}
-    readers = {}
-    for step in program.steps:
-        for value in step.reads:
-            readers[value.number] = readers.get(value.number, 0) + 1
+    readers = Counter(value.number for step in program.steps for value in step.reads)
+    readers.update(value.number for value in results)
     folds, aliases = {}, {}
     for step in program.steps:
         sources = _kernels_before(step, makers, readers) if step.primitive.kind == "norm" else None
@@ -85,7 +85,7 @@ def fold(program):
         now[number] = folded.append(step.name, step.primitive, reads, step.weights)
         if number in folds:
             now[number] = folded.append(step.name, Primitive("bias"), [now[number]], [folds[number].bias])
-    return folded, list(folds.values())
+    return folded, list(folds.values()), [now[value.number] for value in results]
 
 
 def folded_weights(folds, weights):
