@@ -56,6 +56,7 @@ data                        | no framework        | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
 + training.devices          | tensorflow, jax     | nothing
++ training.features         | tensorflow          | nothing
 + training.graphs           | tensorflow          | nothing
 + training.gradients        | tensorflow, jax     | nothing
 + training.explanations     | keras               | pictures.heat_maps

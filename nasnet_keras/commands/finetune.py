@@ -50,6 +50,8 @@ def add_options(parser):
     add_hours(parser)
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
     parser.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
+    text = "compute what the frozen cells make of so many views of each image once, and keep it until they are unfrozen"
+    parser.add_argument("--head-views", type=int, metavar="K", help=text)
     parser.add_argument(
         "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
     )
@@ -108,13 +110,16 @@ def check(options):
         wanted = given(options, "epochs", "head_epochs", "unfreeze", "hours")
         settings["head_epochs"] = settled_head_epochs(options.directory, **wanted)
     phases = recipes.phases(weights != "none", **{name: settings[name] for name in settings if name != "hours"})
+    devices = "all" if options.hosts else options.devices
+    recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
     check_phases(options.directory, [name for name, *_ in phases])
     lines, ends = [], _ends(options, phases)
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
-        identity = training_identity(data, scaled, options.seed)
+        views = options.head_views if name == "head" else None
+        identity = training_identity(data, scaled, options.seed, head_views=views)
         lines += told(place, check_resumption(place, identity, last, settings["patience"]))
     start = {"source": source, "weights": weights, "size": size}
     settings |= further
@@ -161,6 +166,9 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
             dtype=options.dtype,
             grey_range=data.grey_range,
             devices=options.devices,
+            remat=options.remat,
+            head_views=options.head_views,
+            progress=progress.features,
             **settings,
         )
     figures = {"directory": options.directory, "parameters": model.count_params()}

@@ -139,6 +139,8 @@ def add_recipe(parser, recipe, further=""):
     add_mixing(parser)
     text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
+    text = "keep less in memory and compute it a second time for gradients: longer steps, the same result"
+    parser.add_argument("--remat", action="store_true", help=text)
 
 
 def add_hours(parser):

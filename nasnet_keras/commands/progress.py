@@ -69,6 +69,8 @@ def decoding(what="read images", least=2000):
 def epoch_progress(title, epochs):
     """A bar for a training, a step for each batch: gives the Keras callback that moves it.
 
+    The callback's `features` is a function of (done, all), with a bar of its own, for what is computed before epochs.
+
     Args:
         title: what is trained.
         epochs: epochs in all, or a function of nothing that gives them as far as they are known.
@@ -78,6 +80,7 @@ def epoch_progress(title, epochs):
     in_all = epochs if callable(epochs) else lambda: epochs
     with bar() as shown:
         task = shown.add_task(title, total=None, note="")
+        other = shown.add_task("features of images", total=None, visible=False, note="")
 
         def begin_epoch(epoch, logs=None):  # also after a resumption
             steps = callback.params["steps"]
@@ -92,4 +95,5 @@ def epoch_progress(title, epochs):
             on_train_batch_end=lambda batch, logs=None: shown.advance(task),
             on_epoch_end=end_epoch,
         )
+        callback.features = lambda done, total: shown.update(other, completed=done, total=total, visible=done < total)
         yield callback

@@ -144,6 +144,7 @@ def run(options, recipe, architecture, data, changes):
             checkpoint_every=options.checkpoint_every,
             hours=options.hours,
             devices=options.devices,
+            remat=options.remat,
         )
     if data.several:
         model.thresholds = fitting.chosen_thresholds(model, data.validation)

@@ -80,7 +80,7 @@ def compute(program, inputs, weights, run, results):
 
 
 def folded(folds, values):
-    """{name: tensor} of the kernels and biases that `folds` change, in TensorFlow: all norms at once, in few operations.
+    """{name: tensor} of the kernels and biases that `folds` change, in TensorFlow: all norms at once.
 
     Args:
         folds: `program.folding.Fold`s, in their order.

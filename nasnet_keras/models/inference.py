@@ -15,7 +15,7 @@ from nasnet_keras.program.folding import folded_program, folded_weights
 # What decides on a prediction beside the layers.
 METHODS = ("__call__", "call", "predict_step", "make_predict_function", "predict_function")
 # Attributes of layers that concern training alone.
-HARMLESS = {"built", "kernel_regularizer", "frozen_statistics"}
+HARMLESS = {"built", "kernel_regularizer", "frozen_statistics", "remat"}
 
 
 def inference_program(model):

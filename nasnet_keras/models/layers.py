@@ -5,6 +5,7 @@ millisecond to make and as much to call, which is most of what a small network's
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -35,6 +36,7 @@ class ProgramLayer(keras.layers.Layer):
 
     many = False  # whether a list of results comes out
     seed_generator = None  # of dropped paths
+    remat = False  # whether a training step keeps less in memory and computes more, see `_recomputed`
 
     def __init__(self, *, options=None, frozen_statistics=False, frozen_norms=False, **kwargs):
         super().__init__(**kwargs)
@@ -99,7 +101,8 @@ class ProgramLayer(keras.layers.Layer):
         training = bool(training and self.trainable)
         learning = training and not self.frozen_statistics
         run = Run(training, learning, progress, self.seed_generator, use_kernels(training))
-        results = self._compute(tensors, self.own, run)
+        recomputes = training and self.remat
+        results = self._recomputed(tensors, run) if recomputes else self._compute(tensors, self.own, run)
         return results if self.many else results[0]
 
     def _compute(self, tensors, weights, run):
@@ -114,6 +117,25 @@ class ProgramLayer(keras.layers.Layer):
                 parts = parts_of(self.program, self.results)
                 return traced.compute_parts(parts, tensors, weights, run, self.results, fixed=not self.trainable)
         return compute(self.program, tensors, weights, run, self.results)
+
+    def _recomputed(self, tensors, run):
+        """As `_compute`; for gradients only what is read is kept, and the rest is computed a second time.
+
+        Chen et al. 2016 (arXiv 1604.06174). What is drawn is drawn once, and statistics move once.
+        """
+        rates = [step.primitive.rate for step in self.program.steps if step.primitive.kind == "drop_path"]
+        drawn = [run.path(rate, keras.ops.shape(tensors[0])[0]) for rate in rates]
+
+        def function(*values):
+            inner = replace(run, paths=iter(drawn), moved=[])
+            results = self._compute(values[: len(tensors)], values[len(tensors) :], inner)
+            return [*results, *inner.moved]
+
+        made = keras.remat(function)(*tensors, *map(keras.ops.convert_to_tensor, self.own))
+        moving = [own for own, weight in zip(self.own, self.program.weights, strict=True) if not weight.trainable]
+        for variable, value in zip(moving if run.learning else (), made[len(self.results) :], strict=True):
+            variable.assign(value)
+        return made[: len(self.results)]
 
     def compute_output_shape(self, inputs_shape, progress_shape=None):
         """The result's shape, known without running anything."""

@@ -39,9 +39,12 @@ def compute_parts(parts, inputs, weights, run, results, fixed=False):
         drawn = [run.path(rate, tf.shape(inputs[0])[0]) for rate in part.rates] if run.training else []
         paths = [(tf.convert_to_tensor(keep), draws) for keep, draws in drawn]
         own = [getattr(weight, "value", weight) for weight in weights[part.first : part.first + part.weights]]
-        key = part.kind, run.training, run.learning, run.kernels, run.moved is not None, fixed
+        make, key = _function, (part.kind, run.training, run.learning, run.kernels, run.moved is not None)
+        if fixed:  # a tape watches variables that are read, or passed, in the usual way, also those not to be trained
+            make, key = _fixed, (part.kind, *{weight.dtype for weight in own})
+            own = [weight.handle for weight in own]
         if key not in known:
-            known[key] = _fixed(part.kind) if fixed else _function(*key[:-1])
+            known[key] = make(*key)
         made = known[key]([values[number] for number in part.reads], own, paths)
         if run.moved is not None:
             made, moved = made
@@ -64,7 +67,7 @@ def _function(kind, training, learning, kernels, gives_moved):
     return function
 
 
-def _fixed(kind):
+def _fixed(kind, dtype=None):
     """The function of a part that stands still, folded."""
     steps, count = [], 0
     for step in kind.steps:  # equal parts have no names; folding knows weights by theirs
@@ -76,8 +79,7 @@ def _fixed(kind):
 
     @tf.function(autograph=False)
     def function(inputs, weights, paths):
-        # A tape watches variables that are read in the usual way, also those that Keras does not train.
-        read = [tf.raw_ops.ReadVariableOp(resource=one.handle, dtype=one.dtype) for one in weights]
+        read = [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle in weights]
         values = dict(zip((one.name for one in whole.weights), read, strict=True))
         values |= folded(folds, values)
         return compute(program, inputs, [values[one.name] for one in program.weights], Run(), results)

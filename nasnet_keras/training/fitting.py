@@ -21,6 +21,7 @@ from nasnet_keras.data.splits import check_classes
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
@@ -158,6 +159,9 @@ def fit(
     checkpoint_every=None,
     hours=None,
     devices=None,
+    remat=False,
+    features=None,
+    head_views=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -187,6 +191,10 @@ def fit(
         devices: how many devices share each batch, or `"all"`; None: one. Callbacks see the copies as their model, and
             the model itself gets the weights at the end, see `devices.spread`. Of several hosts (`devices.join`) all
             devices share it, and the first host writes.
+        remat: whether cells keep nothing for their gradients but what they read, and compute the rest a second time:
+            less memory, longer steps, the same result.
+        features: None, or a `features.Features`: the model learns from what a network makes of the images.
+        head_views: that of `transfer.fine_tune`, by which a training is known.
 
     Returns:
         The history: one dict an epoch.
@@ -209,17 +217,17 @@ def fit(
     epochs = known_epochs(directory, epochs, hours, first)
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
-    identity = training_identity(data, recipe, seed, sizes)
+    identity = training_identity(data, recipe, seed, sizes, head_views)
     weights = _class_weights(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
     check_devices(number, batches.batch_size)
     steps, length = len(batches), {"first": first, "every": checkpoint_every, "hours": hours}
-    with several.spread(model, number) as model:
+    with several.spread(model, number) as model, _recomputing(model, remat):
         compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
         several.adapt(model)
-        identity |= network_identity(model, weights, rates)
+        identity |= network_identity(features.network if features else model, weights, rates)
         for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
             logger.warning(line)
         state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **length)
@@ -233,12 +241,26 @@ def fit(
                 }
             )
             try:
-                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number)
+                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
             except FloatingPointError as error:
                 state.fail(error)
                 raise
             state.finish(model)
     return state.history
+
+
+@contextmanager
+def _recomputing(model, remat):
+    """A context in which a model's cells keep little for gradients, if that is wanted."""
+    cells = [layer for layer in layers_within(model) if isinstance(layer, ProgramLayer)]
+    before = [cell.remat for cell in cells]
+    for cell in cells:
+        cell.remat = bool(remat)
+    try:
+        yield
+    finally:
+        for cell, value in zip(cells, before, strict=True):
+            cell.remat = value
 
 
 @contextmanager
@@ -254,8 +276,9 @@ def _kept(directory, data):
         yield
 
 
-def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number):
+def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features):
     """The epochs that are left."""
+    network, kind = (features.network, features) if features else (model, Batches)
     model.stop_training, length, before = False, state.settings["epochs"], None
     copies = [several.Copies(several.filling(len(data.validation), number) if validate else 0.0)] * (number > 1)
     averages = [_Averages()] * bool(recipe.moving_average)
@@ -264,15 +287,20 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number):
         last, size = next(part for part in stages(epochs, sizes, state.first) if part[0] > done)
         if state.step or state.is_measuring():
             last = done + 1  # the rest of an epoch, or the one that decides on the others
-        shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(model)}
-        batches = training_batches(data, recipe, seed, **shown)
-        watched = Batches(data.validation, several.batch_of(256, number), **shown) if validate else None
+        shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(network)}
+        batches = training_batches(data, recipe, seed, kind, **shown)
+        watched = kind(data.validation, several.batch_of(256, number), **shown) if validate else None
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:
             set_length(model, recipe, len(batches), epochs - state.first)
         length, before = epochs, shown
         own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
+        if features:  # Keras looks at a batch before the first epoch begins
+            batches.epoch = done
+            for one in filter(None, (batches, watched)):
+                one.fill(done)
+            own.append(batches.callback())
         model.fit(
             _shown(model, several.parts(batches, number), state.step),
             epochs=last,
@@ -320,12 +348,12 @@ def _class_weights(value, data):
     return value
 
 
-def training_batches(data, recipe, seed, **shown):
-    """The training split as `Batches` for a recipe; `shown` are further arguments of theirs."""
+def training_batches(data, recipe, seed, kind=Batches, **shown):
+    """The training split as `Batches`, or their like, for a recipe; `shown` are further arguments of theirs."""
     names = ("augmentation", "cutout", "rand_augment", "erasing", "mixup", "cutmix")
     varied = {name: getattr(recipe, name) for name in names}
     learnt = {"training": True, "classes": len(data.class_names), "seed": seed, **varied}
-    return Batches(data.train, recipe.batch_size, **learnt, **shown)
+    return kind(data.train, recipe.batch_size, **learnt, **shown)
 
 
 def _in_proportion(image_shape, shorter):

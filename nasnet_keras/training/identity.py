@@ -16,7 +16,7 @@ from nasnet_keras.files import expanded, read_object
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
-RATE = "`learning_rate`"
+RATE, VIEWS = "`learning_rate`", "`head_views`"
 # What a change means, by what changes.
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
@@ -29,7 +29,7 @@ MEANINGS = {
 }
 
 
-def training_identity(data, recipe, seed, sizes=None):
+def training_identity(data, recipe, seed, sizes=None, head_views=None):
     """What a training is known by, JSON-able.
 
     Args:
@@ -37,6 +37,7 @@ def training_identity(data, recipe, seed, sizes=None):
         recipe: a `recipes.Recipe`.
         seed: the training's seed.
         sizes: image sizes, or None.
+        head_views: that of a fine-tuning's first phase, or None.
     """
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
@@ -44,7 +45,8 @@ def training_identity(data, recipe, seed, sizes=None):
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
         known["crops"] = "of files"
-    known |= {"image sizes": sizes and list(sizes), **{f"`{name}`": value for name, value in asdict(recipe).items()}}
+    known |= {VIEWS: head_views, "image sizes": sizes and list(sizes)}
+    known |= {f"`{name}`": value for name, value in asdict(recipe).items()}
     return json.loads(json.dumps(known))
 
 
@@ -81,6 +83,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     """
     state = _state(directory)
     known, trained = state["identity"], state["epochs"]
+    if known:
+        known = {VIEWS: None, **known}  # an earlier version kept no features
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:

@@ -231,6 +231,30 @@ def shares(hours, phases):
     return [None if hours is None else part * hours for part in parts]
 
 
+def check_head_views(views, plan, recipe, auxiliary_head=False, devices=None, hours=None):
+    """Raise `ValueError` unless a fine-tuning's head may learn from features that are computed once.
+
+    Args:
+        views: how many views of each image; None for none.
+        plan: what `phases` gives.
+        recipe: a `Recipe`.
+        auxiliary_head, devices, hours: as for `transfer.fine_tune`.
+    """
+    check_integer("head_views", views, least=1, optional=True)
+    if views is None:
+        return
+    reasons = {
+        "a phase of the head alone: trained weights, and `head_epochs` above 0": plan[0][0] == "head",
+        "`mixup` and `cutmix` to be 0: what is mixed is another image each time": not recipe.mixes,
+        "`auxiliary_head` to be False: that head reads whole maps": not auxiliary_head,
+        "`devices` to be left out: one computes the features": devices in (None, 1),
+        "`hours` to be left out: its first epoch does not tell how long others take": hours is None,
+    }
+    for rule, holds in reasons.items():
+        if not holds:
+            raise ValueError(f"`head_views` needs {rule}. Received: {views!r}")
+
+
 def check_hours(hours, sizes=None):
     """Raise `ValueError` unless `hours` may decide on the epochs of a training with images of these sizes."""
     check_positive("hours", hours, optional=True, finite=True)

@@ -6,6 +6,7 @@ learn too, at a lower rate.
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -21,9 +22,16 @@ from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
-from nasnet_keras.training import fitting, recipes
-from nasnet_keras.training.identity import check_phases, has_begun, is_used, settled_head_epochs
-from nasnet_keras.training.recipes import check_hours, phases, shares
+from nasnet_keras.training import features, fitting, recipes
+from nasnet_keras.training.identity import (
+    VIEWS,
+    check_phases,
+    check_resumption,
+    has_begun,
+    is_used,
+    settled_head_epochs,
+)
+from nasnet_keras.training.recipes import check_head_views, check_hours, phases, shares
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
@@ -57,6 +65,9 @@ def fine_tune(
     checkpoint_every=None,
     hours=None,
     devices=None,
+    remat=False,
+    head_views=None,
+    progress=None,
     **options,
 ):
     """Train a network on classes of one's own, starting from what another one has learnt.
@@ -101,6 +112,11 @@ def fine_tune(
         hours: how long the training may take, as for `fitting.fit`: of two phases a quarter is the first one's, and the
             epochs of each are settled after the first of it, `epochs` and `head_epochs` at most.
         devices: how many devices share each batch, or `"all"`; None: one. As for `fitting.fit`.
+        remat: whether cells that learn keep less in memory and take longer, as for `fitting.fit`.
+        head_views: None, or how many views of each training image the head learns from in phase one. Cells that stand
+            still make the same of the same view, so it is computed once and kept on disk, in `directory`, until the
+            phase is over; see `features`. One view without augmentation, or as many as epochs, change nothing.
+        progress: None, or a function called with the number of views that are computed, and of all that are missing.
         **options: further arguments of `NASNet`: `dropout`, `drop_path`, `weight_decay`, `dtype` (for example
             `"mixed_bfloat16"`), `classifier_activation` (softmax, sigmoid, or None for logits: the loss follows), …;
             for a factory also `repeats` and `filters`.
@@ -145,6 +161,7 @@ def fine_tune(
             batch_norm=batch_norm,
             patience=None if validation is None else patience,
         )
+        check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), devices, hours)
         if directory is not None:
             check_phases(directory, [name for name, *_ in plan])
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
@@ -164,19 +181,25 @@ def fine_tune(
     with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
         first = 0
         for index, ((phase, last, lowest, factor), share) in enumerate(zip(plan, shares(hours, plan), strict=True)):
-            if directory is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
+            place = None if directory is None else directory / phase
+            if place is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
+                check_resumption(place, {VIEWS: head_views})
+                features.clear(place)
                 first = last
                 continue  # it is over, and the next one has its own state
             _freeze(model, _upwards(model, lowest), batch_norm == "frozen" and trained)
             logs = [_tensorboard(directory, phase)] if tensorboard and first_host else []
-            history = fitting.fit(
+            fit = fitting.fit
+            if head_views and phase == "head":
+                fit = partial(features.fit_head, views=head_views, progress=progress)
+            history = fit(
                 model,
                 data,
                 replace(recipe, learning_rate=recipe.learning_rate * factor),
                 epochs=last,
                 first=first,
                 seed=seed,
-                directory=None if directory is None else directory / phase,
+                directory=place,
                 callbacks=[*callbacks, *logs],
                 validate=validation is not None,
                 patience=None if validation is None else patience,
@@ -185,6 +208,7 @@ def fine_tune(
                 checkpoint_every=checkpoint_every,
                 hours=share,
                 devices=devices,
+                remat=remat,
             )
             first = last if hours is None else first + len(history)
         _freeze(model, parts(model), False)

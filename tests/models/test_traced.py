@@ -73,6 +73,63 @@ def test_equal_parts_are_one_function(rng):
     assert len(blocks) == 6  # the first cell, on the bare stem, the others of three stacks, two Reduction cells
 
 
+def test_what_stands_still_is_folded(rng):
+    """The same up to rounding, in training and otherwise, without a batch norm behind a convolution."""
+    images = rng.uniform(-1, 1, (4, 16, 16, 3)).astype("float32")
+    model = _network(repeats=(1, 1), drop_path=0.4)
+    for layer in model.layers:
+        for weight in layer.non_trainable_weights:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    model.trainable = False
+    expected = model(images, training=False)  # eagerly, step by step
+    for training in (True, False):
+        made = tf.function(lambda images, training=training: model(images, training=training))(images)
+        np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-6)
+    (norms,) = {
+        sum(step.primitive.kind == "norm" for step in traced.fold(layer.program, layer.results)[0].steps)
+        for layer in model.layers
+        if isinstance(layer, layers.ProgramLayer)
+    }
+    assert norms == 0
+    model.get_layer("stem").set_weights([2 * value for value in model.get_layer("stem").get_weights()])
+    changed = tf.function(lambda images: model(images, training=True))(images)
+    np.testing.assert_allclose(changed, model(images), rtol=1e-4, atol=1e-6)  # by the weights as they are now
+
+
+def test_nothing_below_is_differentiated_or_kept():
+    """A part that has a derivative is a function that gives what the derivative needs, and one that takes it."""
+    counts = []
+    for up_to in (None, "cell_0", "reduction_cell_0", "all"):
+        model = nasnet_keras.freeze(_network("tiny", repeats=(1, 1)), up_to, statistics=False)
+
+        @tf.function(autograph=False)
+        def step(images, model=model):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(model(images, training=True) ** 2)
+            return tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+        nodes = step.get_concrete_function(tf.TensorSpec((4, 16, 16, 3))).graph.as_graph_def().node
+        called = [node.attr["f"].func.name for node in nodes if "f" in node.attr]
+        counts.append([sum(kind in name for name in called) for kind in ("__forward", "__backward")])
+    whole = sum(
+        len(parts_of(layer.program, layer.results)) for layer in model.layers if isinstance(layer, layers.ProgramLayer)
+    )
+    assert counts[0] == [whole, whole] and counts[-1] == [0, 0]
+    assert counts[0] > counts[1] > counts[2] and all(forward == backward for forward, backward in counts)
+
+
+def test_what_learns_above_has_the_gradients_that_it_had(plain, rng):
+    images = rng.uniform(-1, 1, (4, 16, 16, 3)).astype("float32")
+    results = []
+    for whole in (False, True):
+        if whole:
+            plain()
+        keras.utils.set_random_seed(1)
+        results.append(_step(nasnet_keras.freeze(_network("tiny", repeats=(1, 1)), "reduction_cell_0"), images))
+    for one, other in zip(*(keras.tree.flatten(result) for result in results), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1, np.abs(other).max()))
+
+
 def _graph(model):
     function = tf.function(lambda images: model(images, training=True), autograph=False)
     return function.get_concrete_function(tf.TensorSpec((2, 16, 16, 3))).graph
