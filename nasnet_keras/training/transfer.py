@@ -161,7 +161,8 @@ def fine_tune(
             batch_norm=batch_norm,
             patience=None if validation is None else patience,
         )
-        check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), devices, hours)
+        number = "all" if several.hosts() > 1 else devices
+        check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
         if directory is not None:
             check_phases(directory, [name for name, *_ in plan])
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
