@@ -2,8 +2,8 @@
 
 With fixed cells the features in front of the classifier are a function of the image. A view is an image as one epoch's
 augmentation has it: view 0 is what an undisturbed first epoch sees, view 1 what the second one sees, and so on. With
-`views` of them epoch e learns from view e % views, so as many views as epochs change nothing at all, and without
-augmentation one view does not.
+`views` of them epoch e learns from view e % views, so as many views as epochs change nothing, and without augmentation
+one view does not: on TensorFlow not a bit (with dropped paths in the cells, the head's dropout is drawn otherwise).
 
 They lie in one file in the folder of the phase, 4 · channels + 1 bytes for each view of a training image and for each
 validation image, reserved before anything is computed. It goes with the end of the phase. What is in it counts only for

@@ -24,7 +24,7 @@ def stepped(images, remat, **options):
     set_remat(model, remat)
     assert model.changes() == []
     model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9, name="sgd"), "sparse_categorical_crossentropy", jit_compile=False
+        keras.optimizers.SGD(0.01, momentum=0.9, name="sgd"), "sparse_categorical_crossentropy", jit_compile=False
     )
     losses = [model.train_on_batch(images, np.array([0, 1, 2, 0])) for _ in range(2)]
     return [(variable.path, array(variable)) for variable in [*model.variables, *model.optimizer.variables]], losses
