@@ -37,8 +37,8 @@ REQUIRES = [
 EXTRAS = {
     # A local server that speaks TensorFlow Serving's REST.
     "serve": [
-        "fastapi<1",
         "starlette<2",
+        "python-multipart<0.1",
         "uvicorn<0.55",
         "httptools<0.10",
         "uvloop<1",

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 # Why a file could not be written, where a library tells it in words of its own.
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
+SECRET = 16, 256  # characters that a secret has, at least and at most
+
 
 def expanded(path):
     """A path as the system takes it: a leading `~` or `~somebody` is the home directory. What is no path stays."""
@@ -213,6 +215,22 @@ def parse_object(content, label):
     if not isinstance(data, dict):
         raise ValueError(f"{label} must hold a JSON object")
     return data
+
+
+def read_secret(name, path):
+    """The secret in the file that the argument called `name` is, as bytes, without white space around it.
+
+    Raises:
+        ValueError: the file cannot be read, or what it holds is too short or too long.
+    """
+    try:
+        secret = Path(expanded(path)).read_bytes().strip()
+    except OSError as error:
+        raise ValueError(f"`{name}` must be a file that can be read: {error.strerror}. Received: {path}") from None
+    least, most = SECRET
+    if not least <= len(secret) <= most:
+        raise ValueError(f"`{name}` must be a file of {least} to {most} characters. Received: {path}, of {len(secret)}")
+    return secret
 
 
 def sync_folder(path):

@@ -19,9 +19,10 @@ class Browser:
 
     Args:
         folder: a new folder for the profile.
+        *flags: further flags of the browser.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, *flags):
         name = next(filter(None, map(shutil.which, NAMES)), None)
         if name is None:
             pytest.skip(f"needs a browser, one of {', '.join(NAMES)}")
@@ -31,7 +32,7 @@ class Browser:
         copies = [fcntl.fcntl(place, fcntl.F_DUPFD, 10) for place in (theirs, answers)]
         actions = [(os.POSIX_SPAWN_DUP2, place, number) for number, place in enumerate(copies, 3)]
         actions += [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
-        arguments = [name, *FLAGS.split(), f"--user-data-dir={folder}", "about:blank"]
+        arguments = [name, *FLAGS.split(), *flags, f"--user-data-dir={folder}", "about:blank"]
         self._process = os.posix_spawn(name, arguments, os.environ, file_actions=actions)
         for place in (theirs, answers, *copies):
             os.close(place)

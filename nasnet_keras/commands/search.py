@@ -18,11 +18,11 @@ from nasnet_keras.commands.options import add_data, add_size, check_network, giv
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, without_greetings
 from nasnet_keras.data.sources import check_source
-from nasnet_keras.files import check_folder
+from nasnet_keras.files import check_folder, read_secret
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import Role, current_role, read_secret
+from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
@@ -200,7 +200,7 @@ def _role(options):
         return role
     if role is None:
         raise ValueError(f"`secret` must be left out of a search without a role. Received: {options.secret!r}")
-    return replace(role, secret=read_secret(options.secret))
+    return replace(role, secret=read_secret("secret", options.secret))
 
 
 def _plain_role(options):

@@ -9,7 +9,8 @@ from nasnet_keras.checks import check_positive
 from nasnet_keras.commands.options import named
 from nasnet_keras.commands.terminal import finish, needs, without_greetings
 from nasnet_keras.export.folders import check_versions
-from nasnet_keras.serving.address import check_address, check_name
+from nasnet_keras.files import read_secret
+from nasnet_keras.serving.address import check_address, check_certificate, check_name
 
 SUMMARY = "serve an exported model as TF Serving does, with a page to try it"
 EXAMPLE = "serve --model served/net"
@@ -28,12 +29,22 @@ def add_options(parser):
         "--max-pixels", type=float, default=25, metavar="MEGAPIXELS", help="greatest size of an encoded image"
     )
     parser.add_argument("--timeout", type=float, default=30, help="seconds that a client may take to send a request")
+    reach = parser.add_argument_group("who may ask", "as `Authorization: Bearer KEY`; see docs/serving.md")
+    reach.add_argument("--key-file", metavar="FILE", help="holds the key, such as `openssl rand -hex 32` makes")
+    help_text = "answered without a key: health, metrics; or all, where other machines may ask and there is none"
+    reach.add_argument("--open", nargs="+", choices=("health", "metrics", "all"), default=[], help=help_text)
+    reach.add_argument("--certificate", metavar="FILE", help="for HTTPS: the certificate and its chain, in PEM")
+    reach.add_argument("--private-key", metavar="FILE", help="for HTTPS: the certificate's key, in PEM")
+    help_text = "further names that a request's Host may have, such as a proxy's (default: on loopback none)"
+    reach.add_argument("--host-name", nargs="+", metavar="NAME", help=help_text)
+    parser.add_argument("--log", choices=("text", "json", "none"), default="text", help="a line for each request")
 
 
 def check(options):
-    """What requests may take."""
+    """What requests may take, and who may send them."""
     with needs("serve"):
         from nasnet_keras.serving import limits
+        from nasnet_keras.serving.access import Access
     for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
         check_positive(name, getattr(options, name), unit, finite=True)
     with named(body="max_body", pixels="max_pixels", queue="max_queue", batch="max_batch", seconds="timeout"):
@@ -46,22 +57,43 @@ def check(options):
         )
     check_versions(options.model)
     check_name(options.name or Path(options.model).resolve().name)
-    check_address(options.host, options.port)
-    return {"limits": allowed}
+    address = check_address(options.host, options.port)
+    key = read_secret("key_file", options.key_file) if options.key_file else None
+    hosts = tuple(name.lower() for name in options.host_name) if options.host_name else None
+    with named(key="key_file"):
+        access = Access(key, tuple(options.open), hosts)
+    access.check_reach(address)
+    check_certificate(options.certificate, options.private_key)
+    return {"limits": allowed, "access": access}
 
 
-def run(options, limits):
+def run(options, limits, access):
     """Serve an exported model until somebody stops it."""
     with needs("serve"), without_greetings():
+        from nasnet_keras.serving.log import JsonLines
         from nasnet_keras.serving.servable import use_cores
         from nasnet_keras.serving.server import serve
     use_cores(len(os.sched_getaffinity(0)), limits.runners)
     logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
     logging.getLogger("nasnet_keras").setLevel(logging.INFO)
+    if options.log == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
+    logging.getLogger("nasnet_keras.serving.log").setLevel(logging.WARNING if options.log == "none" else logging.INFO)
 
     def ready(url, version):
         print(f"version {version} is ready: {url} (Ctrl-C stops)", flush=True)
         finish(options, {"url": url, "version": version})
         sys.stdout.flush()
 
-    serve(options.model, options.host, options.port, name=options.name, limits=limits, on_ready=ready)
+    serve(
+        options.model,
+        options.host,
+        options.port,
+        name=options.name,
+        limits=limits,
+        access=access,
+        certificate=options.certificate,
+        private_key=options.private_key,
+        on_ready=ready,
+    )

@@ -1,8 +1,10 @@
-"""Where a server listens, and under which name a model is asked for."""
+"""Where a server listens, with which certificate, and under which name a model is asked for."""
 
 import errno
 import ipaddress
 import socket
+import ssl
+from pathlib import Path
 
 BACKLOG = 2048  # connections that may wait to be accepted
 
@@ -14,8 +16,34 @@ def check_name(name):
 
 
 def check_address(host, port):
-    """Raise `ValueError` where `listen` would; nobody can connect meanwhile."""
-    _bound(host, port).close()
+    """The address that a host's name stands for; raises `ValueError` where `listen` would. Nobody can connect."""
+    with _bound(host, port) as bound:
+        return bound.getsockname()[0]
+
+
+def check_certificate(certificate, private_key):
+    """Raise `ValueError` unless two files are a certificate and its key, or both are None."""
+    if certificate is None and private_key is None:
+        return
+    for name, path in (("certificate", certificate), ("private_key", private_key)):
+        if path is None:
+            raise ValueError("`certificate` and `private_key` must be given together. Received: one of them")
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"`{name}` must be a file that can be read: {error.strerror}. Received: {path}") from None
+
+    def password():
+        raise ValueError(f"`private_key` must not need a password. Received: {private_key}")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key, password)
+    except ssl.SSLError as error:
+        reason = (error.reason or "no certificate or key in PEM").lower().replace("_", " ")
+        received = f"Received: {certificate} and {private_key}: {reason}"
+        raise ValueError(
+            f"`certificate` and `private_key` must be PEM files that belong together. {received}"
+        ) from None
 
 
 def listen(host, port):

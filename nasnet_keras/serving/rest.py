@@ -1,4 +1,4 @@
-"""TF Serving's JSON: a request's body as rows of inputs, and rows of outputs as an answer's body.
+"""A request's body as rows of inputs, in TF Serving's JSON or as image files, and rows of outputs as its JSON.
 
 What a stranger sends is judged here, before the model sees it: types, shapes, base64, and how large an image
 says it is. Whatever does not fit is a `Refusal` with the HTTP code that TF Serving gives. Images of kinds that training
@@ -6,13 +6,15 @@ takes and a graph does not decode are re-coded.
 """
 
 import base64
-import binascii
+import re
 import reprlib
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import orjson
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from nasnet_keras.data.images import as_png, read_header
 
@@ -20,6 +22,8 @@ from nasnet_keras.data.images import as_png, read_header
 MAX_SCANS = 100
 # Raw pixels of a model for images of any size: what the network itself has to hold.
 MAX_RAW_PIXELS = 1_048_576
+# What a body begins with that is an image file, though nothing says so: curl calls every body a form.
+IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s|.{4}ftyp", re.DOTALL)
 
 
 class Refusal(ValueError):
@@ -38,15 +42,37 @@ class Spec:
     shape: tuple
 
 
-def read_predict(body, signatures, max_pixels, max_rows, grey_range=None):
+@dataclass(frozen=True)
+class Sent:
+    """How a body was sent: `kind` is `"json"`, `"image"` or `"form"`; `boundary` stands between a form's parts."""
+
+    kind: str = "json"
+    boundary: bytes = b""
+    labelled: bool = True
+
+
+def sent_as(body, content_type):
+    """The `Sent` of a body, by its `Content-Type`, and by its first bytes where that says nothing."""
+    kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
+    if kind == b"multipart/form-data":
+        return Sent("form", options.get(b"boundary", b""))
+    if kind == b"application/octet-stream" or kind.startswith(b"image/"):
+        return Sent("image")
+    labelled = kind == b"application/json"
+    return Sent("image" if not labelled and IMAGE.match(body) else "json", labelled=labelled)
+
+
+def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=None):
     """Read the body of a `:predict` request.
 
     Args:
-        body: bytes of JSON, with `instances` (row form) or `inputs` (column form) and perhaps `signature_name`.
+        body: bytes of JSON, with `instances` (row form) or `inputs` (column form) and perhaps `signature_name`; or
+            an image file, or a form of image files called `image`, which are rows of the signature that takes such.
         signatures: `{name: {input: Spec}}`.
         max_pixels: greatest height × width that an encoded image may announce.
         max_rows: greatest number of rows.
         grey_range: that of the network, see `data.read_image`.
+        sent: how it was sent, by default as JSON.
 
     Returns:
         The signature's name, the rows as dicts `{input: bytes or array}`, and whether it was the row form.
@@ -54,10 +80,14 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None):
     Raises:
         Refusal: it is no such request.
     """
+    sent = sent or Sent()
+    if sent.kind != "json":
+        return _read_files(body, signatures, max_pixels, max_rows, grey_range, sent)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refusal(400, f"JSON Parse error: {error}") from None
+        also = "" if sent.labelled else ", nor is it an image file or a form of such"
+        raise Refusal(400, f"JSON Parse error: {error}{also}") from None
     if type(request) is not dict:
         raise Refusal(400, f"JSON Value: {reprlib.repr(request)} is not an object")
     name = request.get("signature_name", "")
@@ -89,6 +119,73 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None):
         [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
         "instances" in request,
     )
+
+
+def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent):
+    """As `read_predict`, of image files."""
+    of_files = (name for name, specs in signatures.items() if [spec.kind for spec in specs.values()] == ["string"])
+    name = next(of_files, None)
+    if name is None:
+        raise Refusal(400, "this model takes no image files: send pixels, as JSON")
+    if sent.kind == "form":
+        contents = _parts(body, sent.boundary, max_rows)
+    elif not sent.labelled and not re.search(rb"[\r\n\0]", body):
+        raise Refusal(400, "the file has lost its line ends and zero bytes: send it by curl's --data-binary, not by -d")
+    else:
+        contents = [body]
+    (key,) = signatures[name]
+    return name, [{key: _decodable(content, key, max_pixels, grey_range)} for content in contents], True
+
+
+def _parts(body, boundary, most):
+    """The files called `image` of a form."""
+    files, header, ended = [], {"name": b"", "value": b""}, []
+
+    def begin():
+        if len(files) == most:
+            raise Refusal(400, f"a form must have at most {most} files")
+        files.append((bytearray(), {}))
+
+    def collect(what):
+        def callback(data, start, end):
+            header[what] += data[start:end]
+
+        return callback
+
+    def end_header():
+        files[-1][1][header["name"].lower()] = header["value"]
+        header.update(name=b"", value=b"")
+
+    def end_headers():
+        headers = files[-1][1]
+        name = parse_options_header(headers.get(b"content-disposition"))[1].get(b"name", b"")
+        if name != b"image":
+            received = name[:50].decode("utf-8", "replace")
+            raise Refusal(400, f"the files of a form must be called image: `-F image=@FILE`. Received: {received!r}")
+        if b"content-transfer-encoding" in headers:
+            raise Refusal(400, "a file in a form must stand there as it is, without a Content-Transfer-Encoding")
+
+    callbacks = {
+        "on_part_begin": begin,
+        "on_header_field": collect("name"),
+        "on_header_value": collect("value"),
+        "on_header_end": end_header,
+        "on_headers_finished": end_headers,
+        "on_part_data": lambda data, start, end: files[-1][0].extend(data[start:end]),
+        "on_end": lambda: ended.append(True),
+    }
+    if not boundary:
+        raise Refusal(400, "the form's Content-Type must name the `boundary` between its parts")
+    try:
+        parser = MultipartParser(boundary, callbacks)
+        parser.write(body)
+    except FormParserError as error:
+        raise Refusal(400, f"the form cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if not ended:
+        raise Refusal(400, "the form is cut off: its last boundary is missing")
+    if not files:
+        raise Refusal(400, "the form must have at least one file, called image")
+    return [bytes(content) for content, _ in files]
 
 
 def _row_form(instances, specs):
@@ -154,13 +251,49 @@ def _shape(spec):
 
 
 def _image(value, name, max_pixels, grey_range):
-    """The bytes of an encoded image that may be decoded, and is decoded to the pixels that training sees."""
+    """The bytes of an image in base64."""
     if type(value) is not dict or set(value) != {"b64"} or type(value["b64"]) is not str:
         raise Refusal(400, f'input {name}: an image must be {{"b64": "…"}}, the file in base64')
     try:
-        content = base64.b64decode(value["b64"], validate=True)
-    except (binascii.Error, ValueError):
-        raise Refusal(400, f"input {name}: unable to base64 decode") from None
+        content = decode_base64(value["b64"])
+    except ValueError as error:
+        raise Refusal(400, f"input {name}: {error}") from None
+    return _decodable(content, name, max_pixels, grey_range)
+
+
+def decode_base64(text):
+    """The bytes that a text means, in base64 as people send it.
+
+    Both alphabets will do, as will a `data:` prefix, line breaks, and padding that is missing.
+
+    Raises:
+        ValueError: one line that names what is wrong.
+    """
+    try:
+        return base64.b64decode(text, validate=True)  # as it nearly always is
+    except ValueError:
+        pass
+    head, comma, rest = text.partition(",")
+    if head[:5].lower() == "data:":
+        if not comma or not head.lower().endswith(";base64"):
+            raise ValueError("unable to base64 decode: a data: URL must go on with `;base64,`")
+        text = rest
+    text = "".join(line.strip() for line in re.split(r"[\r\n]+", text))
+    data = text.rstrip("=")
+    if wrong := re.search(r"[^A-Za-z0-9+/_-]", data):
+        notes = {" ": ", what a form makes of +,", "%": ", as an address has it,", "=": ", which belongs to the end,"}
+        place = f"{wrong[0]!r}{notes.get(wrong[0], '')} stands at place {wrong.start()}"
+        raise ValueError(f"unable to base64 decode: {place}")
+    if re.search(r"[+/]", data) and re.search(r"[_-]", data):
+        raise ValueError("unable to base64 decode: + or / of one alphabet is mixed with - or _ of the other")
+    padding = "=" * (-len(data) % 4)
+    if len(padding) == 3 or text[len(data) :] not in ("", padding):
+        raise ValueError(f"unable to base64 decode: {len(text)} characters make no whole bytes: is it cut off?")
+    return base64.b64decode(data + padding, altchars="-_" if re.search(r"[_-]", data) else None)
+
+
+def _decodable(content, name, max_pixels, grey_range):
+    """The bytes of an image file that may be decoded, and is decoded to the pixels that training sees."""
     try:
         header = read_header(content, max_pixels)
         if header.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:

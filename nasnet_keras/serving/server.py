@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -9,7 +10,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nasnet_keras.files import expanded
-from nasnet_keras.serving.address import BACKLOG, check_name, is_loopback, listen
+from nasnet_keras.serving.access import Access
+from nasnet_keras.serving.address import BACKLOG, check_address, check_certificate, check_name, is_loopback, listen
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.servable import Versions
 from nasnet_keras.serving.service import Service
@@ -19,7 +21,18 @@ MAX_HEAD = 65_536  # bytes of a request's address and headers
 log = logging.getLogger(__name__)
 
 
-def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready=lambda url, version: None):
+def serve(
+    path,
+    host="127.0.0.1",
+    port=8501,
+    *,
+    name=None,
+    limits=None,
+    access=None,
+    certificate=None,
+    private_key=None,
+    on_ready=lambda url, version: None,
+):
     """Serve the newest version of an exported model until SIGTERM or Ctrl-C.
 
     A newer version that appears in the folder takes over, without a pause, once it is loaded and warmed up. One that
@@ -28,34 +41,44 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
 
     Args:
         path: the folder that `export_saved_model` wrote to, which holds `<version>/`.
-        host: the address to listen on; any other than a loopback address can be reached from other machines.
+        host: the address to listen on; any other than a loopback address can be reached from other machines, so it
+            needs a key, or `access` that says that it needs none.
         port: 0 for any that is free.
         name: the model's name in addresses; by default the folder's.
         limits: a `limits.Limits`.
+        access: an `access.Access`; by default nobody is asked for a key.
+        certificate, private_key: files in PEM, for HTTPS; both or none. The first holds the chain as well.
         on_ready: called with the address and the version when predictions are given.
 
     Raises:
-        ValueError: no such folder, no version that can be served, an address that cannot be used.
+        ValueError: no such folder, no version that can be served, an address that cannot be used, or not without a
+            key; no such certificate.
         KeyboardInterrupt: Ctrl-C, after requests that had come were answered.
     """
-    limits = limits or Limits()
+    limits, access = limits or Limits(), access or Access()
+    check_certificate(certificate, private_key)
     path = expanded(path)
     versions = Versions(path, limits.sizes)
     name = name or Path(path).resolve().name
     check_name(name)
+    address = check_address(host, port)
+    access.check_reach(address)
     listener = listen(host, port)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    if not is_loopback(listener.getsockname()[0]):
-        log.warning(
-            "%s can be reached from other machines, and whoever reaches it may ask it: there is no password", url
-        )
+    scheme = "https" if certificate else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    if is_loopback(address) or access.hosts is not None:
+        access = replace(access, hosts=("localhost", host.lower(), *(access.hosts or ())))
+    elif access.key is None:
+        log.warning("%s can be reached from other machines, and whoever reaches it may ask it: there is no key", url)
+    elif not certificate:
+        log.warning("%s can be reached from other machines, and the key goes there unencrypted: no certificate", url)
     failures = []
 
     def failed(error):
         failures.append(error)
         server.should_exit = True
 
-    service = Service(name, versions, limits, lambda version: on_ready(url, version), failed)
+    service = Service(name, versions, limits, lambda version: on_ready(url, version), failed, access)
     config = uvicorn.Config(
         service.application(),
         http=Patient,
@@ -67,6 +90,8 @@ def serve(path, host="127.0.0.1", port=8501, *, name=None, limits=None, on_ready
         server_header=False,
         timeout_graceful_shutdown=DRAIN,
         backlog=BACKLOG,
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
     )
     config.patience = limits.seconds + 1  # the application's own limit, which answers, comes first
     server = _Server(config)

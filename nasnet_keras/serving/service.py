@@ -1,4 +1,4 @@
-"""TF Serving's REST as a FastAPI application, with health, metrics and a page for people."""
+"""TF Serving's REST as an ASGI application, with health, metrics, a description and a page for people."""
 
 import asyncio
 import logging
@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 
 import orjson
-from fastapi import FastAPI, Request, Response
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -20,11 +19,18 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
 
+from nasnet_keras.serving.access import Access, Gate
 from nasnet_keras.serving.batching import Batcher, QueueFull
 from nasnet_keras.serving.limits import Bodies
-from nasnet_keras.serving.rest import Refusal, read_predict, write_predict
+from nasnet_keras.serving.openapi import description
+from nasnet_keras.serving.responses import error_response, json_response
+from nasnet_keras.serving.rest import Refusal, read_predict, sent_as, write_predict
 
 LATENCIES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 READ_AT_ONCE = 65_536  # bytes; a larger body is read in a thread, so that others go on meanwhile
@@ -34,6 +40,8 @@ PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
     r"(?P<verb>:classify|:regress|:predict|/metadata|)"
 )
+HEALTH = ("/healthz", "/livez")
+METRICS = ("/metrics", "/monitoring/prometheus/metrics")
 PAGE = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
@@ -58,10 +66,14 @@ class Service:
         limits: a `Limits`.
         on_ready: called with the version once the first is warmed up.
         on_failure: called with the exception when no version can be served.
+        access: an `Access`; by default whoever reaches the application may ask.
     """
 
-    def __init__(self, name, versions, limits, on_ready=lambda version: None, on_failure=lambda error: None):
+    def __init__(
+        self, name, versions, limits, on_ready=lambda version: None, on_failure=lambda error: None, access=None
+    ):
         self.name, self.versions, self.limits = name, versions, limits
+        self.access = access or Access()
         self._on_ready, self._on_failure = on_ready, on_failure
         self._bodies = Bodies(limits)
         self._readers = ThreadPoolExecutor(2, "bodies")
@@ -80,16 +92,23 @@ class Service:
 
     def application(self):
         """The ASGI application. It loads the model when it starts, and looks for newer versions until it stops."""
-        app = FastAPI(lifespan=self._lifespan, openapi_url=None)
-        for address in ("/healthz", "/livez"):
-            app.add_api_route(address, self._health, methods=["GET", "HEAD"])
-        for address in ("/metrics", "/monitoring/prometheus/metrics"):
-            app.add_api_route(address, self._metrics, methods=["GET"])
-        app.add_api_route("/v1/{path:path}", self._rest, methods=["GET", "POST"])
-        for address in PAGE:
-            app.add_api_route(address, self._page, methods=["GET", "HEAD"])
-        for code in (404, 405):
-            app.add_exception_handler(code, self._no_such_address)
+        routes = [
+            *(Route(address, self._health) for address in HEALTH),
+            *(Route(address, self._metrics) for address in METRICS),
+            *(Route(address, self._page) for address in PAGE),
+            Route("/openapi.json", self._description),
+            Route("/v1/{path:path}", self._rest, methods=["GET", "POST"]),
+        ]
+        free = {*PAGE, *(HEALTH if "health" in self.access.open else ())}  # the page says nothing, and asks for the key
+        free |= set(METRICS if "metrics" in self.access.open else ())
+        gate = Middleware(Gate, self.access, free, lambda code: self._requests.labels("refused", code).inc())
+        app = Starlette(
+            routes=routes,
+            middleware=[gate],
+            exception_handlers=dict.fromkeys((404, 405), self._no_such_address),
+            lifespan=self._lifespan,
+        )
+        app.router.redirect_slashes = False  # to wherever `Host` says
         return app
 
     @asynccontextmanager
@@ -125,7 +144,7 @@ class Service:
 
     # --- TF Serving's addresses ---
 
-    async def _rest(self, request: Request):
+    async def _rest(self, request):
         start = time.perf_counter()
         match = PATH.fullmatch(request.url.path)
         verb = (match["verb"].strip(":/") or "status") if match else "unknown"
@@ -138,14 +157,15 @@ class Service:
                 answer = self._metadata(match)
             else:
                 answer = await self._predict(request, match, verb)
-            response = _json(200, answer)
+            response = json_response(200, answer)
         except Refusal as refusal:
-            response = _error(refusal.code, str(refusal))
+            response = error_response(refusal.code, str(refusal))
         except ClientDisconnect:
-            response = _error(400, "the client has gone")  # nobody reads it; the metrics count it
+            response = error_response(400, "the client has gone")  # nobody reads it; the metrics count it
         except Exception:
-            log.exception("a request failed")
-            response = _error(500, "internal error; the server's log says more")
+            number = request.state.request_id
+            log.exception("request %s failed", number)
+            response = error_response(500, f"internal error; the server's log says more, at request {number}")
         self._requests.labels(verb, response.status_code).inc()
         if verb == "predict" and response.status_code == 200:
             self._seconds.observe(time.perf_counter() - start)
@@ -169,9 +189,10 @@ class Service:
         if verb != "predict":
             raise Refusal(400, f"Expected {verb} signature method_name. Was: tensorflow/serving/predict")
         async with self._bodies.read(request) as body:
-            arguments = body, servable.signatures, self.limits.pixels, self.limits.queue, servable.grey_range
+            sent = sent_as(body, request.headers.get("content-type", ""))
+            arguments = body, servable.signatures, self.limits.pixels, self.limits.queue, servable.grey_range, sent
             # A small body may hold an image that takes long: its key is told even from one that hides it.
-            if len(body) <= READ_AT_ONCE and b"b64" not in body and b"\\u" not in body:
+            if sent.kind == "json" and len(body) <= READ_AT_ONCE and b"b64" not in body and b"\\u" not in body:
                 name, rows, row_form = read_predict(*arguments)
             else:
                 loop = asyncio.get_running_loop()
@@ -208,23 +229,29 @@ class Service:
 
     # --- for probes and people ---
 
-    async def _health(self, request: Request):
+    async def _health(self, request):
         """`/healthz`: whether predictions are given; `/livez`: whether the process answers at all."""
         ready = self.versions.current is not None
         answer = {"status": "ready" if ready else "loading", "model": self.name, "version": self._version()}
-        return _json(200 if ready or request.url.path == "/livez" else 503, orjson.dumps(answer))
+        return json_response(200 if ready or request.url.path == "/livez" else 503, orjson.dumps(answer))
 
-    async def _metrics(self):
+    async def _metrics(self, request):
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    async def _page(self, request: Request):
+    async def _description(self, request):
+        """`/openapi.json`: what is served, for programs that make clients."""
+        if self.versions.current is None:
+            return error_response(503, f"the model {self.name} is loading")
+        return json_response(200, orjson.dumps(description(self.name, self.versions.current, self.limits, self.access)))
+
+    async def _page(self, request):
         name, kind = PAGE[request.url.path]
         return Response(
             (files("nasnet_keras.serving") / "page" / name).read_bytes(), media_type=kind, headers=PAGE_HEADERS
         )
 
     async def _no_such_address(self, request, error):
-        return _error(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
+        return error_response(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
 
 
 def _together(specs, row):
@@ -233,14 +260,3 @@ def _together(specs, row):
         return {}
     shapes = tuple(value.shape for value in row.values())
     return {"kind": shapes, "most": max(1, BATCH_PIXELS // max(math.prod(shape[:2]) for shape in shapes))}
-
-
-def _json(code, body):
-    return Response(body, code, media_type="application/json")
-
-
-def _error(code, message):
-    response = _json(code, orjson.dumps({"error": message.encode("utf-8", "replace").decode()}))
-    if code == 503:
-        response.headers["retry-after"] = "1"
-    return response

@@ -7,10 +7,11 @@ import numpy as np
 import pixels
 import pytest
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
+from servers import form
 
 from nasnet_keras.data.images import read_image
 from nasnet_keras.serving import rest
-from nasnet_keras.serving.rest import Refusal, Spec, read_predict, write_predict
+from nasnet_keras.serving.rest import Refusal, Sent, Spec, decode_base64, read_predict, sent_as, write_predict
 
 SIGNATURES = {
     "serving_default": {"image": Spec("float32", (2, 2, 3))},
@@ -140,7 +141,10 @@ BAD = [
     ({"instances": [3], "signature_name": "image_bytes"}, "in base64"),
     ({"instances": [{"b64": "x", "c": 1}], "signature_name": "image_bytes"}, "the keys: image_bytes"),
     ({"instances": [{"image_bytes": {"b64": 3}}], "signature_name": "image_bytes"}, "in base64"),
-    ({"instances": [{"b64": "????"}], "signature_name": "image_bytes"}, "unable to base64 decode"),
+    (
+        {"instances": [{"b64": "????"}], "signature_name": "image_bytes"},
+        "unable to base64 decode: '.' stands at place 0",
+    ),
     ({"instances": [{"b64": "ä"}], "signature_name": "image_bytes"}, "unable to base64 decode"),
     ({"instances": [b64(b"RIFF0000WEBP")], "signature_name": "image_bytes"}, "not a JPEG"),
 ]
@@ -149,6 +153,129 @@ BAD = [
 @pytest.mark.parametrize(("body", "words"), BAD, ids=[words[:20] + str(n) for n, (_, words) in enumerate(BAD)])
 def test_what_is_refused(body, words):
     refused(body, words)
+
+
+WAYS = {
+    "as it is": lambda text: text,
+    "URL-safe": lambda text: text.replace("+", "-").replace("/", "_"),
+    "a data: URL": lambda text: f"data:image/png;charset=utf-8;base64,{text}",
+    "lines": lambda text: "\r\n".join(text[place : place + 76] for place in range(0, len(text), 76)) + "\n",
+    "indented lines": lambda text: "\n".join(f"  {text[place : place + 64]}" for place in range(0, len(text), 64)),
+    "without padding": lambda text: text.rstrip("="),
+    "URL-safe in lines without padding": lambda text: WAYS["lines"](WAYS["URL-safe"](text.rstrip("="))),
+    "a URL-safe data: URL": lambda text: WAYS["a data: URL"](WAYS["URL-safe"](text)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_base64_as_people_send_it(way, rng):
+    for size in (*range(12), 300, 301, 302):
+        content = rng.bytes(size)
+        assert decode_base64(WAYS[way](base64.b64encode(content).decode())) == content
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("AAAA AAAA", r"' ', what a form makes of \+, stands at place 4"),
+        ("AAAA%2BAA", "'%', as an address has it, stands at place 4"),
+        ("AA==AAAA", "'=', which belongs to the end, stands at place 2"),
+        ("AA!A", "'!' stands at place 2"),
+        ("AAÄA", "'Ä' stands at place 2"),
+        ("AA+A-A", r"\+ or / of one alphabet is mixed with - or _ of the other"),
+        ("AAAAA", "5 characters make no whole bytes: is it cut off"),
+        ("AAA==", "5 characters make no whole bytes"),
+        ("data:image/png,AAAA", "a data: URL must go on with `;base64,`"),
+        ("data:AAAA", "a data: URL must go on with"),
+        ("a" + " " * 1_000_000 + "a", "' ', what a form makes of"),  # at once: nothing is tried again and again
+    ],
+)
+def test_what_is_no_base64_says_why(text, words):
+    refused({"instances": [{"b64": text}], "signature_name": "image_bytes"}, words)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "kind"),
+    [
+        ("application/json", b"\xff\xd8\xff", "json"),
+        ("application/json; charset=utf-8", b"{}", "json"),
+        ("", b" {}", "json"),
+        ("text/plain;charset=UTF-8", b"{}", "json"),
+        ("application/x-www-form-urlencoded", b"{}", "json"),
+        ("application/x-www-form-urlencoded", b"\xff\xd8\xff\xe0", "image"),
+        ("", b"\x89PNG\r\n\x1a\n", "image"),
+        ("", b"RIFF\n\0\0\0WEBPVP8 ", "image"),
+        ("", b"\0\0\0\x1cftypheic", "image"),
+        ("image/jpeg", b"{}", "image"),
+        ("IMAGE/x; a=b", b"", "image"),
+        ("application/octet-stream", b"{}", "image"),
+        ('Multipart/Form-Data; boundary="a b"', b"", "form"),
+    ],
+)
+def test_how_a_body_was_sent(content_type, body, kind):
+    assert sent_as(body, content_type).kind == kind
+
+
+def read_sent(content_type, body):
+    return read_predict(body, SIGNATURES, 1000, 4, sent=sent_as(body, content_type))
+
+
+@pytest.mark.parametrize("name", pixels.KINDS)
+def test_files_as_they_are(name):
+    """The same rows as of base64 in JSON, of every kind of file."""
+    kind = pixels.KINDS[name]
+    content = kind.write(pixels.drawn(1, (20, 14))[0])
+    body = json.dumps({"instances": [b64(content)] * 2, "signature_name": "image_bytes"}).encode()
+    expected = read_predict(body, SIGNATURES, 25_000_000, 4, kind.grey_range)
+    content_type, body = form(content, content)
+    assert read_predict(body, SIGNATURES, 25_000_000, 4, kind.grey_range, sent_as(body, content_type)) == expected
+    for content_type in ("image/anything", "application/octet-stream", "application/x-www-form-urlencoded"):
+        row = read_predict(content, SIGNATURES, 25_000_000, 4, kind.grey_range, sent_as(content, content_type))
+        assert row == ("image_bytes", expected[1][:1], True)
+
+
+HEAD = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (form(*[b"a"] * 5, boundary="x")[1], "at most 4 files"),
+        (form(*[b""] * 100_000, boundary="x")[1], "at most 4 files"),
+        (form(b"a", name="photo", boundary="x")[1], "must be called image: .*Received: 'photo'"),
+        (b"--x--\r\n", "the form"),
+        (b"", "cut off"),
+        (HEAD + b"\r\nabc", "cut off"),
+        (HEAD + b"\r\nabc\r\n--x\r\n", "cut off"),
+        (b"abc", "the form"),
+        (b"--y" + HEAD[3:] + b"\r\nabc\r\n--y--\r\n", "the form"),
+        (HEAD + b"Content-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--x--\r\n", "Content-Transfer-Encoding"),
+        (HEAD + b"a: b\r\n" * 1000 + b"\r\n\r\n--x--\r\n", "cannot be read: Maximum header count"),
+        (HEAD + b"a: " + b"b" * 100_000 + b"\r\n\r\n\r\n--x--\r\n", "cannot be read: Maximum header size"),
+        (b"--x\r\n\r\nabc\r\n--x--\r\n", "must be called image: .*Received: ''"),
+        (form(b"no image", boundary="x")[1], "cannot read the image of 8 bytes: it is not a JPEG"),
+    ],
+)
+def test_forms_that_are_refused(body, words):
+    with pytest.raises(Refusal, match=words) as caught:
+        read_sent("multipart/form-data; boundary=x", body)
+    assert caught.value.code == 400 and len(str(caught.value)) < 300
+
+
+def test_files_that_are_refused(rng):
+    for content_type in ("multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary=""'):
+        with pytest.raises(Refusal, match="must name the `boundary`"):
+            read_sent(content_type, form(b"a")[1])
+    with pytest.raises(Refusal, match="form cannot be read"):
+        read_sent(f"multipart/form-data; boundary={'x' * 10_000}", b"a")
+    content = encode(noise(rng, 40, 40), "JPEG")
+    lost = content.translate(None, b"\r\n\0")  # what curl's -d leaves of a file
+    with pytest.raises(Refusal, match="lost its line ends and zero bytes: send it by curl's --data-binary, not by -d"):
+        read_sent("application/x-www-form-urlencoded", lost)
+    with pytest.raises(Refusal, match="JSON Parse error: .*nor is it an image file"):
+        read_sent("application/x-www-form-urlencoded", b"image=@photo.jpg")
+    with pytest.raises(Refusal, match="takes no image files: send pixels, as JSON"):
+        read_predict(content, {"serving_default": SIGNATURES["serving_default"]}, 1000, 4, sent=Sent("image"))
 
 
 def test_raw_images_of_any_size_are_not_of_every_size(monkeypatch):

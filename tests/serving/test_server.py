@@ -4,7 +4,6 @@ import base64
 import contextlib
 import http.client
 import json
-import random
 import re
 import shutil
 import signal
@@ -18,72 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from browser import Browser
-from checks import randomize
 from house import ROOT
-from images_of_all_kinds import KINDS, announce, bomb, encode, noise
+from images_of_all_kinds import encode, noise
+from servers import KEY, NEW, OLD, PREDICT, Server, certificate, export_versions, form, image_request, key_file
 
 from nasnet_keras.cli import main
-from nasnet_keras.export.saved_model import export_saved_model
-from nasnet_keras.models.network import NASNet
+from nasnet_keras.serving.client import Client, ServerError
 
-OLD, NEW = ("ant", "bee", "cat"), ("alder", "birch", "cedar")
 SECONDS = 2  # that a client may take
-
-
-class Server:
-    """`nasnet-keras serve` in a process of its own, on any free port."""
-
-    def __init__(self, folder, *arguments):
-        command = [sys.executable, "-m", "nasnet_keras.cli", "serve", "--model", str(folder), "--port", "0", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.log = []
-        self._reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
-        self._reader.start()
-        self.greeting = self.process.stdout.readline()
-        assert self.greeting, self.log
-        self.url = re.search(r"http://\S+", self.greeting)[0]
-        self.address = ("127.0.0.1", int(self.url.rsplit(":", 1)[1]))
-
-    def connect(self):
-        """A connection that can be used again and again."""
-        return http.client.HTTPConnection(*self.address, timeout=30)
-
-    def ask(self, method, path, body=None, connection=None, headers=()):
-        """The code and the JSON of an answer."""
-        own = connection or self.connect()
-        own.request(method, path, body, dict(headers))
-        answer = own.getresponse()
-        content = answer.read()
-        if connection is None:
-            own.close()
-        return answer.status, json.loads(content) if content else None
-
-    def end(self, number):
-        """Send a signal, and return the exit code."""
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(30)
-        finally:
-            self.process.kill()
-            self._reader.join()
-            self.process.stdout.close()
-            self.process.stderr.close()
-
-    def memory(self):
-        """Resident megabytes."""
-        with open(f"/proc/{self.process.pid}/status") as file:
-            return int(re.search(r"VmRSS:\s+(\d+)", file.read())[1]) / 1000
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
     """Two versions that differ in their weights and in the names of their classes."""
-    folders = []
-    for seed, names in enumerate((OLD, NEW)):
-        model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3)
-        randomize(model, seed)
-        folders.append(export_saved_model(model, tmp_path_factory.mktemp("export") / "net", class_names=names))
-    return folders
+    return export_versions(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +42,6 @@ def server(exports, tmp_path_factory):
     running.folder = folder
     yield running
     assert running.end(signal.SIGTERM) == 0
-
-
-def image_request(content, row_form=True):
-    encoded = {"b64": base64.b64encode(content).decode()}
-    rows = {"instances": [{"image_bytes": encoded}]} if row_form else {"inputs": {"image_bytes": [encoded]}}
-    return json.dumps({"signature_name": "image_bytes", **rows}).encode()
-
-
-PREDICT = "/v1/models/net:predict"
 
 
 def test_the_same_image_in_every_form(server, rng):
@@ -133,6 +71,38 @@ def test_the_official_messages_read_the_status(server):
     _, answer = server.ask("GET", "/v1/models/net")
     (state,) = ParseDict(answer, messages.GetModelStatusResponse()).model_version_status
     assert (state.version, state.State.Name(state.state), state.status.error_code) == (1, "AVAILABLE", 0)
+
+
+def test_grpc_as_the_documentation_has_it(exports, rng, tmp_path):
+    """Against TF Serving's own service, behind which the SavedModel answers."""
+    services = pytest.importorskip("tensorflow_serving.apis.prediction_service_pb2_grpc")
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis.predict_pb2 import PredictResponse
+
+    signatures = tf.saved_model.load(str(exports[0])).signatures
+
+    class Service(services.PredictionServiceServicer):
+        def Predict(self, request, context):
+            inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+            assert request.model_spec.name == "net"
+            outputs = signatures[request.model_spec.signature_name](**inputs)
+            return PredictResponse(outputs={name: tf.make_tensor_proto(value) for name, value in outputs.items()})
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    services.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "import grpc" in code]
+    content = encode(noise(rng, 30, 40), "PNG")
+    (tmp_path / "photo.png").write_bytes(content)
+    command = [sys.executable, "-c", code.replace("localhost:8500", f"127.0.0.1:{port}"), "photo.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    server.stop(None)
+    best = signatures["image_bytes"](image_bytes=tf.constant([content]))
+    name, score = best["top_classes"].numpy()[0, 0].decode(), best["top_scores"].numpy()[0, 0]
+    assert done.stdout == f"photo.png: {name} {score:.1%}\n", done.stderr
 
 
 @pytest.mark.parametrize("language", ["bash", "python"])
@@ -190,154 +160,138 @@ def test_the_page_in_a_browser(server, rng, tmp_path):
         browser.close()
 
 
-# --- strangers ---
+# --- a key, a certificate, files as they are ---
 
 
-def mutations(rng):
-    """Functions of a `random.Random` that give (method, path, body) of a request that must be refused."""
-    pixels = noise(rng, 8, 8).tolist()
-    images = {kind: encode(noise(rng, 40, 40), kind) for kind in KINDS}
-    good = image_request(images["PNG"])
-    black = bomb()
-
-    def spoil_nested(chance, value):
-        spoilt = json.loads(json.dumps(pixels))
-        row, column = chance.randrange(8), chance.randrange(8)
-        place = chance.randrange(3)
-        if place == 0:
-            spoilt[row][column][chance.randrange(3)] = value
-        elif place == 1:
-            spoilt[row][column] = value
-        else:
-            spoilt[row] = value
-        return json.dumps({"instances": [spoilt] if chance.random() < 0.5 else [{"image": spoilt}]})
-
-    def wrong_shape(chance):
-        spoilt = json.loads(json.dumps(pixels))
-        row = chance.choice([spoilt, spoilt[chance.randrange(8)], spoilt[chance.randrange(8)][chance.randrange(8)]])
-        if chance.random() < 0.5:
-            row.pop()
-        else:
-            row.append(row[0])
-        return json.dumps({chance.choice(["instances", "inputs"]): [spoilt]})
-
-    def wrong_base64(chance):
-        text = base64.b64encode(images["PNG"]).decode()
-        place = chance.randrange(1, len(text) - 4)
-        return good.replace(text.encode(), (text[:place] + chance.choice("!*-_ äß\\u0000") + text[place:]).encode())
-
-    def wrong_address(chance):
-        return chance.choice(
-            ["/v1/models/other:predict", "/v1/models/net/versions/9:predict", "/v1/models/net:guess", "/v1/models/net"]
-        )
-
-    def truncated(chance):
-        kind = chance.choice(KINDS)
-        return image_request(images[kind][: int(chance.uniform(0, 0.7) * len(images[kind]))])
-
-    bodies = [
-        lambda chance: good[: chance.randrange(len(good))],
-        lambda chance: good.replace(chance.choice([b":", b"{", b'"']), chance.choice([b"", b";", b"\x00", b"\xff"]), 1),
-        lambda chance: chance.randbytes(chance.randrange(200)),
-        lambda chance: chance.choice([b"[", b'{"instances":', b'{"a":']) * chance.randrange(1, 50_000),
-        wrong_base64,
-        truncated,
-        lambda chance: image_request(chance.randbytes(chance.randrange(300))),
-        lambda chance: image_request(
-            announce(images[kind := chance.choice(KINDS)], kind, chance.randrange(1001, 65_000), 1000)
-        ),
-        lambda chance: image_request(black),
-        lambda chance: spoil_nested(
-            chance, chance.choice(["a", None, True, {}, [], "0", {"b64": "AAAA"}, 1e200, [[1]]])
-        ),
-        wrong_shape,
-        lambda chance: good.replace(b'"image_bytes"', chance.choice([b'"x"', b"3", b'"serving_default"', b"[]"]), 1),
-        lambda chance: good.replace(b"instances", chance.choice([b"instance", b"inputs", b""])),
-        lambda chance: json.dumps({"instances": [pixels] * chance.randrange(257, 300)}),
-    ]
-
-    def mutate(chance):
-        if chance.random() < 0.05:
-            return "POST", wrong_address(chance), good
-        if chance.random() < 0.02:
-            return chance.choice(["PUT", "DELETE", "PATCH", "GET"]), PREDICT, None
-        return "POST", PREDICT, chance.choice(bodies)(chance)
-
-    return mutate
+@pytest.fixture(scope="module")
+def guarded(exports, tmp_path_factory):
+    """A running server with a key and a certificate, whose log is JSON."""
+    folder = tmp_path_factory.mktemp("guarded")
+    files = certificate(folder)
+    options = ["--key-file", key_file(folder), "--certificate", files[0], "--private-key", files[1], "--log", "json"]
+    running = Server(exports[0].parent, *options, "--open", "metrics", key=KEY)
+    running.certificate = files[0]
+    yield running
+    assert running.end(signal.SIGTERM) == 0
 
 
-def raw(server, head, chunks=(), pause=0.0):
-    """Speak HTTP by hand; returns the code and what came."""
-    with socket.create_connection(server.address, timeout=20) as connection:
-        connection.sendall(head)
-        for chunk in chunks:
-            try:
-                connection.sendall(chunk)
-            except OSError:
-                break
-            time.sleep(pause)
-        answer = b""
-        while part := connection.recv(65_536):
-            answer += part
-            if b"}" in answer:
-                break
-    return int(answer.split()[1]) if answer else None, answer.rpartition(b"\r\n\r\n")[2]
+def test_a_key_and_a_certificate(guarded, rng):
+    assert guarded.url.startswith("https://127.0.0.1:")
+    image = encode(noise(rng, 40, 40), "JPEG")
+    code, answer = guarded.ask("POST", PREDICT, image, headers={"x-request-id": "mine-1"})
+    assert code == 200 and sorted(answer["predictions"][0]["top_classes"]) == sorted(OLD)
+    wrong = {"authorization": f"Bearer {KEY}x"}
+    for method, path in (("POST", PREDICT), ("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/v1/models/net")):
+        code, answer = guarded.ask(method, path, headers=wrong)
+        assert code == 401 and answer["error"].endswith("Received: another one")
+    end = time.monotonic() + 10
+    while not any("mine-1" in line for line in guarded.log) and time.monotonic() < end:
+        time.sleep(0.01)
+    lines = [json.loads(line) for line in guarded.log if line.startswith("{")]
+    (line,) = [line for line in lines if line.get("request_id") == "mine-1"]
+    assert (line["method"], line["path"], line["status"], line["level"]) == ("POST", PREDICT, 200, "info")
+    assert line["bytes"] > 50 and line["milliseconds"] > 0
+    assert KEY not in "".join(guarded.log)
 
 
-def test_a_thousand_hostile_requests(server, rng):
-    image = image_request(encode(noise(rng, 40, 40), "JPEG"))
-    before = server.ask("POST", PREDICT, image)
-    mutate = mutations(rng)
+def test_the_client_with_a_key_and_a_certificate(guarded, rng, tmp_path):
+    content = encode(noise(rng, 40, 40), "JPEG")
+    url = guarded.url.replace("127.0.0.1", "localhost")
+    expected = guarded.ask("POST", PREDICT, content)[1]["predictions"][0]
+    with Client(url, key=KEY, certificate=guarded.certificate, batch=2) as client:
+        assert list(client.predict([content] * 3)) == [expected] * 3 and client.versions() == {1: "AVAILABLE"}
+        assert next(client.predict([noise(rng, 8, 8)]))["top_classes"]
+    with pytest.raises(ServerError, match="the server's certificate is not trusted: self-signed certificate"):
+        Client(url, key=KEY).versions()
+    with Client(url, certificate=guarded.certificate) as client, pytest.raises(ServerError, match="401: the key must"):
+        client.versions()
 
-    def attack(seed):
-        chance, connection, kinds = random.Random(seed), server.connect(), set()
-        for _ in range(250):
-            method, path, body = mutate(chance)
-            code, answer = server.ask(method, path, body, connection)
-            assert 400 <= code < 500 and list(answer) == ["error"] and answer["error"], (code, answer, path, body[:200])
-            kinds.add((code, re.sub(r"[^a-zA-Z ]+", "", answer["error"])[:40]))
-        connection.close()
-        return kinds
 
-    def slow(_):
-        head = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n".encode()
-        return raw(server, head, [b"{"] * 30, pause=SECONDS / 20)
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_files_by_curl(server, rng, tmp_path):
+    content = encode(noise(rng, 300, 400), "JPEG")
+    (tmp_path / "photo.jpg").write_bytes(content)
 
-    def endless(_):
-        head = f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".encode()
-        return raw(server, head, [b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 100)
+    def curl(*arguments):
+        done = subprocess.run(["curl", "-s", *arguments, server.url + PREDICT], cwd=tmp_path, capture_output=True)
+        return json.loads(done.stdout)
 
-    def gone():
-        with socket.create_connection(server.address, timeout=20) as connection:
-            connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{{".encode())
+    (row,) = server.ask("POST", PREDICT, image_request(content))[1]["predictions"]
+    assert curl("-F", "image=@photo.jpg", "-F", "image=@photo.jpg") == {"predictions": [row, row]}
+    assert curl("--data-binary", "@photo.jpg") == {"predictions": [row]}
+    assert curl("--data-binary", "@photo.jpg", "-H", "Content-Type: image/jpeg") == {"predictions": [row]}
+    assert "--data-binary, not by -d" in curl("-d", "@photo.jpg")["error"]
+    assert "must be called image" in curl("-F", "photo=@photo.jpg")["error"]
 
-    def silent():
-        start = time.monotonic()
-        assert raw(server, b"POST /") == (None, b"")  # the head of a request that never ends
-        assert SECONDS < time.monotonic() - start < SECONDS + 10
 
-    def huge(_):
-        return server.ask("POST", PREDICT, bytes(200_000_000))
+def test_the_description_is_true(server, rng):
+    """What it allows is answered as it says, and what it does not is refused."""
+    validator = pytest.importorskip("openapi_spec_validator")
+    from jsonschema import Draft202012Validator
 
-    with ThreadPoolExecutor(12) as pool:
-        unanswered = [pool.submit(what) for what in (silent, gone, gone, gone)]
-        others = [
-            (pool.submit(what, None), code) for what, code in ((slow, 408), (slow, 408), (endless, 413), (huge, 413))
-        ]
-        attacks = list(pool.map(attack, range(4)))
-        for one in unanswered:
-            one.result()
-        for answer, code in others:
-            got, content = answer.result()
-            content = content if isinstance(content, dict) else json.loads(content)
-            assert got == code and list(content) == ["error"]
-    assert len(set.union(*attacks)) >= 12  # they were refused for many reasons
-    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n"):
-        code, content = raw(server, garbage)
-        assert code == 400 and list(json.loads(content)) == ["error"]
-    assert server.ask("POST", PREDICT, image) == before and before[0] == 200
-    assert server.ask("GET", "/healthz")[0] == 200
-    assert server.memory() < 2500 and not any("Traceback" in line for line in server.log)
+    code, document = server.ask("GET", "/openapi.json")
+    assert code == 200
+    validator.validate(document)
+
+    def schema(part):
+        return Draft202012Validator({**part, "components": document["components"]})
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if method == "get" and path != "/metrics":
+                code, answer = server.ask("GET", path)
+                schema(operation["responses"][str(code)]["content"]["application/json"]["schema"]).validate(answer)
+    operation = document["paths"][PREDICT]["post"]
+    body = schema(operation["requestBody"]["content"]["application/json"]["schema"])
+    image, pixels = encode(noise(rng, 9, 9), "PNG"), noise(rng, 8, 8).tolist()
+    encoded, named = {"b64": base64.b64encode(image).decode()}, {"signature_name": "image_bytes"}
+    for request, right in (
+        ({"instances": [pixels]}, True),
+        ({"instances": [{"image": pixels}] * 2, "signature_name": "serving_default"}, True),
+        ({"inputs": [pixels]}, True),
+        ({"inputs": {"image": [pixels]}}, True),
+        ({"instances": [encoded, encoded], **named}, True),
+        ({"instances": [{"image_bytes": encoded}], **named}, True),
+        ({"inputs": {"image_bytes": [encoded]}, **named}, True),
+        ({"instances": [pixels[:7]]}, False),
+        ({"instances": []}, False),
+        ({"instances": [encoded]}, False),
+        ({"instances": [pixels], **named}, False),
+        ({"instances": [{"picture": pixels}]}, False),
+        ({"inputs": {}}, False),
+        ({}, False),
+    ):
+        code, answer = server.ask("POST", PREDICT, json.dumps(request))
+        assert body.is_valid(request) == (code == 200) == right, (request, answer)
+        schema(operation["responses"][str(code)]["content"]["application/json"]["schema"]).validate(answer)
+    for kind, content in (form(image, image), ("image/png", image), ("application/octet-stream", image)):
+        code, answer = server.ask("POST", PREDICT, content, headers={"content-type": kind})
+        schema(operation["responses"][str(code)]["content"]["application/json"]["schema"]).validate(answer)
+        assert code == 200
+
+
+def test_the_page_asks_for_the_key(guarded, rng, tmp_path):
+    (tmp_path / "photo.png").write_bytes(encode(noise(rng, 40, 60), "PNG"))
+    browser = Browser(tmp_path / "profile", "--ignore-certificate-errors")
+
+    def give(key):
+        browser.evaluate(f"document.querySelector('#secret').value = '{key}'")
+        browser.evaluate("document.querySelector('#key button').click()")
+
+    try:
+        browser.open(f"{guarded.url}/")
+        browser.wait("!document.querySelector('#key').hidden")
+        browser.choose("#file", tmp_path / "photo.png")
+        browser.wait("document.querySelector('#status.wrong') !== null")
+        give("no key of this server")
+        browser.wait("!document.querySelector('#key').hidden && document.querySelector('#status.wrong') !== null")
+        give(KEY)
+        browser.wait("document.querySelector('#model').textContent === 'Model net, version 1'")
+        browser.wait("document.querySelectorAll('#classes li').length === 3")  # of the image that was refused before
+        assert browser.evaluate("document.querySelector('#key').hidden")
+        assert "Authorization: Bearer $KEY" in browser.evaluate("document.querySelector('#curl').textContent")
+    finally:
+        browser.close()
 
 
 # --- new versions ---
@@ -386,7 +340,9 @@ def test_a_new_version_takes_over_under_load(server, exports, rng):
 def test_sigterm_answers_what_has_come_and_refuses_the_rest(server, rng):
     body = image_request(encode(noise(rng, 40, 40), "JPEG"))
     with socket.create_connection(server.address, timeout=20) as connection:
-        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST {PREDICT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        )
         connection.sendall(body[:100])
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
@@ -426,7 +382,7 @@ def test_ctrl_c_and_a_warning_for_other_hosts(exports, tmp_path, capfd, caplog):
 
     codes = []
     threading.Thread(target=press).start()
-    arguments = ["--host", "0.0.0.0", "--port", str(port), "--name", "other", "--json"]
+    arguments = ["--host", "0.0.0.0", "--open", "all", "--port", str(port), "--name", "other", "--json"]
     assert main(["serve", "--model", str(tmp_path), *arguments]) == 130
     assert set(codes) <= {200, 503} and codes[-1] == 200
     out, err = capfd.readouterr()
@@ -442,6 +398,13 @@ def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch
     taken = socket.create_server(("127.0.0.1", 0))
     request.addfinalizer(taken.close)
     good = str(exports[0].parent)
+    (tmp_path / "short").write_text("abc")
+    (tmp_path / "words").write_text("a key of several words")
+    (tmp_path / "other").mkdir()
+    files, other, keyed = certificate(tmp_path), certificate(tmp_path / "other"), ["--key-file", key_file(tmp_path)]
+    locked = str(tmp_path / "locked.pem")
+    command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", files[1], "-out", locked]
+    subprocess.run(command, check=True, capture_output=True)
     for arguments, words in (
         (["--model", str(tmp_path / "missing")], "missing: no such folder"),
         (["--model", str(tmp_path / "empty")], "empty: there is none in it"),
@@ -454,6 +417,29 @@ def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch
         (["--model", good, "--host", "256.0.0.1"], "`host` cannot be listened on"),
         (["--model", good, "--name", "a/b"], "`name` must go into an address"),
         (["--model", good, "--max-batch", "0"], "`max_batch` must be above 0"),
+        (
+            ["--model", good, "--host", "0.0.0.0"],
+            "so it needs a key, on the command line --key-file FILE; or --open all",
+        ),
+        (["--model", good, "--key-file", str(tmp_path / "no")], "`key_file` must be a file that can be read: No such"),
+        (["--model", good, "--key-file", str(tmp_path / "short")], "`key_file` must be a file of 16 to 256 characters"),
+        (["--model", good, "--key-file", str(tmp_path / "words")], "`key_file` must be visible ASCII characters"),
+        (["--model", good, "--open", "health"], "`open` must only be all without a key. Received: health"),
+        (["--model", good, "--open", "all", *keyed], "`open` must not be all where there is a key"),
+        (["--model", good, "--certificate", files[0]], "`certificate` and `private_key` must be given together"),
+        (
+            ["--model", good, "--certificate", files[0], "--private-key", str(tmp_path / "no")],
+            "`private_key` must be a",
+        ),
+        (
+            ["--model", good, "--certificate", *files[:1], "--private-key", files[0]],
+            "must be PEM files that belong tog",
+        ),
+        (["--model", good, "--certificate", files[0], "--private-key", other[1]], "key values mismatch"),
+        (
+            ["--model", good, "--certificate", files[0], "--private-key", locked],
+            "`private_key` must not need a password",
+        ),
     ):
         assert main(["serve", *arguments]) == 2
         out, err = capsys.readouterr()

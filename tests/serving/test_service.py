@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import logging
 
 import numpy as np
 import pytest
 
+from nasnet_keras.serving.access import Access
 from nasnet_keras.serving.limits import Limits
+from nasnet_keras.serving.log import JsonLines
 from nasnet_keras.serving.rest import Refusal, Spec
 from nasnet_keras.serving.service import Service
 
@@ -49,11 +52,11 @@ class Versions:
             self.current = Model()
 
 
-def serve(scenario, versions=None, ready=True, **limits):
+def serve(scenario, versions=None, ready=True, access=None, **limits):
     """Run `scenario(ask, service)` against an application; `ask` returns (code, JSON or text, headers)."""
     called = []
     service = Service(
-        "net", versions or Versions(), Limits(**limits), called.append, lambda error: called.append(str(error))
+        "net", versions or Versions(), Limits(**limits), called.append, lambda error: called.append(str(error)), access
     )
     app = service.application()
 
@@ -68,7 +71,8 @@ def serve(scenario, versions=None, ready=True, **limits):
         async def send(message):
             sent.append(message)
 
-        pairs = [(name.encode(), value.encode()) for name, value in dict(headers).items()]
+        headers = headers.items() if isinstance(headers, dict) else headers
+        pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers]
         scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
         scope |= {"headers": pairs, "http_version": "1.1", "scheme": "http", "server": ("a", 1), "client": ("b", 2)}
         await app({**scope, "root_path": "", "state": {}}, receive, send)
@@ -224,3 +228,168 @@ def test_metrics_and_page():
             assert code == 200 and "default-src 'none'" in headers["content-security-policy"] and len(text) > 500
 
     serve(scenario)
+
+
+# --- who may ask ---
+
+KEY = b"0123456789abcdef"
+RIGHT = f"Bearer {KEY.decode()}"
+
+
+def test_a_key():
+    async def scenario(ask, service):
+        predict = "POST", PREDICT, body([1, 2])
+        for told in (RIGHT, f"bearer {KEY.decode()}", f"BEARER   {KEY.decode()} "):
+            assert (await ask(*predict, {"authorization": told}))[0] == 200
+        for told in (
+            "",
+            KEY.decode(),
+            "Bearer",
+            "Bearer ",
+            RIGHT[:-1],
+            f"{RIGHT}0",
+            RIGHT.upper(),
+            "Basic abc",
+            "Bearer \xe4",
+        ):
+            code, answer, headers = await ask(*predict, {"authorization": told})
+            assert code == 401 and headers["www-authenticate"] == "Bearer"
+            assert answer["error"] == "the key must come as `Authorization: Bearer KEY`. Received: another one"
+        for method, path in (predict[:2], ("GET", "/healthz"), ("GET", "/livez"), ("GET", "/metrics"), ("GET", "/no")):
+            code, answer, _ = await ask(method, path)
+            assert code == 401 and answer["error"].endswith("Received: none")
+        for path in ("/", "/page.css", "/page.js"):  # which say nothing, and ask for the key
+            assert (await ask("GET", path))[0] == 200
+        for path in ("//", "/page.js/", "/./page.js", "/PAGE.JS", "/page.js/../v1/models/net"):
+            assert (await ask("GET", path))[0] == 401
+        code, text, _ = await ask("GET", "/metrics", b"", {"authorization": RIGHT})
+        assert code == 200 and 'nasnet_requests_total{code="401",verb="refused"}' in text
+
+    serve(scenario, access=Access(KEY))
+
+
+def test_what_is_open_without_the_key():
+    async def scenario(ask, service):
+        for path, code in (("/healthz", 200), ("/livez", 200), ("/metrics", 401), ("/v1/models/net", 401)):
+            assert (await ask("GET", path))[0] == code
+
+    serve(scenario, access=Access(KEY, ("health",)))
+
+    async def scenario(ask, service):
+        for path, code in (("/healthz", 401), ("/metrics", 200), ("/monitoring/prometheus/metrics", 200)):
+            assert (await ask("GET", path))[0] == code
+
+    serve(scenario, access=Access(KEY, ("metrics",)))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "code"),
+    [
+        (["localhost"], 200),
+        (["LOCALHOST:8501"], 200),
+        (["localhost.:80"], 200),
+        (["127.0.0.1"], 200),
+        (["127.0.0.1:8501"], 200),
+        (["[::1]:8501"], 200),
+        (["192.168.1.5"], 200),
+        (["models.example.org"], 200),
+        (["evil.example.org"], 421),
+        (["evil.example.org:8501"], 421),
+        (["localhost.evil.example.org"], 421),
+        (["127.0.0.1.evil.example.org"], 421),
+        (["evil.example.org", "localhost"], 421),
+        (["localhost, evil.example.org"], 421),
+        (["evil.example.org#localhost"], 421),
+        (["localhost:80:80"], 421),
+        (["\xe4"], 421),
+        ([""], 421),
+        ([], 421),
+    ],
+)
+def test_the_names_of_the_server(hosts, code):
+    async def scenario(ask, service):
+        got, answer, _ = await ask("GET", "/healthz", b"", [("host", host) for host in hosts])
+        assert got == code
+        if code == 421:
+            received = ", ".join(hosts) or "none"
+            assert answer["error"].startswith("`Host` must be a name of this server. Received: ")
+            assert hosts == [""] or answer["error"].endswith(received)
+
+    serve(scenario, access=Access(hosts=("localhost", "models.example.org")))
+
+
+def test_any_name_will_do_where_nobody_says_which():
+    async def scenario(ask, service):
+        assert (await ask("GET", "/healthz", b"", {"host": "evil.example.org"}))[0] == 200
+
+    serve(scenario)
+
+
+def test_the_id_of_a_request():
+    async def scenario(ask, service):
+        for told in ("a", "0b1e-17_x.Y", "Root=1-67891233-abcdef012345678912345678", "x" * 128):
+            assert (await ask("GET", "/livez", b"", {"x-request-id": told}))[2]["x-request-id"] == told
+        given = set()
+        for told in ("", "a b", "x" * 129, "a\nb", '"', "\xe4", "a;b"):
+            given.add((await ask("GET", "/livez", b"", {"x-request-id": told}))[2]["x-request-id"])
+        assert len(given) == 7 and all(len(number) == 32 and int(number, 16) for number in given)
+        for path in ("/no/such/address", PREDICT):  # errors have one as well
+            assert (await ask("GET", path, b"", {"x-request-id": "mine"}))[2]["x-request-id"] == "mine"
+        code, answer, _ = await ask("POST", PREDICT, body([7, 0]), {"x-request-id": "mine"})
+        assert code == 500 and answer["error"].endswith("at request mine")
+
+    serve(scenario)
+
+
+def test_a_line_for_each_request(caplog):
+    caplog.set_level(logging.INFO, "nasnet_keras.serving.log")
+
+    async def scenario(ask, service):
+        await ask("POST", PREDICT, body([1, 2]), {"x-request-id": "one", "authorization": RIGHT})
+        await ask("GET", "/" + "a" * 500, b"", {"x-request-id": "two"})
+
+    serve(scenario, access=Access(KEY))
+    first, second = [record for record in caplog.records if record.name == "nasnet_keras.serving.log"]
+    assert first.getMessage().startswith(f"b POST {PREDICT} 200 in ")
+    assert first.getMessage().endswith(" ms, 21 bytes, request one")
+    assert second.getMessage().startswith(f"b GET /{'a' * 199} 401 in ")
+    line = json.loads(JsonLines().format(first))
+    assert line.pop("milliseconds") > 0 and line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "info",
+        "client": "b",
+        "method": "POST",
+        "path": PREDICT,
+        "status": 200,
+        "bytes": 21,
+        "request_id": "one",
+    }
+    assert KEY.decode() not in caplog.text
+    other = logging.LogRecord("a", logging.WARNING, "a.py", 1, "a %s\nb", ("\udcff",), None)
+    assert json.loads(JsonLines().format(other))["message"] == "a ?\nb"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"key": b"two words"}, "`key` must be visible ASCII"),
+        ({"key": b""}, "`key` must be visible ASCII"),
+        ({"key": "ä".encode()}, "`key` must be visible ASCII"),
+        ({"open": ("health",)}, "`open` must only be all without a key. Received: health"),
+        ({"key": KEY, "open": ("all", "health")}, "`open` must not be all where there is a key. Received: all"),
+        ({"key": KEY, "open": ("page",)}, "`open` must be one of health, metrics, all. Received: 'page'"),
+    ],
+)
+def test_who_may_ask_must_make_sense(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Access(**arguments)
+
+
+def test_other_machines_need_a_key_or_a_word():
+    for address in ("0.0.0.0", "10.0.0.1", "::", "fe80::1%eth0"):
+        with pytest.raises(ValueError, match="so it needs a key, on the command line --key-file FILE; or --open all"):
+            Access().check_reach(address)
+        Access(KEY).check_reach(address)
+        Access(open=("all",)).check_reach(address)
+    Access().check_reach("127.0.0.1")
+    assert KEY.decode() not in repr(Access(KEY))

@@ -8,12 +8,10 @@ Without the first, a process searches alone.
 import ipaddress
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nasnet_keras.checks import check_integer
 
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
-SECRET = 16, 256  # characters that a secret has, at least and at most
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Role:
         tuner_id: its name; one that contains "chief" is the chief's.
         host: of the chief.
         port: of the chief; 0 lets a chief choose a free one.
-        secret: what the chief and its workers alike know, see `read_secret`; None only on the loopback address.
+        secret: what the chief and its workers alike know, see `files.read_secret`; None only on the loopback address.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -91,19 +89,3 @@ def is_loopback(host):
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def read_secret(path):
-    """The secret that a file holds, as bytes, without white space around it.
-
-    Raises:
-        ValueError: the file cannot be read, or what it holds is too short or too long.
-    """
-    try:
-        secret = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise ValueError(f"`secret` must be a file that can be read: {error.strerror}. Received: {path}") from None
-    least, most = SECRET
-    if not least <= len(secret) <= most:
-        raise ValueError(f"`secret` must be a file of {least} to {most} characters. Received: {path}, of {len(secret)}")
-    return secret

@@ -4,18 +4,31 @@ const LARGEST = 4_000_000; // bytes; a larger file is made smaller here, since t
 const SIDE = 1600; // pixels of the longer side then
 let address = "";
 let latest = 0;
+let refused = null; // the file that a wrong key kept from being looked at
+
+/** Ask the server, with the key that was typed; ask for one where it is refused. */
+async function ask(path, body) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...(body && { "content-type": "application/octet-stream" }), ...(key && { authorization: `Bearer ${key}` }) };
+  const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body });
+  get("key").hidden = answer.status !== 401;
+  return answer;
+}
 
 /** Ask which model is served, again and again until it is ready. */
 async function meet() {
   try {
-    const answer = await fetch("healthz");
+    const answer = await ask("healthz");
+    if (answer.status === 401) {
+      get("model").textContent = "";
+      get("secret").focus();
+      return;
+    }
     const { status, model, version } = await answer.json();
     address = `v1/models/${model}:predict`;
     get("model").textContent = answer.ok ? `Model ${model}, version ${version}` : `Model ${model} is ${status}…`;
-    get("curl").textContent =
-      `{ printf '{"signature_name": "image_bytes", "instances": [{"image_bytes": {"b64": "'\n` +
-      `  base64 < photo.jpg | tr -d '\\n'; printf '"}}]}'; } |\n` +
-      `  curl -s ${new URL(address, location.href)} -d @-`;
+    const key = sessionStorage.getItem("key") ? ` -H "Authorization: Bearer $KEY"` : "";
+    get("curl").textContent = `curl${key} -F image=@photo.jpg ${new URL(address, location.href)}`;
     if (answer.ok) return;
   } catch {
     get("model").textContent = "The server does not answer.";
@@ -23,22 +36,14 @@ async function meet() {
   setTimeout(meet, 1000);
 }
 
-/** The file as base64, in a format and a size that the server takes. */
-async function encoded(file) {
-  if (!AS_IT_IS.includes(file.type) || file.size > LARGEST) {
-    const image = await createImageBitmap(file);
-    const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
-    const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
-    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    file = await canvas.convertToBlob({ type: "image/png" });
-  }
-  const reader = new FileReader();
-  await new Promise((resolve, reject) => {
-    reader.onload = resolve;
-    reader.onerror = reject;
-    reader.readAsDataURL(file);
-  });
-  return reader.result.split(",")[1];
+/** The file in a format and a size that the server takes. */
+async function prepared(file) {
+  if (AS_IT_IS.includes(file.type) && file.size <= LARGEST) return file;
+  const image = await createImageBitmap(file);
+  const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
+  const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.convertToBlob({ type: "image/png" });
 }
 
 async function classify(file) {
@@ -50,12 +55,14 @@ async function classify(file) {
   preview.hidden = false;
   show("Looking…", []);
   try {
-    const image = await encoded(file).catch(() => { throw new Error("This file is not an image that can be read."); });
-    const body = { signature_name: "image_bytes", instances: [{ image_bytes: { b64: image } }] };
+    const image = await prepared(file).catch(() => { throw new Error("This file is not an image that can be read."); });
+    refused = address ? null : file;
+    if (!address) throw new Error(get("key").hidden ? "The server does not answer." : "The key is needed first.");
     const start = performance.now();
-    const answer = await fetch(address, { method: "POST", body: JSON.stringify(body) });
+    const answer = await ask(address, image);
     const result = await answer.json();
     if (number !== latest) return;
+    refused = answer.status === 401 ? file : null;
     if (!answer.ok) throw new Error(result.error);
     const [{ top_classes: names, top_scores: scores, labels, label_scores: own }] = result.predictions;
     const likely = names.map((name, index) => [name, scores[index], !labels]);
@@ -94,6 +101,13 @@ function show(status, classes, milliseconds, wrong = false) {
   }));
 }
 
+get("key").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", get("secret").value.trim()); // gone with the tab
+  const file = refused;
+  await meet();
+  if (file && get("key").hidden) classify(file);
+});
 get("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
   event.target.value = ""; // so that the same file can be chosen again

@@ -12,10 +12,11 @@ import pytest
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
+from nasnet_keras.files import read_secret
 from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.distributed import worker as worker_module
 from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
-from nasnet_keras.search.distributed.roles import Role, current_role, is_loopback, read_secret
+from nasnet_keras.search.distributed.roles import Role, current_role, is_loopback
 from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused, await_chief
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
@@ -404,12 +405,12 @@ def test_only_those_who_know_the_secret_take_part(tmp_path, caplog):
 
 def test_a_secret_is_read_from_a_file(tmp_path):
     (tmp_path / "good").write_bytes(SECRET + b"\n")
-    assert read_secret(tmp_path / "good") == SECRET
+    assert read_secret("secret", tmp_path / "good") == SECRET
     (tmp_path / "short").write_text("abc\n")
     (tmp_path / "long").write_text("a" * 257)
     for name, reason in (("short", "of 16 to 256 characters"), ("long", "of 16 to 256"), ("none", "No such file")):
         with pytest.raises(ValueError, match=f"`secret` must be .*{reason}"):
-            read_secret(tmp_path / name)
+            read_secret("secret", tmp_path / name)
 
 
 def test_which_addresses_are_this_machine_s_own():
