@@ -1,0 +1,179 @@
+"""A client for what serves an exported model: `nasnet-keras serve` and TensorFlow Serving, by their common REST.
+
+It needs nothing but Python's standard library, so this file may also be copied to where the package is not installed.
+
+    >>> client = Client("http://localhost:8501", "net")                          # doctest: +SKIP
+    >>> for answer in client.predict(["cat.jpg", "dog.png"]):                    # doctest: +SKIP
+    ...     print(answer["top_classes"][0], answer["top_scores"][0])
+"""
+
+import base64
+import http.client
+import json
+import os
+import random
+import ssl
+import time
+import urllib.parse
+from itertools import islice
+
+WAITS = 0.1, 10.0  # seconds before the first try again, and at most; they double
+
+
+class ServerError(Exception):
+    """An answer that is no prediction.
+
+    Attributes:
+        code: the HTTP status, or None where no answer came.
+    """
+
+    def __init__(self, code, message):
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
+
+
+class Client:
+    """Asks a server for predictions, over one connection; for several threads make several.
+
+    Args:
+        server: its address, `http://HOST:PORT` or `https://…`, with a proxy's path if there is one.
+        model: the model's name.
+        key: what the server or its proxy asks for, sent as `Authorization: Bearer KEY`; None for nothing.
+        certificate: a file in PEM that holds the certificate of an authority to be trusted beside the system's, or
+            the server's own.
+        batch: images of a request, at most.
+        tries: how often a request is sent before it is given up, where the server is busy or loading (503), or no
+            connection holds. In between waits what the server asks for, else 0.1 s, then twice as long each time.
+        timeout: seconds that an answer may take.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    def __init__(
+        self,
+        server="http://localhost:8501",
+        model="net",
+        *,
+        key=None,
+        certificate=None,
+        batch=16,
+        tries=8,
+        timeout=60.0,
+    ):
+        parts = urllib.parse.urlsplit(server)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"`server` must be http://HOST:PORT or https://HOST:PORT. Received: {server!r}")
+        for name, value in (("batch", batch), ("tries", tries)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"`{name}` must be an integer from 1. Received: {value!r}")
+        self._path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model)}"
+        self._headers = {
+            "content-type": "application/json",
+            **({"authorization": f"Bearer {key.strip()}"} if key else {}),
+        }
+        self._batch, self._tries, self._chance = batch, tries, random.Random()
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            if certificate:
+                context.load_verify_locations(certificate)
+            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
+        elif certificate:
+            raise ValueError(f"`certificate` means nothing for a `server` without https. Received: {server!r}")
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        self._connection = connection
+
+    def predict(self, images, version=None):
+        """Yield an answer for each image, in their order; a batch is asked for when its first answer is wanted.
+
+        Args:
+            images: an iterable of encoded image files, by path or as `bytes`; or of pixels in 0–255 [height, width,
+                channels], as arrays or nested lists. Not both.
+            version: that of the model; None for whichever is served.
+
+        Yields:
+            dicts of the model's outputs: `probabilities` [classes], `top_classes` [k], `top_scores` [k].
+
+        Raises:
+            ServerError: the server refuses a batch, or does not answer.
+            OSError: a file cannot be read.
+            ValueError: files and pixels are mixed, or it is one image.
+        """
+        if isinstance(images, str | bytes | os.PathLike):
+            raise ValueError("`images` must be several, such as a list of one. Received: one")
+        path = self._path + ("" if version is None else f"/versions/{version}") + ":predict"
+        images = iter(images)
+        while batch := list(islice(images, self._batch)):
+            files = {isinstance(image, str | bytes | os.PathLike) for image in batch}
+            if len(files) > 1:
+                raise ValueError("`images` must be files or pixels, not both")
+            instances = [_file(image) for image in batch] if files.pop() else [_pixels(image) for image in batch]
+            signature = {"signature_name": "image_bytes"} if "image_bytes" in instances[0] else {}
+            yield from self._ask("POST", path, {**signature, "instances": instances})["predictions"]
+
+    def versions(self):
+        """{version: state} of the model, such as `{1: "AVAILABLE"}`; raises `ServerError`."""
+        states = self._ask("GET", self._path)["model_version_status"]
+        return {int(state["version"]): state["state"] for state in states}
+
+    def close(self):
+        """Close the connection; the next request opens another one."""
+        self._connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _ask(self, method, path, body=None):
+        """The JSON of an answer, after as many tries as it takes."""
+        content, wait = None if body is None else json.dumps(body).encode(), WAITS[0]
+        for number in range(1, self._tries + 1):
+            pause = wait * self._chance.uniform(
+                0.5, 1.5
+            )  # clients that were refused together do not come back together
+            try:
+                self._connection.request(method, path, content, self._headers)
+                answer = self._connection.getresponse()
+                text = answer.read()
+            except ssl.SSLCertVerificationError as error:
+                self._connection.close()
+                raise ServerError(None, f"the server's certificate is not trusted: {error.verify_message}") from None
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                problem = ServerError(None, f"the server does not answer: {str(error) or type(error).__name__}")
+            else:
+                if answer.status == 200:
+                    return json.loads(text)
+                problem = ServerError(answer.status, _reason(text))
+                if answer.status != 503:
+                    raise problem
+                asked = answer.headers.get("retry-after", "")
+                pause = max(pause, float(asked)) if asked.isdigit() else pause
+            if number == self._tries:
+                raise problem
+            time.sleep(min(pause, WAITS[1]))
+            wait *= 2
+
+
+def _file(image):
+    """An encoded file as JSON."""
+    if not isinstance(image, bytes):
+        with open(image, "rb") as file:
+            image = file.read()
+    return {"image_bytes": {"b64": base64.b64encode(image).decode()}}
+
+
+def _pixels(image):
+    """Pixels as JSON."""
+    return {"image": image.tolist() if hasattr(image, "tolist") else image}
+
+
+def _reason(text):
+    """What an error says: TF Serving and ours have it in JSON, a proxy perhaps not."""
+    try:
+        return json.loads(text)["error"]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.decode("utf-8", "replace").split())[:200] or "no reason given"

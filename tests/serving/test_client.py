@@ -1,0 +1,164 @@
+"""The client: against a server of a few lines that answers as it is told, and against the real one's reading."""
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from images_of_all_kinds import encode, noise
+
+from nasnet_keras.serving import client as clients
+from nasnet_keras.serving.client import Client, ServerError
+from nasnet_keras.serving.rest import Spec, read_predict
+
+SIGNATURES = {
+    "serving_default": {"image": Spec("float32", (9, 11, 3))},
+    "image_bytes": {"image_bytes": Spec("string", ())},
+}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that answers with what stands in `answers`, then with the digest of each row; keeps the requests."""
+    pauses = []
+    monkeypatch.setattr(clients.time, "sleep", pauses.append)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.answer(200, {"model_version_status": [{"version": "3", "state": "AVAILABLE"}]})
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            requests.append((self.path, dict(self.headers), body))
+            code, headers, content = answers.pop(0) if answers else (200, {}, None)
+            if code is None:
+                self.close_connection = True
+                return
+            _, rows, _ = read_predict(body, SIGNATURES, 10**6, 100)
+            self.answer(code, content or {"predictions": [{"sum": digest(row)} for row in rows]}, headers)
+
+        def answer(self, code, content, headers=()):
+            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send_response(code)
+            for name, value in {"content-length": len(content), **dict(headers)}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    requests, answers = [], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.url, server.requests, server.answers, server.pauses = (
+        f"http://127.0.0.1:{server.server_port}",
+        requests,
+        answers,
+        pauses,
+    )
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def digest(row):
+    (value,) = row.values()
+    return len(value) if isinstance(value, bytes) else float(value.sum())
+
+
+def test_files_and_pixels_in_batches(server, rng, tmp_path):
+    files = [encode(noise(rng, 9, 11), "PNG") for _ in range(7)]
+    (tmp_path / "a.png").write_bytes(files[0])
+    with Client(server.url, "a net", batch=3, key="secret\n") as client:
+        answers = list(client.predict([tmp_path / "a.png", *files[1:]]))
+        assert [answer["sum"] for answer in answers] == [len(file) for file in files]
+        path, headers, body = server.requests[0]
+        assert path == "/v1/models/a%20net:predict" and headers["authorization"] == "Bearer secret"
+        assert [len(json.loads(body)["instances"]) for _, _, body in server.requests] == [3, 3, 1]
+        assert json.loads(body)["instances"][1] == {"image_bytes": {"b64": base64.b64encode(files[1]).decode()}}
+        pixels = rng.integers(0, 256, (2, 9, 11, 3))
+        for images in (pixels, pixels.tolist(), (image.astype("float32") for image in pixels)):
+            (first, second) = client.predict(images, version=2)
+            np.testing.assert_allclose([first["sum"], second["sum"]], pixels.sum((1, 2, 3)))
+        assert server.requests[-1][0] == "/v1/models/a%20net/versions/2:predict"
+        assert client.versions() == {3: "AVAILABLE"} and list(client.predict([])) == []
+
+
+def test_a_batch_is_asked_for_when_it_is_wanted(server):
+    with Client(server.url, batch=2) as client:
+        answers = client.predict(np.zeros((9, 11, 3)) for _ in iter(int, 1))  # endless
+        assert [next(answers)["sum"] for _ in range(3)] == [0, 0, 0] and len(server.requests) == 2
+
+
+def test_tries(server, rng):
+    image = encode(noise(rng), "PNG")
+    server.answers += [
+        (503, {"retry-after": "2"}, {"error": "busy"}),
+        (None, {}, b""),
+        (503, {}, b"<html>no backend</html>"),
+    ]
+    with Client(server.url) as client:
+        (answer,) = client.predict([image])
+    assert answer["sum"] == len(image) and len(server.requests) == 4
+    first, second, third = server.pauses
+    assert first == 2 and 0.1 <= second <= 0.3 and 0.2 <= third <= 0.6
+    del server.pauses[:], server.requests[:]
+    server.answers += [(503, {}, {"error": "the queue is full"})] * 9
+    with Client(server.url, tries=9) as client, pytest.raises(ServerError, match="503: the queue is full") as caught:
+        list(client.predict([image]))
+    assert caught.value.code == 503 and len(server.requests) == 9 and len(server.pauses) == 8
+    assert max(server.pauses) <= 10
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "words"),
+    [
+        (400, {"error": "unlucky"}, "400: unlucky"),
+        (401, {"error": "the key must come"}, "401: the key must come"),
+        (502, b"<html>\n bad \xff gateway</html>", "502: <html> bad . gateway</html>"),
+        (500, b"[1]", r"500: \[1\]"),
+    ],
+)
+def test_a_refusal_is_not_tried_again(server, rng, code, content, words):
+    server.answers.append((code, {}, content))
+    with Client(server.url) as client, pytest.raises(ServerError, match=words) as caught:
+        list(client.predict([encode(noise(rng), "PNG")]))
+    assert caught.value.code == code and len(server.requests) == 1 and server.pauses == []
+
+
+def test_nobody_is_there(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(clients.time, "sleep", pauses.append)
+    with pytest.raises(ServerError, match="the server does not answer: .*refused") as caught:
+        Client("http://127.0.0.1:9", tries=2).versions()
+    assert caught.value.code is None and len(pauses) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"server": "localhost:8501"}, "`server` must be http://HOST:PORT"),
+        ({"server": "ftp://localhost"}, "`server` must be http://HOST:PORT"),
+        ({"batch": 0}, "`batch` must be an integer from 1. Received: 0"),
+        ({"tries": 1.5}, "`tries` must be an integer from 1"),
+        ({"certificate": "ca.pem"}, "`certificate` means nothing for a `server` without https"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Client(**arguments)
+
+
+def test_images_that_make_no_sense(rng):
+    with pytest.raises(ValueError, match="`images` must be several"):
+        list(Client().predict("photo.jpg"))
+    with pytest.raises(ValueError, match="`images` must be files or pixels, not both"):
+        list(Client().predict(["photo.jpg", np.zeros((1, 1, 3))]))
