@@ -63,12 +63,14 @@ EXTRAS = {
     "notebooks": ["jupytext", "nbconvert", "ipykernel"],
     # The documentation as a site: `mkdocs build --strict`.
     "docs": ["mkdocs<2", "mkdocs-material<10", "mkdocstrings[python]<2", "mkdocs-jupyter<1"],
-    "test": ["pytest>=8", "pytest-xdist", "hypothesis"],
+    "test": ["pytest>=8", "pytest-xdist", "hypothesis", "openapi-spec-validator<1"],
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
+    # They read what is in deploy/.
+    "deploy": ["pyyaml", "dockerfile-parse<3", "kubernetes-validate"],
 }
 EXTRAS["test"] += EXTRAS["serve"] + EXTRAS["parquet"]
-EXTRAS["dev"] = [requirement for extra in ("test", "lint", "jax") for requirement in EXTRAS[extra]]
+EXTRAS["dev"] = [requirement for extra in ("test", "lint", "deploy", "jax") for requirement in EXTRAS[extra]]
 
 setup(
     name="nasnet-keras",
