@@ -49,6 +49,8 @@ EXTRAS = {
     # Export targets beside the SavedModel.
     "onnx": ["tf2onnx<2", "onnx<2", "onnxruntime<2"],
     "openvino": ["openvino", "scipy"],  # Keras' OpenVINO backend imports scipy and does not declare it.
+    # OpenVINO's quantiser, for its int8.
+    "nncf": ["openvino", "scipy", "nncf"],
     "litert": ["ai-edge-litert"],
     # Tables in that format.
     "parquet": ["pyarrow<27"],

@@ -1,15 +1,30 @@
-"""The command `export`: a model as a SavedModel, or in another runtime's format."""
+"""The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nasnet_keras.checks import is_number
 from nasnet_keras.commands.datasets import tell_of
 from nasnet_keras.commands.options import MODEL_HELP, given
-from nasnet_keras.commands.terminal import finish, without_greetings
+from nasnet_keras.commands.progress import decoding
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
-from nasnet_keras.export.folders import check_installed, check_saved_model, check_target
-from nasnet_keras.weights.zoo import model_file
+from nasnet_keras.data.records import division, read_record
+from nasnet_keras.data.splits import Split, check_classes
+from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
+from nasnet_keras.training.identity import is_used, known_seed
+from nasnet_keras.weights.zoo import known_classes, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
 EXAMPLE = "export --model net --output served/net"
 CALIBRATION = 200  # images
+LIMIT = 1.0  # points of accuracy, beyond which it is said that a file has lost them
+BATCH = 32  # images at a time, for the accuracy
+RUNS = 30  # of one image, for the latency
 
 
 def add_options(parser):
@@ -33,50 +48,193 @@ def add_options(parser):
     parser.add_argument(
         "--image-dtype", choices=("float32", "uint8"), help="a SavedModel's raw pixels (default: float32)"
     )
+    precisions = tuple(dict.fromkeys(name for names in PRECISIONS.values() for name in names))
+    help_text = "of another format; several: a folder for each (default: int8 with --calibration, else float32)"
+    parser.add_argument("--precision", nargs="+", choices=precisions, help=help_text)
+    parser.add_argument(
+        "--io", choices=IO, help="of litert in int8: what image and probabilities are (default: float32)"
+    )
+    parser.add_argument("--layout", choices=LAYOUTS, help="of onnx: nchw has the channels before the pixels (nhwc)")
+    help_text = "labelled images: measure the model's accuracy and the file's, and one image's time"
+    parser.add_argument("--evaluate", metavar="DATA", help=help_text)
+    help_text = f"write nothing that loses more accuracy than this (default: say it beyond {LIMIT:g})"
+    parser.add_argument("--max-drop", type=float, metavar="POINTS", help=help_text)
 
 
 def check(options):
-    """What is set of a SavedModel's settings, and the calibration images, not decoded yet, or None."""
+    """What is written, with its arguments; the calibration images and those to evaluate, not decoded yet, or None."""
     saved_model = options.format == "saved_model"
-    settings = {
-        name: value for name, value in given(options, "version", "top", "image_dtype").items() if value is not None
-    }
-    foreign = [name for name in ("calibration", "batch") if getattr(options, name) is not None]
-    for name in foreign if saved_model else settings:
-        raise ValueError(f"`{name}` means nothing for the format {options.format}: leave it out")
+    versioned = ("version", "top", "image_dtype")
+    other = ("calibration", "batch", "precision", "io", "layout")
+    for name in other if saved_model else versioned:
+        if getattr(options, name) is not None:
+            raise ValueError(f"`{name}` means nothing for the format {options.format}: leave it out")
+    if options.max_drop is not None and options.evaluate is None:
+        raise ValueError("`max_drop` means nothing without `evaluate`: leave it out")
+    if options.max_drop is not None and not (is_number(options.max_drop) and options.max_drop >= 0):
+        raise ValueError(f"`max_drop` must be a number of points from 0. Received: {options.max_drop}")
     model_file(options.model)
     if saved_model:
+        settings = {name: value for name, value in given(options, *versioned).items() if value is not None}
         check_saved_model(options.output, **settings, label="output")
-        return {"settings": settings, "calibration": None}
-    check_target(options.output, options.format, options.batch, options.calibration is not None, "output")
-    check_installed(options.format)
+        variants = {options.output: settings}
+    else:
+        variants = _variants(options)
     images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
-    return {"settings": settings, "calibration": images}
+    labelled = _unseen(options) if options.evaluate else None
+    return {"variants": variants, "calibration": images, "labelled": labelled}
 
 
-def run(options, settings, calibration):
+def _variants(options):
+    """{folder: arguments of `export_target`} of each precision that is asked for."""
+    precisions = options.precision or ["int8" if options.calibration else "float32"]
+    settings = {name: value for name, value in given(options, "io", "layout").items() if value is not None}
+    if options.calibration and "int8" not in precisions:
+        raise ValueError(f"`calibration` must be left out but for int8. Received: precision {' '.join(precisions)}")
+    variants = {}
+    for precision in precisions:
+        folder = options.output if len(precisions) == 1 else str(Path(options.output) / precision)
+        measured = precision == "int8" and bool(options.calibration)
+        check_target(folder, options.format, options.batch, measured, "output", precision=precision, **settings)
+        check_installed(options.format, precision)
+        variants[folder] = {"precision": precision, "batch": options.batch, **settings}
+    return variants
+
+
+def _unseen(options):
+    """The labelled images that the model has not seen, not decoded yet: a `Data`, all of them in its test part.
+
+    All of a folder; of one with parts its test part; and of what the model was trained on what was held out.
+    """
+    where, place = options.evaluate, Path(options.model)
+    common = {"grey_range": known_grey_range(options.model)}
+    whole = open_data(where, validation=0, test=0, **common)
+    record = read_record(place) if place.is_dir() else None
+    if whole.digest is None or (record and record.digest == whole.digest):
+        whole = open_data(where, seed=known_seed(place) or 0, **common, **division(place, is_used(place)))
+        test = whole.test
+    else:
+        test = whole.test if len(whole.test) else Split.joined([whole.train, whole.validation])
+    if not len(test):
+        raise ValueError(f"`evaluate` must have images that the model has not seen. Received: {where}")
+    if names := known_classes(options.model):
+        check_classes(names, whole.class_names)
+    none = whole.train.select([])
+    return type(whole)(**{**vars(whole), "train": none, "validation": none, "test": test})
+
+
+def run(options, variants, calibration, labelled):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     with without_greetings():
         from nasnet_keras.models.answers import input_shape
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
+    size = tuple(side or 224 for side in input_shape(model)[:2])
+    images = None
+    if calibration is not None:
+        calibration = decoded(calibration, size)
+        tell_of(calibration)
+        images, _ = calibration.train.in_memory()
+    evaluation = _Evaluation(model, labelled, size, options.max_drop) if labelled else None
+    written = []
     try:
-        if options.format == "saved_model":
-            from nasnet_keras.export.saved_model import export_saved_model
-
-            path = export_saved_model(model, options.output, **settings)
-        else:
-            from nasnet_keras.export.targets import export_target
-
-            images = None
-            if calibration is not None:
-                calibration = decoded(calibration, tuple(side or 224 for side in input_shape(model)[:2]))
-                tell_of(calibration)
-                images, _ = calibration.train.in_memory()
-            with without_greetings():  # of the runtimes
-                path = export_target(model, options.output, options.format, batch=options.batch, calibration=images)
+        for folder, settings in variants.items():
+            name = " ".join([options.format, settings.get("precision", "float32"), settings.get("io", "")]).strip()
+            if evaluation:
+                settings = {**settings, "accept": lambda run, name=name: evaluation.add(name, run)}
+            written.append(_write(options, model, folder, settings, images))
+            size = sum(file.stat().st_size for file in written[-1].rglob("*") if file.is_file())
+            print(f"{written[-1]}: {size / 1e6:.1f} MB, run and compared with the network")
+            if evaluation:
+                evaluation.rows[-1]["bytes"] = size
     except RuntimeError as error:  # the export is wrong, and nothing was written
         raise ValueError(str(error)) from None
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    print(f"{path}: {size / 1e6:.1f} MB, run and compared with the network")
-    finish(options, {"output": str(path), "bytes": size})
+    total = sum(file.stat().st_size for path in written for file in path.rglob("*") if file.is_file())
+    figures = {"output": options.output if len(written) > 1 else str(written[0]), "bytes": total}
+    if evaluation:
+        evaluation.print()
+        figures["evaluation"] = {"data": options.evaluate, "images": evaluation.images, "files": evaluation.rows}
+    finish(options, figures)
+
+
+def _write(options, model, folder, settings, images):
+    """Write one file, and return where it lies."""
+    if options.format == "saved_model":
+        from nasnet_keras.export.saved_model import export_saved_model
+
+        return export_saved_model(model, folder, **settings)
+    from nasnet_keras.export.targets import export_target
+
+    with without_greetings():  # of the runtimes
+        calibration = images if settings["precision"] == "int8" else None
+        return export_target(model, folder, options.format, calibration=calibration, **settings)
+
+
+class _Evaluation:
+    """Accuracy and latency of a model and of what is written of it, on the same images.
+
+    Args:
+        model: the model.
+        data: a `Data` whose test images count, not decoded yet.
+        size: that of the images.
+        most: points of accuracy that may be lost, None: any, and it is said.
+    """
+
+    def __init__(self, model, data, size, most):
+        from nasnet_keras.models import answers
+        from nasnet_keras.training.fitting import answers_to, match_classes
+
+        with decoding() as progress:
+            data = decoded(data, size, progress=progress)
+        tell_of(data)
+        self._split, self._most = match_classes(model, data, data.test), most
+        outputs, self._labels, kind = answers_to(model, self._split)
+        self.images = len(self._labels)
+        one = np.zeros((1, *size, answers.input_shape(model)[2]), "float32")
+        own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict(one, verbose=0))
+        self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
+        self.notes = []  # nothing can be said while runtimes are kept from greeting
+
+    def add(self, name, run):
+        """Measure a file by a function from pixels to probabilities; raises `ValueError` where it has lost too much."""
+        places = np.flatnonzero(self._split.readable)
+        parts = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
+        outputs = [run(np.asarray(self._split.images[part], "float32")) for part in parts]
+        one = np.asarray(self._split.images[places[:1]], "float32")
+        figures = self._figures(np.concatenate(outputs), lambda: run(one))
+        drop = 100 * (self.rows[0]["accuracy"] - figures["accuracy"])
+        if self._most is not None and drop > self._most:
+            lost = f"{drop:.2f} points of {percent(self.rows[0]['accuracy'])}"
+            raise ValueError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
+        if self._most is None and drop > LIMIT:
+            self.notes.append(f"{name} loses {drop:.2f} points of accuracy: more, and typical, images may help")
+        self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
+
+    def _figures(self, probabilities, one):
+        """{"accuracy", "milliseconds"}: of several labels an image the mean average precision."""
+        from nasnet_keras.training.figures import mean_average_precision
+
+        for _ in range(3):
+            one()
+        times = []
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            one()
+            times.append(time.perf_counter() - start)
+        if self._split.several:
+            value = mean_average_precision(self._labels, probabilities)
+        else:
+            value = float(np.mean(probabilities.argmax(-1) == self._labels))
+        return {"accuracy": value, "milliseconds": 1000 * float(np.median(times))}
+
+    def print(self):
+        """The table of all files."""
+        what = "mean average precision" if self._split.several else "accuracy"
+        table = Table("file", "MB", "one image", what, "points lost", title=f"On {self.images:,} images")
+        for row in self.rows:
+            size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
+            lost = "" if row is self.rows[0] else f"{row['drop']:.2f}"
+            table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row["accuracy"]), lost)
+        Console().print(table)
+        for note in self.notes:
+            tell(note)

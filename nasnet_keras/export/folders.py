@@ -10,6 +10,15 @@ from nasnet_keras.files import check_folder, expanded
 # The packages that each format needs, which its extra brings.
 TARGETS = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",), "openvino": ("openvino",)}
 IMAGE_DTYPES = ("float32", "uint8")
+# What weights and activations are: `dynamic` has weights in int8 and activations in float32; `int8` has both.
+PRECISIONS = {
+    "onnx": ("float32", "int8"),
+    "litert": ("float32", "float16", "dynamic", "int8"),
+    "openvino": ("float32", "int8"),
+}
+QUANTIZERS = {"openvino": "nncf"}  # packages, and extras of their own, that int8 needs besides
+IO = ("float32", "int8", "uint8")
+LAYOUTS = ("nhwc", "nchw")
 MAX_BATCH = 128  # a whole batch is run and compared
 
 
@@ -52,26 +61,46 @@ def check_saved_model(path, version=None, top=5, image_dtype="float32", label="p
     return max(taken, default=0) + 1 if version is None else version
 
 
-def check_target(path, target, batch=None, is_calibrated=False, label="path"):
+def check_target(
+    path, target, batch=None, is_calibrated=False, label="path", *, precision=None, io="float32", layout="nhwc"
+):
     """Check the arguments of `targets.export_target`; `label` is what `path` was given as.
+
+    Returns:
+        The precision: int8 where it is None and there are calibration images, else float32.
 
     Raises:
         ValueError: naming the argument at fault.
     """
     check_one_of("target", target, TARGETS)
-    if is_calibrated and target != "litert":
-        raise ValueError(f"`calibration` must be None for {target}: only LiteRT quantises here")
+    precision = precision or ("int8" if is_calibrated else "float32")
+    if precision not in PRECISIONS[target]:
+        allowed = ", ".join(PRECISIONS[target])
+        raise ValueError(f"`precision` must be one of {allowed} for {target}. Received: {precision!r}")
+    if (precision == "int8") != is_calibrated:
+        rule = "typical images for int8, on which it is measured" if precision == "int8" else "left out but for int8"
+        raise ValueError(f"`calibration` must be {rule}. Received: {'some' if is_calibrated else 'none'}")
+    check_one_of("io", io, IO)
+    if io != "float32" and (target != "litert" or precision != "int8"):
+        raise ValueError(f"`io` must be float32 but for litert in int8. Received: {io!r} for {target} in {precision}")
+    check_one_of("layout", layout, LAYOUTS)
+    if layout != "nhwc" and target != "onnx":
+        raise ValueError(f"`layout` must be nhwc but for onnx. Received: {layout!r} for {target}")
     check_integer("batch", batch, least=1, most=MAX_BATCH, optional=True)
     if os.path.lexists(expanded(path)):
         raise ValueError(f"`{label}` must not exist yet. Received: {path}")
     check_folder(label, Path(expanded(path)).absolute().parent)
+    return precision
 
 
-def check_installed(target):
+def check_installed(target, precision="float32"):
     """Raise `ValueError` for the first package that a format lacks, with the line that installs it."""
-    for package in TARGETS[target]:
+    needed = [(package, target) for package in TARGETS[target]]
+    if precision == "int8" and target in QUANTIZERS:
+        needed.append((QUANTIZERS[target], QUANTIZERS[target]))
+    for package, extra in needed:
         if find_spec(package) is None:
-            raise ValueError(f"`{package}` is not installed: pip install nasnet_keras[{target}]")
+            raise ValueError(f"`{package}` is not installed: pip install nasnet_keras[{extra}]")
 
 
 def _numbered(path):

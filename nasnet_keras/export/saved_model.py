@@ -30,7 +30,17 @@ HEAVY, LARGE = 100_000_000, 100_000
 MIXED_TOLERANCE = 5e-2  # the same where the network computes in half precision, and the export does not
 
 
-def export_saved_model(model, path, version=None, *, class_names=None, top=5, image_dtype="float32", name=None):
+def export_saved_model(
+    model,
+    path,
+    version=None,
+    *,
+    class_names=None,
+    top=5,
+    image_dtype="float32",
+    name=None,
+    accept=lambda run: None,
+):
     """Write `path/<version>/`, a SavedModel with two signatures, and what TF Serving wants beside it.
 
     `serving_default` takes `image` [batch, height, width, channels] in 0–255; `image_bytes` takes `image_bytes`
@@ -51,6 +61,7 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
         top: k, or the number of classes if that is less.
         image_dtype: `"float32"` or `"uint8"`, the type of `image`.
         name: the model's name in `models.config` and in the warm-up requests; by default the folder's.
+        accept: as for `export.export_target`.
 
     Returns:
         The path of the version.
@@ -86,9 +97,9 @@ def export_saved_model(model, path, version=None, *, class_names=None, top=5, im
             "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
         }
         runs = {key: run for key, run in runs.items() if key in signatures}
-        check_export(
-            model, served, {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
-        )
+        runs = {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
+        check_export(model, served, runs)
+        accept(lambda pixels: runs["serving_default"](pixels).numpy())
     texts = {"batching_params.pbtxt": batching_params(), "models.config": models_config(name, f"/models/{name}")}
     for file, text in texts.items():
         if not (path / file).exists():  # what somebody has tuned stays as it is
@@ -233,7 +244,7 @@ def check_export(model, served, runs, quantized=None, count=3):
         model: the network.
         served: its `Served`.
         runs: {name: function from pixels in 0–255, float32, to probabilities}.
-        quantized: greatest mean difference of a probability for an export in int8; None for one in float32.
+        quantized: greatest mean difference of a probability for an export in less than float32; None for one in it.
         count: images of the batch.
 
     Raises:
@@ -248,7 +259,7 @@ def check_export(model, served, runs, quantized=None, count=3):
         for name, run in {"model": lambda pixels: served.logits(scaled), **runs}.items():
             difference = np.abs(np.asarray(run(pixels)) - expected)
             if quantized is not None and name != "model":
-                _compare(f"`{name}` in int8", difference.mean(), 0.0, quantized)
+                _compare(f"quantised `{name}`", difference.mean(), 0.0, quantized)
             else:
                 _compare(f"`{name}`", difference, 0.0, MIXED_TOLERANCE if _is_mixed(model) else 10 * TOLERANCE)
         return
@@ -265,7 +276,7 @@ def check_export(model, served, runs, quantized=None, count=3):
         if quantized is None:
             _compare(f"`{name}`", result, expected, 10 * tolerance)
         elif not np.abs(result - expected).mean() <= quantized:
-            raise RuntimeError(f"`{name}` in int8 is too far from the network: give more, and typical, images")
+            raise RuntimeError(f"quantised, `{name}` is too far from the network: give more, and typical, images")
 
 
 def _is_mixed(model):

@@ -1,78 +1,48 @@
 """A network in the formats of other runtimes: ONNX, LiteRT and OpenVINO.
 
-Each file takes `image`, float32 pixels in 0–255 [batch, height, width, channels], and gives `probabilities` [batch,
-classes]; `classes.txt` beside it has a class's name on each line, and `thresholds.txt`, for a model whose images may
-have several labels, the probability from which they have it. What was written is run and compared with the network
-before it appears.
+Each file takes `image`, pixels in 0–255 [batch, height, width, channels], and gives `probabilities` [batch, classes];
+`classes.txt` beside it has a class's name on each line, and `thresholds.txt`, for a model whose images may have several
+labels, the probability from which they have it. ONNX and LiteRT files say so themselves: in ONNX' metadata, and in an
+archive at the end of a `.tflite` file, where TensorFlow Lite's metadata have it: `unzip -p model.tflite metadata.json`.
+What was written is run and compared with the network before it appears.
 """
 
+import contextlib
 import importlib
+import json
+import logging
 import os
 import tempfile
+import zipfile
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.export.folders import check_target
+from nasnet_keras.export.folders import check_installed, check_target
 from nasnet_keras.export.saved_model import Served, check_export, new_folder
 from nasnet_keras.files import expanded
 from nasnet_keras.models.answers import thresholds
 
 OPSET = 17
-QUANTIZED_TOLERANCE = 0.1  # mean difference of a probability that int8 weights and activations may bring
+# Mean difference of a probability that a precision may bring, on noise.
+TOLERANCES = {"float32": None, "float16": 0.01, "dynamic": 0.1, "int8": 0.1}
 
 
-def export_onnx(served, folder, batch, calibration):
-    """Write `model.onnx`. Returns a function that runs it."""
-    tf2onnx, onnxruntime = _modules("onnx", "tf2onnx", "onnxruntime")
-    function, file = served.function(batch), folder / "model.onnx"
-    tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET, output_path=os.fspath(file)
-    )
-    session = onnxruntime.InferenceSession(os.fspath(file), providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(["probabilities"], {"image": pixels})[0]
-
-
-def export_litert(served, folder, batch, calibration):
-    """Write `model.tflite`, in int8 if there are calibration images. Returns a function that runs it."""
-    (runtime,) = _modules("litert", "ai_edge_litert.interpreter")
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [served.function(batch).get_concrete_function()], served
-    )
-    if calibration is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([np.stack([image] * (batch or 1))] for image in calibration)
-    content = converter.convert()
-    (folder / "model.tflite").write_bytes(content)
-
-    def run(pixels):
-        interpreter = runtime.Interpreter(model_content=content)
-        (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
-        interpreter.resize_tensor_input(image["index"], pixels.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(image["index"], pixels)
-        interpreter.invoke()
-        return interpreter.get_tensor(probabilities["index"])
-
-    return run
-
-
-def export_openvino(served, folder, batch, calibration):
-    """Write `model.xml` and `model.bin`, in float32. Returns a function that runs them."""
-    (openvino,) = _modules("openvino", "openvino")
-    with tempfile.TemporaryDirectory() as saved:
-        tf.saved_model.save(served, saved, signatures={"serving_default": served.function(batch)})
-        openvino.save_model(openvino.convert_model(saved), os.fspath(folder / "model.xml"), compress_to_fp16=False)
-    # Left to itself the runtime computes in bfloat16 where the processor has it.
-    model = openvino.compile_model(os.fspath(folder / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda pixels: model(pixels)[0]
-
-
-WRITERS = {"onnx": export_onnx, "litert": export_litert, "openvino": export_openvino}
-
-
-def export_target(model, path, target, *, class_names=None, batch=None, calibration=None):
+def export_target(
+    model,
+    path,
+    target,
+    *,
+    class_names=None,
+    batch=None,
+    calibration=None,
+    precision=None,
+    io="float32",
+    layout="nhwc",
+    accept=lambda run: None,
+):
     """Write a network for another runtime into a new folder.
 
     Args:
@@ -81,8 +51,15 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         target: `"onnx"`, `"litert"` or `"openvino"`.
         class_names: as for `export.export_saved_model`.
         batch: images of every call, at most 128, which makes OpenVINO faster; None: any number.
-        calibration: pixels in 0–255 [count, height, width, channels] on which LiteRT measures the ranges of int8
-            activations; None for float32.
+        calibration: pixels in 0–255 [count, height, width, channels], typical ones, on which the ranges of int8
+            activations are measured.
+        precision: `"float32"`; `"int8"`, weights and activations, by each runtime's own quantiser; of LiteRT also
+            `"float16"` and `"dynamic"`, weights alone, in float16 and int8. None: int8 if there are calibration images.
+        io: of LiteRT in int8 the type of image and probabilities: `"float32"`, or `"int8"` or `"uint8"`, with which
+            nothing is computed in floating point. A pixel is then its uint8 itself, or 128 less as int8.
+        layout: of ONNX, `"nhwc"` or `"nchw"`, in which `image` is [batch, channels, height, width].
+        accept: called before the folder appears with a function from pixels in 0–255 [batch, height, width, channels]
+            to probabilities, computed by what was written; what it raises keeps the folder from appearing.
 
     Returns:
         The path.
@@ -96,25 +73,170 @@ def export_target(model, path, target, *, class_names=None, batch=None, calibrat
         >>> export_target(NASNetCIFAR(), "cifar-onnx", "onnx")  # doctest: +SKIP
     """
     path = Path(expanded(path))
-    check_target(path, target, batch, calibration is not None)
+    settings = {"precision": precision, "io": io, "layout": layout}
+    precision = settings["precision"] = check_target(path, target, batch, calibration is not None, **settings)
+    check_installed(target, precision)
     served = Served(model, class_names, 1, "float32")
     if calibration is not None:
-        calibration = np.asarray(calibration, np.float32)
+        calibration = np.array(calibration, np.float32)
         if calibration.shape[1:] != (*served.size, served.channels) or not len(calibration):
             shape = (*served.size, served.channels)
             raise ValueError(f"`calibration` must be images of {shape}. Received: {calibration.shape}")
+        calibration[0, 0, :2] = [[0], [255]]  # the ends of the range, so that a pixel stays the number that it is
+        calibration = [np.stack([image] * (batch or 1)) for image in calibration]
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
-        run = WRITERS[target](served, folder, batch, calibration)
+        run = WRITERS[target](served, folder, batch, calibration, **settings)
         (folder / "classes.txt").write_text("\n".join(served.names) + "\n", encoding="utf-8")
         if (least := thresholds(model)) is not None:
             (folder / "thresholds.txt").write_text("".join(f"{value}\n" for value in least.tolist()), encoding="utf-8")
-        check_export(model, served, {target: run}, None if calibration is None else QUANTIZED_TOLERANCE, batch or 3)
+        check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
+        accept(_of_any_number(run, batch))
     return path
 
 
-def _modules(extra, *names):
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise ValueError(f"`{error.name}` is not installed: pip install nasnet_keras[{extra}]") from None
+def _onnx(served, folder, batch, calibration, precision, io, layout):
+    """Write `model.onnx`. Returns a function that runs it."""
+    tf2onnx, onnx, runtime = map(importlib.import_module, ("tf2onnx", "onnx", "onnxruntime"))
+    function, file = served.function(batch), os.fspath(folder / "model.onnx")
+    moved = ["image:0"] if layout == "nchw" else None
+    model, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=OPSET, inputs_as_nchw=moved
+    )
+    if precision == "int8":
+        model = _quantized_onnx(model, [_laid(pixels, layout) for pixels in calibration])
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in _described(served, layout).items()})
+    onnx.save(model, file)
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(["probabilities"], {"image": _laid(pixels, layout)})[0]
+
+
+def _quantized_onnx(model, calibration):
+    """An ONNX model in int8, a scale for each channel of a weight, by ONNX Runtime's quantiser."""
+    onnx, quantization = map(importlib.import_module, ("onnx", "onnxruntime.quantization"))
+
+    class Images(quantization.CalibrationDataReader):
+        def __init__(self):
+            self._images = iter(calibration)
+
+        def get_next(self):
+            return next(({"image": pixels} for pixels in self._images), None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantized = (f"{folder}/{name}.onnx" for name in ("plain", "prepared", "quantized"))
+        onnx.save(model, plain)
+        quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(prepared, quantized, Images(), per_channel=True)
+        return onnx.load(quantized)
+
+
+def _litert(served, folder, batch, calibration, precision, io, layout):
+    """Write `model.tflite`. Returns a function that runs it."""
+    runtime = importlib.import_module("ai_edge_litert.interpreter")
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [served.function(batch).get_concrete_function()], served
+    )
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.representative_dataset = lambda: ([pixels] for pixels in calibration)
+    if io != "float32":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io)
+    file = folder / "model.tflite"
+    file.write_bytes(converter.convert())
+    described = _described(served, layout)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("classes.txt", "\n".join(served.names) + "\n")
+        archive.writestr("metadata.json", json.dumps(described))
+    content, interpreters = file.read_bytes(), {}  # by the shape of the images
+
+    def run(pixels):
+        if pixels.shape not in interpreters:
+            interpreter = interpreters[pixels.shape] = runtime.Interpreter(model_content=content)
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], pixels.shape)
+            interpreter.allocate_tensors()
+        interpreter = interpreters[pixels.shape]
+        (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+        interpreter.set_tensor(image["index"], _quantized(pixels, image))
+        interpreter.invoke()
+        return _real(interpreter.get_tensor(probabilities["index"]), probabilities)
+
+    return run
+
+
+def _quantized(values, tensor):
+    """Numbers as a tensor of an interpreter takes them."""
+    scale, zero = tensor["quantization"]
+    if not scale:
+        return values
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def _real(values, tensor):
+    """The numbers that a tensor of an interpreter means."""
+    scale, zero = tensor["quantization"]
+    return (values.astype("float32") - zero) * np.float32(scale) if scale else values
+
+
+def _openvino(served, folder, batch, calibration, precision, io, layout):
+    """Write `model.xml` and `model.bin`. Returns a function that runs them."""
+    openvino = importlib.import_module("openvino")
+    file = os.fspath(folder / "model.xml")
+    with tempfile.TemporaryDirectory() as saved:
+        tf.saved_model.save(served, saved, signatures={"serving_default": served.function(batch)})
+        model = openvino.convert_model(saved)
+        if precision == "int8":
+            model = _quantized_openvino(model, calibration)
+        openvino.save_model(model, file, compress_to_fp16=False)
+    # Left to itself the runtime computes in bfloat16 where the processor has it.
+    compiled = openvino.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda pixels: compiled(pixels)[0]
+
+
+def _quantized_openvino(model, calibration):
+    """An OpenVINO model in int8, by its own quantiser."""
+    nncf = importlib.import_module("nncf")
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(StringIO()):  # bars
+        return nncf.quantize(model, nncf.Dataset(calibration), subset_size=len(calibration))
+
+
+WRITERS = {"onnx": _onnx, "litert": _litert, "openvino": _openvino}
+
+
+def _described(served, layout):
+    """What a file says of itself, JSON-able."""
+    height, width = served.size
+    preprocessing = {
+        "input": "image",
+        "layout": layout.upper(),
+        "size": [height, width],
+        "channels": served.channels,
+        "values": [0, 255],
+        "colours": "RGB" if served.channels == 3 else "",
+        "resizing": "the largest centred part of the input's proportions, bilinear with antialiasing",
+        "inside": "image / 127.5 - 1",
+    }
+    return {"preprocessing": preprocessing, "class_names": served.names}
+
+
+def _laid(pixels, layout):
+    """Pixels [batch, height, width, channels] in a layout."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if layout == "nchw" else pixels
+
+
+def _of_any_number(run, batch):
+    """A function of any number of images, of one that takes `batch`; None: any."""
+    if batch is None:
+        return run
+
+    def padded(pixels):
+        parts = [pixels[place : place + batch] for place in range(0, len(pixels), batch)]
+        filled = [np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)]) for part in parts]
+        return np.concatenate([np.array(run(part)) for part in filled])[: len(pixels)]
+
+    return padded

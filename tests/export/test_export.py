@@ -2,7 +2,12 @@
 
 import importlib.util
 import io
+import json
 import random
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,13 +18,16 @@ from PIL import Image
 from random_genotypes import random_genotype
 
 import nasnet_keras
-from nasnet_keras.cli import main
+from nasnet_keras.cli import main, parser
+from nasnet_keras.commands import export as command
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.export import saved_model as export
+from nasnet_keras.export.folders import PRECISIONS, QUANTIZERS, TARGETS
 from nasnet_keras.export.saved_model import export_saved_model
 from nasnet_keras.export.serving_files import prediction_log
 from nasnet_keras.export.targets import export_target
 from nasnet_keras.genotype import Block, CellGenotype, Genotype
-from nasnet_keras.models.applications import FACTORIES
+from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.network import NASNet
@@ -236,27 +244,104 @@ def test_other_runtimes_give_the_same_numbers(target, package, tmp_path, monkeyp
     export_target(trained(), tmp_path / "fixed", target, batch=2)
 
 
-def test_litert_in_int8(tmp_path, rng):
-    pytest.importorskip("ai_edge_litert")
-    images = rng.integers(0, 256, (16, 8, 8, 3))
-    model = trained("nasnet_a", filters=8)
-    sizes = []
-    for name, options in (
-        ("float", {}),
-        ("int8", {"calibration": images}),
-        ("two", {"calibration": images, "batch": 2}),
-    ):
-        folder = export_target(model, tmp_path / name, "litert", **options)
-        sizes.append((folder / "model.tflite").stat().st_size)
-    assert max(sizes[1:]) < 0.8 * sizes[0]
+@pytest.mark.parametrize("target", ["onnx", "litert", "openvino"])
+def test_precisions(target, tmp_path, rng):
+    """Smaller where that is the point, and near the network, which `export_target` itself sees to."""
+    for package in (*TARGETS[target], *filter(None, [QUANTIZERS.get(target)])):
+        pytest.importorskip(package)
+    images = rng.integers(0, 256, (8, 8, 8, 3))
+    model, sizes = trained(filters=16), {}
+    for precision in PRECISIONS[target]:
+        calibration = images if precision == "int8" else None
+        folder = export_target(model, tmp_path / precision, target, precision=precision, calibration=calibration)
+        sizes[precision] = sum(file.stat().st_size for file in folder.iterdir())
+        assert (folder / "classes.txt").read_text().split() == list(NAMES)
+    if target == "litert":
+        assert sizes["int8"] < sizes["float16"] < sizes["float32"] and sizes["dynamic"] < sizes["float32"]
+    if target == "litert":
+        export_target(model, tmp_path / "two", target, calibration=images, batch=2)
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_litert_in_integers(io, tmp_path, rng):
+    """A pixel is the number that it is, and nothing is computed in floating point."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    images = rng.integers(100, 110, (8, 8, 8, 3))  # which do not have the whole range
+    model, kept = trained(), images.copy()
+    runs = []
+    folder = export_target(model, tmp_path / io, "litert", calibration=images, io=io, accept=runs.append)
+    np.testing.assert_array_equal(images, kept)
+    model = interpreter.Interpreter(model_path=str(folder / "model.tflite"))
+    model.allocate_tensors()
+    (image,), (probabilities,) = model.get_input_details(), model.get_output_details()
+    assert image["dtype"] == probabilities["dtype"] == np.dtype(io)
+    assert image["quantization"] == (1.0, -128 if io == "int8" else 0)
+    assert not [one["name"] for one in model.get_tensor_details() if one["dtype"] in (np.float32, np.float16)]
+    model.set_tensor(image["index"], (kept[:1] - (128 if io == "int8" else 0)).astype(io))
+    model.invoke()
+    scale, zero = probabilities["quantization"]
+    expected = scale * (model.get_tensor(probabilities["index"]).astype(float) - zero)
+    np.testing.assert_allclose(runs[0](kept[:1].astype("float32")), expected, atol=1e-6)
+
+
+def test_onnx_with_channels_first(tmp_path, rng):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, images = trained("nasnet_a", input_shape=(9, 8, 3)), rng.integers(0, 256, (3, 9, 8, 3)).astype("float32")
+    folder = export_target(model, tmp_path / "net", "onnx", layout="nchw")
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1:] == [3, 9, 8]
+    (result,) = session.run(["probabilities"], {"image": images.transpose(0, 3, 1, 2)})
+    np.testing.assert_allclose(result, model(images / 127.5 - 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("target", ["onnx", "litert"])
+def test_files_say_what_they_want_and_what_they_answer(target, tmp_path):
+    for package in TARGETS[target]:
+        pytest.importorskip(package)
+    folder = export_target(trained(input_shape=(9, 8, 3)), tmp_path / "net", target)
+    if target == "onnx":
+        import onnx
+
+        model = onnx.load(folder / "model.onnx")
+        found = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    else:
+        with zipfile.ZipFile(folder / "model.tflite") as archive:
+            assert archive.read("classes.txt").decode().split() == list(NAMES)
+            found = json.loads(archive.read("metadata.json"))
+    assert found["class_names"] == list(NAMES)
+    wanted = {"input": "image", "size": [9, 8], "channels": 3, "values": [0, 255], "layout": "NHWC", "colours": "RGB"}
+    assert found["preprocessing"].items() >= wanted.items()
+
+
+def test_what_is_not_accepted_does_not_appear(tmp_path):
+    def refuse(run):
+        seen.append(run(np.zeros((5, 8, 8, 3), "float32")).shape)
+        raise ValueError("not good enough")
+
+    seen = []
+    with pytest.raises(ValueError, match="not good enough"):
+        export_saved_model(trained(), tmp_path / "net", accept=refuse)
+    assert list((tmp_path / "net").iterdir()) == []
+    if importlib.util.find_spec("ai_edge_litert"):
+        with pytest.raises(ValueError, match="not good enough"):
+            export_target(trained(), tmp_path / "other", "litert", batch=2, accept=refuse)
+    assert not (tmp_path / "other").exists() and set(seen) == {(5, 3)}
 
 
 def test_bad_arguments_of_another_runtime(tmp_path):
     for arguments, name in (
         ({"target": "caffe"}, "target"),
-        ({"target": "onnx", "calibration": np.zeros((1, 8, 8, 3))}, "calibration"),
+        ({"target": "onnx", "calibration": np.zeros((0, 8, 8, 3))}, "calibration"),
         ({"target": "litert", "calibration": np.zeros((1, 9, 8, 3))}, "calibration"),
         ({"target": "onnx", "batch": 0}, "batch"),
+        ({"target": "onnx", "precision": "dynamic"}, "precision"),
+        ({"target": "litert", "precision": "int8"}, "calibration"),
+        ({"target": "litert", "precision": "float16", "calibration": np.zeros((1, 8, 8, 3))}, "calibration"),
+        ({"target": "litert", "io": "int8"}, "io"),
+        ({"target": "litert", "io": "int16"}, "io"),
+        ({"target": "onnx", "io": "int8", "calibration": np.zeros((1, 8, 8, 3))}, "io"),
+        ({"target": "litert", "layout": "nchw"}, "layout"),
         ({"target": "onnx", "batch": 10**9}, "batch"),
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
@@ -271,6 +356,11 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
         (["--batch", "1"], "`batch` means nothing for the format saved_model"),
         (["--format", "onnx", "--version", "3"], "`version` means nothing for the format onnx"),
         (["--top", "0"], "`top` must be"),
+        (["--precision", "int8"], "`precision` means nothing for the format saved_model"),
+        (["--max-drop", "1"], "`max_drop` means nothing without `evaluate`"),
+        (["--max-drop", "-1", "--evaluate", "digits"], "`max_drop` must be a number of points from 0"),
+        (["--format", "onnx", "--precision", "float32", "--calibration", "digits"], "`calibration` must be left out"),
+        (["--format", "litert", "--precision", "float16", "int8"], "`calibration` must be typical images for int8"),
     ):
         assert main([*common, *further]) == 2
         error = capsys.readouterr().err
@@ -352,3 +442,54 @@ def test_what_is_served_follows_from_the_last_activation(activation):
     model.get_layer("predictions").activation = "tanh"
     with pytest.raises(ValueError, match="`model` must end in softmax, in sigmoid.*tanh of predictions"):
         Served(model, None, 1, "float32")
+
+
+# --- what a file has lost ---
+
+
+def test_the_command_measures_what_it_writes(tmp_path, capsys, rng, monkeypatch):
+    """Beside the model's own accuracy, on all images of a folder that it was not trained on."""
+    fixtures = Path(__file__).parents[1] / "fixtures"
+    photos, model = str(fixtures / "photos"), load_model(fixtures / "finetuned")
+    common = ["export", "--model", str(fixtures / "finetuned"), "--evaluate", photos, "--json"]
+    assert main([*common, "--output", str(tmp_path / "served")]) == 0
+    out = capsys.readouterr().out
+    figures = json.loads(out.splitlines()[-1])["evaluation"]
+    data = load_data(photos, image_size=model.input_shape[1], validation=0, test=0).train
+    own = float(np.mean(model.predict(data.images / np.float32(127.5) - 1).argmax(-1) == data.labels))
+    assert figures["images"] == 24 == len(data)
+    assert [(row["name"], row["accuracy"], row["drop"]) for row in figures["files"]] == [
+        ("the model", own, 0.0),
+        ("saved_model float32", own, 0.0),
+    ]
+    assert all(row["milliseconds"] > 0 for row in figures["files"]) and "points lost" in out
+
+    def wrong(pixels):  # of two classes, each is taken for the other
+        return 1.0 - model.predict(pixels / np.float32(127.5) - 1, verbose=0)
+
+    whole, size = replace(load_data(photos, validation=0, test=0), test=data), model.input_shape[1:3]
+    evaluation = command._Evaluation(model, whole, size, None)
+    evaluation.add("a file", wrong)
+    lost = 100 * (2 * own - 1)
+    assert evaluation.rows[1]["drop"] == pytest.approx(lost) and lost > 1
+    assert evaluation.notes == [f"a file loses {lost:.2f} points of accuracy: more, and typical, images may help"]
+    with pytest.raises(ValueError, match=rf"`max_drop` is 1, and a file loses {lost:.2f} points of 62.50%, so nothing"):
+        command._Evaluation(model, whole, size, 1.0).add("a file", wrong)
+    evaluation.add("the same", lambda pixels: 1.0 - wrong(pixels))
+    assert evaluation.rows[2]["drop"] == 0 and len(evaluation.notes) == 1
+
+
+def test_what_the_model_was_trained_on_is_not_what_it_is_measured_on(tmp_path, capsys):
+    """Of the folder of its training what was held out; of one with parts its test part."""
+    photos, net = Path(__file__).parents[1] / "fixtures" / "photos", tmp_path / "net"
+    training = ["train", "--data", str(photos), "--genotype", "tiny", "--epochs", "1", "--image-size", "8"]
+    assert main([*training, "--repeats", "1", "--filters", "2", "--directory", str(net)]) == 0
+    for part in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "parts" / part)
+    (tmp_path / "parts" / "test" / "red" / "00.png").unlink()
+    held_out = load_data(str(photos), image_size=8).test
+    for data, count in ((photos, len(held_out)), (tmp_path / "parts", 23), (tmp_path / "parts" / "test", 23)):
+        options = parser().parse_args(["export", "--model", str(net), "--output", "new", "--evaluate", str(data)])
+        found = command.check(options)["labelled"]
+        assert (len(found.test), len(found.train), len(found.validation)) == (count, 0, 0)
+    assert 0 < len(held_out) < 24
