@@ -29,6 +29,8 @@ REQUIRES = [
     # The embedded data set: 1,797 scanned digits inside the wheel, so that a first search needs no network.
     "scikit-learn<2",
     "numpy<3",
+    # The predictor's linear algebra; scikit-learn requires it too.
+    "scipy<2",
     "h5py<4",
     # 11.3 reads AVIF, and tells the size of a turned TIFF before it is decoded.
     "pillow>=11.3,<14",

@@ -217,7 +217,7 @@ def main():
     parser.add_argument("what", choices=("alone", "team"))
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, help="default: so many that the kills hit work")
-    parser.add_argument("--controllers", nargs="*", default=["rl", "evolution", "random"])
+    parser.add_argument("--controllers", nargs="*", default=["rl", "evolution", "random", "local", "predictor"])
     parser.add_argument("--seed", type=int, default=0, help="of the times between kills")
     options = parser.parse_args()
     rng, good = random.Random(options.seed), True

@@ -36,6 +36,7 @@ CHANGED = {
     "commands / predict / epilog": "the example is of many images, and writes heat maps",
     "commands / predict / images / help": "folders, patterns and lists are taken as well",
     "commands / evaluate / --output / help": "a second picture lies beside it",
+    "commands / search / --controller / choices": "a predictor and local search as well",
     "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
     "names / evaluate_classes": "`worst`: the most wrong images; `devices`, how many share each batch",
     "names / preprocess_input": "keras.applications' further arguments",
@@ -66,6 +67,7 @@ OTHER_WORDS = {
     "predict --model finetuned finetuned.json": "AVIF is read as well",
     "search --data missing --directory new": "tables are data as well",
     "search --data photos/red/00.png --directory new": "likewise",
+    "search --controller luck --directory new": "a predictor and local search are controllers as well",
     **dict.fromkeys(
         ("finetune --model missing --directory new", "evaluate --model missing", "export --model missing --output new"),
         "a whole model in a .h5 file is one as well",

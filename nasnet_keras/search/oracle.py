@@ -54,7 +54,7 @@ class NASNetOracle(keras_tuner.Oracle):
     Args:
         max_trials: trials in all, those of earlier runs included; None for no limit.
         space: a `SearchSpace`; by default the paper's.
-        strategy: `"rl"`, `"random"`, `"evolution"`, or a `Strategy` object, which is copied.
+        strategy: `"rl"`, `"random"`, `"evolution"`, `"local"`, `"predictor"`, or a `Strategy` object, which is copied.
         objective: a `keras_tuner.Objective`; a strategy is told the negative of one to minimise.
         seed: integer from 0 to 2**32 - 1; by default that of the search in the folder, or a new one.
         settings: of the strategy; by default its defaults.

@@ -152,6 +152,22 @@ class SearchSpace:
         """
         return tuple(int(rng.random() * len(decision.choices)) for decision in self.decisions)
 
+    def mutated(self, decisions, rng):
+        """The same but for one decision, drawn among those that have an alternative, which is another choice.
+
+        Args:
+            decisions: one integer per decision.
+            rng: a `numpy.random.Generator`.
+        """
+        place = self._mutable[int(rng.integers(len(self._mutable)))]
+        choices = len(self.decisions[place].choices)
+        other = (decisions[place] + 1 + int(rng.integers(choices - 1))) % choices
+        return (*decisions[:place], other, *decisions[place + 1 :])
+
+    @cached_property
+    def _mutable(self):
+        return [place for place, decision in enumerate(self.decisions) if len(decision.choices) > 1]
+
     def sample(self, count, rng):
         """A tuple of random `Genotype`s; `rng` as for `random`."""
         return tuple(self.decode(self.random(rng)) for _ in range(count))

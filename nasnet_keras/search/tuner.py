@@ -237,7 +237,7 @@ def search(
         data: a `data.Data`, or a name for `load_data`.
         max_trials: children in all, those of earlier runs included.
         directory: where the search lives; made where it does not exist. A worker leaves it alone.
-        controller: `"rl"`, `"random"` or `"evolution"`.
+        controller: `"rl"`, `"random"`, `"evolution"`, `"local"` or `"predictor"`.
         seed: everything random comes from it.
         space: a `SearchSpace`; by default the paper's.
         child: a `ChildSettings`.

@@ -22,6 +22,7 @@ from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
+from nasnet_keras.search.strategies.predictor import PredictorSettings
 from nasnet_keras.search.trials import log
 
 SPACE = SearchSpace(blocks=2)
@@ -29,6 +30,8 @@ SETTINGS = {
     "rl": ControllerSettings(hidden_units=8, embedding_size=6, batch_size=7, learning_rate=0.01),
     "random": None,
     "evolution": EvolutionSettings(population=10, sample=4),
+    "local": None,
+    "predictor": PredictorSettings(beginning=10, candidates=30),
 }
 KEYS = ["trial_id", "genotype", "reward", "seconds", "status", "parameters", "multiply_adds"]
 

@@ -1,4 +1,4 @@
-"""Who proposes the next cells and learns from their rewards: the controller network, evolution, random search."""
+"""Who proposes the next cells and learns from their rewards: the controller, a predictor, evolution, local, random."""
 
 from nasnet_keras._registration import names_of_old
 

@@ -5,21 +5,25 @@ from copy import deepcopy
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import Controller
 from nasnet_keras.search.strategies.evolution import RegularizedEvolution
+from nasnet_keras.search.strategies.local_search import LocalSearch
+from nasnet_keras.search.strategies.predictor import Predictor
 from nasnet_keras.search.strategies.random_search import RandomSearch
 from nasnet_keras.search.strategies.strategy import Strategy
 
-STRATEGIES = {strategy.name: strategy for strategy in (Controller, RandomSearch, RegularizedEvolution)}
+STRATEGIES = {
+    strategy.name: strategy for strategy in (Controller, RandomSearch, RegularizedEvolution, LocalSearch, Predictor)
+}
 
 
 def make_strategy(strategy, space=None, seed=None, settings=None):
     """A new strategy by its name, or a copy of a given one.
 
     Args:
-        strategy: `"rl"`, `"random"` or `"evolution"`; or a `Strategy`, and then the other
+        strategy: a name of `STRATEGIES`; or a `Strategy`, and then the other
             arguments are left out or are those of the strategy.
         space: the `SearchSpace`; by default the paper's.
         seed: integer from 0 to 2**32 - 1; by default 0.
-        settings: `ControllerSettings`, `RandomSettings` or `EvolutionSettings`; by default the defaults.
+        settings: of the strategy's `Settings`; by default their defaults.
 
     Raises:
         ValueError: an unknown name, or an argument that the strategy refuses.

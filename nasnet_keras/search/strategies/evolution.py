@@ -49,17 +49,13 @@ class RegularizedEvolution(Strategy):
     def __init__(self, space, settings=None, seed=0):
         super().__init__(space, settings, seed)
         self._population = deque(maxlen=self.settings.population)  # (decisions, reward), oldest first
-        self._mutable = [index for index, decision in enumerate(space.decisions) if len(decision.choices) > 1]
 
     def _sample(self, rng):
         if len(self._population) < self.settings.population:
             return self.space.random(rng), ()
         drawn = rng.integers(len(self._population), size=self.settings.sample)
-        decisions = list(max((self._population[index] for index in drawn), key=lambda child: child[1])[0])
-        place = self._mutable[int(rng.integers(len(self._mutable)))]
-        shift = 1 + int(rng.integers(len(self.space.decisions[place].choices) - 1))
-        decisions[place] = (decisions[place] + shift) % len(self.space.decisions[place].choices)
-        return tuple(decisions), ()
+        parent = max((self._population[index] for index in drawn), key=lambda child: child[1])[0]
+        return self.space.mutated(parent, rng), ()
 
     def _learn(self, proposal, reward):
         self._population.append((proposal.decisions, reward))

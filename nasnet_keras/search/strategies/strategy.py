@@ -17,6 +17,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.files import write_atomically
+from nasnet_keras.genotype import Genotype
 
 FORMAT = "nasnet-strategy/1"
 COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")
@@ -32,20 +33,29 @@ class Proposal:
         log_probability: log-probability of each decision under the policy that sampled it;
             empty if the strategy has no policy.
         version: how many times the strategy had learnt when it made the proposal.
+        genotype: a `Genotype` outside of the space, which no decisions describe: then there are none. A strategy counts
+            such proposals, and learns nothing from them.
     """
 
     number: int
     decisions: tuple[int, ...]
     log_probability: tuple[float, ...] = ()
     version: int = 0
+    genotype: Genotype | None = None
+
+    def decode(self, space):
+        """The `Genotype` that is proposed."""
+        return self.genotype or space.decode(self.decisions)
 
     def to_dict(self):
         """The proposal as JSON-able data; floats survive JSON exactly."""
+        outside = {"genotype": self.genotype.to_dict()} if self.genotype else {}
         return {
             "number": self.number,
             "version": self.version,
             "decisions": list(self.decisions),
             "log_probability": list(self.log_probability),
+            **outside,
         }
 
     @classmethod
@@ -53,9 +63,10 @@ class Proposal:
         """The inverse of `to_dict`; raises `ValueError`."""
         try:
             decisions, logs = tuple(data["decisions"]), tuple(data["log_probability"])
-            return cls(data["number"], decisions, logs, data["version"])
+            genotype = Genotype.from_dict(data["genotype"]) if "genotype" in data else None
+            return cls(data["number"], decisions, logs, data["version"], genotype)
         except (KeyError, TypeError):
-            keys = ", ".join(cls.__dataclass_fields__)
+            keys = ", ".join(name for name in cls.__dataclass_fields__ if name != "genotype")
             raise ValueError(f"a proposal must be an object with the keys {keys}. Received: {data!r}") from None
 
 
@@ -83,6 +94,7 @@ class Strategy:
         feedbacks: number of calls of `feedback`, failures included.
         failures: how many of these reported a failed child.
         version: how many times the strategy has learnt, which is what a proposal carries.
+        pending: `{number: decisions}` of what was proposed and has no reward yet.
         history: checksum of everything it was told, in order: see `extend_history`.
         diagnostics: plain numbers about the last update; empty if there was none.
 
@@ -106,6 +118,7 @@ class Strategy:
         self.version = 0
         self.history = 0
         self.diagnostics = {}
+        self.pending = {}
         self._next = 0
 
     @property
@@ -125,18 +138,26 @@ class Strategy:
             number: the proposal's number; by default the one after the highest so far.
 
         Returns:
-            A `Proposal`, which depends on nothing but the number and the rewards told so far.
+            A `Proposal`, which depends on nothing but the number, the rewards told so far, and what is pending.
         """
         number = self._next if number is None else number
+        self.pending.pop(number, None)
         decisions, logs = self._sample(np.random.default_rng([self.seed, number]))
-        self._next = max(self._next, number + 1)
-        return Proposal(number, decisions, logs, self.version)
+        proposal = Proposal(number, decisions, logs, self.version)
+        self.expect(proposal)
+        return proposal
+
+    def expect(self, proposal):
+        """Count a proposal as pending until its reward is told: one that was made before a restart, or elsewhere."""
+        self._next = max(self._next, proposal.number + 1)
+        if proposal.genotype is None:
+            self.pending[proposal.number] = proposal.decisions
 
     def adopt(self, number, decisions):
         """A `Proposal` of decisions that came from elsewhere, as if this strategy had made it now.
 
         Args:
-            number: of the proposal, below 0, where the strategy's own never are.
+            number: of the proposal; below 0, where the strategy's own never are, of another search's trial.
             decisions: one integer per decision of the space.
 
         Raises:
@@ -151,17 +172,20 @@ class Strategy:
         Args:
             proposal: as `propose` returned it.
             reward: a finite number, the higher the better; or None if the child failed, which
-                is counted and otherwise teaches nothing.
+                is counted and otherwise teaches nothing, except not to propose it again.
 
         Raises:
             ValueError: the reward is not finite, or the proposal does not fit the space.
         """
-        self.space.to_values(proposal.decisions)  # raises
+        if proposal.genotype is None:
+            self.space.to_values(proposal.decisions)  # raises
         if reward is not None:
             reward = float(reward)
             if not math.isfinite(reward):
                 raise ValueError(f"`reward` must be a finite number or None. Received: {reward!r}")
-            self._learn(proposal, reward)
+        if proposal.genotype is None:
+            self._fail(proposal) if reward is None else self._learn(proposal, reward)
+        self.pending.pop(proposal.number, None)
         self.feedbacks += 1
         self.failures += reward is None
         self.history = extend_history(self.history, proposal.number, reward)
@@ -173,7 +197,7 @@ class Strategy:
             OSError: the file cannot be written; an older one stays as it was.
         """
         state, arrays = self._state()
-        head = {"format": FORMAT, **self.identity, "next": self._next}
+        head = {"format": FORMAT, **self.identity, "next": self._next, "pending": list(self.pending.items())}
         head |= {name: getattr(self, name) for name in COUNTERS}
         buffer = io.BytesIO()
         np.savez(buffer, head=np.array(json.dumps({**head, **state})), **arrays)
@@ -198,6 +222,8 @@ class Strategy:
                 raise ValueError(f"`{key}` must be that of this strategy, {expected[key]!r}. Received: {head[key]!r}")
             self._set_state(head, arrays)
             self._next = head["next"]
+            # Earlier versions did not write it; what is open is told again from the log.
+            self.pending = {number: tuple(decisions) for number, decisions in head.get("pending", ())}
             for name in COUNTERS:
                 setattr(self, name, head[name])
         except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
@@ -214,6 +240,9 @@ class Strategy:
 
     def _learn(self, proposal, reward):
         """Take in a reward."""
+
+    def _fail(self, proposal):
+        """Take in that a child has failed."""
 
     def _state(self):
         """A JSON-able dict and a dict of arrays."""

@@ -66,7 +66,8 @@ class SearchState:
                 self.attempts[trial.trial_id] = self._logs.attempts.get(number, 1)
         for line in self._logs.finished.values():
             self._close(self.trials[line["trial_id"]], line)
-        for trial_id in self.open:
+        for trial_id, proposal in self.open.items():
+            self.strategy.expect(proposal)
             self._note_first(self.trials[trial_id])
 
     @property

@@ -9,6 +9,8 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
+from nasnet_keras.search.strategies.local_search import LocalSearch, LocalSettings
+from nasnet_keras.search.strategies.predictor import PredictorSettings
 from nasnet_keras.search.strategies.random_search import RandomSearch, RandomSettings
 from nasnet_keras.search.strategies.strategy import Proposal
 
@@ -17,6 +19,8 @@ SETTINGS = {
     "rl": ControllerSettings(hidden_units=8, embedding_size=6, batch_size=4, learning_rate=0.01),
     "random": RandomSettings(),
     "evolution": EvolutionSettings(population=10, sample=4),
+    "local": LocalSettings(beginning=4),
+    "predictor": PredictorSettings(beginning=6, candidates=40),
 }
 NAMES = sorted(SETTINGS)
 
@@ -36,6 +40,8 @@ def test_every_name_makes_its_strategy():
         "rl": "Controller",
         "random": "RandomSearch",
         "evolution": "RegularizedEvolution",
+        "local": "LocalSearch",
+        "predictor": "Predictor",
     }
     assert sorted(STRATEGIES) == NAMES
     assert isinstance(make_strategy("rl"), Controller)
@@ -44,7 +50,7 @@ def test_every_name_makes_its_strategy():
 
 @pytest.mark.parametrize("name", ["RL", "bayes", None, 3, ["rl"]])
 def test_unknown_names(name):
-    with pytest.raises(ValueError, match="`strategy` must be .*rl, random, evolution. Received: "):
+    with pytest.raises(ValueError, match="`strategy` must be .*rl, random, evolution, local, predictor. Received: "):
         make_strategy(name)
 
 
@@ -208,3 +214,54 @@ def test_evolution_is_far_ahead_of_random_on_a_known_optimum():
             strategy.feedback(proposal, rewards[-1])
         last[name] = np.mean(rewards[-40:])
     assert last["evolution"] > 0.7 > 2 * last["random"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_pending_counts_until_its_reward_is_told_however_it_became_known(name):
+    """A search that was killed tells its strategy the rewards and what is open; it goes on as one that was not."""
+    straight, told = make(name), []
+    for number in range(20):
+        told.append((straight.propose(), number / 20))
+        straight.feedback(*told[-1])
+    waiting = [straight.propose() for _ in range(3)]
+    assert straight.pending == {proposal.number: proposal.decisions for proposal in waiting}
+    again = make(name)
+    for proposal, score in told:
+        again.feedback(proposal, score)
+    for proposal in waiting:
+        again.expect(proposal)
+    assert again.propose() == straight.propose()
+    for proposal in waiting:
+        again.feedback(proposal, None)
+    assert list(again.pending) == [23]
+
+
+def test_local_search_changes_one_decision_of_the_best_and_tries_no_cell_twice():
+    strategy = make("local")
+    start = [strategy.propose() for _ in range(4)]
+    assert [p.decisions for p in start] == [RandomSearch(SPACE, seed=5).propose(n).decisions for n in range(4)]
+    for proposal, score in zip(start, [0.1, 0.4, 0.3, 0.2], strict=True):
+        strategy.feedback(proposal, score)
+    best, seen = start[1].decisions, {proposal.decisions for proposal in start}
+    for score in (None, 0.1, 0.4, 0.5, 0.2):
+        child = strategy.propose()
+        assert sum(a != b for a, b in zip(child.decisions, best, strict=True)) == 1
+        assert child.decisions not in seen
+        seen.add(child.decisions)
+        strategy.feedback(child, score)
+        best = child.decisions if score == 0.5 else best
+
+
+def test_local_search_looks_elsewhere_when_all_neighbours_were_tried():
+    space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))  # sixteen cells of four decisions
+    strategy, score = LocalSearch(space, LocalSettings(beginning=1)), 1.0
+    for _ in range(40):
+        strategy.feedback(strategy.propose(), score)
+        score = 0.0
+    assert len(strategy._tried) > 5
+
+
+@pytest.mark.parametrize("value", [0, 2.5, True])
+def test_bad_local_settings(value):
+    with pytest.raises(ValueError, match="`beginning` must be an integer"):
+        LocalSettings(beginning=value)

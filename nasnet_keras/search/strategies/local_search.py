@@ -1,0 +1,78 @@
+"""Local search: from the best of some random cells to a better neighbour, and from there on.
+
+Source: White et al. 2021 (arXiv 2005.02960), whose neighbours differ in one decision as well. Here the first better one
+is taken, as there are some four hundred neighbours, more than most searches have trials.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasnet_keras.checks import check_integer
+from nasnet_keras.search.strategies.strategy import Strategy
+
+TRIES = 200  # mutations without one that is new, after which the neighbours count as known
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """How local search begins.
+
+    Args:
+        beginning: random cells, of which the best is the first to climb from.
+
+    Raises:
+        ValueError: naming the argument at fault.
+    """
+
+    beginning: int = 10
+
+    def __post_init__(self):
+        check_integer("beginning", self.beginning, least=1)
+
+
+class LocalSearch(Strategy):
+    """Hill climbing by single decisions; a cell that was tried, or is being tried, is not proposed again.
+
+    Where all neighbours of the best cell were tried, random cells follow until one is better. A failed child is a cell
+    that was tried.
+
+    Attributes:
+        version: number of rewards that were told.
+    """
+
+    name = "local"
+    Settings = LocalSettings
+
+    def __init__(self, space, settings=None, seed=0):
+        super().__init__(space, settings, seed)
+        self._tried, self._best = {}, None  # {decisions: reward, None for a failure}, and the best of them
+
+    def _sample(self, rng):
+        if self.version >= self.settings.beginning:
+            known = {*self._tried, *self.pending.values()}
+            for _ in range(TRIES):
+                decisions = self.space.mutated(self._best, rng)
+                if decisions not in known:
+                    return decisions, ()
+        return self.space.random(rng), ()
+
+    def _learn(self, proposal, reward):
+        self._tried[proposal.decisions] = reward
+        if self._best is None or reward > self._tried[self._best]:
+            self._best = proposal.decisions
+        self.version += 1
+
+    def _fail(self, proposal):
+        self._tried.setdefault(proposal.decisions, None)
+
+    def _state(self):
+        decisions = np.array(list(self._tried), dtype=np.int64)
+        rewards = np.array([np.nan if reward is None else reward for reward in self._tried.values()])
+        best = None if self._best is None else list(self._tried).index(self._best)
+        return {"best": best}, {"decisions": decisions, "rewards": rewards}
+
+    def _set_state(self, state, arrays):
+        rewards = [None if np.isnan(reward) else reward for reward in arrays["rewards"].tolist()]
+        self._tried = dict(zip(map(tuple, arrays["decisions"].tolist()), rewards, strict=True))
+        self._best = None if state["best"] is None else list(self._tried)[state["best"]]
