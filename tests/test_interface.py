@@ -36,7 +36,7 @@ CHANGED = {
     "commands / predict / epilog": "the example is of many images, and writes heat maps",
     "commands / predict / images / help": "folders, patterns and lists are taken as well",
     "commands / evaluate / --output / help": "a second picture lies beside it",
-    "commands / search / --controller / choices": "a predictor and local search as well",
+    "commands / search / --controller / ": "a predictor and local search as well",
     "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
     "names / evaluate_classes": "`worst`: the most wrong images; `devices`, how many share each batch",
     "names / preprocess_input": "keras.applications' further arguments",
@@ -59,6 +59,7 @@ CHANGED = {
     "commands / search / --workers / help": "likewise",
     "names / NASNetTuner / constructor": "ten minutes of patience, and `engine`",
     "names / search": "likewise",
+    "names / NASNetOracle / constructor": "`tries`",
     "names / search_report": "`updates`, the log of a controller",
 }
 

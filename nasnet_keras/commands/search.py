@@ -27,7 +27,7 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.trials.imported import read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 
@@ -41,7 +41,7 @@ def add_options(parser):
     parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
     parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
-    parser.add_argument("--controller", choices=tuple(STRATEGIES), default="rl", help="who proposes; see docs/search.md")
+    parser.add_argument("--controller", choices=[*STRATEGIES], default="rl", help="who proposes, see docs/search.md")
     # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
     parser.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
     parser.add_argument(
@@ -81,6 +81,10 @@ def add_options(parser):
     reuse = parser.add_argument_group("before and after")
     reuse.add_argument("--start-from", metavar="DIR", help="another search, whose trials are learnt from first")
     reuse.add_argument(
+        "--try", dest="tries", action="append", default=[], metavar="GENOTYPE",
+        help="a genotype's name or file that is trained before the controller proposes; several times for several",
+    )  # fmt: skip
+    reuse.add_argument(
         "--retrain", type=int, default=0, metavar="K", help="train the K best longer, and take their best"
     )
     reuse.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard")
@@ -112,6 +116,8 @@ def check(options):
     child = ChildSettings(**given(options, *(field.name for field in fields(ChildSettings))))
     space, rules = SearchSpace(blocks=options.blocks), _rules(options)
     settings, engine, role = _settings(options), _engine(options), _role(options)
+    with named(tries="try"):
+        tries = read_tries(options.tries)
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
@@ -130,12 +136,13 @@ def check(options):
     directory = Path(options.directory).absolute()
     check_folder("directory", directory)
     strategy = make_strategy(options.controller, space, options.seed, settings)
-    check_identity(directory, identify(strategy, "reward", "max", rules))
+    check_identity(directory, identify(strategy, "reward", "max", rules, tries))
     compare_children(directory, description(child))
     if options.start_from and not SearchDirectory(directory).header.exists():
         read_imports(options.start_from, space)
     data = decode(options, find(options))
-    check_network(**size, input_shape=data.image_shape)
+    for genotype in [None, *tries]:
+        check_network(genotype, **size, input_shape=data.image_shape)
     compare_children(directory, description(child, data))
     return {**checked, "data": data}
 
@@ -250,7 +257,7 @@ def run(options, space, child, rules, settings, role, engine, data):
 
         result = search(
             data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
-            workers=workers,
+            tries=options.tries, workers=workers,
         )  # fmt: skip
     _conclude(options, result, data, child, space)
     Told(data, directory.path).tell()

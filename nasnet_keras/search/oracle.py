@@ -23,6 +23,7 @@ from nasnet_keras.search.rules import check_rules
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.strategy import Strategy
 from nasnet_keras.search.trials.format import TrialFormat, one_line
+from nasnet_keras.search.trials.imported import read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.search.trials.state import SearchState
 
@@ -67,6 +68,8 @@ class NASNetOracle(keras_tuner.Oracle):
         rules: a tuple of `rules.Rule`.
         hours: after so many, counted from this oracle's first trial, no trial is given out; None for no limit.
         imports: what a new search begins with: dicts with `decisions` and `reward`, see `trials.imported.read_imports`.
+        tries: the first trials' genotypes, as `load_genotype` takes them, before the strategy proposes. One that lies
+            outside of the space is trained as well; the strategy learns nothing from it.
 
     Attributes:
         space: the `SearchSpace`.
@@ -97,6 +100,7 @@ class NASNetOracle(keras_tuner.Oracle):
         rules=(),
         hours=None,
         imports=(),
+        tries=(),
     ):
         check_integer("max_trials", max_trials, 1, optional=True)
         check_integer("max_retries_per_trial", max_retries_per_trial, 0)
@@ -114,6 +118,7 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
+        self._tries = read_tries(tries)
         self.on_finished = None
         self.tune_new_entries = False
         self.verbose = 0
@@ -400,10 +405,12 @@ class NASNetOracle(keras_tuner.Oracle):
         directory = SearchDirectory(self._project_dir)
         if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
             objective = self.objective.name, self.objective.direction
-            check_identity(directory.path, identify(self._strategies(self.seed), *objective, self.rules))
+            identity = identify(self._strategies(self.seed), *objective, self.rules, self._tries)
+            check_identity(directory.path, identity)
         lock = self._directory_lock or DirectoryLock(directory)
         try:
-            state = SearchState(directory, lock, self._strategies, self.seed, self._format, self._imports)
+            parts = self._format, self._imports, self._tries
+            state = SearchState(directory, lock, self._strategies, self.seed, *parts)
         except BaseException:
             if self._directory_lock is None:
                 lock.close()

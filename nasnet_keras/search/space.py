@@ -18,6 +18,7 @@ from nasnet_keras.genotype import COMBINATIONS, MAX_BLOCKS, OPERATIONS, Block, C
 
 CELLS = ("normal", "reduction")
 DECISIONS_PER_BLOCK = 5
+GENOTYPE = "genotype"  # the name of a trial's value that is a whole genotype
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,15 @@ class SearchSpace:
     def decode_values(self, values):
         """The `Genotype` of values by name, for instance `trial.hyperparameters.values`.
 
-        Names that are not of this space are ignored.
+        Names that are not of this space are ignored, but for `genotype`: a trial outside of the space has that one
+        value, its genotype as JSON.
 
         Raises:
             ValueError: a missing name or a value that is not among the choices; KerasTuner
                 checks neither and would have another network trained.
         """
+        if GENOTYPE in values:
+            return Genotype.from_json(values[GENOTYPE])
         missing = [decision.name for decision in self.decisions if decision.name not in values]
         if missing:
             raise ValueError(f"`values` must hold every decision of the space. Missing: {', '.join(missing[:3])}")

@@ -225,6 +225,7 @@ def search(
     rules=None,
     hours=None,
     start_from=None,
+    tries=(),
     lease=120.0,
     patience=600.0,
     role=None,
@@ -246,6 +247,7 @@ def search(
         rules: a tuple of `rules.Rule`; by default `(Replay(),)`: no network is trained twice.
         hours: after so many no further child is begun in this run; the same call goes on from there.
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
+        tries: the first trials' genotypes, such as `("nasnet_a", "mine.json")`, see `NASNetOracle`.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
         workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
         engine: where children run: `"here"`, `"ray"`, `"ray://HOST:PORT"`, or a `distributed.ray_pool.Engine`.
@@ -281,7 +283,7 @@ def search(
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
-        imports=imports, max_retries_per_trial=RETRIES,
+        imports=imports, tries=tries, max_retries_per_trial=RETRIES,
     )  # fmt: skip
     further = {"lease": lease, "patience": patience, "role": role, "engine": engine}
     if is_worker:

@@ -318,6 +318,8 @@ BAD = [
     (["search", "--target-parameters", "9", "--target-multiply-adds", "9"], "target_parameters"),
     (["search", "--target-parameters", "9", "--target-exponent", "1"], "exponent"),
     (["search", "--start-from", "{root}/missing"], "missing"),
+    (["search", "--try", "nasnet_z"], "`try`"),
+    (["search", "--try", "nasnet_a", "--try", "{root}/broken.json"], "broken.json"),
     (["search", "--workers", "-1"], "workers"),
     (["search", "--workers", "2", "--role", "worker"], "workers"),
     (["search", "--role", "chief", "--address", "nowhere"], "address"),

@@ -6,6 +6,7 @@ import keras_tuner
 
 from nasnet_keras.genotype import canonical_name
 from nasnet_keras.search.kerastuner import Trial, TrialStatus, infer_metric_direction
+from nasnet_keras.search.space import GENOTYPE
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
 
@@ -33,12 +34,17 @@ class TrialFormat:
         self._directions[objective.name] = objective.direction
         self._refused = {}  # trial_id -> why the reported objective was refused
 
-    def new(self, number, decisions=None, status=TrialStatus.RUNNING):
-        """A trial, given its number and one integer per decision; without a space of its own, which is 50 objects.
+    def new(self, number, proposal=None, status=TrialStatus.RUNNING):
+        """A trial, given its number and its `Proposal`; without a space of its own, which is 50 objects.
 
         The width of its id does not depend on `max_trials`, so that a search can be made longer.
         """
-        values = {} if decisions is None else self.space.to_values(decisions)
+        if proposal is None:
+            values = {}
+        elif proposal.genotype:
+            values = {GENOTYPE: proposal.genotype.to_json()}
+        else:
+            values = self.space.to_values(proposal.decisions)
         return Trial(_SharedSpace(self.hyperparameters, values), f"{number:05d}", status)
 
     def begin(self, trial):
@@ -101,7 +107,7 @@ class TrialFormat:
         reported = metrics.pop(self.objective.name, None)
         if score is not None and reported is not None and reported != score:
             metrics[f"raw_{self.objective.name}"] = reported  # before a rule shaped it
-        genotype = self.space.decode(proposal.decisions)
+        genotype = proposal.decode(self.space)
         return {
             "trial_id": trial.trial_id,
             "genotype": genotype.to_dict(),
@@ -145,9 +151,9 @@ class TrialFormat:
             reward = rule.told(reward)
         return reward
 
-    def name_of(self, decisions):
-        """The canonical name of the network that these decisions are."""
-        return canonical_name(self.space.decode(decisions))
+    def name_of(self, proposal):
+        """The canonical name of the network that is proposed."""
+        return canonical_name(proposal.decode(self.space))
 
     def _best(self, trial):
         return {name: float(history.get_best_value()) for name, history in trial.metrics.metrics.items()}

@@ -1,15 +1,36 @@
-"""What one search gives to another: its trials, to learn from before the first own child."""
+"""What a search is given before its own first proposal: another one's trials to learn from, genotypes to try."""
 
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from nasnet_keras.files import expanded
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
 
 logger = logging.getLogger(__name__)
+
+
+def read_tries(tries):
+    """The genotypes of a search's first trials, a tuple.
+
+    Args:
+        tries: a list of what `load_genotype` takes: genotypes, stored names, files.
+
+    Raises:
+        ValueError: naming `tries`, and the file where there is one.
+    """
+    if isinstance(tries, str | Genotype) or not isinstance(tries, Iterable):
+        raise ValueError(f"`tries` must be a list of genotypes, stored names or files. Received: {tries!r}")
+    found = []
+    for one in tries:
+        try:
+            found.append(load_genotype(one))
+        except ValueError as error:
+            raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
+    return tuple(found)
 
 
 def read_imports(path, space):

@@ -89,12 +89,13 @@ class SearchLogs:
                 self.header = header
         _compare(self.directory.path, self.header, header)
 
-    def replay(self, strategies, told):
+    def replay(self, strategies, told, propose):
         """A strategy that has learnt from all finished trials, exactly as the original did.
 
         Args:
             strategies: function without arguments that gives a fresh strategy.
             told: function that turns a line into what `Strategy.feedback` wants.
+            propose: function of a strategy and a number that gives the `Proposal` of that number.
         """
         lost = self.finished.keys() - self.started.keys()
         strategy = self._from_snapshot(strategies, told) if not lost else strategies()
@@ -105,8 +106,8 @@ class SearchLogs:
             if number in lost:
                 # Only damage to the file can do this. The strategy stands where it stood then,
                 # so it makes the same proposal, unless results arrived out of order.
-                proposal = strategy.propose(number)
-                if strategy.space.decode(proposal.decisions).to_dict() != line["genotype"]:
+                proposal = propose(strategy, number)
+                if proposal.decode(strategy.space).to_dict() != line["genotype"]:
                     raise ValueError(f"{self._proposals.path}: lacks the proposal of the finished trial {number}")
                 self.start(proposal)
             self.learn(strategy, self.started[number], told(line))
@@ -192,16 +193,18 @@ class SearchLogs:
         return True
 
 
-def identify(strategy, objective, direction, rules):
+def identify(strategy, objective, direction, rules, tries=()):
     """What makes a search this one, JSON-able.
 
     Args:
         strategy: its `Strategy`.
         objective, direction: what is looked for, for example `"reward"` and `"max"`.
         rules: a tuple of `rules.Rule`.
+        tries: the genotypes of the first trials.
     """
     described = {**strategy.identity, "objective": {"name": objective, "direction": direction}}
-    return {**described, "rules": [rule.to_dict() for rule in rules]} if rules else described
+    described |= {"rules": [rule.to_dict() for rule in rules]} if rules else {}
+    return described | ({"try": [" ".join(filter(None, (one.name, one.digest))) for one in tries]} if tries else {})
 
 
 def check_identity(folder, identity):

@@ -14,12 +14,16 @@ The reward of a child has these names on its way:
                 failure, unless a rule has another word for it
 """
 
+import logging
 from bisect import insort
 
 import numpy as np
 
 from nasnet_keras.search.rules import Memory
+from nasnet_keras.search.strategies.strategy import Proposal
 from nasnet_keras.search.trials.logs import SearchLogs, identify
+
+logger = logging.getLogger(__name__)
 
 
 class SearchState:
@@ -32,6 +36,7 @@ class SearchState:
         seed: of the search; None for that in the folder, or a new one.
         trial_format: the search's `TrialFormat`.
         imports: what a new search begins with, see `SearchLogs.claim`.
+        tries: the genotypes of the first trials, before the strategy's own.
 
     Attributes:
         seed: of the search.
@@ -48,13 +53,13 @@ class SearchState:
         ValueError: the folder is that of another search, or cannot be read.
     """
 
-    def __init__(self, directory, lock, strategies, seed, trial_format, imports=()):
-        self._logs, self._format = SearchLogs(directory, lock), trial_format
+    def __init__(self, directory, lock, strategies, seed, trial_format, imports=(), tries=()):
+        self._logs, self._format, self._tries = SearchLogs(directory, lock), trial_format, tries
         header = self._logs.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
         objective = trial_format.objective.name, trial_format.objective.direction
-        self._logs.claim(identify(strategies(self.seed), *objective, trial_format.rules), imports)
-        self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told)
+        self._logs.claim(identify(strategies(self.seed), *objective, trial_format.rules, tries), imports)
+        self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told, self._propose)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = self.replays_in_a_row = 0
         self._memory, self._curves, self._firsts = Memory(), {}, {}
@@ -80,10 +85,22 @@ class SearchState:
         return list(self._logs.finished.values())
 
     def start(self):
-        """A new trial that the strategy proposes; it is on the disk."""
-        proposal = self.strategy.propose(self._logs.next_number)
+        """A new trial, one of those to try or one that the strategy proposes; it is on the disk."""
+        proposal = self._propose(self.strategy, self._logs.next_number)
         self._logs.start(proposal)
         return self._add(proposal)
+
+    def _propose(self, strategy, number):
+        if number >= len(self._tries):
+            return strategy.propose(number)
+        genotype = self._tries[number]
+        try:
+            proposal = strategy.adopt(number, strategy.space.encode(genotype))
+        except ValueError as error:
+            logger.info("%s is trained, and nothing is learnt from it: %s", genotype.name or genotype.digest, error)
+            proposal = Proposal(number, (), (), strategy.version, genotype)
+        strategy.expect(proposal)
+        return proposal
 
     def give_out(self, trial, worker):
         """Make a trial ready for a worker, and count it."""
@@ -145,10 +162,10 @@ class SearchState:
             self._firsts.setdefault(self._name(trial), trial.trial_id)
 
     def _name(self, trial):
-        return self._format.name_of(self.open[trial.trial_id].decisions) if self._format.rules else None
+        return self._format.name_of(self.open[trial.trial_id]) if self._format.rules else None
 
     def _add(self, proposal):
-        trial = self._format.new(proposal.number, proposal.decisions)
+        trial = self._format.new(proposal.number, proposal)
         self.trials[trial.trial_id] = trial
         self.open[trial.trial_id] = proposal
         return trial

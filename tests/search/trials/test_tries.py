@@ -1,0 +1,128 @@
+"""Genotypes that a search tries before its strategy proposes."""
+
+import json
+import os
+
+import pytest
+
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.genotype import canonical_name, load_genotype
+from nasnet_keras.search.kerastuner import Trial
+from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import Replay
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.strategies.choice import STRATEGIES
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.predictor import PredictorSettings
+from nasnet_keras.search.tuner import search
+
+OUTSIDE, INSIDE = load_genotype("nasnet_a"), load_genotype("nasnet_a_figure4")
+SETTINGS = {
+    "rl": ControllerSettings(hidden_units=8, embedding_size=6, batch_size=5),
+    "predictor": PredictorSettings(beginning=4, candidates=20),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def make(folder, strategy="random", max_trials=16, tries=("nasnet_a", INSIDE), **kwargs):
+    oracle = NASNetOracle(max_trials, strategy=strategy, settings=SETTINGS.get(strategy), seed=0, tries=tries, **kwargs)
+    oracle._set_project_dir(str(folder), ".")
+    return oracle
+
+
+def run(oracle, limit=10**6):
+    while limit and (trial := oracle.create_trial("w")).status == "RUNNING":
+        genotype = oracle.space.decode_values(trial.hyperparameters.values)
+        oracle.update_trial(trial.trial_id, {"reward": int(genotype.digest, 16) / 2**64})
+        oracle.end_trial(trial)
+        limit -= 1
+    return oracle
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+
+
+def test_one_of_the_two_lies_in_the_papers_space():
+    assert SearchSpace().encode(INSIDE)
+    with pytest.raises(ValueError, match="normal cell: `concat`"):
+        SearchSpace().encode(OUTSIDE)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_they_are_the_first_trials_and_resumption_is_exact(strategy, tmp_path, rng):
+    straight = run(make(tmp_path / "straight", strategy))
+    expected = lines(tmp_path / "straight")
+    assert [line["number"] for line in expected] == list(range(16))
+    assert [line["canonical"] for line in expected[:2]] == [canonical_name(OUTSIDE), canonical_name(INSIDE)]
+    assert expected[0]["genotype"] == OUTSIDE.to_dict()
+    assert straight.strategy.feedbacks == 16
+    for limit in (0, 1, 1, 3, 100):
+        oracle = make(tmp_path / "broken", strategy)
+        if limit:
+            run(oracle, limit)
+        oracle.create_trial("w")  # killed while this one runs
+        (tmp_path / "broken/controller/state.npz").unlink(missing_ok=True)
+    assert lines(tmp_path / "broken") == expected
+
+
+def test_one_outside_teaches_nothing_and_one_inside_does(tmp_path):
+    oracle = make(tmp_path, "evolution", 2)
+    run(oracle, 1)
+    assert (oracle.strategy.feedbacks, oracle.strategy.version) == (1, 0)
+    run(oracle)
+    assert (oracle.strategy.feedbacks, oracle.strategy.version) == (2, 1)
+    assert oracle.get_best_trials()[0].score == max(line["reward"] for line in lines(tmp_path))
+
+
+def test_it_travels_to_workers_elsewhere(tmp_path):
+    oracle = make(tmp_path)
+    for genotype in (OUTSIDE, INSIDE):
+        trial = oracle.create_trial(genotype.name)
+        there = Trial.from_proto(trial.to_proto())
+        assert oracle.space.decode_values(there.hyperparameters.values) == genotype
+        assert oracle.space.decode_values(json.loads(json.dumps(trial.hyperparameters.values))) == genotype
+
+
+def test_a_network_that_is_tried_twice_is_trained_once(tmp_path):
+    run(make(tmp_path, tries=(OUTSIDE, INSIDE, "nasnet_a"), rules=(Replay(),)))
+    assert lines(tmp_path)[2]["replayed"] == "00000"
+
+
+def test_lost_proposals_are_made_again(tmp_path):
+    run(make(tmp_path), 5)
+    (tmp_path / "controller/proposals.jsonl").write_text("")
+    (tmp_path / "controller/state.npz").unlink(missing_ok=True)
+    run(make(tmp_path))
+    assert lines(tmp_path)[0]["genotype"] == OUTSIDE.to_dict() and len(lines(tmp_path)) == 16
+
+
+@pytest.mark.parametrize("tries", [(), (INSIDE, OUTSIDE), ("nasnet_a",)])
+def test_others_are_refused_where_a_search_goes_on(tries, tmp_path):
+    run(make(tmp_path), 3)
+    with pytest.raises(ValueError, match="`try` must be .*nasnet_a"):
+        run(make(tmp_path, tries=tries))
+
+
+@pytest.mark.parametrize("tries", ["nasnet_a", ("nasnet_b",), (3,), 3, INSIDE])
+def test_bad_tries_are_refused(tries):
+    with pytest.raises(ValueError, match="`tries` must be"):
+        NASNetOracle(3, tries=tries)
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "mine.json").write_text('{"format": "nasnet-genotype/1"')
+    with pytest.raises(ValueError, match=r"`tries` must be .*mine\.json: a genotype must be JSON text"):
+        NASNetOracle(3, tries=(tmp_path / "mine.json",))
+
+
+def test_children_of_genotypes_outside_are_trained(tmp_path):
+    data, child = load_data("digits", limit=200), ChildSettings(repeats=(1, 1), filters=4)
+    result = search(data, 2, tmp_path / "s", "predictor", tries=("tiny", INSIDE), child=child)
+    assert [trial["status"] for trial in result.trials] == ["COMPLETED"] * 2
+    assert result.trials[0]["genotype"] == load_genotype("tiny").to_dict()
