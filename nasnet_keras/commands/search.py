@@ -23,6 +23,7 @@ from nasnet_keras.search.directory import SearchDirectory, compare_children, des
 from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
@@ -75,6 +76,13 @@ def add_options(parser):
     rules.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
     rules.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
     rules.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
+    costs = ("multiply_adds", "parameters", "seconds")
+    rules.add_argument("--cost", choices=costs, default=costs[0], help="what a child costs, for the front and --prefer")
+    rules.add_argument(
+        "--prefer", default="reward", metavar="RULE",
+        help="which child is the best: reward, the highest; within:0.01, the cheapest of those at most so much below "
+        "it; below:5000000, the highest of those that cost at most so much",
+    )  # fmt: skip
     rules.add_argument("--failure-reward", type=float, help="what the controller is told of a failed child")
     rules.add_argument("--median-stop", action="store_true", help="end children that do worse than half of the others")
 
@@ -116,6 +124,7 @@ def check(options):
     child = ChildSettings(**given(options, *(field.name for field in fields(ChildSettings))))
     space, rules = SearchSpace(blocks=options.blocks), _rules(options)
     settings, engine, role = _settings(options), _engine(options), _role(options)
+    Preference(options.cost, options.prefer)
     with named(tries="try"):
         tries = read_tries(options.tries)
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
@@ -257,7 +266,7 @@ def run(options, space, child, rules, settings, role, engine, data):
 
         result = search(
             data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
-            tries=options.tries, workers=workers,
+            tries=options.tries, cost=options.cost, prefer=options.prefer, workers=workers,
         )  # fmt: skip
     _conclude(options, result, data, child, space)
     Told(data, directory.path).tell()
@@ -295,6 +304,8 @@ def _conclude(options, result, data, child, space):
     print(f"Report: {directory.report}")
     finish(options, figures)
     if result.best is None:
+        if complaint := Preference.of(result.directory).complaint(result.trials):
+            raise ValueError(complaint)
         reason, count = commonest_reason(result.trials) or ("none was begun", 0)
         told = f"{count} of {len(result.trials)} failed with {reason}" if count else reason
         raise ValueError(f"no child has got a reward: {told}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
 from nasnet_keras.pictures.curves import check_trials, finished, finite, is_failed, reward_of, search_curve_svg
+from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg
 
 BEST = 10
 WINDOW = 20
@@ -60,6 +61,7 @@ def search_report(
     best: Genotype | None = None,
     summary: dict | None = None,
     updates: list[dict] = (),
+    choice: dict | None = None,
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -72,6 +74,8 @@ def search_report(
             test accuracies under the same budget.
         updates: the objects of `controller/updates.jsonl`: of a controller that has learnt from stale rewards, what
             these were worth to it is shown.
+        choice: how the best was chosen: `cost`, of what the front is shown (see `pareto.cost_of`; by default
+            multiply-adds), `prefer`, the rule, and `chosen`, a `trial_id`.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
@@ -95,6 +99,7 @@ def search_report(
         _headline(trials, updates),
         _section("Final figures", _summary_table(summary)) if summary else "",
         _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
+        _costs(trials, **(choice or {})),
         _section("Found cells", _found(best)),
         _section("Best trials", _ranking_table(ranking)),
         _failures(trials),
@@ -194,15 +199,35 @@ def _found(best):
     )
 
 
-def _ranking_table(ranking):
+RULES = {
+    "reward": "the highest reward",
+    "within": "the cheapest of those whose reward is at most {} below the highest",
+    "below": "the highest reward of those that cost at most {}",
+}
+
+
+def _costs(trials, cost="multiply_adds", prefer="reward", chosen=None):
+    front = pareto_front(trials, cost)
+    if not front:
+        return ""
+    rule, _, bound = prefer.partition(":")
+    words = escape(RULES.get(rule, prefer).format(bound))
+    note = f'<p class="note">A trial is on the front if no other is both better and cheaper. Found by: {words}.</p>'
+    further = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
+    picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen)}</div>'
+    return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], further)}")
+
+
+def _ranking_table(ranking, further=()):
     if not ranking:
         return '<p class="note">None yet.</p>'
-    names = ("Rank", "Trial", "Reward", "Parameters", "Multiply-adds", "Seconds")
+    names = ["Rank", "Trial", "Reward", "Parameters", "Multiply-adds", "Seconds", *(escape(name) for name in further)]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for rank, trial in enumerate(ranking, 1):
         cells = [rank, escape(str(trial.get("trial_id", DASH))[:40]), _reward(reward_of(trial))]
         cells += [_value(trial.get("parameters")), _value(trial.get("multiply_adds")), _seconds(trial.get("seconds"))]
+        cells += [_value(cost_of(trial, name)) for name in further]
         rows.append('<tr class="first">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         rows.append(f'<tr class="more"><td colspan="{len(names)}">{_drawing(trial)}</td></tr>')
     body = "\n".join(rows)

@@ -5,6 +5,7 @@ The same for a tuner that trains children itself, a worker on another machine, a
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras_tuner
@@ -28,12 +29,15 @@ class Children:
         space: the `SearchSpace`.
         rules: a tuple of `rules.Rule`.
         seed: of the search.
+        cost: None, or a function of a child's `Architecture` that gives its cost, a number that is kept among the
+            metrics under the function's name.
     """
 
     child: ChildSettings
     space: SearchSpace
     rules: tuple
     seed: int
+    cost: Callable | None = None
 
     def run(self, trial_id, values, data, report, shared=None):
         """Train a trial's child on `data.train`; its reward comes from `data.validation`.
@@ -66,12 +70,25 @@ class Children:
             if getattr(self.child, "screen", None):
                 further["among"] = self.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (shared or self.child).evaluate(genotype, data, child_seed(self.seed, trial_id), **further)
+            if self.cost is not None:
+                cost = self.cost(self.child.architecture(genotype, data))
+                metrics = {**metrics, name_of_cost(self.cost): float(cost)}
         except FINAL as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason}") from error
         return {**metrics, "seconds": time.perf_counter() - start}
+
+
+def name_of_cost(cost):
+    """The name under which a cost is kept: itself, or that of the function which measures it; raises `ValueError`."""
+    if not isinstance(cost, str) and not callable(cost):
+        raise ValueError(f"`cost` must be a name or a function of a child's Architecture. Received: {cost!r}")
+    name = cost if isinstance(cost, str) else getattr(cost, "__name__", "")
+    if isinstance(cost, str):
+        return name
+    return name if name.isidentifier() else "cost"
 
 
 def failure(error):

@@ -25,9 +25,10 @@ from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
+from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
-from nasnet_keras.search.running import Children, failure
+from nasnet_keras.search.running import Children, failure, name_of_cost
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
@@ -76,6 +77,7 @@ class NASNetTuner(BaseTuner):
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
         engine: a `ray_pool.Engine`: children run on a Ray cluster, and this process only gives them out.
+        cost: None, or a function of a child's `Architecture`, see `running.Children`.
         directory, project_name, overwrite: as in KerasTuner.
 
     Raises:
@@ -91,7 +93,17 @@ class NASNetTuner(BaseTuner):
     """
 
     def __init__(
-        self, oracle, child=None, on_trial=None, *, lease=120.0, patience=600.0, role=None, engine=None, **kwargs
+        self,
+        oracle,
+        child=None,
+        on_trial=None,
+        *,
+        lease=120.0,
+        patience=600.0,
+        role=None,
+        engine=None,
+        cost=None,
+        **kwargs,
     ):
         self.role = role if role or engine else current_role()
         if self.role and engine:
@@ -108,7 +120,7 @@ class NASNetTuner(BaseTuner):
         super().__init__(oracle, **kwargs)
         self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
         self.own_oracle = oracle
-        self.child = child or ChildSettings()
+        self.child, self.cost = child or ChildSettings(), cost
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
         oracle.on_finished = on_trial
@@ -142,8 +154,7 @@ class NASNetTuner(BaseTuner):
             from nasnet_keras.search.distributed.ray_pool import search_on
 
             self.own_oracle.reload()  # for its seed
-            children = Children(self.child, self.own_oracle.space, self.own_oracle.rules, self.own_oracle.seed)
-            return search_on(self.engine, self.own_oracle, children, data)
+            return search_on(self.engine, self.own_oracle, self._children(self.own_oracle), data)
         if self.role is None:
             return super().search(data)
         description = self.description(data)
@@ -173,12 +184,11 @@ class NASNetTuner(BaseTuner):
 
     def run_trial(self, trial, data):
         """Train the trial's child on `data.train`; its reward comes from `data.validation`."""
-        children = Children(self.child, self.oracle.space, self.oracle.rules, self.oracle.seed)
 
         def report(epoch, accuracy):
             return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
-        return children.run(trial.trial_id, trial.hyperparameters.values, data, report, self.shared)
+        return self._children(self.oracle).run(trial.trial_id, trial.hyperparameters.values, data, report, self.shared)
 
     def on_trial_begin(self, trial):
         """Quiet: progress belongs to whoever called."""
@@ -199,6 +209,9 @@ class NASNetTuner(BaseTuner):
             raise
         except Exception as error:
             trial.status, trial.message = failure(error)
+
+    def _children(self, oracle):
+        return Children(self.child, oracle.space, oracle.rules, oracle.seed, self.cost)
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
@@ -226,6 +239,8 @@ def search(
     hours=None,
     start_from=None,
     tries=(),
+    cost="multiply_adds",
+    prefer="reward",
     lease=120.0,
     patience=600.0,
     role=None,
@@ -248,6 +263,9 @@ def search(
         hours: after so many no further child is begun in this run; the same call goes on from there.
         start_from: another search's directory or `trials.jsonl`, which a new search learns from first.
         tries: the first trials' genotypes, such as `("nasnet_a", "mine.json")`, see `NASNetOracle`.
+        cost: what a child costs beside its reward, see `preference.Preference`; or a function that measures it, called
+            with the trained child's `Architecture` where the child was trained.
+        prefer: the rule by which the best is chosen, likewise. Both may change from call to call.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
         workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
         engine: where children run: `"here"`, `"ray"`, `"ray://HOST:PORT"`, or a `distributed.ray_pool.Engine`.
@@ -266,6 +284,7 @@ def search(
         True
     """
     check_integer("max_trials", max_trials, least=1)
+    preference = Preference(name_of_cost(cost), prefer)
     child, space = child or ChildSettings(), space or SearchSpace()
     engine = engine_of(engine)
     role = role or (Role("chief", port=0) if workers else None if engine else current_role())
@@ -286,17 +305,19 @@ def search(
         imports=imports, tries=tries, max_retries_per_trial=RETRIES,
     )  # fmt: skip
     further = {"lease": lease, "patience": patience, "role": role, "engine": engine}
+    further["cost"] = None if isinstance(cost, str) else cost
     if is_worker:
         with tempfile.TemporaryDirectory() as folder:
             NASNetTuner(oracle, child, directory=folder, project_name="worker", **further).search(data)
         return SearchResult(None, [], Path(directory))
-    publisher = Publisher(directory, on_trial)
     place = {"directory": str(directory.parent), "project_name": directory.name}
+    publisher = Publisher(directory, on_trial, preference)
     tuner = NASNetTuner(oracle, child, publisher, **further, **place)
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
         keep_children(directory, description(child, data))
         write_record(directory, data)
+        preference.keep(directory)
         publisher(finished)
         if workers is None:
             tuner.search(data)

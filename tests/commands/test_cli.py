@@ -319,6 +319,7 @@ BAD = [
     (["search", "--target-parameters", "9", "--target-exponent", "1"], "exponent"),
     (["search", "--start-from", "{root}/missing"], "missing"),
     (["search", "--try", "nasnet_z"], "`try`"),
+    (["search", "--prefer", "cheapest"], "`prefer`"),
     (["search", "--try", "nasnet_a", "--try", "{root}/broken.json"], "broken.json"),
     (["search", "--workers", "-1"], "workers"),
     (["search", "--workers", "2", "--role", "worker"], "workers"),

@@ -15,6 +15,7 @@ NAMES = {
     "updates": "controller/updates.jsonl",
     "snapshot": "controller/state.npz",
     "lock_file": "controller/lock",
+    "preference": "preference.json",
     "best_genotype": "best_genotype.json",
     "best_normal": "best_normal.svg",
     "best_reduction": "best_reduction.svg",

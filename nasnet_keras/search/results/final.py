@@ -53,7 +53,7 @@ def retrain(result, data, child, count, epochs, seed, progress):
         search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
-    for trial in ranked(result.trials):
+    for trial in ranked(result.directory, result.trials):
         different.setdefault(trial["canonical"], trial)
     for trial in list(different.values())[:count]:
         genotype = Genotype.from_dict(trial["genotype"])

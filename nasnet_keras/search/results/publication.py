@@ -6,9 +6,10 @@ from collections import Counter
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
-from nasnet_keras.pictures.curves import is_failed, reward_of
+from nasnet_keras.pictures.curves import is_failed
 from nasnet_keras.pictures.report import read_trials, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
+from nasnet_keras.search.results.preference import Preference
 
 
 class Publisher:
@@ -17,14 +18,17 @@ class Publisher:
     Args:
         directory: the search's directory.
         listener: called with all finished trials after that, or None.
+        preference: a `preference.Preference`; by default the directory's.
     """
 
-    def __init__(self, directory, listener=None):
+    def __init__(self, directory, listener=None, preference=None):
         self.directory, self.listener = SearchDirectory(directory), listener
-        self._first, self._seen = None, 0
+        self._preference = preference or Preference.of(directory)
+        self._contenders, self._first, self._seen = [], None, 0
 
     def __call__(self, trials):
-        first = next(iter(ranked([*([self._first] if self._first else []), *trials[self._seen :]])), None)
+        self._contenders = self._preference.contenders([*self._contenders, *trials[self._seen :]])
+        first = next(iter(self._preference.ranked(self._contenders)), None)
         self._seen = len(trials)
         if first is not self._first:
             self._first = first
@@ -33,15 +37,22 @@ class Publisher:
             self.listener(trials)
 
 
-def ranked(trials):
-    """The trials with a reward, a list: the highest first, and of equals the one that ended first."""
-    return sorted((trial for trial in trials if reward_of(trial) is not None), key=lambda trial: -reward_of(trial))
+def ranked(directory, trials):
+    """The trials that may be the best, a list, the best first, by the search's `preference.Preference`."""
+    return Preference.of(directory).ranked(trials)
+
+
+def best_trial(directory, trials):
+    """The finished trial, a dict, whose genotype is `best_genotype`; None if there is none."""
+    first = next(iter(ranked(directory, trials)), None)
+    return None if first is None else _standing(SearchDirectory(directory), first, trials)
 
 
 def best_genotype(directory, trials):
     """The `Genotype` that a search has found, on which all its files and answers agree; None without a reward.
 
-    It is that of the trial with the highest reward, the first of equals. If this trial took part when the best were
+    It is that of the trial that comes first by the search's `preference.Preference`: if nothing else was asked for the
+    one with the highest reward, the first of equals. If this trial took part when the best were
     trained again (`final.retrain`), it is the winner of that: rewards are of short trainings, and the longer ones have
     judged better. So a winner stands when the search is made longer, until a new trial has a higher reward than all
     that were trained again. Then that one is the best, until the best are trained again.
@@ -50,8 +61,8 @@ def best_genotype(directory, trials):
         directory: the search's directory.
         trials: its finished trials, dicts as in `trials.jsonl`.
     """
-    first = next(iter(ranked(trials)), None)
-    return None if first is None else _genotype(_standing(SearchDirectory(directory), first, trials))
+    trial = best_trial(directory, trials)
+    return None if trial is None else _genotype(trial)
 
 
 def commonest_reason(trials):
@@ -67,13 +78,18 @@ def write_report(directory, trials):
         directory: the search's directory.
         trials: finished trials.
     """
-    best, directory = best_genotype(directory, trials), SearchDirectory(directory)
+    trial, preference, directory = best_trial(directory, trials), Preference.of(directory), SearchDirectory(directory)
+    best = None if trial is None else _genotype(trial)
     figures = _final_figures(directory, best)
     updates = read_trials(directory.updates) if directory.updates.exists() else ()
     title = f"Search {directory.path.name}"
-    page = search_report(trials, title=title, best=best, summary=figures, updates=updates)
+    choice = {"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")}
+    page = search_report(trials, title=title, best=best, summary=figures, updates=updates, choice=choice)
     write_atomically(directory.report, page.encode())
-    if best:
+    if not best:  # what lies there of another preference is not this search's best
+        for path in (directory.best_genotype, directory.best_normal, directory.best_reduction):
+            path.unlink(missing_ok=True)
+    else:
         best.save(directory.best_genotype)
         write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
         write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
@@ -85,7 +101,7 @@ def _standing(directory, first, trials):
     if digests.get(first.get("trial_id")) != _genotype(first).digest:
         return first
     winner = next(iter(digests))
-    found = (trial for trial in trials if trial.get("trial_id") == winner)
+    found = (trial for trial in ranked(directory.path, trials) if trial.get("trial_id") == winner)
     return next((trial for trial in found if _genotype(trial).digest == digests[winner]), first)
 
 

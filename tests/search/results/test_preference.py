@@ -1,0 +1,141 @@
+"""The rule by which the best of a search is chosen: in all files alike, and as trials end."""
+
+import json
+import os
+import random
+
+import pytest
+from test_publication import digest_of, trials_with
+
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.genotype import Genotype
+from nasnet_keras.search.results.preference import Preference
+from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.tuner import search
+
+SPACE = SearchSpace(blocks=1, operations=("identity", "sep_conv_3x3", "max_pool_3x3"), combinations=("add",))
+CHILD = ChildSettings(repeats=(1, 1), filters=4)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def priced(rewards, costs):
+    return [trial | {"multiply_adds": cost} for trial, cost in zip(trials_with(rewards), costs, strict=True)]
+
+
+REWARDS, COSTS = [0.50, None, 0.58, 0.60, 0.59, 0.60], [10, 5, 30, 50, 20, 40]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "order"),
+    [
+        ("reward", [3, 5, 4, 2, 0]),
+        ("within:0.02", [4, 2, 5, 3]),
+        ("within:0", [5, 3]),
+        ("within:1", [0, 4, 2, 5, 3]),
+        ("below:40", [5, 4, 2, 0]),
+        ("below:10", [0]),
+        ("below:9", []),
+    ],
+)
+def test_ranking(prefer, order):
+    found = Preference(prefer=prefer).ranked(priced(REWARDS, COSTS))
+    assert [trial["number"] for trial in found] == order
+
+
+@pytest.mark.parametrize("prefer", ["reward", "within:0.5", "within:2", "below:3", "below:1"])
+def test_as_trials_end_the_choice_is_that_among_all(prefer):
+    rng, preference = random.Random(prefer), Preference(prefer=prefer)
+    for _ in range(30):
+        trials = priced(
+            [rng.choice([None, 0, 1, 2, 3]) for _ in range(12)], [rng.choice([None, 1, 2, 3, 4]) for _ in range(12)]
+        )
+        kept = []
+        for count, trial in enumerate(trials, 1):
+            kept = preference.contenders([*kept, trial])
+            assert preference.ranked(kept)[:1] == preference.ranked(trials[:count])[:1]
+        assert len(kept) <= 6
+
+
+def test_all_files_agree(tmp_path):
+    trials = priced(REWARDS, COSTS)
+    Preference(prefer="within:0.02").keep(tmp_path)
+    Publisher(tmp_path)(trials)
+    on_disk = Genotype.load(tmp_path / "best_genotype.json")
+    write_report(tmp_path, trials)
+    assert on_disk == Genotype.load(tmp_path / "best_genotype.json") == best_genotype(tmp_path, trials)
+    assert on_disk.digest == digest_of(trials[4])
+    assert "at most 0.02 below the highest" in (tmp_path / "report.html").read_text()
+
+
+def test_a_winner_of_longer_trainings_that_breaks_the_rule_is_not_taken(tmp_path):
+    trials = priced(REWARDS, COSTS)
+    rows = [{"network": trials[place]["trial_id"], "digest": digest_of(trials[place])} for place in (3, 4)]
+    (tmp_path / "retrained.json").write_text(json.dumps(rows))
+    assert best_genotype(tmp_path, trials).digest == digest_of(trials[3])
+    Preference(prefer="below:20").keep(tmp_path)
+    assert best_genotype(tmp_path, trials).digest == digest_of(trials[4])
+
+
+def test_where_nothing_meets_the_rule_that_is_said_and_no_older_choice_stays(tmp_path):
+    trials = priced(REWARDS, COSTS)
+    Publisher(tmp_path)(trials)
+    Preference(prefer="below:9").keep(tmp_path)
+    write_report(tmp_path, trials)
+    assert best_genotype(tmp_path, trials) is None and not (tmp_path / "best_genotype.json").exists()
+    assert "the least multiply_adds of one is 10" in Preference(prefer="below:9").complaint(trials)
+    assert (
+        Preference(prefer="below:10").complaint(trials) is None and Preference(prefer="below:9").complaint([]) is None
+    )
+
+
+def test_costs_that_are_no_numbers_are_neither_cheap_nor_below():
+    trials = priced([0.5, 0.6, 0.55], [10, float("nan"), None])
+    assert [trial["number"] for trial in Preference(prefer="within:0.2").ranked(trials)] == [0, 1, 2]
+    assert [trial["number"] for trial in Preference(prefer="below:100").ranked(trials)] == [0]
+    assert [trial["number"] for trial in Preference().ranked(trials)] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cost": 3}', '{"prefer": "best"}', '{"other": 1}'])
+def test_a_record_that_cannot_be_read_is_the_default(tmp_path, text):
+    (tmp_path / "preference.json").write_text(text)
+    assert Preference.of(tmp_path) == Preference.of(tmp_path / "missing") == Preference()
+
+
+@pytest.mark.parametrize(
+    "prefer", ["best", "within", "within:", "within:-1", "below:nan", "below:inf", "reward:1", "below:x", None, 3]
+)
+def test_bad_rules(prefer):
+    with pytest.raises(ValueError, match="`prefer` must be"):
+        Preference(prefer=prefer)
+
+
+@pytest.mark.parametrize("cost", ["", "a b", None, "reward"])
+def test_bad_costs(cost):
+    with pytest.raises(ValueError, match="`cost` must be"):
+        Preference(cost)
+
+
+def test_a_search_measures_a_cost_of_ones_own(tmp_path):
+    data, measured = load_data("digits", limit=200), []
+
+    def latency(architecture):
+        measured.append(architecture.filters)
+        return [float("nan"), 7.0, 5.0][len(measured) - 1]
+
+    result = search(
+        data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, rules=(), cost=latency, prefer="below:5"
+    )
+    assert measured == [4, 4, 4]
+    assert [trial["metrics"].get("latency") for trial in result.trials] == [None, 7.0, 5.0]
+    assert [trial["status"] for trial in result.trials] == ["COMPLETED"] * 3
+    assert result.best == Genotype.from_dict(result.trials[2]["genotype"])
+    again = search(data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, rules=(), prefer="reward")
+    assert again.best == Genotype.from_dict(max(again.trials, key=lambda trial: trial["reward"])["genotype"])
+    with pytest.raises(ValueError, match="`cost` must be a name or a function"):
+        search(data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, cost=3)
