@@ -36,6 +36,7 @@ _HOME = {
     "search.space": "SearchSpace",
     "search.strategies.controller": "Controller ControllerSettings",
     "search.oracle": "NASNetOracle",
+    "search.callbacks": "SearchCallback",
     "children.settings": "ChildSettings",
     "search.tuner": "NASNetTuner SearchResult",
 }

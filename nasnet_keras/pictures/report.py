@@ -62,6 +62,7 @@ def search_report(
     summary: dict | None = None,
     updates: list[dict] = (),
     choice: dict | None = None,
+    live: dict | None = None,
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -76,6 +77,8 @@ def search_report(
             these were worth to it is shown.
         choice: how the best was chosen: `cost`, of what the front is shown (see `pareto.cost_of`; by default
             multiply-adds), `prefer`, the rule, and `chosen`, a `trial_id`.
+        live: of a search that runs, as `results.live.LiveReport` tells it: the page then says what is running, and
+            renews itself.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
@@ -97,6 +100,7 @@ def search_report(
     parts = [
         f"<h1>{escape(title)}</h1>",
         _headline(trials, updates),
+        _now(trials, live) if live else "",
         _section("Final figures", _summary_table(summary)) if summary else "",
         _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
         _costs(trials, **(choice or {})),
@@ -105,11 +109,12 @@ def search_report(
         _failures(trials),
     ]
     body = "\n".join(part for part in parts if part)
+    renewed = f'<meta http-equiv="refresh" content="{max(1, round(live["every"]))}"/>\n' if live else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\n"
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"{renewed}<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 
@@ -185,6 +190,22 @@ def _headline(trials, updates):
         for label, value, note in figures
     ]
     return f'<dl class="figures">\n{"".join(items)}\n</dl>'
+
+
+def _now(trials, live):
+    """What is running, and how long it will take."""
+    rows = [
+        f'<tr class="first"><td>{escape(str(one["trial_id"])[:40])}</td>'
+        f'<td class="text">{escape(str(one["worker"])[:80])}</td><td>{_duration(one["seconds"])}</td></tr>'
+        for one in live["running"]
+    ]
+    head = '<tr><th scope="col">Trial</th><th scope="col" class="text">Worker</th><th scope="col">For</th></tr>'
+    body = "\n".join(rows) or '<tr class="first"><td class="text" colspan="3">nothing at this moment</td></tr>'
+    left = "" if live["left"] is None else f" About {_duration(max(0, live['left']))} left, until {live['until']}."
+    note = f"As of {live['at']}: {len(trials):,} of {live['max_trials']:,} trials have ended.{left}"
+    note += f" This page renews itself every {max(1, round(live['every']))} s while the search runs."
+    table = f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    return _section("Running now", f'{table}\n<p class="note">{escape(note)}</p>')
 
 
 def _found(best):

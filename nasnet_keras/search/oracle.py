@@ -74,6 +74,7 @@ class NASNetOracle(keras_tuner.Oracle):
     Attributes:
         space: the `SearchSpace`.
         strategy: the live `Strategy`, for instance to read its `diagnostics`.
+        on_started: called whenever a trial is given to a worker, with a dict: `trial_id`, `genotype`, `worker`.
         on_finished: called with the finished trials, as `finished_trials` gives them, whenever some were added.
 
     Raises:
@@ -119,7 +120,7 @@ class NASNetOracle(keras_tuner.Oracle):
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
         self._tries = read_tries(tries)
-        self.on_finished = None
+        self.on_started = self.on_finished = None
         self.tune_new_entries = False
         self.verbose = 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
@@ -142,23 +143,11 @@ class NASNetOracle(keras_tuner.Oracle):
             had better ask again, because others have what is proposed now.
         """
         with self._announcing(), self._lock:
-            state = self._attach()
-            if self._hours is not None and self._ends_at is None:
-                self._ends_at = time.monotonic() + 3600 * self._hours
-            trial = self.ongoing_trials.get(tuner_id)
-            if trial is None or self._settle(trial):
-                trial = self._next()
-            if trial is None:
-                if self._is_crowded() and self._has_room() and not self._is_late():
-                    return self._format.new(state.next_number, status=TrialStatus.IDLE)
-                self.tuner_ids.discard(tuner_id)
-                return self._format.new(state.next_number, status=TrialStatus.STOPPED)
-            with self._all_or_nothing():
-                state.give_out(trial, tuner_id)
-            self.tuner_ids.add(tuner_id)
-            self.ongoing_trials[tuner_id] = trial
-            self._display.on_trial_begin(trial)
-            return trial
+            trial = self._give_out(tuner_id)
+        if trial.status == TrialStatus.RUNNING and self.on_started:
+            genotype = self.space.decode_values(trial.hyperparameters.values)
+            self.on_started({"trial_id": trial.trial_id, "genotype": genotype.to_dict(), "worker": tuner_id})
+        return trial
 
     def update_trial(self, trial_id, metrics, step=0):
         """Report a trial's metrics, among them the objective.
@@ -310,6 +299,25 @@ class NASNetOracle(keras_tuner.Oracle):
         with self._lock:
             self._forget()
             self._attach()
+
+    def _give_out(self, tuner_id):
+        state = self._attach()
+        if self._hours is not None and self._ends_at is None:
+            self._ends_at = time.monotonic() + 3600 * self._hours
+        trial = self.ongoing_trials.get(tuner_id)
+        if trial is None or self._settle(trial):
+            trial = self._next()
+        if trial is None:
+            if self._is_crowded() and self._has_room() and not self._is_late():
+                return self._format.new(state.next_number, status=TrialStatus.IDLE)
+            self.tuner_ids.discard(tuner_id)
+            return self._format.new(state.next_number, status=TrialStatus.STOPPED)
+        with self._all_or_nothing():
+            state.give_out(trial, tuner_id)
+        self.tuner_ids.add(tuner_id)
+        self.ongoing_trials[tuner_id] = trial
+        self._display.on_trial_begin(trial)
+        return trial
 
     def _next(self):
         """A trial that needs a worker, those due again first, or None. What needs none is finished on the way."""

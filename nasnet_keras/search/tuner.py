@@ -20,11 +20,13 @@ from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
+from nasnet_keras.search.callbacks import Callbacks
 from nasnet_keras.search.directory import SearchDirectory, description, keep_children
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
+from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
@@ -241,6 +243,7 @@ def search(
     tries=(),
     cost="multiply_adds",
     prefer="reward",
+    callbacks=(),
     lease=120.0,
     patience=600.0,
     role=None,
@@ -266,6 +269,7 @@ def search(
         cost: what a child costs beside its reward, see `preference.Preference`; or a function that measures it, called
             with the trained child's `Architecture` where the child was trained.
         prefer: the rule by which the best is chosen, likewise. Both may change from call to call.
+        callbacks: a tuple of `callbacks.SearchCallback`s, told when a trial begins and when it ends. A worker has none.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
         workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
         engine: where children run: `"here"`, `"ray"`, `"ray://HOST:PORT"`, or a `distributed.ray_pool.Engine`.
@@ -284,7 +288,7 @@ def search(
         True
     """
     check_integer("max_trials", max_trials, least=1)
-    preference = Preference(name_of_cost(cost), prefer)
+    preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     engine = engine_of(engine)
     role = role or (Role("chief", port=0) if workers else None if engine else current_role())
@@ -311,19 +315,31 @@ def search(
             NASNetTuner(oracle, child, directory=folder, project_name="worker", **further).search(data)
         return SearchResult(None, [], Path(directory))
     place = {"directory": str(directory.parent), "project_name": directory.name}
-    publisher = Publisher(directory, on_trial, preference)
-    tuner = NASNetTuner(oracle, child, publisher, **further, **place)
+    publisher, live = Publisher(directory, on_trial, preference), LiveReport(directory, max_trials, hours)
+
+    def tell_begin(trial):
+        live.began(trial)
+        callbacks.began(trial)
+
+    def tell_finished(trials):
+        live.finished(trials)
+        publisher(trials)
+        callbacks.finished(trials)
+
+    tuner = NASNetTuner(oracle, child, tell_finished, **further, **place)
+    oracle.on_started = tell_begin
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
         keep_children(directory, description(child, data))
         write_record(directory, data)
         preference.keep(directory)
-        publisher(finished)
-        if workers is None:
-            tuner.search(data)
-        else:
-            with workers:
-                tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
+        tell_finished(finished)
+        with live:
+            if workers is None:
+                tuner.search(data)
+            else:
+                with workers:
+                    tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
         trials = oracle.finished_trials()
         write_report(directory, trials)
     finally:

@@ -78,21 +78,38 @@ def write_report(directory, trials):
         directory: the search's directory.
         trials: finished trials.
     """
-    trial, preference, directory = best_trial(directory, trials), Preference.of(directory), SearchDirectory(directory)
-    best = None if trial is None else _genotype(trial)
-    figures = _final_figures(directory, best)
-    updates = read_trials(directory.updates) if directory.updates.exists() else ()
-    title = f"Search {directory.path.name}"
-    choice = {"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")}
-    page = search_report(trials, title=title, best=best, summary=figures, updates=updates, choice=choice)
-    write_atomically(directory.report, page.encode())
-    if not best:  # what lies there of another preference is not this search's best
-        for path in (directory.best_genotype, directory.best_normal, directory.best_reduction):
-            path.unlink(missing_ok=True)
-    else:
+    best = write_page(directory, trials)
+    directory = SearchDirectory(directory)
+    if best:
         best.save(directory.best_genotype)
         write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
         write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
+    else:  # what lies there of another preference is not this search's best
+        for path in (directory.best_genotype, directory.best_normal, directory.best_reduction):
+            path.unlink(missing_ok=True)
+
+
+def write_page(directory, trials, live=None):
+    """Write `report.html` alone, and return the best genotype, or None.
+
+    Args:
+        directory: the search's directory.
+        trials: finished trials.
+        live: of a search that runs, see `search_report`.
+    """
+    trial, preference, directory = best_trial(directory, trials), Preference.of(directory), SearchDirectory(directory)
+    best = None if trial is None else _genotype(trial)
+    page = search_report(
+        trials,
+        title=f"Search {directory.path.name}",
+        best=best,
+        summary=_final_figures(directory, best),
+        updates=read_trials(directory.updates) if directory.updates.exists() else (),
+        choice={"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")},
+        live=live,
+    )
+    write_atomically(directory.report, page.encode())
+    return best
 
 
 def _standing(directory, first, trials):

@@ -1,0 +1,64 @@
+"""What a search tells while it runs: callbacks of the user's own."""
+
+import threading
+
+
+class SearchCallback:
+    """Base of a search's callbacks; both methods do nothing. Another object with these two will do as well.
+
+    They are called in the process that gives out the trials, which may be another one than trains the child, and never
+    two at a time. An exception ends the search, with everything saved.
+
+        class Printer(SearchCallback):
+            def on_trial_end(self, trial):
+                print(trial["trial_id"], trial["reward"])
+
+        search("digits", callbacks=(Printer(),))
+    """
+
+    def on_trial_begin(self, trial):
+        """A trial was given to a worker, for the second time if the first worker was lost.
+
+        Args:
+            trial: a dict: `trial_id`, `genotype` (as in `trials.jsonl`), `worker`.
+        """
+
+    def on_trial_end(self, trial):
+        """A trial has ended; called once for each that ends in this run, also where no child was trained.
+
+        Args:
+            trial: a dict as in `trials.jsonl`.
+        """
+
+
+class Callbacks:
+    """Several callbacks as one.
+
+    Args:
+        callbacks: a tuple of them.
+
+    Raises:
+        ValueError: one lacks a method.
+    """
+
+    def __init__(self, callbacks):
+        hooks = ("on_trial_begin", "on_trial_end")
+        if not isinstance(callbacks, list | tuple) or not all(
+            callable(getattr(callback, hook, None)) for callback in callbacks for hook in hooks
+        ):
+            raise ValueError(f"`callbacks` must be a list of `SearchCallback`s. Received: {callbacks!r}")
+        self._callbacks, self._told, self._one_at_a_time = tuple(callbacks), None, threading.RLock()
+
+    def began(self, trial):
+        """Tell that a trial was given out."""
+        with self._one_at_a_time:
+            for callback in self._callbacks:
+                callback.on_trial_begin(trial)
+
+    def finished(self, trials):
+        """Tell of the finished trials that are new since the last call, all of them; of the first call nothing is."""
+        with self._one_at_a_time:
+            new, self._told = trials[len(trials) if self._told is None else self._told :], len(trials)
+            for trial in new:
+                for callback in self._callbacks:
+                    callback.on_trial_end(trial)

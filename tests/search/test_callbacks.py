@@ -1,0 +1,154 @@
+"""What a search tells while it runs: to callbacks, and by its report."""
+
+import os
+import threading
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from nasnet_keras import SearchCallback
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.search.callbacks import Callbacks
+from nasnet_keras.search.results import live
+from nasnet_keras.search.results.live import LiveReport
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.tuner import search
+
+SPACE = SearchSpace(blocks=1, operations=("identity", "sep_conv_3x3", "max_pool_3x3"), combinations=("add",))
+TINY = load_genotype("tiny").to_dict()
+CHILD = ChildSettings(repeats=(1, 1), filters=4)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", limit=200)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Children whose reward is their seed; every third fails."""
+    count = iter(range(1000))
+
+    def evaluate(self, genotype, data, seed):
+        if next(count) % 3 == 2:
+            raise ValueError("too large")
+        return {"reward": seed / 2**32}
+
+    monkeypatch.setattr(ChildSettings, "evaluate", evaluate)
+
+
+class Heard(SearchCallback):
+    def __init__(self):
+        self.told = []
+
+    def on_trial_begin(self, trial):
+        self.told.append(("begin", trial["trial_id"], set(trial)))
+
+    def on_trial_end(self, trial):
+        self.told.append(("end", trial["trial_id"], trial["reward"] is None))
+
+
+def run(digits, directory, trials, **options):
+    return search(digits, trials, directory, "random", 3, space=SPACE, child=CHILD, rules=(), **options)
+
+
+def test_every_trial_is_told_of_once_when_it_begins_and_when_it_ends(digits, tmp_path, untrained):
+    heard = Heard()
+    result = run(digits, tmp_path / "s", 6, callbacks=(heard, SearchCallback()))
+    keys = {"trial_id", "genotype", "worker"}
+    assert heard.told == [
+        one
+        for number, trial in enumerate(result.trials)
+        for one in (("begin", f"{number:05d}", keys), ("end", f"{number:05d}", trial["reward"] is None))
+    ]
+    heard = Heard()
+    run(digits, tmp_path / "s", 8, callbacks=[heard])
+    assert [told[:2] for told in heard.told] == [
+        (what, f"{number:05d}") for number in (6, 7) for what in ("begin", "end")
+    ]
+
+
+def test_an_exception_in_a_callback_ends_the_search_with_everything_saved(digits, tmp_path, untrained):
+    class Stops(SearchCallback):
+        def on_trial_end(self, trial):
+            if trial["number"] == 2:
+                raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run(digits, tmp_path / "s", 6, callbacks=(Stops(),))
+    assert len((tmp_path / "s/trials.jsonl").read_text().splitlines()) == 3
+    assert "Running now" not in (tmp_path / "s/report.html").read_text()
+    assert len(run(digits, tmp_path / "s", 6).trials) == 6
+
+
+@pytest.mark.parametrize("callbacks", [print, (print,), ({},), "x", Heard()])
+def test_bad_callbacks(callbacks):
+    with pytest.raises(ValueError, match="`callbacks` must be"):
+        Callbacks(callbacks)
+
+
+def line(number, reward=0.5):
+    return {"trial_id": f"{number:05d}", "reward": reward, "status": "COMPLETED", "genotype": TINY}
+
+
+def began(number, worker):
+    return {"trial_id": f"{number:05d}", "worker": worker}
+
+
+def test_what_is_running_and_the_time_left(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    report = LiveReport(tmp_path, 23, hours=1)
+    report.finished([line(0), line(1), line(2)])  # of an earlier run
+    assert report.state()["left"] == 3600
+    report.began(began(3, "a"))
+    report.began(began(4, "b"))
+    now[0] = 110.0
+    report.finished([line(number) for number in range(4)])
+    report.began(began(5, "a"))
+    state = report.state()
+    assert state["running"] == [
+        {"trial_id": "00004", "worker": "b", "seconds": 10.0}, {"trial_id": "00005", "worker": "a", "seconds": 0.0},
+    ]  # fmt: skip
+    assert state["left"] == 190.0  # one in ten seconds, nineteen to go
+    report.began(began(4, "c"))  # worker b was lost
+    assert [one["worker"] for one in report.state()["running"]] == ["c", "a"]
+    now[0] = 3695.0
+    assert report.state()["left"] == 5.0  # of the hour
+
+
+def test_the_page_says_so_and_renews_itself_until_the_end(tmp_path):
+    with LiveReport(tmp_path, 10, every=0.01) as report:
+        report.finished([line(0)])
+        report.began(began(1, "worker <1>"))
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "report.html").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        page = (tmp_path / "report.html").read_text()
+    root = ET.fromstring(page)
+    (section,) = [part for part in root.iter("section") if part.find("h2").text == "Running now"]
+    assert [cell.text for cell in section.iter("td")][:2] == ["00001", "worker <1>"]
+    assert "1 of 10 trials have ended" in "".join(section.itertext())
+    assert [meta.get("content") for meta in root.iter("meta") if meta.get("http-equiv") == "refresh"] == ["1"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Running now" not in page and "refresh" not in page
+    assert not any(thread is report._thread for thread in threading.enumerate())
+
+
+def test_a_full_disk_does_not_end_the_search(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(live, "write_page", full)
+    with LiveReport(tmp_path, 10, every=0.01) as report:
+        report.began(began(1, "a"))
+        time.sleep(0.1)
+    assert "the report could not be written" in caplog.text
