@@ -16,7 +16,7 @@ from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find
 from nasnet_keras.commands.options import add_data, add_size, check_network, given, named
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, without_greetings
+from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_secret
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
@@ -127,6 +127,11 @@ def check(options):
     Preference(options.cost, options.prefer)
     with named(tries="try"):
         tries = read_tries(options.tries)
+    for genotype in tries if role is None or role.is_chief else ():
+        try:
+            space.encode(genotype)
+        except ValueError as error:
+            tell(f"{genotype.name or genotype.digest} is trained, but the controller learns nothing from it: {error}")
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):

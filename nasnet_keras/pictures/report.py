@@ -13,6 +13,7 @@ from pathlib import Path
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
 from nasnet_keras.pictures.curves import check_trials, finished, finite, is_failed, reward_of, search_curve_svg
+from nasnet_keras.pictures.importance import importance_svg
 from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg
 
 BEST = 10
@@ -106,6 +107,7 @@ def search_report(
         _costs(trials, **(choice or {})),
         _section("Found cells", _found(best)),
         _section("Best trials", _ranking_table(ranking)),
+        _importance(trials),
         _failures(trials),
     ]
     body = "\n".join(part for part in parts if part)
@@ -195,11 +197,12 @@ def _headline(trials, updates):
 def _now(trials, live):
     """What is running, and how long it will take."""
     rows = [
-        f'<tr class="first"><td>{escape(str(one["trial_id"])[:40])}</td>'
+        f'<tr class="first"><td class="text">{escape(str(one["trial_id"])[:40])}</td>'
         f'<td class="text">{escape(str(one["worker"])[:80])}</td><td>{_duration(one["seconds"])}</td></tr>'
         for one in live["running"]
     ]
-    head = '<tr><th scope="col">Trial</th><th scope="col" class="text">Worker</th><th scope="col">For</th></tr>'
+    names = "".join(f'<th scope="col" class="text">{name}</th>' for name in ("Trial", "Worker"))
+    head = f'<tr>{names}<th scope="col">For</th></tr>'
     body = "\n".join(rows) or '<tr class="first"><td class="text" colspan="3">nothing at this moment</td></tr>'
     left = "" if live["left"] is None else f" About {_duration(max(0, live['left']))} left, until {live['until']}."
     note = f"As of {live['at']}: {len(trials):,} of {live['max_trials']:,} trials have ended.{left}"
@@ -237,6 +240,19 @@ def _costs(trials, cost="multiply_adds", prefer="reward", chosen=None):
     further = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
     picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen)}</div>'
     return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], further)}")
+
+
+def _importance(trials):
+    picture = importance_svg(trials)
+    if picture is None:
+        return ""
+    note = (
+        "Each by itself, over all different networks of this search. Of so many intervals some miss 0 by chance, and "
+        "in a search that learns a decision also gets the credit of what it usually goes with."
+    )
+    return _section(
+        "What goes with the reward", f'<div class="scroll curve">{picture}</div>\n<p class="note">{note}</p>'
+    )
 
 
 def _ranking_table(ranking, further=()):
