@@ -13,7 +13,7 @@ import nasnet_keras  # noqa: E402
 from nasnet_keras.pictures.cells import genotype_svg  # noqa: E402
 
 PAGES = {"README.md": "index.md", "RESULTS.md": "results.md", "CHANGELOG.md": "changelog.md"}
-PAGES["benchmarks/README.md"] = "benchmarks.md"
+PAGES |= {"benchmarks/README.md": "benchmarks.md", "deploy/README.md": "deploy.md"}
 # The reference by what a reader is after: the first folder of the module that a name lives in.
 GROUPS = {
     "genotype": "Genotypes",

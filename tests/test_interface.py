@@ -22,6 +22,8 @@ CHANGED = {
     "names / Data / constructor": "what of a folder is left out, notes, and how it was divided",
     "names / load_data": "`strict`, and how directories of earlier versions and of a training were divided",
     "names / Batches / constructor": "their size and range are arguments, where attributes were set from outside",
+    "names / export_saved_model": "what is written may be refused before it appears",
+    "names / export_target": "precisions, integer input and output, a layout, and the same",
     "names / read_image": "how deep greys were read, and one channel for networks that take one",
     **{
         f"commands / {command} / --image-size / {what}": "it takes HEIGHTxWIDTH, too"

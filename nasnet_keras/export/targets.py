@@ -41,7 +41,7 @@ def export_target(
     precision=None,
     io="float32",
     layout="nhwc",
-    accept=lambda run: None,
+    accept=None,
 ):
     """Write a network for another runtime into a new folder.
 
@@ -58,7 +58,7 @@ def export_target(
         io: of LiteRT in int8 the type of image and probabilities: `"float32"`, or `"int8"` or `"uint8"`, with which
             nothing is computed in floating point. A pixel is then its uint8 itself, or 128 less as int8.
         layout: of ONNX, `"nhwc"` or `"nchw"`, in which `image` is [batch, channels, height, width].
-        accept: called before the folder appears with a function from pixels in 0–255 [batch, height, width, channels]
+        accept: None, or called before the folder appears with a function from pixels in 0–255 [batch, height, width, channels]
             to probabilities, computed by what was written; what it raises keeps the folder from appearing.
 
     Returns:
@@ -91,7 +91,8 @@ def export_target(
         if (least := thresholds(model)) is not None:
             (folder / "thresholds.txt").write_text("".join(f"{value}\n" for value in least.tolist()), encoding="utf-8")
         check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
-        accept(_of_any_number(run, batch))
+        if accept is not None:
+            accept(_of_any_number(run, batch))
     return path
 
 
