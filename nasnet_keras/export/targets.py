@@ -58,8 +58,8 @@ def export_target(
         io: of LiteRT in int8 the type of image and probabilities: `"float32"`, or `"int8"` or `"uint8"`, with which
             nothing is computed in floating point. A pixel is then its uint8 itself, or 128 less as int8.
         layout: of ONNX, `"nhwc"` or `"nchw"`, in which `image` is [batch, channels, height, width].
-        accept: None, or called before the folder appears with a function from pixels in 0–255 [batch, height, width, channels]
-            to probabilities, computed by what was written; what it raises keeps the folder from appearing.
+        accept: None, or called before the folder appears with a function from pixels in 0–255 [batch, height, width,
+            channels] to probabilities, computed by what was written; what it raises keeps the folder from appearing.
 
     Returns:
         The path.
