@@ -70,7 +70,10 @@ def dense_on(side, name, size, state):
 
 def steps(side, state, name, size, batch, count):
     """{figure: value} of a model's first steps."""
+    import keras  # noqa: F401  # before anything is timed
     import numpy as np
+
+    import nasnet_keras  # noqa: F401
 
     generator = np.random.default_rng(0)
     images = generator.uniform(-1, 1, (batch, size, size, 3)).astype("float32")

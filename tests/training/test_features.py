@@ -199,6 +199,7 @@ BAD = [
     ({"head_views": 1, "head_epochs": 0}, "`head_views` needs a phase of the head alone"),
     ({"head_views": 1, "recipe": replace(RECIPE, mixup=0.2)}, "`head_views` needs `mixup` and `cutmix` to be 0"),
     ({"head_views": 1, "auxiliary_head": True}, "`head_views` needs `auxiliary_head` to be False"),
+    ({"head_views": 1, "hours": 1.0}, "`head_views` needs `hours` to be left out"),
     ({"head_views": 1, "devices": "all"}, "`head_views` needs `devices` to be left out"),
 ]
 
