@@ -64,6 +64,7 @@ def search_report(
     updates: list[dict] = (),
     choice: dict | None = None,
     live: dict | None = None,
+    advice: str = "",
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -80,6 +81,7 @@ def search_report(
             multiply-adds), `prefer`, the rule, and `chosen`, a `trial_id`.
         live: of a search that runs, as `results.live.LiveReport` tells it: the page then says what is running, and
             renews itself.
+        advice: a last line.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
@@ -109,6 +111,7 @@ def search_report(
         _section("Best trials", _ranking_table(ranking)),
         _importance(trials),
         _failures(trials),
+        f'<p class="note">{escape(advice)}</p>' if advice else "",
     ]
     body = "\n".join(part for part in parts if part)
     renewed = f'<meta http-equiv="refresh" content="{max(1, round(live["every"]))}"/>\n' if live else ""

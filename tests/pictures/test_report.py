@@ -320,3 +320,8 @@ def test_wrong_types_are_named(function, trials):
         function(trials)
     with pytest.raises(ValueError, match=r"`best` must be a Genotype or None\. Received: 'nasnet_a'"):
         search_report([], best="nasnet_a")
+
+
+def test_the_last_line_is_what_was_advised():
+    root = parse(search_report(make_trials(3), advice="take <this>"))
+    assert words(list(root.find(".//main"))[-1]) == "take <this>"

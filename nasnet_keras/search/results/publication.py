@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed
 from nasnet_keras.pictures.report import read_trials, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
+from nasnet_keras.search.strategies.choice import advice
 
 
 class Publisher:
@@ -107,9 +108,19 @@ def write_page(directory, trials, live=None):
         updates=read_trials(directory.updates) if directory.updates.exists() else (),
         choice={"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")},
         live=live,
+        advice=_advice(directory, max(len(trials), live["max_trials"] if live else 0)),
     )
     write_atomically(directory.report, page.encode())
     return best
+
+
+def _advice(directory, trials):
+    """Which controller was measured best for so many trials, beside the one that this search has."""
+    try:
+        own = f" This search has `{read_object(directory.header)['strategy']}`."
+    except (OSError, KeyError, ValueError):
+        own = ""
+    return f"{advice(trials)}{own} See RESULTS.md of nasnet_keras."
 
 
 def _standing(directory, first, trials):

@@ -171,3 +171,12 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     assert made == ["00001", "00002", "00000", "00005", "00004"]
     assert on_disk() == best_genotype(directory, longest.trials) == run(6).best == rows[0]["genotype"]
     assert rows[0]["network"] == "00004"
+
+
+def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):
+    write_report(tmp_path, trials_with([0.2]))
+    page = (tmp_path / "report.html").read_text()
+    assert "`--controller predictor` was measured to find the best cells. See RESULTS.md" in page
+    (tmp_path / "search.json").write_text('{"strategy": "rl"}')
+    write_report(tmp_path, trials_with([0.2]))
+    assert "This search has `rl`." in (tmp_path / "report.html").read_text().split("</section>")[-1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import STRATEGIES, make_strategy
+from nasnet_keras.search.strategies.choice import STRATEGIES, advice, make_strategy
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.strategies.local_search import LocalSearch, LocalSettings
@@ -265,3 +265,8 @@ def test_local_search_looks_elsewhere_when_all_neighbours_were_tried():
 def test_bad_local_settings(value):
     with pytest.raises(ValueError, match="`beginning` must be an integer"):
         LocalSettings(beginning=value)
+
+
+def test_the_advice_names_what_was_measured_best_for_so_many_trials():
+    assert "`--controller predictor`" in advice(60) and advice(60) == advice(300)
+    assert "predictor" not in advice(301)
