@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-PEERS = {"litserve": "litserve", "bentoml": "bentoml"}
+PEERS = {"litserve": ("litserve", "python-multipart"), "bentoml": ("bentoml",)}
 PATHS = {"ours": "/v1/models/net:predict", "litserve": "/predict", "bentoml": "/predict"}
 MOST = 16
 
@@ -103,39 +103,30 @@ def environment(name, place):
         import tensorflow
 
         subprocess.run([sys.executable, "-m", "venv", place / name], check=True)
-        packages = [PEERS[name], f"tensorflow=={tensorflow.__version__}"]
+        packages = [*PEERS[name], f"tensorflow=={tensorflow.__version__}"]
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
     return python
 
 
 def start(name, model, port, place):
     """A server's process; it has its own group, for some start others."""
+    folder = Path(tempfile.mkdtemp(dir=place))
     if name == "ours":
-        command = [
-            sys.executable,
-            "-m",
-            "nasnet_keras.cli",
-            "serve",
-            "--model",
-            model,
-            "--name",
-            "net",
-            "--log",
-            "none",
-        ]
-        return subprocess.Popen([*map(str, command), "--port", str(port)], start_new_session=True)
+        return _process([sys.executable, "-m", "nasnet_keras.cli", "serve", "--model", model, "--port", port], folder)
     values = {"MODEL": model / "1", "PORT": port, "MOST": MOST, "CORES": len(os.sched_getaffinity(0))}
     program = PROGRAMS[name]
     for word, value in values.items():
         program = program.replace(word, str(value))
-    folder = Path(tempfile.mkdtemp(dir=place))
     (folder / "service.py").write_text(program)
-    python = environment(name, place)
-    command = [python, "service.py"]
+    command = [environment(name, place), "service.py"]
     if name == "bentoml":
-        command = [python, "-m", "bentoml", "serve", "service:Classifier", "--host", "127.0.0.1", "--port", str(port)]
-    with open(folder / "log", "w") as log:
-        return subprocess.Popen(map(str, command), cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        command[1:] = ["-m", "bentoml", "serve", "service:Classifier", "--host", "127.0.0.1", "--port", port]
+    return _process(command, folder)
+
+
+def _process(command, folder):
+    with open(folder / "log", "w") as log:  # each logs as it does by itself
+        return subprocess.Popen(list(map(str, command)), cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
 
 def family(process):

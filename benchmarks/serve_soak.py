@@ -133,7 +133,7 @@ def main():
     early = [size for at, size, _ in memory if seconds / 4 <= at <= seconds / 4 + max(60, seconds / 10)]
     rise = memory[-1][1] / max(early) - 1
     print(
-        f"{options.network}, {options.minutes:g} minutes, {options.swaps} new versions, {len(versions)} seen: "
+        f"{options.network}, {options.minutes:g} minutes, {options.swaps} new versions, {max(versions)} the last: "
         f"{len(times)} requests at {achieved:.1f} of {rate:.1f}/s wanted, {len(load.lost)} lost, {load.late} late, "
         f"p50 {times[len(times) // 2] * 1e3:.1f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.1f} ms, exit code {code}"
     )
