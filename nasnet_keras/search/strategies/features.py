@@ -24,10 +24,11 @@ class CellFeatures:
 
     Attributes:
         size: how many features there are.
+        decisions: T.
     """
 
     def __init__(self, space):
-        self._blocks, count = space.blocks, len(space.operations)
+        self._blocks, count, self.decisions = space.blocks, len(space.operations), len(space.decisions)
         upper = np.triu_indices(count)
         self._pairs = np.zeros((count, count), dtype=int)
         self._pairs[upper] = self._pairs.T[upper] = range(len(upper[0]))

@@ -48,7 +48,8 @@ class Predictor(Strategy):
     second half mutants of the most promising of the first. A network that was tried, is being tried, or has failed is
     not proposed again, however it is written. All regressors learn anew for every proposal, from all rewards told until
     then; a pending cell counts as one whose reward will be as predicted, so nothing is expected of its like.
-    Beyond 400 cells some are forgotten, so that a proposal costs no more in long searches.
+    Regressors to which the same network written in another way is not quite the same are asked only where the rewards
+    speak for them, see `ensemble.WRITINGS`. Beyond 400 cells some are forgotten, so that a proposal costs no more in long searches.
 
     Attributes:
         version: number of rewards that were told.
@@ -63,8 +64,8 @@ class Predictor(Strategy):
         from nasnet_keras.search.strategies.ensemble import Ensemble, Known
         from nasnet_keras.search.strategies.features import CellFeatures
 
-        self._features, self._ensemble = CellFeatures(space), Ensemble
-        self._nothing = self._known = Known.nothing(self._features)
+        self._ensemble = Ensemble
+        self._nothing = self._known = Known.nothing(CellFeatures(space))
         self._choices = np.array([len(decision.choices) for decision in space.decisions])
         self._mutable = np.flatnonzero(self._choices > 1)
         self._cells, self._rewards = [], []  # what is learnt from, in the order of the rewards
@@ -74,16 +75,16 @@ class Predictor(Strategy):
         settings = self.settings
         if len(self._cells) < settings.beginning:
             return self.space.random(rng), ()
-        self._known = self._known.with_more(self._cells[len(self._known.counts) :])
+        self._known = self._known.with_more(self._cells[len(self._known.cells) :])
         ensemble = self._ensemble(self._known.with_more([*self.pending.values()]), np.array(self._rewards))
         count = settings.candidates // 2
         random = round(settings.random * count)
         parents = np.array(self._cells)[_highest(ensemble.means)[: settings.parents]]
         first = np.concatenate([self._mutants(parents, count - random, rng), self._random(random, rng)])
-        gains = ensemble.expected_gains(self._features(first))
+        gains = ensemble.expected_gains(first)
         parents = first[_highest(gains)[: settings.parents]]
         second = self._mutants(parents, settings.candidates - count, rng)
-        gains = np.concatenate([gains, ensemble.expected_gains(self._features(second))])
+        gains = np.concatenate([gains, ensemble.expected_gains(second)])
         candidates = np.concatenate([first, second])
         known = self._tried | {self._name(decisions) for decisions in self.pending.values()}
         for place in _highest(gains):

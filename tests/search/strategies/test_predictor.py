@@ -105,6 +105,45 @@ def test_a_regressor_is_scikit_learns():
     assert mine.evidence > at_unit.log_marginal_likelihood_value_ + 15 * np.log(2 * np.pi)
 
 
+def test_what_is_known_grows_to_what_it_would_be_at_once():
+    rng = np.random.default_rng(0)
+    cells = [SPACE.random(rng) for _ in range(9)]
+    nothing = ensemble.Known.nothing(CellFeatures(SPACE))
+    at_once, grown = nothing.with_more(cells), nothing.with_more(cells[:4]).with_more(cells[4:5]).with_more(cells[5:])
+    counts = CellFeatures(SPACE)(cells).toarray()
+    for known in (at_once, grown):
+        assert (known.counts == counts).all() and (known.products == counts @ counts.T).all()
+        expected = [[sum(a == b for a, b in zip(one, other, strict=True)) for other in cells] for one in cells]
+        assert (known.alike == expected).all()
+
+
+@pytest.mark.parametrize("writing", [0.0, 3.0])
+def test_a_kernel_is_half_linear_and_half_of_likeness(writing):
+    rng = np.random.default_rng(0)
+    cells = np.array([SPACE.random(rng) for _ in range(6)])
+    known = ensemble.Known.nothing(CellFeatures(SPACE)).with_more([tuple(cell) for cell in cells.tolist()])
+    one_hot = np.concatenate([cells[:, [place]] == range(13) for place in range(30)], axis=1)
+    x = np.concatenate([known.counts, writing**0.5 * one_hot], axis=1)
+    distances = ((x[:, None] - x) ** 2).sum(axis=2)
+    scale = distances[:4, :4].sum() / 12
+    expected = x @ x.T / scale + 0.5 * np.exp(-distances / scale)
+    kernel = ensemble.Kernel(writing, known, 4)
+    np.testing.assert_allclose(kernel.known, expected)
+    between, own = kernel(known.products, known.alike, known.products.diagonal())
+    np.testing.assert_allclose(between, expected)
+    np.testing.assert_allclose(own, expected.diagonal())
+
+
+def test_who_sees_the_writing_is_asked_only_where_it_counts():
+    weights = {}
+    for name, reward in (("network", share_of_pools), ("writing", lambda cell: (cell[2] > 6) - (cell[13] > 6) + 0.0)):
+        strategy = told(Predictor(SPACE, seed=0), 120, reward)
+        known = strategy._known.with_more(strategy._cells)
+        asked = ensemble.Ensemble(known, np.array(strategy._rewards))._asked
+        weights[name] = sum(weight for weight, kernel, _ in asked if kernel.writing)
+    assert weights["network"] < 0.1 and weights["writing"] > 0.9
+
+
 def test_pending_cells_leave_the_mean_and_take_the_doubt():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, 3))
