@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import cifar_search
-import few_trials
 import numpy as np
 import transfer
 from bands import draw
@@ -27,7 +26,6 @@ TABLES = {
     "ahead of random": cifar_search.ahead_table,
     "retrained": cifar_search.retrained_table,
     "transfer": transfer.table,
-    "few trials": few_trials.table,
 }
 
 

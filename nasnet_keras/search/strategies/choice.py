@@ -15,7 +15,7 @@ STRATEGIES = {
 }
 
 
-MEASURED = 300  # trials up to which the predictor was measured to be ahead
+MEASURED = 150  # trials up to which the predictor was measured to be ahead
 
 
 def advice(trials):

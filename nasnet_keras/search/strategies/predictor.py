@@ -49,7 +49,8 @@ class Predictor(Strategy):
     not proposed again, however it is written. All regressors learn anew for every proposal, from all rewards told until
     then; a pending cell counts as one whose reward will be as predicted, so nothing is expected of its like.
     Regressors to which the same network written in another way is not quite the same are asked only where the rewards
-    speak for them, see `ensemble.WRITINGS`. Beyond 400 cells some are forgotten, so that a proposal costs no more in long searches.
+    speak for them, see `ensemble.WRITINGS`. Beyond 400 cells some are forgotten, so that a proposal costs no more in
+    long searches.
 
     Attributes:
         version: number of rewards that were told.
