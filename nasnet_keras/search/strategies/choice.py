@@ -15,13 +15,13 @@ STRATEGIES = {
 }
 
 
-MEASURED = 150  # trials up to which the predictor was measured to be ahead
+MEASURED = 150  # trials up to which the predictor was measured to be ahead of evolution
 
 
 def advice(trials):
-    """One sentence: which strategy was measured to find the best cells with so many trials (RESULTS.md)."""
+    """One sentence: what was measured of strategies with so many trials (RESULTS.md)."""
     if trials <= MEASURED:
-        return f"With up to {MEASURED} trials `--controller predictor` was measured to find the best cells."
+        return f"With up to {MEASURED} trials `--controller predictor` was ahead of evolution on twenty synthetic landscapes."
     return "With 2,000 trials RL and evolution were measured to be level."
 
 
