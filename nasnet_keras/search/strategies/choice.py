@@ -21,7 +21,8 @@ MEASURED = 150  # trials up to which the predictor was measured to be ahead of e
 def advice(trials):
     """One sentence: what was measured of strategies with so many trials (RESULTS.md)."""
     if trials <= MEASURED:
-        return f"With up to {MEASURED} trials `--controller predictor` was ahead of evolution on twenty synthetic landscapes."
+        what = "was ahead of evolution on twenty synthetic landscapes"
+        return f"With up to {MEASURED} trials `--controller predictor` {what}."
     return "With 2,000 trials RL and evolution were measured to be level."
 
 
