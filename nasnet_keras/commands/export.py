@@ -96,8 +96,9 @@ def _variants(options):
         folder = options.output if len(precisions) == 1 else str(Path(options.output) / precision)
         measured = precision == "int8" and bool(options.calibration)
         check_target(folder, options.format, options.batch, measured, "output", precision=precision, **settings)
-        check_installed(options.format, precision)
         variants[folder] = {"precision": precision, "batch": options.batch, **settings}
+    for precision in precisions:
+        check_installed(options.format, precision)
     return variants
 
 

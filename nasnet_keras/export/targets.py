@@ -75,7 +75,6 @@ def export_target(
     path = Path(expanded(path))
     settings = {"precision": precision, "io": io, "layout": layout}
     precision = settings["precision"] = check_target(path, target, batch, calibration is not None, **settings)
-    check_installed(target, precision)
     served = Served(model, class_names, 1, "float32")
     if calibration is not None:
         calibration = np.array(calibration, np.float32)
@@ -84,6 +83,7 @@ def export_target(
             raise ValueError(f"`calibration` must be images of {shape}. Received: {calibration.shape}")
         calibration[0, 0, :2] = [[0], [255]]  # the ends of the range, so that a pixel stays the number that it is
         calibration = [np.stack([image] * (batch or 1)) for image in calibration]
+    check_installed(target, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
         run = WRITERS[target](served, folder, batch, calibration, **settings)

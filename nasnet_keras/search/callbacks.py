@@ -9,11 +9,13 @@ class SearchCallback:
     They are called in the process that gives out the trials, which may be another one than trains the child, and never
     two at a time. An exception ends the search, with everything saved.
 
-        class Printer(SearchCallback):
-            def on_trial_end(self, trial):
-                print(trial["trial_id"], trial["reward"])
-
-        search("digits", callbacks=(Printer(),))
+    Examples:
+        >>> from nasnet_keras import SearchCallback
+        >>> class Printer(SearchCallback):
+        ...     def on_trial_end(self, trial):
+        ...         print(trial["trial_id"], trial["reward"])
+        >>> Printer().on_trial_end({"trial_id": "0000", "reward": 0.5})  # search("digits", callbacks=(Printer(),)) does
+        0000 0.5
     """
 
     def on_trial_begin(self, trial):
