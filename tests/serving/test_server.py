@@ -98,7 +98,7 @@ def test_grpc_as_the_documentation_has_it(exports, rng, tmp_path):
     content = encode(noise(rng, 30, 40), "PNG")
     (tmp_path / "photo.png").write_bytes(content)
     command = [sys.executable, "-c", code.replace("localhost:8500", f"127.0.0.1:{port}"), "photo.png"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     server.stop(None)
     best = signatures["image_bytes"](image_bytes=tf.constant([content]))
     name, score = best["top_classes"].numpy()[0, 0].decode(), best["top_scores"].numpy()[0, 0]
