@@ -169,9 +169,11 @@ def _initial_values(weights):
     # A default seed of Keras', which `keras.utils.set_random_seed` decides on.
     seed = np.random.SeedSequence(keras.initializers.RandomNormal().seed)
     drawn = [weight for weight in weights if weight.fan_out]
+    parts = _in_parts(drawn, seed.spawn(len(drawn)))
     with ThreadPoolExecutor() as pool:
-        parts = pool.map(_draw, _in_parts(drawn, seed.spawn(len(drawn))))
-        kernels = (value for part in parts for value in part)
+        # The first is waited for at once, so a single one gains nothing from a thread.
+        values = pool.map(_draw, parts) if len(parts) > 1 else map(_draw, parts)
+        kernels = (value for part in values for value in part)
         for weight in weights:
             yield next(kernels) if weight.fan_out else weight.initial_value(None)
 
