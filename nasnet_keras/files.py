@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 # Why a file could not be written, where a library tells it in words of its own.
 REASONS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+# How a file's name is encoded, as `os.fsencode` does it, for those who encode a million: `name.encode(*CODE)`.
+CODE = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 SECRET = 16, 256  # characters that a secret has, at least and at most
 

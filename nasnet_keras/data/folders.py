@@ -9,11 +9,11 @@ import hashlib
 import os
 import re
 import stat
-import sys
 import unicodedata
 from array import array
 from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import attrgetter
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,7 @@ from PIL import Image
 from nasnet_keras.data.findings import look
 from nasnet_keras.data.images import FORMATS, read_size
 from nasnet_keras.data.left_out import LeftOut, few, shown
+from nasnet_keras.files import CODE
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -153,7 +154,7 @@ class Listing:
         """Of each file what its place follows from: its class, name and size, as bytes."""
         starts = [os.fsencode(name) + b"\0" for name in self.folders]
         for path, size, label in zip(files.paths, files.sizes.tolist(), files.labels.tolist(), strict=True):
-            yield b"%s%s\0%d" % (starts[label], os.fsencode(path[path.rfind("/") + 1 :]), size)
+            yield b"%s%s\0%d" % (starts[label], path[path.rfind("/") + 1 :].encode(*CODE), size)
 
     def digest(self):
         """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
@@ -162,9 +163,9 @@ class Listing:
         paths = np.array([path for part in self.parts.values() for path in part.paths], object)
         order = np.argsort(paths, kind="stable")  # they are nearly sorted
         paths, sizes = paths[order], np.concatenate([part.sizes for part in self.parts.values()])[order]
-        code, start = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()), len(self.root) + 1
+        start = len(self.root) + 1
         for path, size in zip(paths, memoryview(sizes), strict=True):
-            digest.update(b"\n%s\0%d" % (path[start:].encode(*code), size))
+            digest.update(b"\n%s\0%d" % (path[start:].encode(*CODE), size))
         return digest.hexdigest()
 
 
@@ -241,6 +242,9 @@ class _Folder:
 
     def every_file(self):
         """(path relative to the root, bytes) of all images below it, sorted."""
+        if not self.folders:  # it was read in order
+            start = f"{self.path}/" if self.path else ""
+            return zip(map(start.__add__, self.files), self.sizes, strict=True)
         found, stack = [], [self]
         while stack:
             folder = stack.pop()
@@ -264,7 +268,7 @@ def _read(root, left_out, findings):
         every.append(folder)
         try:
             with os.scandir(os.path.join(root, folder.path)) as listed:
-                listed = sorted(listed, key=lambda entry: entry.name)
+                listed = sorted(listed, key=attrgetter("name"))
         except OSError as error:
             if folder is top:
                 raise ValueError(f"cannot read the folder {shown(root)}: {error.strerror}") from None
@@ -276,19 +280,23 @@ def _read(root, left_out, findings):
         numbers, start = [], f"{folder.path}/" if folder.path else ""
         for entry in listed:
             name = entry.name
-            path = start + name
             try:
                 status = entry.stat()
             except OSError as error:  # a link to nothing or to itself, or gone in the meantime
-                left_out[path] = ("unreadable", error.strerror)
+                left_out[start + name] = ("unreadable", error.strerror)
                 continue
             if stat.S_ISREG(status.st_mode):
-                if reason := _no_image(name, entry.path, status, has_heif, findings):
-                    left_out[path] = reason
-                else:
+                # Of a million files nearly all are plain: what is asked of each is counted in seconds.
+                if (name[name.rfind(".") :] in SUFFIXES and status.st_size and name[0] != ".") or not (
+                    reason := _no_image(name, entry.path, status, has_heif, findings)
+                ):
                     folder.files.append(name)
                     folder.sizes.append(status.st_size)
-            elif not stat.S_ISDIR(status.st_mode):
+                else:
+                    left_out[start + name] = reason
+                continue
+            path = start + name
+            if not stat.S_ISDIR(status.st_mode):
                 left_out[path] = ("special", "")
             elif name.startswith(".") or name.lower() in FOREIGN:
                 left_out[f"{path}/"] = ("foreign", shown(name))
@@ -443,13 +451,14 @@ def _leave_out(folder, kind, left_out):
 
 def _files(root, folders):
     """The `Files` of a folder for each class, None for one without images."""
-    paths, sizes, counts = [], [], []
+    paths, sizes, counts = [], array("q"), []
     start = os.path.join(root, "")
     for folder in folders:
-        files = folder.every_file() if folder else []
-        paths += [start + path for path, _ in files]
-        sizes += [size for _, size in files]
-        counts.append(len(files))
+        before = len(paths)
+        for path, size in folder.every_file() if folder else ():
+            paths.append(start + path)
+            sizes.append(size)
+        counts.append(len(paths) - before)
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return Files(tuple(paths), np.array(sizes, np.int64), labels)
 

@@ -7,6 +7,7 @@ held out of the training images; test images take part in neither.
 import logging
 import os
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 
@@ -312,11 +313,14 @@ def _divided(listing, given, shares, held_out):
             notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
-    kept = {part: side == sides.PARTS.index(part) for part in shares}
-    names = {part: tuple(listing.name_of(files.paths[i]) for i in np.flatnonzero(mask)) for part, mask in kept.items()}
+    names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
     notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
-    trained = frozenset(mark(listing.name_of(files.paths[i])) for i in np.flatnonzero(side == sides.TRAIN))
+    trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
     return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
+
+
+def _names(listing, side, part):
+    return map(listing.name_of, compress(listing.parts["train"].paths, (side == part).tolist()))
 
 
 def _alike(listing, side, findings):

@@ -3,11 +3,10 @@
 import base64
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasnet_keras.files import read_object, write_atomically
+from nasnet_keras.files import CODE, read_object, write_atomically
 
 FILE = "data.json"
 FORMAT = "nasnet-data/1"
@@ -34,7 +33,7 @@ class Record:
 
 def mark(name):
     """A short digest of a name, bytes."""
-    return hashlib.blake2b(os.fsencode(name), digest_size=MARK).digest()
+    return hashlib.blake2b(name.encode(*CODE), digest_size=MARK).digest()
 
 
 def read_record(directory):
