@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -32,7 +33,9 @@ def main():
     sources = sorted(HERE.glob("0*.py"))
     if options.names:
         sources = [source for source in sources if source.name.startswith(tuple(options.names))]
-    failed = [source.stem for source in sources if not run(source, options)]
+    with ThreadPoolExecutor(2 if options.short else 1) as pool:  # a kernel of its own for each; mostly they trace
+        done = list(pool.map(lambda source: run(source, options), sources))
+    failed = [source.stem for source, is_good in zip(sources, done, strict=True) if not is_good]
     for name in failed:
         print(f"{name} failed", file=sys.stderr)
     return 1 if failed or not sources else 0

@@ -131,7 +131,7 @@ def test_tied_maxima_send_their_gradient_the_same_way(rng):
     assert_same(Genotype(cell, cell), rng)
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("nesterov", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_training_gives_the_losses_of_the_ordinary_network(nesterov, rng):
     genotype, steps = load_genotype("tiny"), 6
     optimizer = Optimizer(learning_rate=0.1, steps=steps, nesterov=nesterov, clip_norm=1.0)

@@ -142,6 +142,7 @@ def test_a_model_that_is_trained_further_is_not_tested_on_what_it_has_seen(photo
     assert "net was divided by its seed" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_fit_keeps_its_data_in_its_directory(photos):
     from nasnet_keras import NASNet, load_data
     from nasnet_keras.data.records import read_record

@@ -90,6 +90,7 @@ def test_the_user_is_told_once(folder, tmp_path, capsys):
     assert code == 2 and "other grey range" in err  # it is another training
 
 
+@pytest.mark.long
 def test_greys_without_an_agreed_range(tmp_path, capsys):
     root = greys(tmp_path / "signed", lambda values: tiff((values - 100).astype(np.int16), signed=True))
     words = ["train", "--genotype", "tiny", "--data", root, *SIZE, "--directory", tmp_path / "net"]

@@ -108,6 +108,7 @@ def test_half_precision_stays_half_precision(rng, calls):
     assert not calls
 
 
+@pytest.mark.long
 def test_saving_is_not_concerned(rng, tmp_path):
     model, images = made(), rng.normal(size=(1, 8, 8, 3)).astype("float32")
     before = [model.predict(images, verbose=0) for _ in range(2)][1]

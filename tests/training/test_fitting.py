@@ -210,6 +210,7 @@ def test_unknown_recipe():
         recipes.recipe("best")
 
 
+@pytest.mark.long
 def test_history_is_json_and_one_state_is_kept(data, tmp_path):
     training.fit(network(data), data, RECIPE, epochs=3, directory=tmp_path)
     state = json.loads((tmp_path / "history.json").read_text())

@@ -140,6 +140,7 @@ def tune(directory, **options):
     return fine_tune(network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
 
 
+@pytest.mark.long
 def test_more_epochs_of_a_fine_tuning_go_to_its_last_phase(tmp_path):
     assert tune(tmp_path, epochs=4)[1] == [1, 2, 3, 4]  # one with the cells frozen
     head = (tmp_path / "head" / "history.json").read_bytes()

@@ -96,6 +96,7 @@ def test_phase_two_begins_at_the_chosen_cell():
     assert moved(values(model, above), values(tuned, above)) == set(values(model, above))
 
 
+@pytest.mark.long
 def test_batch_norms_keep_their_statistics_or_follow_the_batch():
     model = source()
     frozen = tune(model, head_epochs=0, epochs=1, batch_norm="frozen")
