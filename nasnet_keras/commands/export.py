@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nasnet_keras.checks import is_number
 from nasnet_keras.commands.datasets import tell_of
-from nasnet_keras.commands.options import MODEL_HELP, given
+from nasnet_keras.commands.options import MODEL_HELP, given, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
@@ -80,8 +80,10 @@ def check(options):
         variants = {options.output: settings}
     else:
         variants = _variants(options)
-    images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
-    labelled = _unseen(options) if options.evaluate else None
+    with named(data="calibration"):
+        images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
+    with named(data="evaluate"):
+        labelled = _unseen(options) if options.evaluate else None
     return {"variants": variants, "calibration": images, "labelled": labelled}
 
 
