@@ -76,6 +76,8 @@ def run(options, limits, access):
     use_cores(len(os.sched_getaffinity(0)), limits.runners)
     logging.basicConfig(format="nasnet-keras: %(message)s", level=logging.WARNING)
     logging.getLogger("nasnet_keras").setLevel(logging.INFO)
+    # What is wrong with a form is in its answer.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     if options.log == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())

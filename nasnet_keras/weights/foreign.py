@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import re
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -239,22 +240,34 @@ def _read_safetensors(path):
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     if len(content) < start:
         raise ValueError("not a .safetensors file, or cut short")
-    header = dict(json.loads(content[8:start].tobytes()))
+    try:
+        header = json.loads(content[8:start].tobytes())
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError("not a .safetensors file, or damaged: its header is no JSON object")
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        begin, end = entry["data_offsets"]
-        shape = entry["shape"]
-        if entry["dtype"] not in SAFETENSORS:
-            raise ValueError(f"{name}: dtype must be one of {', '.join(SAFETENSORS)}. Received: {entry['dtype']}")
-        dtype = np.dtype(SAFETENSORS[entry["dtype"]])
+        entry = entry if isinstance(entry, dict) else {}
+        kind, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+        if not _are_sizes(shape) or not _are_sizes(place) or len(place) != 2:
+            raise ValueError(f"{name[:100]!r} has no shape and place, so the file is damaged")
+        if not isinstance(kind, str) or kind not in SAFETENSORS:
+            known = ", ".join(SAFETENSORS)
+            raise ValueError(f"{name[:100]!r}: dtype must be one of {known}. Received: {reprlib.repr(kind)}")
+        dtype, (begin, end) = np.dtype(SAFETENSORS[kind]), place
         if not 0 <= begin <= end <= len(content) - start or end - begin != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"{name}: not in the file, which is damaged or cut short")
+            raise ValueError(f"{name[:100]!r}: not in the file, which is damaged or cut short")
         tensor = np.frombuffer(content[start + begin : start + end].data, dtype).reshape(shape)
         # bfloat16 is the upper half of a float32.
-        tensors[name] = (tensor.astype("<u4") << 16).view("<f4") if entry["dtype"] == "BF16" else tensor
+        tensors[name] = (tensor.astype("<u4") << 16).view("<f4") if kind == "BF16" else tensor
     return tensors
+
+
+def _are_sizes(values):
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
 def _line(error):

@@ -501,18 +501,24 @@ def test_timm_files_that_cannot_be_read(model, timm, tmp_path, monkeypatch):
         return lambda header: header["conv0.conv.weight"].update(change)
 
     for spoil, message in (
-        (spoilt(data_offsets=[0, 8]), "conv0.conv.weight: not in the file"),
-        (spoilt(data_offsets=[-648, 0]), "conv0.conv.weight: not in the file"),
-        (spoilt(data_offsets=[2**60, 2**60 + 648]), "conv0.conv.weight: not in the file"),
+        (spoilt(data_offsets=[0, 8]), "'conv0.conv.weight': not in the file"),
+        (spoilt(data_offsets=[-648, 0]), "has no shape and place"),
+        (spoilt(data_offsets=[2**60, 2**60 + 648]), "'conv0.conv.weight': not in the file"),
         (spoilt(dtype="F8"), "dtype must be one of"),
         (spoilt(shape=[6, 27]), r"conv0/weights: shape \(27, 6\), not \(3, 3, 3, 6\)"),
-        (lambda header: header.update(extra=1), "not subscriptable"),
+        (lambda header: header.update(extra=1), "'extra' has no shape and place"),
+        (spoilt(shape=[-27, -6]), "has no shape and place"),
+        (lambda header: header["conv0.conv.weight"].pop("data_offsets"), "has no shape and place"),
+        (spoilt(dtype=["F32"]), "dtype must be one of"),
     ):
         write_safetensors(path, timm, spoil=spoil)
         with pytest.raises(ValueError, match=message) as refused:
             load_timm_weights(model, path)
         assert str(path) in str(refused.value) and "\n" not in str(refused.value)
     content = write_safetensors(path, timm).read_bytes()
+    path.write_bytes((20_000).to_bytes(8, "little") + b"[" * 20_000)
+    with pytest.raises(ValueError, match="its header is no JSON object"):
+        load_timm_weights(model, path)
     for length in (0, 5, 1000, len(content) - 1):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"timm\.safetensors: "):
