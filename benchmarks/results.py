@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cifar_search
 import numpy as np
+import staleness
 import transfer
 from bands import draw
 
@@ -26,6 +27,7 @@ TABLES = {
     "ahead of random": cifar_search.ahead_table,
     "retrained": cifar_search.retrained_table,
     "transfer": transfer.table,
+    "staleness": staleness.table,
 }
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/staleness.py --keep staleness.jsonl                      # goes on where it was stopped
     python benchmarks/staleness.py --keep staleness.jsonl --show               # the tables of what is there
+    python benchmarks/staleness.py --keep staleness.jsonl --settings command    # the command's default: 4 an update
     python benchmarks/staleness.py --keep long.jsonl --trials 20000 --workers 1 450 --landscapes 1 --seeds 1
 
 No network is trained: rewards are those of `strategies.py`, `cells` or `nk`, and the workers are simulated. Each trial
@@ -20,10 +21,12 @@ the curve, both without the noise; (x − random) / (serial − random), where s
 """
 
 import argparse
+import gzip
 import heapq
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,7 @@ SETTINGS = {
 }
 RL, BEFORE = "rl", "rl, clipped around the sampler"
 NAMES = (RL, BEFORE, "evolution", "random")
+RAW = Path(__file__).with_suffix(".jsonl.gz")  # what RESULTS.md shows
 
 
 class Coupled(Controller):
@@ -86,21 +90,28 @@ def run(task):
 
 def tasks(options):
     """Every run that is asked for, the cheap ones of one landscape after the other, so that tables fill evenly."""
-    for seed in range(options.seeds):
-        for landscape in range(options.first, options.first + options.landscapes):
-            for workers in options.workers:
-                for name in options.names:
-                    # Without a policy there is nothing to be stale, and with one worker there is no staleness.
-                    if workers == 1 or name != "random":
-                        yield {
-                            "reward": options.reward, "trials": options.trials, "settings": options.settings,
-                            "name": name, "workers": workers, "landscape": landscape, "seed": seed,
-                        }  # fmt: skip
+    landscapes = range(options.first, options.first + options.landscapes)
+    parts = range(options.seeds), landscapes, options.workers, options.names
+    return _tasks(options.reward, options.trials, options.settings, *parts)
+
+
+def _tasks(reward, trials, settings, seeds, landscapes, workers, names):
+    for seed, landscape, count, name in product(seeds, landscapes, workers, names):
+        # Without a policy there is nothing to be stale, and with one worker there is no staleness.
+        if count == 1 or name != "random":
+            yield {
+                "reward": reward, "trials": trials, "settings": settings, "name": name, "workers": count,
+                "landscape": landscape, "seed": seed,
+            }  # fmt: skip
 
 
 def read(path):
     """The runs that a file holds; a last line that was cut short is left out."""
-    lines = Path(path).read_text().split("\n") if Path(path).exists() else []
+    opened = gzip.open if Path(path).suffix == ".gz" else open
+    if not Path(path).exists():
+        return []
+    with opened(path, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
     return [json.loads(line) for line in lines[:-1]]
 
 
@@ -118,55 +129,89 @@ def column(runs, figure, name, workers, landscapes, seeds):
     return np.array([np.mean([run[figure] for run in row]) for row in found])
 
 
+class Figures:
+    """The figures of the landscapes and seeds of which every wanted run is there.
+
+    Args:
+        kept: runs, as `read` gives them.
+        wanted: the tasks, of one reward, number of trials and settings.
+    """
+
+    def __init__(self, kept, wanted):
+        kept = {key_of(run): run for run in kept}
+        self.wanted, self.missing = wanted, [task for task in wanted if key_of(task) not in kept]
+        incomplete = {(task["landscape"], task["seed"]) for task in self.missing}
+        pairs = {(task["landscape"], task["seed"]) for task in wanted} - incomplete
+        self.landscapes = sorted({landscape for landscape, _ in pairs})
+        seeds = sorted({task["seed"] for task in wanted})
+        self.seeds = [seed for seed in seeds if all((one, seed) in pairs for one in self.landscapes)]
+        self._runs = {key_of(run)[3:]: run for run in kept.values() if key_of(run)[:3] == key_of(wanted[0])[:3]}
+
+    def of(self, figure, name, workers):
+        """One number a landscape, see `column`."""
+        return column(self._runs, figure, name, workers, self.landscapes, self.seeds)
+
+    def rows(self, workers, names):
+        """For each number of workers and strategy the columns of a table, texts."""
+        for count in workers:
+            for name in names:
+                if name == "random" and count > 1:
+                    continue
+                last = self.of("last", name, count)
+                serial, random = self.of("last", RL, 1), self.of("last", "random", 1)
+                share = None if any(x is None for x in (last, serial, random)) else (last - random) / (serial - random)
+                size = self.of("effective_sample_size", name, count) if name in (RL, BEFORE) else None
+                means = ["–" if x is None else f"{x.mean():.1f}" for x in (self.of("staleness", name, count), size)]
+                ahead = [self._ahead(figure, name, count) for figure in ("last", "area")] if name != RL else ["", ""]
+                yield [str(count), name, shown(last), shown(self.of("area", name, count)), shown(share), *means, *ahead]
+
+    def _ahead(self, figure, name, count):
+        own, other = self.of(figure, RL, count), self.of(figure, name, count)
+        return "–" if own is None or other is None else shown(own - other, "+")
+
+
+HEADS = ("workers", "strategy", "mean of the last", "area", "of serial", "staleness", "ESS", "rl ahead", "in area")
+
+
+def shown(numbers, sign=""):
+    """A mean with its interval, as text."""
+    if numbers is None:
+        return "–"
+    middle, half = interval(numbers)
+    return f"{middle:{sign}.3f} ± {half:.3f}"
+
+
 def show(options):
-    """Print the tables of the landscapes and seeds of which every run is there, and name what is missing."""
-    wanted = list(tasks(options))
-    kept = {key_of(run): run for run in read(options.keep)}
-    missing = [task for task in wanted if key_of(task) not in kept]
-    incomplete = {(task["landscape"], task["seed"]) for task in missing}
-    pairs = {(task["landscape"], task["seed"]) for task in wanted} - incomplete
-    landscapes = sorted({landscape for landscape, _ in pairs})
-    seeds = [seed for seed in range(options.seeds) if all((landscape, seed) in pairs for landscape in landscapes)]
-    if not landscapes or not seeds:
-        print(f"no landscape is complete yet; {len(missing)} of {len(wanted)} runs are missing")
+    """Print the table of what is there, and name what is missing."""
+    figures = Figures(read(options.keep), list(tasks(options)))
+    if not figures.landscapes or not figures.seeds:
+        print(f"no landscape is complete yet; {len(figures.missing)} of {len(figures.wanted)} runs are missing")
         return
-    runs = {key_of(run)[3:]: run for run in kept.values() if key_of(run)[:3] == key_of(wanted[0])[:3]}
     print(
-        f"{options.reward}, {options.trials} trials, {options.settings}, landscapes {landscapes}, seeds {seeds}"
-        + (f"; {len(missing)} of {len(wanted)} runs are missing" if missing else "")
+        f"{options.reward}, {options.trials} trials, {options.settings}, landscapes {figures.landscapes}, "
+        f"seeds {figures.seeds}"
+        + (f"; {len(figures.missing)} of {len(figures.wanted)} runs are missing" if figures.missing else "")
     )
+    widths = (8, 32, 17, 17, 17, 10, 6, 17, 17)
+    for row in (HEADS, *figures.rows(options.workers, options.names)):
+        print("".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)))
 
-    def of(figure, name, workers):
-        return column(runs, figure, name, workers, landscapes, seeds)
 
-    def cell(numbers, width=19, sign=""):
-        if numbers is None:
-            return f"{'–':>{width}}"
-        middle, half = interval(numbers)
-        return f"{f'{middle:{sign}.3f} ± {half:.3f}':>{width}}"
-
-    heads = ("mean of the last", 19), ("area", 19), ("of serial", 19), ("staleness", 10), ("ESS", 7)
-    print(f"\n{'workers':8}{'strategy':32}" + "".join(f"{head:>{width}}" for head, width in heads))
-    for workers in options.workers:
-        for name in options.names:
-            if name == "random" and workers > 1:
-                continue
-            last, serial, random = of("last", name, workers), of("last", RL, 1), of("last", "random", 1)
-            share = None if any(x is None for x in (last, serial, random)) else (last - random) / (serial - random)
-            stale = of("staleness", name, workers)
-            size = of("effective_sample_size", name, workers) if name in (RL, BEFORE) else None
-            shown = "".join(
-                f"{'–' if x is None else f'{x.mean():.1f}':>{width}}" for x, width in ((stale, 10), (size, 7))
-            )
-            print(f"{workers:<8}{name:32}{cell(last)}{cell(of('area', name, workers))}{cell(share)}{shown}")
-    for workers in options.workers:
-        for name in options.names:
-            if name == RL or (name == "random" and workers > 1):
-                continue
-            ahead = {figure: (of(figure, RL, workers), of(figure, name, workers)) for figure in ("last", "area")}
-            if all(x is not None for pair in ahead.values() for x in pair):
-                cells = "".join(cell(one - two, sign="+") for one, two in ahead.values())
-                print(f"{workers:<8}{f'rl − {name}':32}{cells}")
+def table():
+    """Lines of the tables in RESULTS.md, from the raw results in this folder."""
+    kept, lines = read(RAW), []
+    kinds = list(dict.fromkeys(key_of(run)[:3] for run in kept))
+    for kind in sorted(kinds, key=lambda kind: (kind[1], kind[2] != "tuned")):
+        runs = [run for run in kept if key_of(run)[:3] == kind]
+        every = {name: sorted({run[name] for run in runs}) for name in ("workers", "landscape", "seed")}
+        names = [name for name in NAMES if any(run["name"] == name for run in runs)]
+        parts = [every["seed"], every["landscape"], every["workers"], names]
+        figures = Figures(runs, list(_tasks(*kind, *parts)))
+        count = f"{len(figures.landscapes)} landscapes × {len(figures.seeds)} seeds"
+        lines += ["", f"`{kind[0]}`, {kind[1]:,} trials, {kind[2]} settings, {count}:", ""]
+        lines += [f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
+        lines += [f"| {' | '.join(row)} |" for row in figures.rows(every["workers"], names)]
+    return [*lines[1:], ""]
 
 
 def main():
@@ -185,6 +230,8 @@ def main():
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if not options.show:
+        if Path(options.keep).suffix == ".gz":
+            parser.error("--keep must be a plain file where runs are made")
         kept = read(options.keep)
         Path(options.keep).write_text("".join(json.dumps(run) + "\n" for run in kept))  # without a line cut short
         done = {key_of(run) for run in kept}

@@ -29,8 +29,6 @@ from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data, normalize
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.architecture import Architecture
-from nasnet_keras.search.distributed.processes import Workers
-from nasnet_keras.search.distributed.roles import Role
 
 STEPS, BATCH, LIMIT, FILTERS, CLASSES = 20, 32, 736, 8, 10  # a tenth of the images is held out
 CHILD = ChildSettings(repeats=1, filters=FILTERS, epochs=1, batch_size=BATCH)
@@ -80,12 +78,10 @@ def search_children(data, children, workers, report=None):
         if report:
             report(count)
 
-    words = ["search", "--data", data.name, "--limit", str(LIMIT), "--controller", "random", "--no-replay"]
-    words += ["--batch-size", str(BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "search"
-        team = {"workers": Workers(workers, words, place / "logs"), "role": Role("chief", port=0)} if workers else {}
-        result = search(data, children, place, "random", child=CHILD, on_trial=note, rules=(), **team)
+        further = {"on_trial": note, "rules": (), "workers": workers or None}
+        result = search(data, children, place, "random", child=CHILD, **further)
     failed = [trial["reason"] for trial in result.trials if trial["reward"] is None]
     if failed:
         raise SystemExit(f"{len(failed)} children failed: {failed[0]}")

@@ -71,7 +71,7 @@ search.strategies           | no framework        | search.space
 search                      | keras_tuner         | pictures
 + search.results            | no framework        | children
 + search.running            | no framework        | children
-+ search.distributed.ray_pool | no framework      | __init__
++ search.distributed.pool     | no framework      | __init__
 + search.tuner              | no framework        | children, data.loading, data.arrays, data.records, __init__
 export                      | keras, tensorflow   | program, models, data.images, data.decoding
 serving.client              | standard library    | nothing

@@ -59,6 +59,7 @@ CHANGED = {
     "commands / search / --patience / default": "ten minutes, since many machines are not started at once",
     "commands / search / --patience / help": "it counts for a Ray cluster, too",
     "commands / search / --workers / help": "likewise",
+    "commands / search / --parent": "workers of this machine are no commands any more",
     "names / NASNetTuner / constructor": "ten minutes of patience, and `engine`",
     "names / search": "likewise",
     "names / NASNetOracle / constructor": "`tries`",

@@ -25,7 +25,7 @@ def bar():
 
 
 class SearchProgress:
-    """One bar for a search: the current trial, the best reward, the mean of the last 20, time left.
+    """A search's bar: the current trial, the best reward, the mean of the last 20, time left; and one for its workers.
 
     Args:
         max_trials: trials in all.
@@ -35,6 +35,7 @@ class SearchProgress:
         self.bar = bar()
         self.task = self.bar.add_task("search", total=max_trials, note="")
         self.rewards, self.best, self.seen = deque(maxlen=20), float("-inf"), 0
+        self.stale, self.workers, self.dashboard = deque(maxlen=20), None, None
 
     def __enter__(self):
         self.bar.start()
@@ -46,6 +47,7 @@ class SearchProgress:
     def update(self, trials):
         """Show how things stand after these finished trials; only those that are new are looked at."""
         for trial in trials[self.seen :]:
+            self.stale.append(trial.get("staleness") or 0)
             if trial["reward"] is not None:
                 self.rewards.append(trial["reward"])
                 self.best = max(self.best, trial["reward"])
@@ -55,6 +57,20 @@ class SearchProgress:
             mean = sum(self.rewards) / len(self.rewards)
             note += f"  best {self.best:.4f}  mean of last {len(self.rewards)} {mean:.4f}"
         self.bar.update(self.task, completed=len(trials), note=note)
+
+    def place(self, state):
+        """Show the workers elsewhere, see `running.run_trials`; the page of their cluster is named once."""
+        if self.workers is None:
+            self.workers = self.bar.add_task("workers", total=None, note="")
+        if state["dashboard"] and not self.dashboard:
+            self.dashboard = state["dashboard"]
+            self.bar.console.print(f"Ray's dashboard: {self.dashboard}", highlight=False, soft_wrap=True)
+        counts = (("nodes", state["nodes"]), ("starting", state["starting"]), ("runs lost", state["lost"]))
+        counts = [f"{count} {name}" for name, count in (*counts, ("trials wait", state["waiting"])) if count]
+        if any(self.stale):
+            counts.append(f"rewards {sum(self.stale) / len(self.stale):.1f} updates old")
+        note = "  ".join(counts)
+        self.bar.update(self.workers, completed=state["working"], total=state["workers"], note=note)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-from argparse import SUPPRESS
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from nasnet_keras.commands.terminal import finish, percent, tell, without_greeti
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_secret
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
-from nasnet_keras.search.distributed.processes import Workers, follow
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.results.preference import Preference
@@ -117,7 +115,6 @@ def add_options(parser):
     team.add_argument("--name", help="the worker's (default: from its host and process)")
     team.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
     team.add_argument("--secret", metavar="FILE", help="what chief and workers know where the address is not loopback")
-    team.add_argument("--parent", type=int, help=SUPPRESS)  # the chief that started it
 
 
 def check(options):
@@ -210,8 +207,8 @@ def _engine(options):
             raise ValueError(f"`{name}` must be left out with `engine` {options.engine!r}. Received: {value!r}")
     if engine:
         engine.check_installed()
-        if options.evaluation == "shared":
-            raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
+    if (engine or options.workers) and options.evaluation == "shared":
+        raise ValueError("`evaluation` must be independent where several workers search. Received: 'shared'")
     return engine
 
 
@@ -226,10 +223,10 @@ def _role(options):
 
 
 def _plain_role(options):
-    if options.workers and options.role == "worker":
-        raise ValueError(f"`workers` must be left out of a worker. Received: {options.workers}")
+    if options.workers and options.role:
+        raise ValueError(f"`workers` must be left out where `role` is given. Received: {options.workers}")
     if options.role is None:
-        return Role("chief", port=0) if options.workers else current_role()
+        return None if options.workers else current_role()
     host, colon, port = options.address.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()):
         raise ValueError(f"`address` must be HOST:PORT. Received: {options.address!r}")
@@ -253,26 +250,24 @@ def run(options, space, child, rules, settings, role, engine, data):
     if role is not None and not role.is_chief:
         from nasnet_keras.search.distributed.worker import await_chief
 
-        if options.parent:
-            follow(options.parent)
         await_chief(role, options.patience)  # before the data are read, which may take long
         search(decode(options, find(options)), *search_it, **arguments)
         print(f"{role.tuner_id}: there is nothing left to do")
         return
     listeners = [Summaries(directory.path)] if options.tensorboard else []
-    workers = Workers(options.workers, options.words, directory.logs) if options.workers and not engine else None
     with SearchProgress(options.max_trials) as progress:
 
         def on_trial(trials):
             progress.update(trials)
             for listener in listeners:
                 listener.update(trials)
-            if (role or engine) and not logging.getLogger("nasnet_keras").handlers:
+            if (role or engine or options.workers) and not logging.getLogger("nasnet_keras").handlers:
                 _log_to(directory.chief_log)
 
         result = search(
             data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
-            tries=options.tries, cost=options.cost, prefer=options.prefer, workers=workers,
+            tries=options.tries, cost=options.cost, prefer=options.prefer,
+            workers=options.workers or None, on_place=progress.place,
         )  # fmt: skip
     _conclude(options, result, data, child, space)
     Told(data, directory.path).tell()

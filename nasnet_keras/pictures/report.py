@@ -65,6 +65,7 @@ def search_report(
     choice: dict | None = None,
     live: dict | None = None,
     advice: str = "",
+    again: int = 0,
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -82,6 +83,7 @@ def search_report(
         live: of a search that runs, as `results.live.LiveReport` tells it: the page then says what is running, and
             renews itself.
         advice: a last line.
+        again: how often a trial was given out once more, as its worker was lost or its child had an accident.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
@@ -102,7 +104,7 @@ def search_report(
         best = _genotype(ranking[0])
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _headline(trials, updates),
+        _headline(trials, updates, again),
         _now(trials, live) if live else "",
         _section("Final figures", _summary_table(summary)) if summary else "",
         _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
@@ -161,7 +163,7 @@ def _section(heading, content):
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>"
 
 
-def _headline(trials, updates):
+def _headline(trials, updates, again):
     rewards = [reward_of(trial) for trial in finished(trials)]
     failed = sum(map(is_failed, trials))
     running = len(trials) - len(rewards) - failed
@@ -190,6 +192,13 @@ def _headline(trials, updates):
     workers = {str(trial["worker"]) for trial in trials if trial.get("worker")}
     if len(workers) > 1:
         figures.append(("Workers", _value(len(workers)), "that have answered"))
+    if again:
+        figures.append(("Given out again", _value(again), "runs that were lost or broken off"))
+    return _figures(figures)
+
+
+def _figures(figures):
+    """Cards of (label, value, note)."""
     items = [
         f"<div><dt>{label}</dt><dd>{value}{f'<small>{note}</small>' if note else ''}</dd></div>"
         for label, value, note in figures
@@ -211,7 +220,19 @@ def _now(trials, live):
     note = f"As of {live['at']}: {len(trials):,} of {live['max_trials']:,} trials have ended.{left}"
     note += f" This page renews itself every {max(1, round(live['every']))} s while the search runs."
     table = f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
-    return _section("Running now", f'{table}\n<p class="note">{escape(note)}</p>')
+    return _section("Running now", f'{_place(live.get("place"))}{table}\n<p class="note">{escape(note)}</p>')
+
+
+def _place(place):
+    """Nodes, workers, what is lost and what waits, of a search whose children run elsewhere."""
+    if not place:
+        return ""
+    starting = f"{place['working']} of them work" + (f", {place['starting']} more start" if place["starting"] else "")
+    items = [("Nodes", place["nodes"], ""), ("Workers now", place["workers"], starting)]
+    items += [("Runs lost", place["lost"], "and given out again"), ("Trials that wait", place["waiting"], "")]
+    link = escape(place["dashboard"] or "")
+    link = f'\n<p class="note">Ray has a page of its own: <a href="{link}">{link}</a></p>' if link else ""
+    return f"{_figures([(label, _value(value), note) for label, value, note in items])}{link}\n<br/>\n"
 
 
 def _found(best):

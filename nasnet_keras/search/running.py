@@ -1,8 +1,11 @@
-"""What becomes of a trial in whatever process its child runs: the limits before it, the child, its failure's kind.
+"""The loop of a search, and what becomes of a trial in whatever process its child runs.
 
-The same for a tuner that trains children itself, a worker on another machine, and an actor of Ray.
+Propose, place, finish: there is one loop, and three places, this process (`Here`), others of this machine, and Ray
+(both a `distributed.pool.Pool`). A place has `resize`, `free`, `begin`, `events` and `state`.
 """
 
+import logging
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -13,7 +16,10 @@ import numpy as np
 
 from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.search.kerastuner import TrialStatus
+from nasnet_keras.search.oracle import PROGRESS
 from nasnet_keras.search.space import SearchSpace
+
+logger = logging.getLogger(__name__)
 
 SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
 # What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
@@ -96,3 +102,84 @@ def failure(error):
     is_final = isinstance(error, keras_tuner.errors.FailedTrialError)
     message = "".join(traceback.format_exception((is_final and error.__cause__) or error))
     return TrialStatus.FAILED if is_final else TrialStatus.INVALID, message
+
+
+def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=lambda state: None):
+    """Propose, place, finish, until the search is done.
+
+    Args:
+        oracle: the `NASNetOracle`, with its folder.
+        place: where children run. Its `events` are triples of worker, trial, and a dict: `lost`, the reason, of a trial
+            whose worker has died; or `status`, `message`, and `metrics` if the oracle does not know them yet. While a
+            child trains, it calls a function of trial, epoch and accuracy, which is true where the child may end.
+        on_begin: called with a trial that was given out.
+        on_end: called with one that has ended; by default the oracle's `end_trial`.
+        on_look: called with what the place has to show, see `distributed.pool.Pool.state`, and `waiting`: how many
+            begun trials wait for a worker, or for another trial of the same network.
+
+    Raises:
+        OSError: there is no place for children, or the disk is full. All is saved.
+        RuntimeError: too many failures in a row.
+    """
+
+    def report(trial, epoch, accuracy):
+        return oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
+
+    while not oracle.is_done():
+        left = oracle.remaining_trials()
+        place.resize(math.inf if left is None else left + len(oracle.open_trials()))
+        while (worker := place.free()) and (trial := oracle.create_trial(worker)).status == TrialStatus.RUNNING:
+            on_begin(trial)
+            place.begin(worker, trial)
+        if state := place.state():
+            on_look({**state, "waiting": len(oracle.open_trials()) - state["working"]})
+        for worker, trial, event in place.events(1.0, report):
+            if "lost" in event:
+                why = event["lost"]
+                logger.warning("trial %s is lost with %s and given out again: %s", trial.trial_id, worker, why)
+                oracle.get_trial(trial.trial_id).message = f"lost with its worker: {why}"
+                oracle.take_back(trial.trial_id)
+                continue
+            trial.status, trial.message = event["status"], event["message"]
+            if "metrics" in event and trial.status == TrialStatus.COMPLETED:
+                try:
+                    oracle.update_trial(trial.trial_id, event["metrics"])
+                except ValueError as error:  # it brought no reward
+                    trial.status, trial.message = TrialStatus.INVALID, str(error)
+            if "metrics" in event and trial.status != TrialStatus.COMPLETED:
+                logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message)
+            (on_end or oracle.end_trial)(trial)
+
+
+class Here:
+    """This process as a place: it trains one child at a time.
+
+    Args:
+        name: of its one worker.
+        run: called with a trial; trains its child and sets its status and message.
+    """
+
+    def __init__(self, name, run):
+        self._name, self._run, self._trial = name, run, None
+
+    def resize(self, wanted):
+        """Nothing: there is one worker."""
+
+    def free(self):
+        """The worker's name, or None while it has a trial."""
+        return None if self._trial else self._name
+
+    def begin(self, worker, trial):
+        """Take a trial."""
+        self._trial = trial
+
+    def events(self, seconds, report):
+        """Train the child of the trial, and tell its end."""
+        trial, self._trial = self._trial, None
+        if trial is None:
+            return []
+        self._run(trial)
+        return [(self._name, trial, {"status": trial.status, "message": trial.message})]
+
+    def state(self):
+        """None: nothing that the trials would not show."""

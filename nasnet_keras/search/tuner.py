@@ -5,7 +5,8 @@ loop with everything around it: a directory that survives anything, the found ce
 """
 
 import tempfile
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras_tuner
@@ -22,15 +23,16 @@ from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks
 from nasnet_keras.search.directory import SearchDirectory, description, keep_children
+from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.distributed.roles import current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.rules import Replay
-from nasnet_keras.search.running import Children, failure, name_of_cost
+from nasnet_keras.search.running import Children, Here, failure, name_of_cost, run_trials
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials.imported import read_imports
 
@@ -78,7 +80,7 @@ class NASNetTuner(BaseTuner):
         lease: seconds after which a worker without a sign of life has lost its trial.
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
-        engine: a `ray_pool.Engine`: children run on a Ray cluster, and this process only gives them out.
+        engine: a `ray_pool.Engine` or a `processes.Machine`: children run there, and this process only gives them out.
         cost: None, or a function of a child's `Architecture`, see `running.Children`.
         directory, project_name, overwrite: as in KerasTuner.
 
@@ -125,7 +127,7 @@ class NASNetTuner(BaseTuner):
         self.child, self.cost = child or ChildSettings(), cost
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
-        oracle.on_finished = on_trial
+        oracle.on_finished, self.on_place = on_trial, lambda state: None
 
     def search(self, data, y=None, *, validation_data=None, validation_split=0.0, verbose=0, **further):
         """Run the trials, or what part of that is this process's.
@@ -150,20 +152,14 @@ class NASNetTuner(BaseTuner):
         if wrong := [name for name in further if name in OF_FIT]:
             rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
             raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
-        chief = further
         self.own_oracle.verbose = verbose
-        if self.engine is not None:
-            from nasnet_keras.search.distributed.ray_pool import search_on
-
-            self.own_oracle.reload()  # for its seed
-            return search_on(self.engine, self.own_oracle, self._children(self.own_oracle), data)
         if self.role is None:
-            return super().search(data)
+            return self._run(data)
         description = self.description(data)
         if self.role.is_chief:
             from nasnet_keras.search.distributed.chief import serve
 
-            return serve(self.own_oracle, self.role, description, self.lease, **chief)
+            return serve(self.own_oracle, self.role, description, self.lease, **further)
         from nasnet_keras.search.distributed.worker import Client
 
         self.oracle = Client(self.own_oracle, self.role, description, self.patience, beat=self.lease / 8)
@@ -191,6 +187,20 @@ class NASNetTuner(BaseTuner):
             return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
         return self._children(self.oracle).run(trial.trial_id, trial.hyperparameters.values, data, report, self.shared)
+
+    def _run(self, data):
+        """KerasTuner's loop with its hooks, whatever the place."""
+        oracle = self.own_oracle
+        self.on_search_begin()
+        if self.engine is None:
+            here = Here(self.tuner_id, lambda trial: self._try_run_and_update_trial(trial, data))
+            place = nullcontext(here)
+        else:
+            oracle.reload()  # for its seed
+            place = self.engine.place(self._children(oracle), data)
+        with place as where:
+            run_trials(oracle, where, self.on_trial_begin, self.on_trial_end, self.on_place)
+        self.on_search_end()
 
     def on_trial_begin(self, trial):
         """Quiet: progress belongs to whoever called."""
@@ -249,6 +259,7 @@ def search(
     role=None,
     workers=None,
     engine="here",
+    on_place=None,
 ):
     """Search for cells; run again with the same arguments, it goes on where it stopped.
 
@@ -271,8 +282,10 @@ def search(
         prefer: the rule by which the best is chosen, likewise. Both may change from call to call.
         callbacks: a tuple of `callbacks.SearchCallback`s, told when a trial begins and when it ends. A worker has none.
         lease, patience, role: in a distributed search, see `NASNetTuner`.
-        workers: a `distributed.processes.Workers`: this process is the chief, and starts and stops them.
+        workers: so many processes of this machine train children side by side, and this one only gives them out; or, on
+            Ray, so many children at a time. A script that is run needs `if __name__ == "__main__":` around its call.
         engine: where children run: `"here"`, `"ray"`, `"ray://HOST:PORT"`, or a `distributed.ray_pool.Engine`.
+        on_place: called with what is to be seen of workers elsewhere, a dict, see `running.run_trials`.
 
     Returns:
         A `SearchResult`; a worker's is empty.
@@ -290,8 +303,8 @@ def search(
     check_integer("max_trials", max_trials, least=1)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
-    engine = engine_of(engine)
-    role = role or (Role("chief", port=0) if workers else None if engine else current_role())
+    engine = _engine(engine, workers, directory)
+    role = role or (None if engine else current_role())
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
     if is_worker:
@@ -326,8 +339,13 @@ def search(
         publisher(trials)
         callbacks.finished(trials)
 
+    def tell_place(state):
+        live.looked(state)
+        if on_place:
+            on_place(state)
+
     tuner = NASNetTuner(oracle, child, tell_finished, **further, **place)
-    oracle.on_started = tell_begin
+    oracle.on_started, tuner.on_place = tell_begin, tell_place
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
         keep_children(directory, description(child, data))
@@ -335,13 +353,20 @@ def search(
         preference.keep(directory)
         tell_finished(finished)
         with live:
-            if workers is None:
-                tuner.search(data)
-            else:
-                with workers:
-                    tuner.search(data, on_ready=workers.start, look_after=workers.look_after)
+            tuner.search(data)
         trials = oracle.finished_trials()
         write_report(directory, trials)
     finally:
         oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
     return SearchResult(best_genotype(directory, trials), trials, directory)
+
+
+def _engine(engine, workers, directory):
+    """Where children run elsewhere, None for this process."""
+    engine = engine_of(engine)
+    if workers is None:
+        return engine
+    if engine is None:
+        return Machine(workers, SearchDirectory(directory).logs)
+    check_integer("workers", workers, least=1)
+    return replace(engine, workers=workers)

@@ -325,3 +325,24 @@ def test_wrong_types_are_named(function, trials):
 def test_the_last_line_is_what_was_advised():
     root = parse(search_report(make_trials(3), advice="take <this>"))
     assert words(list(root.find(".//main"))[-1]) == "take <this>"
+
+
+def test_a_running_search_shows_its_nodes_workers_losses_and_queue():
+    place = {"nodes": 3, "workers": 8, "working": 6, "starting": 1, "lost": 2, "waiting": 4, "dashboard": "http://a:1"}
+    live = {"at": "12:00:00", "every": 5.0, "running": [], "max_trials": 9, "left": None, "until": None, "place": place}
+    now = section(parse(search_report(make_trials(3), live=live)), "Running now")
+    shown = {words(div.find("dt")): words(div.find("dd")) for div in now.find("dl").iter("div")}
+    assert shown == {
+        "Nodes": "3", "Workers now": "8 6 of them work, 1 more start", "Runs lost": "2 and given out again",
+        "Trials that wait": "4",
+    }  # fmt: skip
+    assert [link.get("href") for link in now.iter("a")] == ["http://a:1"]
+    here = section(parse(search_report(make_trials(3), live={**live, "place": None})), "Running now")
+    assert here.find("dl") is None and not list(here.iter("a"))
+    hostile = parse(search_report([], live={**live, "place": {**place, "dashboard": HOSTILE}}))
+    assert not list(hostile.iter("img")) and not list(hostile.iter("script"))
+
+
+def test_runs_that_were_given_out_again_are_counted():
+    assert figures(parse(search_report(make_trials(3), again=5)))["Given out again"] == "5"
+    assert "Given out again" not in figures(parse(search_report(make_trials(3))))

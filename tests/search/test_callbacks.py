@@ -121,6 +121,9 @@ def test_what_is_running_and_the_time_left(tmp_path, monkeypatch):
     assert state["left"] == 190.0  # one in ten seconds, nineteen to go
     report.began(began(4, "c"))  # worker b was lost
     assert [one["worker"] for one in report.state()["running"]] == ["c", "a"]
+    assert report.state()["place"] is None
+    report.looked({"nodes": 2})
+    assert report.state()["place"] == {"nodes": 2}
     now[0] = 3695.0
     assert report.state()["left"] == 5.0  # of the hour
 

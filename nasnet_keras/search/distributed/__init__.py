@@ -1,1 +1,1 @@
-"""Children elsewhere than in this process: on Ray; or in processes of this machine, and others, with a chief."""
+"""Children elsewhere than in this process: in others of this machine, on Ray, and on machines that have a chief."""

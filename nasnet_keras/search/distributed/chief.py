@@ -206,7 +206,7 @@ def difference(expected, received):
     return None
 
 
-def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=None, every=0.2, clock=time.monotonic):
+def serve(oracle, role, description, lease=120.0, *, on_ready=None, every=0.2, clock=time.monotonic):
     """Give out trials until the search is done.
 
     Args:
@@ -215,7 +215,6 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=N
         description: see `Servicer`.
         lease: see `Servicer`.
         on_ready: called with the port once workers may come.
-        look_after: called now and then while there is work; what it raises ends the chief.
         every: seconds between two looks at the leases.
         clock: see `Servicer`.
 
@@ -244,8 +243,6 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, look_after=N
         while not servicer.sweep():
             if servicer.error is not None:
                 raise servicer.error
-            if look_after and not oracle.is_done():
-                look_after()
             time.sleep(every)
     finally:
         server.stop(grace=1).wait()

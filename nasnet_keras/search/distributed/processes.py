@@ -1,102 +1,149 @@
-"""The worker processes of a search on this machine: their start, their restarts, and their end with the chief."""
+"""Children in processes of this machine, and what of a machine a child's process gets."""
 
-import logging
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
+from multiprocessing.reduction import ForkingPickler
 
 from nasnet_keras.checks import check_integer
+from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 
-logger = logging.getLogger(__name__)
-
-RESTARTS = 10  # of one worker; a trial that kills workers is given up long before
 THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 USABLE = 0.9  # of a GPU's memory; the rest is for what its libraries take beside the children's arrays
 
 
-class NoWorkers(ConnectionError):
-    """All workers have ended, and starting them again is of no use."""
+class Machine:
+    """This machine as a `pool.Pool` sees it: a number of processes with a share of it each.
+
+    A process has a number, the lowest that is free. Of each there is one answer at a time.
+
+    Args:
+        workers: how many.
+        logs: `Path` of the folder where each writes a log.
+
+    Raises:
+        ValueError: `workers` is no integer above 0.
+    """
+
+    dashboard = None
+
+    def __init__(self, workers, logs):
+        check_integer("workers", workers, least=1)
+        self.workers, self.logs, self._processes = workers, logs, {}  # number: (process, pipe)
+
+    @contextmanager
+    def place(self, children, data):
+        """A `pool.Pool` for a search; ValueError for what cannot be sent to another process.
+
+        Args:
+            children: a `running.Children`.
+            data: a `Data`.
+        """
+        try:
+            self._parts = ForkingPickler.dumps((children, data))
+        except Exception as error:
+            rule = "of classes and functions that another process can import, where there are `workers`"
+            raise ValueError(f"`child`, `cost` and `data` must be {rule}. Received: {error}") from None
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with Pool(self, self.workers) as pool:
+            yield pool
+
+    def start(self, _):
+        """The name of a new worker, and the number of its process."""
+        number = min(set(range(self.workers)) - set(self._processes))
+        here, there = multiprocessing.Pipe()
+        parts = there, str(self._log(number)), share_of_machine(number, self.workers)
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=parts, daemon=True)
+        process.start()
+        there.close()
+        self._processes[number] = process, here
+        with suppress(OSError):  # of one that has died already; that is seen when it should answer
+            here.send_bytes(self._parts)
+        return f"worker-{number}", number
+
+    def ask(self, number, verb, *words):
+        """A future of what a worker answers: its number."""
+        with suppress(OSError):
+            self._processes[number][1].send((verb, words))
+        return number
+
+    def ready(self, numbers, seconds):
+        """The workers that have answered or died, after at most so many seconds."""
+        pipes = {self._processes[number][1]: number for number in numbers}
+        return [pipes[one] for one in connection.wait(pipes, seconds)]
+
+    def answer(self, number):
+        """A worker's answer; raises `pool.Gone` of one that has died."""
+        process, pipe = self._processes[number]
+        try:
+            return pipe.recv()
+        except (EOFError, OSError):
+            process.join(10)
+            said = [line for line in self._log(number).read_text(errors="replace").splitlines() if line.strip()]
+            last = f"{self._log(number)} ends in: {said[-1][:300] if said else ''}"
+            raise Gone(f"its process has ended with code {process.exitcode}; {last}") from None
+
+    def end(self, number):
+        """End a worker."""
+        process, pipe = self._processes.pop(number)
+        pipe.close()
+        process.terminate()
+        process.join(10)
+        process.kill()
+        process.join()
+
+    def room(self):
+        """One node, with room for all."""
+        return 1, self.workers
+
+    def lack(self):
+        """Why there may be no worker."""
+        return f"the processes are being started; their words are in {self.logs}"
+
+    def _log(self, number):
+        return self.logs / f"worker-{number}.log"
 
 
-class Workers:
-    """A number of worker processes with a share of this machine each; a context manager that stops them.
+def _work(pipe, log, environment):
+    """What the process of a worker does until it is ended, or has lost its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with open(log, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    take_environment(environment)
+    actor = Actor(*ForkingPickler.loads(pipe.recv_bytes()))
+    while True:
+        verb, words = pipe.recv()
+        pipe.send(getattr(actor, verb)(*words))
 
-    Where there are GPUs each worker gets one, in turn, and its share of that one's memory, see `share_of_gpu`. On CPUs
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def share_of_machine(number, count):
+    """The environment of one of some processes that train side by side, a dict.
+
+    Where there are GPUs each process gets one, in turn, and its share of that one's memory, see `share_of_gpu`. On CPUs
     each gets its share of threads, for operations that run side by side: one operation of a child has one thread in any
     case.
 
     Args:
-        count: how many.
-        words: the words of the command `search` that they take part in.
-        folder: where each writes its log.
-
-    Raises:
-        ValueError: `count` is no integer above 0.
+        number: of the process, from 0.
+        count: how many there are.
     """
-
-    def __init__(self, count, words, folder):
-        check_integer("workers", count, least=1)
-        self.count, self.words, self.folder = count, list(words), folder
-        self.processes, self._restarts, self._port = {}, dict.fromkeys(range(count), 0), None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def start(self, port):
-        """Start all of them for a chief at this port."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._port = port
-        for number in range(self.count):
-            self._start(number)
-
-    def look_after(self):
-        """Start those again that have died; raises `NoWorkers` if none is left and that is of no use."""
-        ended = {number: process.poll() for number, process in self.processes.items()}
-        hopeless = {number for number, code in ended.items() if code in (0, 2) or self._restarts[number] >= RESTARTS}
-        for number in (number for number, code in ended.items() if code is not None and number not in hopeless):
-            self._restarts[number] += 1
-            logger.warning("worker-%d has ended with code %d and is started again", number, ended[number])
-            self._start(number)
-        if all(code is not None and number in hopeless for number, code in ended.items()):
-            raise NoWorkers(
-                f"all workers have ended. The last lines of {self.folder}/worker-0.log: {self._last_words()}"
-            )
-
-    def _start(self, number):
-        address = ["--address", f"127.0.0.1:{self._port}", "--name", f"worker-{number}", "--parent", str(os.getpid())]
-        part = [*self.words, "--workers", "0", "--role", "worker", *address]
-        command = [sys.executable, "-m", "nasnet_keras.cli", *part]
-        with open(self.folder / f"worker-{number}.log", "ab") as log:
-            self.processes[number] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self._share(number)}
-            )
-
-    def _share(self, number):
-        gpus = visible_gpus()
-        if gpus:
-            place, here = number % len(gpus), len(range(number % len(gpus), self.count, len(gpus)))
-            return {"CUDA_VISIBLE_DEVICES": gpus[place], **share_of_gpu(1 / here)}
-        threads = str(max(1, len(os.sched_getaffinity(0)) // self.count))
-        return dict.fromkeys(THREADS, threads)
-
-    def _last_words(self):
-        lines = (self.folder / "worker-0.log").read_text(errors="replace").strip().splitlines()
-        return " / ".join(lines[-2:]) or "none"
+    gpus = visible_gpus()
+    if gpus:
+        place, here = number % len(gpus), len(range(number % len(gpus), count, len(gpus)))
+        return {"CUDA_VISIBLE_DEVICES": gpus[place], **share_of_gpu(1 / here)}
+    return dict.fromkeys(THREADS, str(max(1, len(os.sched_getaffinity(0)) // count)))
 
 
 def share_of_gpu(share):
@@ -124,17 +171,6 @@ def visible_gpus():
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
-
-
-def follow(parent):
-    """Interrupt this process when the one with the id `parent`, which started it, has died."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def environment_of_child(cpus, gpus):

@@ -1,38 +1,24 @@
-"""A search whose children run on a Ray cluster, as an elastic pool of actors.
+"""A search whose children run on a Ray cluster, as an elastic `pool.Pool` of actors.
 
-The driver, the process that was started, has the oracle, the logs and the rules, and writes all files. An actor has the
-resources of one child, takes a trial's values, and answers with JSON text: accuracies while the child trains, where a
-rule wants them, and its metrics or its failure at the end. Ray finds the places, starts actors on nodes that join and
-asks its autoscaler for more. It is not trusted with the trials: one whose actor or node is lost goes back to the
-oracle, which counts the attempts.
+The driver, the process that was started, has the oracle, the logs and the rules. An actor has the resources of one
+child. Ray finds the places, starts actors on nodes that join and asks its autoscaler for more.
 
 Ray itself authenticates nobody by default: whoever reaches a cluster's ports runs code there.
 """
 
-import json
 import logging
 import math
-import platform
-import queue
 import re
-import socket
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive, is_number
+from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster, take_environment
-
-logger = logging.getLogger(__name__)
 
 SCHEME = "ray"
 ANSWER = 15.0  # seconds within which a cluster has to answer
-SOON = 10.0  # seconds without a worker, after which that is said
-LOOK = 2.0  # seconds between two looks at the cluster's nodes
-STARTS = 5  # of workers that fail in a row before any has worked
 
 
 @dataclass(frozen=True)
@@ -72,6 +58,14 @@ class Engine:
         if find_spec("ray") is None:
             raise ValueError("`ray` is not installed: pip install nasnet_keras[ray]")
 
+    @contextmanager
+    def place(self, children, data):
+        """A `pool.Pool` for a search, see `RayCluster`; OSError if no cluster answers."""
+        with _connected(self) as (ray, dashboard):
+            cluster = RayCluster(ray, self, children, data, dashboard)
+            with Pool(cluster, self.workers, self.patience) as pool:
+                yield pool
+
 
 def engine_of(text, **further):
     """The `Engine` that `ray` or `ray://ADDRESS` names, None for `here`.
@@ -93,201 +87,63 @@ def engine_of(text, **further):
     return Engine(address or None, **further)
 
 
-def search_on(engine, oracle, children, data, clock=time.monotonic):
-    """Propose, place, finish, until the search is done.
-
-    Args:
-        engine: an `Engine`.
-        oracle: the `NASNetOracle`, with its folder.
-        children: a `running.Children`.
-        data: a `Data`, which every node gets once: decoded images, or the paths of files that lie there, too.
-        clock: function that gives seconds.
-
-    Raises:
-        ValueError: Ray is not installed, or its nodes have another version of this package.
-        OSError: no cluster answers, or it has no room in `patience` seconds; or the disk is full. All is saved.
-        RuntimeError: too many failures in a row.
-    """
-    with _connected(engine) as ray, Pool(ray, engine, children, data, clock) as pool:
-        while not oracle.is_done():
-            left = oracle.remaining_trials()
-            pool.resize(math.inf if left is None else left + len(oracle.open_trials()))
-            while (worker := pool.free()) and (trial := oracle.create_trial(worker)).status == "RUNNING":
-                pool.begin(worker, trial)
-            for worker, trial, event in pool.events(1.0):
-                _take(oracle, pool, worker, trial, event)
-
-
-def _take(oracle, pool, worker, trial, event):
-    """What an actor says of its trial, or that it is lost."""
-    if "lost" in event:
-        logger.warning("trial %s is lost with %s and given out again: %s", trial.trial_id, worker, event["lost"])
-        oracle.get_trial(trial.trial_id).message = f"lost with its worker: {event['lost']}"
-        oracle.take_back(trial.trial_id)
-    elif "progress" in event:
-        seen = oracle.update_trial(trial.trial_id, {"progress": event["progress"]}, event["epoch"])
-        pool.go_on(worker, trial, seen.status == "STOPPED")
-    else:
-        trial.status, trial.message = event["status"], event["message"]
-        if trial.status == "COMPLETED":
-            try:
-                oracle.update_trial(trial.trial_id, event["metrics"])
-            except ValueError as error:  # it brought no reward
-                trial.status, trial.message = "INVALID", str(error)
-        if trial.status != "COMPLETED":
-            logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message)
-        oracle.end_trial(trial)
-
-
-class Pool:
-    """The actors of a search; a context manager that ends them.
+class RayCluster:
+    """A Ray cluster as a `pool.Pool` sees it.
 
     Args:
         ray: the module, connected.
-        engine, children, data, clock: as for `search_on`.
+        engine: an `Engine`.
+        children: a `running.Children`.
+        data: a `Data`, which every node gets once: decoded images, or the paths of files that lie there, too.
+        dashboard: address of Ray's own page, or None.
     """
 
-    def __init__(self, ray, engine, children, data, clock=time.monotonic):
-        self._ray, self._engine, self._clock = ray, engine, clock
+    def __init__(self, ray, engine, children, data, dashboard=None):
+        self._ray, self._engine, self.dashboard = ray, engine, dashboard
         # As references in a list, so that an actor sets its environment before anything is imported for them.
-        self._parts = [ray.put(children), ray.put(data)]
-        self._environment = environment_of_child(engine.cpus, engine.gpus)
-        self._starting, self._idle, self._running = {}, {}, {}  # future: name, actor; name: actor; future: …, trial
-        self._refused, self._reason, self._failed_starts, self._started = [], None, 0, 0
-        self._room, self._looked = 1, -math.inf
-        self._without_since, self._has_said = clock(), False
+        parts = [ray.put(children), ray.put(data)], environment_of_child(engine.cpus, engine.gpus)
+        options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_restarts": 0}
+        self._new = lambda: ray.remote(RayActor).options(**options).remote(*parts)
 
-    def __enter__(self):
-        return self
+    def start(self, number):
+        """The name of a new worker, and its actor."""
+        return f"ray-{number}", self._new()
 
-    def __exit__(self, *_):
-        running = [actor for _, actor, _ in self._running.values()]
-        for actor in [*self._idle.values(), *(actor for _, actor in self._starting.values()), *running, *self._refused]:
-            self._end(actor)
+    def ask(self, actor, verb, *words):
+        """A future of what an actor answers."""
+        return getattr(actor, verb).remote(*words)
 
-    def resize(self, wanted):
-        """Ask for workers for so many trials, as far as there may be; let those go that nobody needs."""
-        now = self._clock()
-        if now - self._looked >= LOOK:
-            self._looked, self._room = now, self._look()
-        count = min(wanted, self._engine.workers or max(1, self._room - len(self._refused)))
-        while len(self._starting) + len(self._idle) + len(self._running) < count:
-            self._start()
-        for places in (self._starting, self._idle):
-            while places and len(self._starting) + len(self._idle) + len(self._running) > count:
-                _, place = places.popitem()
-                self._end(place[1] if places is self._starting else place)
-        self._check_patience(now)
-
-    def free(self):
-        """The name of a worker that has nothing to do, or None."""
-        return next(iter(self._idle), None)
-
-    def begin(self, worker, trial):
-        """Let a free worker have a trial."""
-        actor = self._idle.pop(worker)
-        future = actor.begin.remote(trial.trial_id, dict(trial.hyperparameters.values))
-        self._running[future] = worker, actor, trial
-
-    def go_on(self, worker, trial, stop):
-        """Answer a worker that has told an accuracy."""
-        actor = self._idle.pop(worker)
-        self._running[actor.go_on.remote(stop)] = worker, actor, trial
-
-    def events(self, seconds):
-        """[(worker, trial, event)] of what is new, after at most so many seconds.
-
-        An event has `lost`, the reason; or `progress` and `epoch`, and the worker waits for `go_on`; or `status`,
-        `message` and `metrics`, and the worker is free.
-        """
-        futures, events = [*self._starting, *self._running], []
-        if not futures:
-            time.sleep(seconds)
-            return []
+    def ready(self, futures, seconds):
+        """The futures that have an answer, after at most so many seconds."""
         ready, rest = self._ray.wait(futures, num_returns=1, timeout=seconds)
-        ready += self._ray.wait(rest, num_returns=len(rest), timeout=0)[0] if rest else []
-        for future in ready:
-            if future in self._starting:
-                self._greet(future)
-                continue
-            worker, actor, trial = self._running.pop(future)
-            try:
-                event = json.loads(self._ray.get(future))
-                self._idle[worker] = actor
-            except self._ray.exceptions.RayError as error:
-                event = {"lost": _line(error)}
-                self._end(actor)
-            events.append((worker, trial, event))
-        return events
+        return ready + (self._ray.wait(rest, num_returns=len(rest), timeout=0)[0] if rest else [])
 
-    def _start(self):
-        self._started += 1
-        options = {"num_cpus": self._engine.cpus, "num_gpus": self._engine.gpus, "max_restarts": 0}
-        actor = self._ray.remote(Actor).options(**options).remote(self._parts, self._environment)
-        self._starting[actor.about.remote()] = f"ray-{self._started}", actor
-
-    def _greet(self, future):
-        """Take in an actor that is there, or has failed to be."""
-        name, actor = self._starting.pop(future)
+    def answer(self, future):
+        """The answer; raises `pool.Gone` of an actor that has died."""
         try:
-            about = json.loads(self._ray.get(future))
+            return self._ray.get(future)
         except self._ray.exceptions.RayError as error:
-            self._reason, self._failed_starts = _line(error), self._failed_starts + 1
-            logger.warning("%s could not be started: %s", name, self._reason)
-            self._end(actor)
-            if self._failed_starts >= STARTS:
-                raise ConnectionError(f"no worker can be started on the cluster: {self._reason}") from None
-            return
-        here = {"nasnet_keras": __version__, "Python": _python()}
-        wrong = [key for key, value in here.items() if about[key] != value]
-        if wrong:
-            # It keeps its place, so that no other is started there.
-            self._refused.append(actor)
-            self._reason = f"the node {about['host']} has {wrong[0]} {about[wrong[0]]}, and the driver {here[wrong[0]]}"
-            logger.warning("%s is refused: %s", name, self._reason)
-            return
-        self._failed_starts = -math.inf
-        self._idle[f"{name}-{about['host']}"] = actor
+            raise Gone(_line(error)) from None
 
-    def _look(self):
-        """How many children the nodes that are there have room for, whatever else they do."""
-        places = 0
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                has = node["Resources"]
-                needs = (("CPU", self._engine.cpus), ("GPU", self._engine.gpus))
-                places += min(int(has.get(name, 0) / need + 1e-6) for name, need in needs if need)
-        return places
-
-    def _check_patience(self, now):
-        if self._idle or self._running:
-            self._without_since, self._has_said = now, False
-            return
-        waited = now - self._without_since
-        if waited >= min(SOON, self._engine.patience):
-            text = (
-                self._reason
-                or f"a child needs {self._engine.cpus:g} CPUs and {self._engine.gpus:g} GPUs, {self._has()}"
-            )
-            if waited >= self._engine.patience or (self._refused and len(self._refused) >= self._room):
-                raise ConnectionError(f"the cluster has had no worker for {waited:.0f} s: {text}")
-            if not self._has_said:
-                logger.warning("waiting up to %.0f s for a first worker: %s", self._engine.patience, text)
-                self._has_said = True
-
-    def _has(self):
-        has = self._ray.cluster_resources()
-        return f"and the cluster has {has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all"
-
-    def _end(self, actor):
+    def end(self, actor):
+        """Give an actor's resources back."""
         with suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(actor)
 
+    def room(self):
+        """How many nodes there are, and how many children they have room for, whatever else they do."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        needs = [(name, need) for name, need in (("CPU", self._engine.cpus), ("GPU", self._engine.gpus)) if need]
+        return len(nodes), sum(min(int(has.get(name, 0) / need + 1e-6) for name, need in needs) for has in nodes)
 
-class Actor:
-    """A worker on a node: trains one child after another, and tells what becomes of it as JSON text.
+    def lack(self):
+        """Why there may be no worker."""
+        has, needs = self._ray.cluster_resources(), f"{self._engine.cpus:g} CPUs and {self._engine.gpus:g} GPUs"
+        return f"a child needs {needs}, and the cluster has {has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all"
 
-    A child trains in a thread of its own, which waits when it has told an accuracy until it is told to go on.
+
+class RayActor(Actor):
+    """A `pool.Actor` on a node.
 
     Args:
         parts: references of the `Children` and the `Data`.
@@ -298,61 +154,29 @@ class Actor:
         take_environment(environment)
         import ray
 
-        self._children, self._data = ray.get(parts)
-        self._trainer, self._events, self._answers = ThreadPoolExecutor(1), queue.SimpleQueue(), queue.SimpleQueue()
-
-    def about(self):
-        """What this node has."""
-        return json.dumps({"nasnet_keras": __version__, "Python": _python(), "host": socket.gethostname()})
-
-    def begin(self, trial_id, values):
-        """Begin a trial; what comes of it first."""
-        self._trainer.submit(self._run, trial_id, values)
-        return self._next()
-
-    def go_on(self, stop):
-        """Go on, or stop, after an accuracy; what comes next."""
-        self._answers.put(stop)
-        return self._next()
-
-    def _next(self):
-        return json.dumps(self._events.get(), default=float)
-
-    def _report(self, epoch, accuracy):
-        self._events.put({"progress": accuracy, "epoch": epoch})
-        return self._answers.get()
-
-    def _run(self, trial_id, values):
-        from nasnet_keras.search.running import failure
-
-        try:
-            metrics = self._children.run(trial_id, values, self._data, self._report)
-            self._events.put({"status": "COMPLETED", "message": None, "metrics": metrics})
-        except BaseException as error:  # or nobody would ever hear of it
-            status, message = failure(error)
-            self._events.put({"status": status, "message": message, "metrics": {}})
+        super().__init__(*ray.get(parts))
 
 
 @contextmanager
 def _connected(engine):
-    """The module `ray`, connected; disconnected afterwards unless it was before, which is then the cluster."""
+    """The module `ray`, connected, and the address of its page; a cluster that it was connected to before stays so."""
     engine.check_installed()
     address = engine.address or known_cluster()
-    if engine.address not in (None, "auto"):
-        address = f"ray://{address}" if _is_client_server(address) else address
+    if address.rpartition(":")[2].isdigit():
+        plain = address.removeprefix("ray://")
+        address = f"ray://{plain}" if _is_client_server(plain) else plain
     import ray
 
     if ray.is_initialized():
-        yield ray
+        yield ray, None
         return
     try:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConnectionError(f"no Ray cluster at {engine.address or 'RAY_ADDRESS'}: {_line(error)}") from None
-    if url := getattr(context, "dashboard_url", None):
-        logger.info("Ray's dashboard: http://%s", url)
+    url = getattr(context, "dashboard_url", None)
     try:
-        yield ray
+        yield ray, url and f"http://{url}"
     finally:
         ray.shutdown()
 
@@ -369,10 +193,6 @@ def _is_client_server(address):
                 raise ConnectionError(f"no Ray cluster answers at {address}") from None
             return error.code() != grpc.StatusCode.UNIMPLEMENTED
     return True
-
-
-def _python():
-    return ".".join(platform.python_version_tuple()[:2])  # Ray itself asks for the same
 
 
 def _line(error):

@@ -30,7 +30,7 @@ class LiveReport:
     def __init__(self, directory, max_trials, hours=None, every=EVERY):
         self._directory, self._max_trials, self._every = directory, max_trials, every
         self._until = None if hours is None else time.monotonic() + 3600 * hours
-        self._trials, self._running = None, {}  # trial_id: (trial, when it began)
+        self._trials, self._running, self._place = None, {}, None  # trial_id: (trial, when it began)
         self._ends, self._began = deque(maxlen=PACE), time.monotonic()
         self._lock, self._over, self._news = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, daemon=True)
@@ -64,6 +64,11 @@ class LiveReport:
             self._trials = list(trials)
         self._news.set()
 
+    def looked(self, place):
+        """What there is to see of workers elsewhere, see `running.run_trials`."""
+        with self._lock:
+            self._place = place
+
     def state(self):
         """What `search_report` takes as `live`."""
         now = time.monotonic()
@@ -82,7 +87,7 @@ class LiveReport:
         until = None if left is None else time.strftime("%H:%M", time.localtime(time.time() + left))
         return {
             "at": time.strftime("%H:%M:%S"), "every": self._every, "running": running, "max_trials": self._max_trials,
-            "left": left, "until": until,
+            "left": left, "until": until, "place": self._place,
         }  # fmt: skip
 
     def _keep_writing(self):

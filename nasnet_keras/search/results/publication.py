@@ -109,6 +109,7 @@ def write_page(directory, trials, live=None):
         choice={"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")},
         live=live,
         advice=_advice(directory, max(len(trials), live["max_trials"] if live else 0)),
+        again=len(read_trials(directory.attempts)) if directory.attempts.exists() else 0,
     )
     write_atomically(directory.report, page.encode())
     return best

@@ -1,14 +1,24 @@
-"""Workers on this machine: from the command line, their shares, their ends."""
+"""Workers on this machine: from the command line, their shares, their ends, what they lose."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from nasnet_keras.search.distributed import processes as launch
-from nasnet_keras.search.distributed.processes import NoWorkers, Workers, visible_gpus
+from nasnet_keras.children.settings import child_seed
+from nasnet_keras.search.distributed import pool, processes
+from nasnet_keras.search.distributed.processes import Machine, share_of_machine, visible_gpus
+from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import MedianStop, Replay
+from nasnet_keras.search.running import Children, Here, run_trials
+from nasnet_keras.search.space import SearchSpace
+
+SPACE, RULES = SearchSpace(blocks=1), (Replay(), MedianStop(trials=100))
 
 
 def test_a_search_with_two_workers(tmp_path):
@@ -19,72 +29,150 @@ def test_a_search_with_two_workers(tmp_path):
     assert json.loads(done.stdout.splitlines()[-1])["trials"] == 5
     lines = [json.loads(line) for line in (tmp_path / "s" / "trials.jsonl").read_text().splitlines()]
     assert sorted(line["number"] for line in lines) == list(range(5))
-    assert {line["worker"] for line in lines} <= {"worker-0", "worker-1"}
-    assert "INFO worker worker-" in (tmp_path / "s" / "chief.log").read_text()
+    assert all(line["worker"].startswith(("worker-0", "worker-1")) for line in lines)
+    assert "INFO worker-0 is there" in (tmp_path / "s" / "chief.log").read_text()
     assert (tmp_path / "s" / "report.html").exists() and (tmp_path / "s" / "best_genotype.json").exists()
 
 
-def instead(monkeypatch, command):
-    """Let each worker be this shell command."""
+class Quick:
+    """A child whose reward is its seed, and which tells what its process was told; one takes its process with it."""
 
-    def start(self, number):
-        with open(self.folder / f"worker-{number}.log", "ab") as log:
-            self.processes[number] = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stderr=log)
+    def __init__(self, folder, seconds=0, fatal=False):
+        self.folder, self.seconds, self.fatal = str(folder), seconds, fatal
 
-    monkeypatch.setattr(Workers, "_start", start)
-
-
-def look_after(workers, seconds=20):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        workers.look_after()
-        time.sleep(0.01)
-
-
-def test_workers_that_cannot_work_end_the_chief(tmp_path, monkeypatch):
-    instead(monkeypatch, "/bin/ls --nonsense")  # code 2: bad input, of no use again
-    with Workers(2, [], tmp_path / "logs") as workers:
-        workers.start(9)
-        with pytest.raises(NoWorkers, match="all workers have ended.*--nonsense"):
-            look_after(workers)
-        assert set(workers._restarts.values()) == {0}
+    def evaluate(self, genotype, data, seed, on_epoch):
+        for epoch in (1, 2):
+            if on_epoch(epoch, seed / 2**32):
+                break
+        begun = len(os.listdir(self.folder))
+        open(os.path.join(self.folder, f"{begun}-{seed}-{os.getpid()}"), "w").close()
+        if self.fatal and begun == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("said by a child", flush=True)
+        time.sleep(self.seconds)
+        share = float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+        gpu, grows = os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]
+        return {"reward": seed / 2**32, "share": share, "gpu": float(gpu), "grows": float(grows == "true")}
 
 
-def test_a_worker_that_dies_is_started_again_but_not_for_ever(tmp_path, monkeypatch, caplog):
-    instead(monkeypatch, "/bin/false")
-    with Workers(2, [], tmp_path / "logs") as workers:
-        workers.start(9)
-        with pytest.raises(NoWorkers):
-            look_after(workers)
-        assert set(workers._restarts.values()) == {launch.RESTARTS}
-    assert "worker-1 has ended with code 1 and is started again" in caplog.text
+class Unknown:
+    """Nothing that can be had in another process."""
+
+    def __reduce__(self):
+        return _import, ()
 
 
-def test_workers_are_stopped_with_their_chief(tmp_path, monkeypatch):
-    instead(monkeypatch, "/bin/sleep 100")
-    with pytest.raises(KeyboardInterrupt), Workers(3, [], tmp_path) as workers:
-        workers.start(9)
-        workers.look_after()
-        raise KeyboardInterrupt
-    assert [process.poll() for process in workers.processes.values()] == [-15] * 3
+def _import():
+    raise ImportError("no module of that name here")
 
 
-def test_each_gets_its_share(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: set(range(12)))
+def oracle_in(folder, trials):
+    oracle = NASNetOracle(trials, space=SPACE, strategy="evolution", seed=3, rules=RULES)
+    oracle._set_project_dir(str(folder), ".")
+    return oracle
+
+
+def search_in(folder, child, trials=8, on_look=lambda state: None):
+    oracle = oracle_in(folder / "s", trials)
+    with Machine(1, folder / "logs").place(Children(child, SPACE, RULES, 3), [1, 2, 3]) as place:
+        run_trials(oracle, place, on_look=on_look)
+    oracle.close()
+
+
+def lines(folder, keys):
+    text = (folder / "trials.jsonl").read_text().splitlines()
+    return [[json.loads(line)[key] for key in keys] for line in text]
+
+
+@pytest.fixture
+def marks(tmp_path, monkeypatch):
+    """A folder for what children leave; their processes find this module, and have a GPU by name."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
+
+
+def pids_of(marks):
+    return [int(name.split("-")[2]) for name in os.listdir(marks)]
+
+
+def are_gone(pids):
+    places = [Path(f"/proc/{pid}/cmdline") for pid in pids]
+    return not any(place.exists() and place.read_bytes() for place in places)  # a zombie has no words
+
+
+def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, marks):
+    seen = []
+    search_in(tmp_path, Quick(marks, fatal=True), on_look=seen.append)
+    alone = oracle_in(tmp_path / "alone", 8)
+
+    def run(trial):
+        alone.update_trial(trial.trial_id, {"reward": child_seed(3, trial.trial_id) / 2**32})
+        trial.status = "COMPLETED"
+
+    run_trials(alone, Here("here", run))
+    keys = ("trial_id", "genotype", "reward", "status")
+    assert lines(tmp_path / "s", keys) == lines(tmp_path / "alone", keys)
+    assert seen[-1]["lost"] == 1 and seen[-1]["nodes"] == 1 and {state["workers"] for state in seen} == {0, 1}
+    told = [metrics for (metrics,) in lines(tmp_path / "s", ("metrics",)) if metrics.get("share")]
+    assert told and all(metrics == {"share": 0.9, "gpu": 0.0, "grows": 1.0} for metrics in told)
+    assert len(set(pids_of(marks))) == 2 and are_gone(pids_of(marks))
+    assert "said by a child" in (tmp_path / "logs/worker-0.log").read_text()
+
+
+def test_processes_that_cannot_work_end_the_search_with_their_last_words(tmp_path, marks, monkeypatch):
+    monkeypatch.setattr(pool, "STARTS", 2)
+    words = r"no worker can be started: its process has ended with code 1; .*worker-0.log ends in: ImportError: no mod"
+    with pytest.raises(ConnectionError, match=words):
+        search_in(tmp_path, Unknown())
+
+
+def test_what_cannot_travel_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`child`, `cost` and `data` must be of classes and functions that another"):
+        search_in(tmp_path, lambda: None)
+
+
+def test_an_interruption_ends_the_processes_at_once(tmp_path, marks):
+    def interrupt(state):
+        if os.listdir(marks):
+            raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tmp_path, Quick(marks, 300), on_look=interrupt)
+    assert time.monotonic() - start < 200 and are_gone(pids_of(marks))
+
+
+@pytest.mark.long
+def test_the_processes_end_with_the_one_that_started_them(tmp_path, marks):
+    code = "import pathlib as p, sys, test_processes as t; t.search_in(p.Path(sys.argv[1]), t.Quick(sys.argv[2], 300))"
+    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(marks)])
+    deadline = time.monotonic() + 120
+    while not os.listdir(marks) and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    while not are_gone(pids_of(marks)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert pids_of(marks) and are_gone(pids_of(marks))
+
+
+def test_each_gets_its_share(monkeypatch):
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(12)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert set(Workers(3, [], tmp_path)._share(0).values()) == {"4"}
-    assert set(Workers(50, [], tmp_path)._share(0).values()) == {"1"}
+    assert set(share_of_machine(0, 3).values()) == {"4"}
+    assert set(share_of_machine(0, 50).values()) == {"1"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert visible_gpus() == ["2", "5"]
-    shares = [Workers(3, [], tmp_path)._share(number)["CUDA_VISIBLE_DEVICES"] for number in range(3)]
-    assert shares == ["2", "5", "2"]
+    assert [share_of_machine(number, 3)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["2", "5", "2"]
     with pytest.raises(ValueError, match="`workers`"):
-        Workers(0, [], tmp_path)
+        Machine(0, None)
 
 
-def test_workers_on_one_gpu_share_its_memory(tmp_path, monkeypatch):
+def test_workers_on_one_gpu_share_its_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    shares = [Workers(2, [], tmp_path)._share(number) for number in range(2)]
+    shares = [share_of_machine(number, 2) for number in range(2)]
     assert (
         shares[0]
         == shares[1]
@@ -96,33 +184,5 @@ def test_workers_on_one_gpu_share_its_memory(tmp_path, monkeypatch):
         }
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    fractions = [Workers(3, [], tmp_path)._share(number)["XLA_PYTHON_CLIENT_MEM_FRACTION"] for number in range(3)]
+    fractions = [share_of_machine(number, 3)["XLA_PYTHON_CLIENT_MEM_FRACTION"] for number in range(3)]
     assert fractions == ["0.450", "0.900", "0.450"]
-
-
-def test_the_environment_of_a_started_worker_says_so(tmp_path, monkeypatch):
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\nenv\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr(launch.sys, "executable", str(script))
-    with Workers(2, [], tmp_path / "logs") as workers:
-        workers.start(9)
-        assert [process.wait(30) for process in workers.processes.values()] == [0, 0]
-    for number in range(2):
-        said = (tmp_path / "logs" / f"worker-{number}.log").read_text().splitlines()
-        assert {"CUDA_VISIBLE_DEVICES=0", "TF_FORCE_GPU_ALLOW_GROWTH=true"} <= set(said)
-        assert {"XLA_PYTHON_CLIENT_PREALLOCATE=false", "XLA_PYTHON_CLIENT_MEM_FRACTION=0.450"} <= set(said)
-
-
-def test_a_process_follows_its_parent():
-    code = (
-        "import os, time\n"
-        "from nasnet_keras.search.distributed.processes import follow\n"
-        "try:\n"
-        "    follow(os.getppid() + 1)\n"  # as if that had been the parent, which is gone
-        "    time.sleep(60)\n"
-        "except KeyboardInterrupt: print('gone too')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "gone too\n"

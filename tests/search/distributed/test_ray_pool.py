@@ -3,16 +3,22 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from nasnet_keras import __version__
-from nasnet_keras.search.distributed import ray_pool
-from nasnet_keras.search.distributed.ray_pool import Engine, engine_of, search_on
+from nasnet_keras.search.distributed import pool, ray_pool
+from nasnet_keras.search.distributed.pool import Pool
+from nasnet_keras.search.distributed.ray_pool import Engine, RayCluster, engine_of
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
+from nasnet_keras.search.running import Children, run_trials
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials import log
 
@@ -120,8 +126,11 @@ class Future:
 
     def value(self):
         if self.name == "about":
-            version = self.actor.cluster.versions.get(self.actor.node, __version__)
-            return {"nasnet_keras": version, "Python": ray_pool._python(), "host": f"node{self.actor.node}"}
+            return {
+                **pool._versions(),
+                **self.actor.cluster.versions.get(self.actor.node, {}),
+                "host": f"node{self.actor.node}",
+            }
         event = self.actor.events.pop(0)
         return event() if callable(event) else event
 
@@ -137,17 +146,13 @@ def oracle_in(folder, max_trials=12, **kwargs):
     return oracle
 
 
-def play(monkeypatch, cluster, oracle, **engine):
+def play(monkeypatch, cluster, oracle, on_look=lambda state: None, **engine):
     """Search on a played cluster."""
-
-    def connected(engine):
-        import contextlib
-
-        return contextlib.nullcontext(cluster)
-
-    monkeypatch.setattr(ray_pool, "_connected", connected)
-    monkeypatch.setattr(ray_pool.time, "sleep", lambda seconds: setattr(cluster, "now", cluster.now + seconds))
-    search_on(Engine(**engine), oracle, None, None, clock=lambda: cluster.now)
+    monkeypatch.setattr(pool.time, "sleep", lambda seconds: setattr(cluster, "now", cluster.now + seconds))
+    engine = Engine(**engine)
+    ray = RayCluster(cluster, engine, None, None, "http://head:1")
+    with Pool(ray, engine.workers, engine.patience, lambda: cluster.now) as place:
+        run_trials(oracle, place, on_look=on_look)
     assert cluster.ended == len(cluster.actors) and all(actor.is_over for actor in cluster.actors)
 
 
@@ -249,14 +254,31 @@ def test_progress_travels_to_the_rules_and_a_stop_back(tmp_path, monkeypatch):
     assert cluster.actors[0].told == [False] * 6 + [True, False, False, False]
 
 
+def test_what_there_is_to_see(tmp_path, monkeypatch):
+    cluster, seen = Cluster(1, 1, child=lambda trial_id, attempt: ["dies"] if attempt == 1 else [done(0.5)]), []
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6), on_look=seen.append)
+    first, *_, last = seen
+    assert first == {
+        "nodes": 2, "workers": 0, "working": 0, "starting": 2, "lost": 0, "waiting": 0, "dashboard": "http://head:1",
+    }  # fmt: skip
+    assert last["lost"] == 6 and any(state["waiting"] for state in seen)
+    assert {state["workers"] for state in seen} <= {0, 1, 2} and all(s["working"] <= s["workers"] for s in seen)
+
+
 def test_a_node_with_another_version_gets_no_work(tmp_path, monkeypatch, caplog):
-    cluster = Cluster(1, 1, versions={0: "0.0.9"})
+    cluster = Cluster(1, 1, versions={0: {"nasnet_keras": "0.0.9"}})
     play(monkeypatch, cluster, oracle_in(tmp_path, 6))
     assert {line["worker"].split("-")[-1] for line in lines(tmp_path, without=())} == {"node1"}
-    assert f"the node node0 has nasnet_keras 0.0.9, and the driver {__version__}" in caplog.text
+    assert f"the node node0 has nasnet_keras 0.0.9, and the driver {pool.__version__}" in caplog.text
     assert len(cluster.actors) == 2
     with pytest.raises(ConnectionError, match="no worker for 10 s: the node node0 has nasnet_keras 0.0.9"):
-        play(monkeypatch, Cluster(1, versions={0: "0.0.9"}), oracle_in(tmp_path / "none", 6))
+        play(monkeypatch, Cluster(1, versions={0: {"nasnet_keras": "0.0.9"}}), oracle_in(tmp_path / "none", 6))
+
+
+def test_a_node_with_another_python_gets_no_work(tmp_path, monkeypatch):
+    own = pool._versions()["Python"]
+    with pytest.raises(ConnectionError, match=f"the node node0 has Python 3.9, and the driver {own}"):
+        play(monkeypatch, Cluster(1, versions={0: {"Python": "3.9"}}), oracle_in(tmp_path, 6))
 
 
 def test_without_room_the_search_says_what_is_missing_and_ends(tmp_path, monkeypatch, caplog):
@@ -273,7 +295,7 @@ def test_without_room_the_search_says_what_is_missing_and_ends(tmp_path, monkeyp
 def test_workers_that_cannot_be_started_end_the_search(tmp_path, monkeypatch):
     cluster = Cluster(2)
     cluster._new, new = lambda environment: setattr(actor := new(environment), "alive", False) or actor, cluster._new
-    with pytest.raises(ConnectionError, match="no worker can be started on the cluster: The actor died"):
+    with pytest.raises(ConnectionError, match="no worker can be started: The actor died"):
         play(monkeypatch, cluster, oracle_in(tmp_path, 6))
     assert len(cluster.actors) < 10
 
@@ -314,10 +336,22 @@ def test_without_ray_the_way_to_it_is_named(monkeypatch):
         Engine().check_installed()
 
 
-def test_an_address_that_nobody_answers_is_said_soon(tmp_path, monkeypatch):
+def test_an_address_that_nobody_answers_is_said_soon(monkeypatch):
     monkeypatch.setattr(ray_pool, "find_spec", lambda name: True)
     with pytest.raises(ConnectionError, match="no Ray cluster answers at 127.0.0.1:9"):
-        search_on(Engine("127.0.0.1:9"), oracle_in(tmp_path), None, None)
+        Engine("127.0.0.1:9").place(None, None).__enter__()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="no Ray cluster answers at 127.0.0.1:9"):
+        Engine().place(None, None).__enter__()
+
+
+def test_an_address_that_takes_calls_and_does_not_answer(monkeypatch):
+    monkeypatch.setattr(ray_pool, "find_spec", lambda name: True)
+    monkeypatch.setattr(ray_pool, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"no Ray cluster answers at {address}"):
+            Engine(address).place(None, None).__enter__()
 
 
 class Clumsy:
@@ -344,18 +378,17 @@ class Clumsy:
 @pytest.mark.long
 def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    from nasnet_keras.search.running import Children
-
     # Where the nodes find this module, with the child in it, and the package.
     places = [Path(__file__).parent, Path(ray_pool.__file__).parents[3]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, places)))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    rules, folder = (Replay(), MedianStop(trials=100)), tmp_path / "marks"
+    rules, folder, seen = (Replay(), MedianStop(trials=100)), tmp_path / "marks", []
     folder.mkdir()
     oracle = oracle_in(tmp_path / "s", 10, rules=rules)
     children = Children(Clumsy(folder), SPACE, rules, 3)
-    search_on(Engine(workers=2), oracle, children, {"images": [1, 2, 3]})
+    with Engine(workers=2).place(children, {"images": [1, 2, 3]}) as place:
+        run_trials(oracle, place, on_look=seen.append)
     found = lines(tmp_path / "s", without=())
     assert sorted(line["number"] for line in found) == list(range(10))
     assert {line["status"] for line in found} == {"COMPLETED"}
@@ -363,3 +396,61 @@ def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, mo
     assert all(line["metrics"]["threads"] == 1 and len(line["curve"]) == 2 for line in found if "replayed" not in line)
     attempts = [json.loads(line) for line in (tmp_path / "s/controller/attempts.jsonl").read_text().splitlines()]
     assert [line["attempt"] for line in attempts] == [2]
+    assert seen[-1]["lost"] == 1 and seen[-1]["nodes"] == 1 and seen[-1]["dashboard"].startswith("http://")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray cluster of this machine with two CPUs, started by Ray's own command."""
+    pytest.importorskip("ray")
+    ray = Path(sys.executable).with_name("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(ray_pool.__file__).parents[3]))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    process = subprocess.Popen([ray, "start", *words], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.5)
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait(60)
+
+
+@pytest.mark.long
+def test_from_the_command_line_an_interrupted_search_gives_its_nodes_back_and_goes_on(tmp_path, cluster):
+    import ray
+
+    words = ["search", "--limit", "100", "--max-trials", "6", "--blocks", "1", "--filters", "2", "--no-final"]
+    words += ["--engine", "ray", "--directory", str(tmp_path / "s")]
+    command = [sys.executable, "-m", "nasnet_keras.cli", *words]
+    first, log = subprocess.Popen(command, stderr=subprocess.PIPE, text=True), tmp_path / "s/trials.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_text()) and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130 and "run the same command again" in said and "Traceback" not in said
+    assert 0 < len(log.read_text().splitlines()) < 6
+    ray.init(address=cluster, logging_level="ERROR")
+    try:
+        while (free := ray.available_resources().get("CPU", 0)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert free == 2
+    finally:
+        ray.shutdown()
+    assert subprocess.run(command, capture_output=True, timeout=240).returncode == 0
+    assert sorted(line["number"] for line in lines(tmp_path / "s")) == list(range(6))
+
+
+@pytest.mark.long
+def test_a_real_cluster_without_the_asked_gpus_is_said(tmp_path, cluster):
+    words = ["search", "--limit", "100", "--max-trials", "2", "--no-final", "--directory", str(tmp_path / "s")]
+    words += ["--engine", f"ray://{cluster}", "--child-gpus", "1", "--patience", "3"]
+    command = [sys.executable, "-m", "nasnet_keras.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "no worker for 3 s: a child needs 1 CPUs and 1 GPUs, and the cluster has 2 and 0 in all" in done.stderr

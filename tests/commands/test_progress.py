@@ -1,0 +1,35 @@
+"""What a search shows in the terminal."""
+
+import io
+
+from rich.console import Console
+
+from nasnet_keras.commands import progress
+
+
+def shown(monkeypatch, *states, trials=()):
+    """What stands on a terminal after a search with these states of its workers."""
+    text = io.StringIO()
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=text, width=160, force_terminal=True))
+    with progress.SearchProgress(10) as bar:
+        bar.update(trials)
+        for state in states:
+            bar.place(state)
+    return text.getvalue()
+
+
+def trial(staleness):
+    return {"reward": 0.5, "staleness": staleness}
+
+
+def test_nodes_workers_losses_queue_staleness_and_the_dashboard(monkeypatch):
+    place = {"nodes": 3, "workers": 8, "working": 6, "starting": 1, "lost": 2, "waiting": 4, "dashboard": "http://a:1"}
+    text = shown(monkeypatch, place, place, trials=[trial(1), trial(4)])
+    assert text.count("Ray's dashboard: http://a:1") == 1
+    for part in ("workers", "6/8", "3 nodes  1 starting  2 runs lost  4 trials wait  rewards 2.5 updates old"):
+        assert part in text
+
+
+def test_a_search_in_this_process_has_one_line(monkeypatch):
+    assert "workers" not in shown(monkeypatch, trials=[trial(0)])
