@@ -72,10 +72,12 @@ def differentiated(primitive, signature, inputs):
     kept = [name for name in reads if _node(name) not in constants]
     made = [result.name, *(one.name for one in statistics), *kept]
     first, second = tf.compat.v1.GraphDef(), tf.compat.v1.GraphDef()
-    needed = {node.name for node in tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(), _nodes(made)).node}
-    for node in graph.as_graph_def().node:
+    whole = graph.as_graph_def()
+    needed = {node.name for node in tf.compat.v1.graph_util.extract_sub_graph(whole, _nodes(made)).node}
+    for node in whole.node:
         if node.op == "Placeholder":
             continue
+        node.attr.pop("_class", None)  # which names a node of the other half
         if node.name in needed:
             first.node.add().CopyFrom(node)
         if node.name not in before or node.name in constants:

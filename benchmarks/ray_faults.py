@@ -2,6 +2,7 @@
 
     python benchmarks/ray_faults.py nodes --losses 5 --trials 400
     python benchmarks/ray_faults.py driver --kills 10 --trials 80
+    python benchmarks/ray_faults.py cost --trials 400
 
 The cluster has three nodes of one CPU each on this machine, the head among them, which is never killed.
 
@@ -10,6 +11,9 @@ after 5 to 20 seconds, and once a fourth node joins. In the end each trial must 
 
 `driver`: the process that searches is killed (`kill -9`) at a random instant after up to ten new trials, and started
 again, with one child at a time. Its trajectory must be that of a search in one process that nobody disturbed.
+
+`cost`: what a free trial costs when nothing is killed: time, CPU of the driver, and its resident size above what it was
+after `import keras_tuner`, early and late.
 
 Rewards are functions of the genotype. Exit code 1 if anything is wrong.
 """
@@ -29,7 +33,7 @@ from faults import QuickChild, faults_of, lines
 WITHOUT = ("seconds", "worker")
 
 
-def drive(address, folder, trials, workers):
+def drive(address, folder, trials, workers, on_trial=None):
     """The search, from this process."""
     import nasnet_keras
     from nasnet_keras.data.loading import load_data
@@ -39,7 +43,7 @@ def drive(address, folder, trials, workers):
     nasnet_keras.search(
         load_data("digits", limit=50), trials, folder, "rl", 0, child=QuickChild(),
         settings=ControllerSettings(hidden_units=20, embedding_size=10, batch_size=5),
-        engine="here" if address is None else Engine(address, workers),
+        engine="here" if address is None else Engine(address, workers), on_trial=on_trial,
     )  # fmt: skip
 
 
@@ -116,13 +120,40 @@ def kills(root, count, trials, rng):
     return code == 0 and same and not gone and not doubled
 
 
+def resident():
+    """Resident size of this process in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def measured(address, folder, trials):
+    """`drive`, and print what a trial costs, from the first tenth to the end."""
+    import keras_tuner
+
+    assert keras_tuner
+    marks, before = [], resident()
+
+    def note(finished):
+        now = (time.perf_counter(), time.process_time(), resident())
+        marks.extend([now] * (len(finished) + 1 - len(marks)))
+
+    drive(address, folder, trials, None, note)
+    start = trials // 10
+    seconds, cpu = ((marks[-1][place] - marks[start][place]) / (trials - start) * 1e3 for place in (0, 1))
+    above = ", ".join(f"{marks[at][2] - before:.0f} MB after {at}" for at in (start, trials // 2, trials))
+    print(
+        f"cost: {seconds:.0f} ms a trial, {cpu:.1f} ms of the driver's CPU; above `import keras_tuner`: {above} trials"
+    )
+
+
 def main():
     """Lose nodes or kill drivers."""
+    if sys.argv[1:2] == ["measured"]:
+        return measured(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     if sys.argv[1:2] == ["drive"]:
         address, folder, trials, workers = (None if word == "None" else word for word in sys.argv[2:])
         return drive(address, Path(folder), int(trials), workers and int(workers))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("nodes", "driver"))
+    parser.add_argument("what", choices=("nodes", "driver", "cost"))
     parser.add_argument("--losses", type=int, default=5)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--trials", type=int)
@@ -133,6 +164,11 @@ def main():
         rng = random.Random(options.seed)
         if options.what == "nodes":
             good = nodes(Path(root), options.losses, options.trials or 400, rng)
+        elif options.what == "cost":
+            made = cluster()
+            words = [sys.executable, __file__, "measured", made.address, f"{root}/cost", str(options.trials or 400)]
+            good = subprocess.run(words).returncode == 0
+            made.shutdown()
         else:
             good = kills(Path(root), options.kills, options.trials or 80, rng)
     return 0 if good else 1

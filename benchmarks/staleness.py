@@ -17,7 +17,9 @@ of 100 and samples of 25.
 Every landscape is searched from every seed by all, with the same noise and the same times, so that runs can be compared
 one by one. Tables show the mean of the last 10% of the trials that ended and the mean over all, which is the area under
 the curve, both without the noise; (x − random) / (serial − random), where serial is `rl` with one worker; and how far
-`rl` is ahead. Intervals are 95% by Student's t over the landscapes, of which each counts as the mean of its seeds.
+`rl` is ahead, searches of one landscape and seed with each other. Intervals are 95% by Student's t over the
+landscapes, of which each counts as the mean of its seeds. Where not all is there, the number of searches says of how
+many a row is.
 """
 
 import argparse
@@ -120,80 +122,64 @@ def key_of(task):
     return tuple(task[name] for name in ("reward", "trials", "settings", "name", "workers", "landscape", "seed"))
 
 
-def column(runs, figure, name, workers, landscapes, seeds):
-    """One number a landscape, the mean of its seeds; None if a run is missing."""
-    workers = 1 if name == "random" else workers
-    found = [[runs.get((name, workers, landscape, seed)) for seed in seeds] for landscape in landscapes]
-    if any(run is None for row in found for run in row):
-        return None
-    return np.array([np.mean([run[figure] for run in row]) for row in found])
-
-
 class Figures:
-    """The figures of the landscapes and seeds of which every wanted run is there.
+    """What the runs of one reward, number of trials and settings say; each figure is {(landscape, seed): number}."""
 
-    Args:
-        kept: runs, as `read` gives them.
-        wanted: the tasks, of one reward, number of trials and settings.
-    """
-
-    def __init__(self, kept, wanted):
-        kept = {key_of(run): run for run in kept}
-        self.wanted, self.missing = wanted, [task for task in wanted if key_of(task) not in kept]
-        incomplete = {(task["landscape"], task["seed"]) for task in self.missing}
-        pairs = {(task["landscape"], task["seed"]) for task in wanted} - incomplete
-        self.landscapes = sorted({landscape for landscape, _ in pairs})
-        seeds = sorted({task["seed"] for task in wanted})
-        self.seeds = [seed for seed in seeds if all((one, seed) in pairs for one in self.landscapes)]
-        self._runs = {key_of(run)[3:]: run for run in kept.values() if key_of(run)[:3] == key_of(wanted[0])[:3]}
+    def __init__(self, runs):
+        self._runs = {key_of(run)[3:]: run for run in runs}
 
     def of(self, figure, name, workers):
-        """One number a landscape, see `column`."""
-        return column(self._runs, figure, name, workers, self.landscapes, self.seeds)
+        """A figure of the runs that are there."""
+        found = {key[2:]: run for key, run in self._runs.items() if key[:2] == (name, workers)}
+        return {pair: run[figure] for pair, run in found.items() if figure in run}
 
     def rows(self, workers, names):
         """For each number of workers and strategy the columns of a table, texts."""
+        serial, random = self.of("last", RL, 1), self.of("last", "random", 1)
         for count in workers:
             for name in names:
-                if name == "random" and count > 1:
+                if not (last := self.of("last", name, count)):
                     continue
-                last = self.of("last", name, count)
-                serial, random = self.of("last", RL, 1), self.of("last", "random", 1)
-                share = None if any(x is None for x in (last, serial, random)) else (last - random) / (serial - random)
-                size = self.of("effective_sample_size", name, count) if name in (RL, BEFORE) else None
-                means = ["–" if x is None else f"{x.mean():.1f}" for x in (self.of("staleness", name, count), size)]
+                both = serial.keys() & random.keys() & last.keys()
+                share = {pair: (last[pair] - random[pair]) / (serial[pair] - random[pair]) for pair in both}
+                size = self.of("effective_sample_size", name, count) if name in (RL, BEFORE) else {}
+                means = [
+                    f"{np.mean(list(x.values())):.1f}" if x else "–" for x in (self.of("staleness", name, count), size)
+                ]
                 ahead = [self._ahead(figure, name, count) for figure in ("last", "area")] if name != RL else ["", ""]
-                yield [str(count), name, shown(last), shown(self.of("area", name, count)), shown(share), *means, *ahead]
+                texts = [shown(values) for values in (last, self.of("area", name, count), share)]
+                yield [str(count), name, str(len(last)), *texts, *means, *ahead]
 
     def _ahead(self, figure, name, count):
         own, other = self.of(figure, RL, count), self.of(figure, name, count)
-        return "–" if own is None or other is None else shown(own - other, "+")
+        return shown({pair: own[pair] - other[pair] for pair in own.keys() & other.keys()}, "+")
 
 
-HEADS = ("workers", "strategy", "mean of the last", "area", "of serial", "staleness", "ESS", "rl ahead", "in area")
+HEADS = (
+    "workers", "strategy", "searches", "mean of the last", "area", "of serial", "staleness", "ESS", "rl ahead",
+    "in area",
+)  # fmt: skip
 
 
-def shown(numbers, sign=""):
-    """A mean with its interval, as text."""
-    if numbers is None:
+def shown(values, sign=""):
+    """The mean of the landscapes, of which each counts as the mean of its seeds, with its interval, as text."""
+    if not values:
         return "–"
-    middle, half = interval(numbers)
-    return f"{middle:{sign}.3f} ± {half:.3f}"
+    landscapes = sorted({landscape for landscape, _ in values})
+    seeds = [[value for pair, value in values.items() if pair[0] == landscape] for landscape in landscapes]
+    middle, half = interval([np.mean(column) for column in seeds])
+    return f"{middle:{sign}.3f}" + (f" ± {half:.3f}" if len(landscapes) > 1 else "")
 
 
 def show(options):
-    """Print the table of what is there, and name what is missing."""
-    figures = Figures(read(options.keep), list(tasks(options)))
-    if not figures.landscapes or not figures.seeds:
-        print(f"no landscape is complete yet; {len(figures.missing)} of {len(figures.wanted)} runs are missing")
-        return
+    """Print the table of what is there, and how much is missing."""
+    kept, wanted = {key_of(run): run for run in read(options.keep)}, [key_of(task) for task in tasks(options)]
+    found = [kept[key] for key in wanted if key in kept]
     print(
-        f"{options.reward}, {options.trials} trials, {options.settings}, landscapes {figures.landscapes}, "
-        f"seeds {figures.seeds}"
-        + (f"; {len(figures.missing)} of {len(figures.wanted)} runs are missing" if figures.missing else "")
+        f"{options.reward}, {options.trials} trials, {options.settings}: {len(found)} of {len(wanted)} runs are there"
     )
-    widths = (8, 32, 17, 17, 17, 10, 6, 17, 17)
-    for row in (HEADS, *figures.rows(options.workers, options.names)):
+    widths = (8, 32, 9, 16, 16, 16, 10, 6, 17, 17)
+    for row in (HEADS, *Figures(found).rows(options.workers, options.names)):
         print("".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)))
 
 
@@ -203,14 +189,10 @@ def table():
     kinds = list(dict.fromkeys(key_of(run)[:3] for run in kept))
     for kind in sorted(kinds, key=lambda kind: (kind[1], kind[2] != "tuned")):
         runs = [run for run in kept if key_of(run)[:3] == kind]
-        every = {name: sorted({run[name] for run in runs}) for name in ("workers", "landscape", "seed")}
-        names = [name for name in NAMES if any(run["name"] == name for run in runs)]
-        parts = [every["seed"], every["landscape"], every["workers"], names]
-        figures = Figures(runs, list(_tasks(*kind, *parts)))
-        count = f"{len(figures.landscapes)} landscapes × {len(figures.seeds)} seeds"
-        lines += ["", f"`{kind[0]}`, {kind[1]:,} trials, {kind[2]} settings, {count}:", ""]
+        workers = sorted({run["workers"] for run in runs})
+        lines += ["", f"`{kind[0]}`, {kind[1]:,} trials, {kind[2]} settings:", ""]
         lines += [f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
-        lines += [f"| {' | '.join(row)} |" for row in figures.rows(every["workers"], names)]
+        lines += [f"| {' | '.join(row)} |" for row in Figures(runs).rows(workers, NAMES)]
     return [*lines[1:], ""]
 
 
