@@ -65,24 +65,40 @@ def differentiated(primitive, signature, inputs):
         before = {operation.name for operation in graph.get_operations()}
         gradient = placeholder(result.dtype, result.shape, "gradient")
         gradients = tf.gradients(result, tensors, gradient)
-    operations = graph.get_operations()
-    later = [operation for operation in operations if operation.name not in before]
-    reads = dict.fromkeys(one.name for operation in later for one in operation.inputs if one.op.name in before)
-    constants = {name for name in map(_node, reads) if graph.get_operation_by_name(name).type == "Const"}
-    kept = [name for name in reads if _node(name) not in constants]
-    made = [result.name, *(one.name for one in statistics), *kept]
-    first, second = tf.compat.v1.GraphDef(), tf.compat.v1.GraphDef()
-    whole = graph.as_graph_def()
-    needed = {node.name for node in tf.compat.v1.graph_util.extract_sub_graph(whole, _nodes(made)).node}
-    for node in whole.node:
-        if node.op == "Placeholder":
-            continue
-        node.attr.pop("_class", None)  # which names a node of the other half
-        if node.name in needed:
-            first.node.add().CopyFrom(node)
-        if node.name not in before or node.name in constants:
-            second.node.add().CopyFrom(node)
-    return first, second, made[: len(made) - len(kept)], kept, [one if one is None else one.name for one in gradients]
+    nodes, given = {node.name: node for node in graph.as_graph_def().node}, {tensor.name for tensor in tensors}
+
+    def source(name):
+        """What a value is a copy of."""
+        node, place = _node(name)
+        copied = node in nodes and nodes[node].op in ("Identity", "IdentityN")
+        return source(nodes[node].input[place]) if copied else f"{node}:{place}"
+
+    def needed(names, skip):
+        """The part of the graph that some values need, but for what is given."""
+        part, waiting, seen, reads = tf.compat.v1.GraphDef(), list(names), set(), {}
+        while waiting:
+            name = waiting.pop()
+            node, _ = _node(name)
+            if skip(node):
+                reads[name] = None
+            elif node not in seen:
+                seen.add(node)
+                copy = part.node.add()
+                copy.CopyFrom(nodes[node])
+                copy.attr.pop("_class", None)  # which names a node of the other half
+                del copy.input[:]
+                copy.input.extend(map(source, nodes[node].input))
+                waiting += copy.input
+        return part, list(reads)
+
+    ends = [one if one is None else source(one.name) for one in gradients]
+    constant = {name for name, node in nodes.items() if node.op == "Const"}
+    wanted = [one for one in ends if one]
+    second, reads = needed(wanted, lambda node: node == "gradient" or (node in before and node not in constant))
+    kept = [name for name in reads if name != "gradient:0"]
+    made = [source(one.name) for one in (result, *statistics)]
+    first, _ = needed([*made, *kept], lambda node: f"{node}:0" in given)
+    return first, second, made, kept, ends
 
 
 def forward(tensors, primitive, inputs, signature):
@@ -111,11 +127,8 @@ def _imported(definition, given, names):
 
 
 def _node(name):
-    return name.split(":")[0]
-
-
-def _nodes(names):
-    return list(dict.fromkeys(map(_node, names)))
+    node, _, place = name.partition(":")
+    return node, int(place or 0)
 
 
 class TracedChild(Child):
@@ -202,13 +215,15 @@ def main():
     parser.add_argument("--cells", type=int, default=8)
     parser.add_argument("--filters", type=int, default=8)
     parser.add_argument("--size", type=int, help="side of the images (default: the digits' 8)")
+    parser.add_argument("--measures", nargs="+", default=["step", "child"], choices=("step", "child"))
     options = parser.parse_args()
     data = load_data("digits", limit=720, image_size=options.size)
     settings = ChildSettings(filters=options.filters)
     cells = SearchSpace().sample(options.cells, np.random.default_rng(0))
     worst, equal, count = compare(cells, data, settings)
     print(f"gradients: {equal} of {count} equal to the bit, others off by at most {worst:.1e} of their greatest entry")
-    for name, measure in (("step", steps_of), ("child", child_of)):
+    for name in options.measures:
+        measure = {"step": steps_of, "child": child_of}[name]
         pairs = []
         for number in range(-1, options.pairs):
             taken = {kind: [] for kind in KINDS}
