@@ -1,9 +1,9 @@
 """The primitives of a `program.Program` on TensorFlow, each forward and backward, as a few raw operations.
 
 They are functions for `graph_assembly.Assembly.call`: called once for each shape, with tensors of a graph whose shapes
-are all known. The derivatives are written out, which saves a tenth to a seventh of a graph's operations and little time:
-beside `tf.gradients` of the forward pieces, traced once a shape and cut down to what is needed, a step takes 1.02 of the
-time and a whole child 0.98, with the same gradients to the last bit (`benchmarks/derivatives.py`).
+are all known. The derivatives are written out, which saves a tenth to a seventh of a graph's operations, and little
+time: beside `tf.gradients` of the forward pieces, traced once a shape and cut down to what is needed, a step takes 1.02
+of the time and a whole child 0.98, with the same gradients to the last bit (`benchmarks/derivatives.py`).
 
 Each primitive is a class with
 
