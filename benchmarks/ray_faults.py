@@ -6,8 +6,9 @@
 
 The cluster has three nodes of one CPU each on this machine, the head among them, which is never killed.
 
-`nodes`: a search of free children; at random instants one of the other nodes is killed and another one takes its place
-after 5 to 20 seconds, and once a fourth node joins. In the end each trial must have been counted once.
+`nodes`: a search of children that compute nothing, and wait for half a second; at random instants one of the other
+nodes is killed and another one takes its place after 5 to 20 seconds, and once a fourth node joins. In the end each
+trial must have been counted once.
 
 `driver`: the process that searches is killed (`kill -9`) at a random instant after up to ten new trials, and started
 again, with one child at a time. Its trajectory must be that of a search in one process that nobody disturbed.
@@ -31,9 +32,10 @@ from pathlib import Path
 from faults import QuickChild, faults_of, lines
 
 WITHOUT = ("seconds", "worker")
+SLOW = 0.5  # seconds of a child that computes nothing: else all have ended before a new node is there
 
 
-def drive(address, folder, trials, workers, on_trial=None):
+def drive(address, folder, trials, workers, seconds=0.0, on_trial=None):
     """The search, from this process."""
     import nasnet_keras
     from nasnet_keras.data.loading import load_data
@@ -41,15 +43,15 @@ def drive(address, folder, trials, workers, on_trial=None):
     from nasnet_keras.search.strategies.controller import ControllerSettings
 
     nasnet_keras.search(
-        load_data("digits", limit=50), trials, folder, "rl", 0, child=QuickChild(),
+        load_data("digits", limit=50), trials, folder, "rl", 0, child=QuickChild(float(seconds)),
         settings=ControllerSettings(hidden_units=20, embedding_size=10, batch_size=5),
         engine="here" if address is None else Engine(address, workers), on_trial=on_trial,
     )  # fmt: skip
 
 
-def driver(address, folder, trials, workers):
+def driver(address, folder, trials, workers, seconds=0.0):
     """`drive` in a process of its own."""
-    words = [sys.executable, __file__, "drive", str(address), str(folder), str(trials), str(workers)]
+    words = [sys.executable, __file__, "drive", str(address), str(folder), str(trials), str(workers), str(seconds)]
     return subprocess.Popen(words, stderr=open(f"{folder}.log", "ab"))
 
 
@@ -67,7 +69,7 @@ def cluster():
 def nodes(root, losses, trials, rng):
     """Lose nodes during one search; true if nothing is lost or doubled."""
     made = cluster()
-    process, lost = driver(made.address, root / "nodes", trials, None), 0
+    process, lost = driver(made.address, root / "nodes", trials, None, SLOW), 0
     steps = [trials * (number + 1) // (losses + 2) for number in range(losses)]
     joins = trials * (losses + 1) // (losses + 2)
     due = []  # when nodes take the places of lost ones; Ray starts nodes from the main thread only
@@ -136,7 +138,7 @@ def measured(address, folder, trials):
         now = (time.perf_counter(), time.process_time(), resident())
         marks.extend([now] * (len(finished) + 1 - len(marks)))
 
-    drive(address, folder, trials, None, note)
+    drive(address, folder, trials, None, on_trial=note)
     start = trials // 10
     seconds, cpu = ((marks[-1][place] - marks[start][place]) / (trials - start) * 1e3 for place in (0, 1))
     above = ", ".join(f"{marks[at][2] - before:.0f} MB after {at}" for at in (start, trials // 2, trials))
@@ -150,8 +152,8 @@ def main():
     if sys.argv[1:2] == ["measured"]:
         return measured(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     if sys.argv[1:2] == ["drive"]:
-        address, folder, trials, workers = (None if word == "None" else word for word in sys.argv[2:])
-        return drive(address, Path(folder), int(trials), workers and int(workers))
+        address, folder, trials, workers, seconds = (None if word == "None" else word for word in sys.argv[2:])
+        return drive(address, Path(folder), int(trials), workers and int(workers), seconds)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("nodes", "driver", "cost"))
     parser.add_argument("--losses", type=int, default=5)
