@@ -65,7 +65,8 @@ class SearchProgress:
         if state["dashboard"] and not self.dashboard:
             self.dashboard = state["dashboard"]
             self.bar.console.print(f"Ray's dashboard: {self.dashboard}", highlight=False, soft_wrap=True)
-        counts = (("nodes", state["nodes"]), ("starting", state["starting"]), ("runs lost", state["lost"]))
+        nodes = state["nodes"] if state["nodes"] > 1 else 0
+        counts = (("nodes", nodes), ("starting", state["starting"]), ("runs lost", state["lost"]))
         counts = [f"{count} {name}" for name, count in (*counts, ("trials wait", state["waiting"])) if count]
         if any(self.stale):
             counts.append(f"rewards {sum(self.stale) / len(self.stale):.1f} updates old")
