@@ -5,7 +5,7 @@ from urllib.parse import quote
 KINDS = {"float32": {"type": "number"}, "uint8": {"type": "integer", "minimum": 0, "maximum": 255}}
 # Of a SavedModel's outputs, as `google.protobuf` names them; NaN and infinity become null.
 OUTPUTS = {"DT_STRING": {"type": "string"}, "DT_FLOAT": {"type": ["number", "null"]}}
-FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+FILE = {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}
 BASE64 = {
     "type": "object",
     "properties": {"b64": {"type": "string", "description": "an image file in base64", "contentEncoding": "base64"}},

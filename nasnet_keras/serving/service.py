@@ -251,7 +251,11 @@ class Service:
         )
 
     async def _no_such_address(self, request, error):
-        return error_response(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
+        response = error_response(error.status_code, f"Malformed request: {request.method} {request.url.path[:200]}")
+        if error.status_code == 405:
+            match = PATH.fullmatch(request.url.path)
+            response.headers["allow"] = "POST" if match and match["verb"].startswith(":") else "GET, HEAD"
+        return response
 
 
 def _together(specs, row):

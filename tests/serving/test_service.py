@@ -137,8 +137,9 @@ def test_the_addresses_of_tf_serving():
 )
 def test_wrong_addresses(method, path, code, words):
     async def scenario(ask, service):
-        got, answer, _ = await ask(method, path)
+        got, answer, headers = await ask(method, path)
         assert got == code and list(answer) == ["error"] and words in answer["error"] and len(answer["error"]) < 400
+        assert ("POST" in headers.get("allow", "")) == (code == 405)
 
     serve(scenario)
 
