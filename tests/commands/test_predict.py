@@ -63,6 +63,7 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
     names = [f"photos/red/{number:02}.png" for number in range(12)]
     (place / "red.txt").write_text("".join(f"{name}\r\n" for name in names) + "\r\n")
     (place / "photos" / "own.txt").write_text("".join(f"red/{number:02}.png\n" for number in range(12)))
+    (place / "windows.txt").write_text("\r\n".join(names), encoding="utf-16")
     for words, content in (
         (["photos/red"], b""),
         (["photos/r*/*.png"], b""),
@@ -70,6 +71,7 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
         (["photos/r?d"], b""),
         (["red.txt"], b""),
         (["photos/own.txt"], b""),
+        (["windows.txt"], b""),
         (["-"], "\n".join(names).encode()),
         (["-"], b"\0".join(name.encode() for name in names) + b"\0"),
     ):
@@ -81,13 +83,26 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
     assert all(len(row["classes"]) == 1 for row in rows)
 
 
-def test_what_names_no_image_is_one_line(place, capsys):
+def test_what_is_asked_twice_or_deep_below_is_answered_as_it_was_asked(place, capsys):
+    deep = place / "all of them" / "2024\nspring"
+    shutil.copytree("photos", deep)
+    code, out, err = call(capsys, "all of them", "photos/red/00.png", "photos/red/00.png", "--json", "--top", 99)
+    rows = json.loads(out.splitlines()[-1])["predictions"]
+    below = sorted(str(path.relative_to(place)) for path in deep.rglob("*.png"))
+    assert (code, err) == (0, []) and [row["image"] for row in rows] == [*below, *["photos/red/00.png"] * 2]
+    assert all(sorted(one["name"] for one in row["classes"]) == ["blue", "red"] for row in rows)
+    assert rows[-1] == rows[-2]
+
+
+def test_what_names_no_image_is_one_line(place, capsys, monkeypatch):
     (place / "empty").mkdir()
     (place / "notes").mkdir()
     (place / "notes/a.md").write_text("x")
     (place / "none.txt").touch()
     (place / "gone.txt").write_text("gone.png\ngone2.png\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\r\n")))
     for words, says in (
+        (["-"], "`images` must be at least one file. Received: -"),
         (["*.bmp"], "which nothing matches"),
         (["empty"], "must be at least one file"),
         (["notes"], "1 file of unknown type: .md"),
