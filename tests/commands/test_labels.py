@@ -151,11 +151,11 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
     try:
         instances = [{"image_bytes": {"b64": base64.b64encode(file.read_bytes()).decode()}} for file in files]
         body = json.dumps({"signature_name": "image_bytes", "instances": instances})
-        code, answer = server.ask("POST", PREDICT, body)
+        code, told = server.ask("POST", PREDICT, body)
     finally:
         assert server.end(signal.SIGTERM) == 0
     assert code == 200
-    for answer, row, chance in zip(answer["predictions"], rows, chances, strict=True):
+    for answer, row, chance in zip(told["predictions"], rows, chances, strict=True):
         assert [name for name in answer["labels"] if name] == [one["name"] for one in row["labels"]]
         assert answer["labels"] == sorted(answer["labels"], key=lambda name: not name)
         np.testing.assert_allclose(answer["probabilities"], chance, atol=1e-4)
