@@ -133,7 +133,7 @@ def _answered(model, paths, options):
         rows = []
         if len(good):
             images = _luma(images[good]) if channels == 1 else images[good]
-            scores = answers.probabilities(model, model.predict(prepare(images), batch_size=BATCH, verbose=0))
+            scores = answers.probabilities(model, model.predict_on_batch(prepare(images)))
             names = answers.labels_of(model, scores.shape[1]) or [name for _, name in imagenet_classes()]
             cuts = thresholds if options.threshold is None else np.full(scores.shape[1], options.threshold)
             for index, row in zip(good.tolist(), scores, strict=True):

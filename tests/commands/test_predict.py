@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+from nasnet_keras import read_image
 from nasnet_keras.cli import main
 from nasnet_keras.data.asked import asked_images
 
@@ -145,6 +147,24 @@ def test_heat_maps_are_named_beside_the_answers(place, capsys):
     assert code == 1 and rows[0] == ["file", "heat_map", "class_1", "probability_1"]
     assert [row[1] for row in rows[1:]] == ["heat/001-00.png", "heat/003-00.png"]
     assert sorted(map(str, Path("heat").iterdir())) == [row[1] for row in rows[1:]]
+
+
+def test_no_batch_waits_for_a_data_pipeline_of_its_own(place, capsys, monkeypatch):
+    """Of a few small images Keras' `predict` takes longer to begin than to answer (`benchmarks/many_images.py`)."""
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential(layers)
+    model.save("own.keras")
+    monkeypatch.setattr(keras.Model, "predict", None)
+    for name in ("own.keras", "finetuned"):
+        code, out, _ = call(capsys, "photos/red", "--model", name, "--json")
+        rows = json.loads(out.splitlines()[-1])["predictions"]
+        assert code == 0 and len(rows) == 12
+    code, out, _ = call(capsys, "photos/red", "--model", "own.keras", "--json", "--threshold", 0.4)
+    pixels = np.stack([read_image(path, 8) for path in sorted(Path("photos/red").iterdir())])
+    chances = model.predict_on_batch(pixels / np.float32(127.5) - 1)
+    for row, own in zip(json.loads(out.splitlines()[-1])["predictions"], chances, strict=True):
+        found = {int(one["name"]): one["score"] for one in row["classes"]}
+        assert found == pytest.approx({place: chance for place, chance in enumerate(own) if chance >= 0.4}, abs=1e-5)
 
 
 def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):
