@@ -150,7 +150,7 @@ def read_table(source, columns=None):
             rows.add(number, name, part, label, marks)
         else:
             rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
-        if len(rows) > MAX_ROWS:
+        if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     return rows.listing(marks, notes)
 

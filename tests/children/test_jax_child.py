@@ -157,6 +157,14 @@ def test_several_labels_give_the_losses_of_tensorflow(rng):
     assert one.accuracy(images, marks) == pytest.approx(other.accuracy(images, marks))
 
 
+def test_several_labels_are_rewarded_by_their_precision(rng):
+    data = Data("channels", *(marked(rng, count) for count in (64, 24, 24)), ("red", "green", "blue"), SHAPE)
+    settings = ChildSettings(repeats=(1, 1), filters=4)
+    first, second = (settings.evaluate(load_genotype("tiny"), data, 3) for _ in range(2))
+    assert first == second and 0.3 < first["reward"] <= 1
+
+
+@pytest.mark.long
 def test_several_labels_are_searched_for_and_learnt(rng, tmp_path):
     data = Data("channels", *(marked(rng, count) for count in (64, 24, 24)), ("red", "green", "blue"), SHAPE)
     settings = ChildSettings(repeats=(1, 1), filters=4, epochs=3)
