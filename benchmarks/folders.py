@@ -7,6 +7,7 @@ what it took since its imports, and how many files it has looked into.
     python benchmarks/folders.py                        # 1,280,000 links in 1,000 classes
     python benchmarks/folders.py --files 100000 --classes 100000
     python benchmarks/folders.py --folder photos --parts
+    python benchmarks/folders.py --files 1000000 --table csv   # the same files, named by a table
 """
 
 import argparse
@@ -26,6 +27,7 @@ from nasnet_keras.data import findings, loading
 from nasnet_keras.data.folders import read_folder
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, write_record
+from nasnet_keras.data.tables import read_table
 
 IMAGES = 256  # that links lead to
 LONG_AGO = 1_600_000_000  # what has just been written is not remembered
@@ -45,6 +47,21 @@ def make(root, files, classes, side=64):
         os.symlink(images / f"{number % IMAGES}.jpg", root / f"class_{number % classes:06}" / f"image_{number:08}.jpg")
 
 
+def write_table(root, kind):
+    """A table of all files, in their folder; its path."""
+    names = sorted(os.path.relpath(path, root) for path in root.glob("*/*"))
+    path, rows = root / f"labels.{kind}", ((name, os.path.dirname(name)) for name in names)
+    if kind == "parquet":
+        from pyarrow import parquet, table
+
+        parquet.write_table(table(dict(zip(("file", "label"), zip(*rows, strict=True), strict=True))), path)
+    elif kind == "jsonl":
+        path.write_text("".join(f'{{"file": "{name}", "label": "{label}"}}\n' for name, label in rows))
+    else:
+        path.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    return path
+
+
 @contextmanager
 def measured(what):
     """Prints the time that something takes, and by how much the process has grown at most so far."""
@@ -57,7 +74,7 @@ def measured(what):
 
 def start(root, cache, name):
     """What a training does before its first epoch."""
-    opened, inside = set(), os.path.join(root, "")
+    opened, inside = set(), os.path.join(root.parent if root.is_file() else root, "")
     findings.PLACE = str(cache)
 
     def watch(event, arguments):
@@ -65,6 +82,9 @@ def start(root, cache, name):
             opened.add(arguments[0])
 
     sys.addaudithook(watch)
+    if root.is_file():
+        with measured("read the table"):
+            read_table(root)
     with measured(name):
         decoded(open_data(root), as_files=True, memory_limit=0)  # what is watched would not fit either
     print(f"{'':42} {len(opened):,} files looked into")
@@ -97,6 +117,7 @@ def main():
     parser.add_argument("--files", type=int, default=1_280_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--folder", type=Path, help="measure this one instead")
+    parser.add_argument("--table", choices=("csv", "jsonl", "parquet"), help="start from a table of all files")
     parser.add_argument("--parts", action="store_true", help="measure the parts of a start as well")
     parser.add_argument("--checked", type=int, default=loading.CHECKED, help="files to decode in the check of --parts")
     parser.add_argument("--start", nargs=2, metavar=("CACHE", "NAME"), help="of a process that starts once")
@@ -108,6 +129,8 @@ def main():
         root = (options.folder or Path(place) / "photos").absolute()
         if not options.folder:
             make(root, options.files, options.classes)
+        if options.table:
+            root = write_table(root, options.table)
         for name in ("first start", "second start"):
             words = [sys.executable, __file__, "--folder", root, "--start", Path(place) / "cache", name]
             subprocess.run(words, check=True)

@@ -120,7 +120,7 @@ def _answered(model, paths, options):
     """Of each batch the index of its first image, the answers, and {index: the reason} of what cannot be read."""
     from nasnet_keras.data.loading import normalize
     from nasnet_keras.models import answers
-    from nasnet_keras.models.applications import decode_predictions
+    from nasnet_keras.models.applications import imagenet_classes
 
     *sides, channels = answers.input_shape(model)
     if channels not in (1, 3):
@@ -133,27 +133,24 @@ def _answered(model, paths, options):
         rows = []
         if len(good):
             images = _luma(images[good]) if channels == 1 else images[good]
-            scores = answers.probabilities(model, model.predict(prepare(images), batch_size=BATCH, verbose=0))
-            names = answers.labels_of(model, scores.shape[1])
-            best = decode_predictions(scores, scores.shape[1] if thresholds is not None else options.top, names)
-            own = options.threshold if thresholds is None or options.threshold is not None else None
-            for index, row, order in zip(good.tolist(), scores, best, strict=True):
+            scores = answers.probabilities(model, model.predict_on_batch(prepare(images)))
+            names = answers.labels_of(model, scores.shape[1]) or [name for _, name in imagenet_classes()]
+            cuts = thresholds if options.threshold is None else np.full(scores.shape[1], options.threshold)
+            for index, row in zip(good.tolist(), scores, strict=True):
+                order = np.argsort(-row, kind="stable")
+                told = order if cuts is None else order[row[order] >= cuts[order]]
                 found = {"image": paths[start + index]}
                 if thresholds is not None:
-                    cuts = (thresholds if own is None else np.full(len(row), own))[np.argsort(-row, kind="stable")]
-                    found["labels"] = [_named(one) for one, cut in zip(order, cuts, strict=True) if one[2] >= cut]
-                elif own is not None:
-                    order = [one for one in order if one[2] >= own]
-                found["classes"] = list(map(_named, order[: options.top]))
+                    found["labels"], told = _named(names, row, told), order
+                found["classes"] = _named(names, row, told[: options.top])
                 if options.explain is not None:
                     found["heat_map"] = _explain(model, paths[start + index], Path(options.explain), start + index + 1)
                 rows.append(found)
         yield start, rows, broken
 
 
-def _named(one):
-    _, name, score = one
-    return {"name": name, "score": score}
+def _named(names, scores, places):
+    return [{"name": names[place], "score": float(scores[place])} for place in places.tolist()]
 
 
 def _batches(files):

@@ -10,6 +10,7 @@ from nasnet_keras.files import expanded
 LIST = ".txt"  # the suffix of a file that lists others
 PIPE = "-"
 MAX_LIST = 1 << 30  # bytes
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MAGIC = frozenset("*?[")
 
 
@@ -75,6 +76,8 @@ def _listed(content, label):
     """The names in a list; bytes that are no text stay what they are."""
     if len(content) >= MAX_LIST:
         raise ValueError(f"{label} must have fewer than {MAX_LIST:,} bytes")
+    if content.startswith(UTF_16):  # as some shells of Windows write it
+        content = content.decode("utf-16", "replace").encode("utf-8")
     names = content.split(b"\0") if b"\0" in content else content.removeprefix(b"\xef\xbb\xbf").splitlines()
     return [expanded(os.fsdecode(name)) for name in names if name.strip()]
 

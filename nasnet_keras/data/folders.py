@@ -463,13 +463,18 @@ def _files(root, folders):
     return Files(tuple(paths), np.array(sizes, np.int64), labels)
 
 
+def names_alike(names):
+    """A line on classes whose names differ only in case, if there are any."""
+    found = {}
+    for name in names:
+        found.setdefault(name.casefold(), []).append(name)
+    if pairs := [" and ".join(map(shown, same)) for same in found.values() if len(same) > 1]:
+        yield f"classes whose names differ only in upper and lower case are different ones: {few(pairs)}"
+
+
 def _remarks(classes):
     """What is odd about the classes, a line each."""
-    alike = {}
-    for folder in classes:
-        alike.setdefault(folder.name.casefold(), []).append(folder.name)
-    if pairs := [" and ".join(map(shown, names)) for names in alike.values() if len(names) > 1]:
-        yield f"classes whose names differ only in upper and lower case are different ones: {few(pairs)}"
+    yield from names_alike(folder.name for folder in classes)
     inside = [{one.name for one in folder.with_images()} for folder in classes]
     if parts := sorted({name for names in inside for name in names if name.strip().lower() in PARTS}):
         yield f"classes have folders called {few(parts)} inside, whose images are divided anew"

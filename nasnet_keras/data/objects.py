@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nasnet_keras.data.folders import MAX_CLASSES
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import read_size, resize
 from nasnet_keras.data.left_out import shown
@@ -30,11 +31,12 @@ def read_object_data(data, size=None, class_names=None, label="data"):
     """What a data set of Python's holds.
 
     Args:
-        data: a pair of images [n, height, width, channels] and labels; a `tf.data.Dataset` or a `PyDataset` that gives
-            such pairs, or single ones, as do lists and other things with `len` and `[i]`. Images are integers in 0–255,
-            or floats in 0–255 or 0–1, with their channels last or first; Pillow's; or paths or encoded bytes. Labels
-            are integers or names; 0 and 1 for each class: of one 1 in each row the class is meant, else an image may
-            have several labels, as it may if they are lists of names, or bool.
+        data: a pair of all images and all labels, images [n, height, width, channels], greys [n, height, width], or a
+            list; a `tf.data.Dataset` or a `PyDataset` that gives such pairs, or single ones, as do lists and other
+            things with `len` and `[i]`. Images are integers in 0–255, or floats in 0–255 or 0–1, with their channels
+            last or first; Pillow's; or paths or encoded bytes. Labels are integers or names; 0 and 1 for each class: of
+            one 1 in each row the class is meant, else an image may have several labels, as it may if they are lists of
+            names, or bool.
         size: `(height, width)` that images are brought to; None: they have one size already.
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
         label: the argument that an error names.
@@ -51,9 +53,9 @@ def read_object_data(data, size=None, class_names=None, label="data"):
             received = f"{len(element)} parts" if isinstance(element, list | tuple) else type(element).__name__
             more = ": weights of images are not used here" if received == "3 parts" else ""
             raise ValueError(f"`{label}` must give {RULE}. Received: {received}{more}")
-        many = images.add(element[0])
-        own = list(np.asarray(element[1])) if many else [element[1]]
-        labels += own
+        image, own = element
+        many = images.add(image, own)
+        labels += list(own if isinstance(own, list | tuple) else np.atleast_1d(own)) if many else [own]
         if len(labels) != len(images):
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
     if not labels:
@@ -65,7 +67,10 @@ def read_object_data(data, size=None, class_names=None, label="data"):
 
 def _elements(data, label):
     if is_pair(data):
-        return [tuple(data)]
+        images, labels = data
+        if len(images) != len(labels):
+            raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
+        return [(images, labels)] if len(getattr(images, "shape", ())) > 1 else zip(images, labels, strict=True)
     if hasattr(data, "as_numpy_iterator"):
         if int(data.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
             raise ValueError(f"`{label}` must come to an end. Received: a data set that repeats for ever; see `take`")
@@ -75,7 +80,9 @@ def _elements(data, label):
 
 def is_pair(data):
     """Whether something is a pair of all images and all labels."""
-    return isinstance(data, list | tuple) and len(data) == 2 and len(getattr(data[0], "shape", ())) == 4
+    if not isinstance(data, list | tuple) or len(data) != 2:
+        return False
+    return len(getattr(data[0], "shape", ())) in (1, 3, 4) or (isinstance(data, tuple) and isinstance(data[0], list))
 
 
 class _Images:
@@ -83,13 +90,13 @@ class _Images:
 
     def __init__(self, size, label):
         self.size, self.label, self.count = size, label, 0
-        self.arrays, self.sources, self.bytes, self.unit = [], [], 0, None
+        self.arrays, self.sources, self.bytes, self.unit, self.greys = [], [], 0, None, False
 
     def __len__(self):
         return self.count
 
-    def add(self, image):
-        """Take an image, or a batch of them: true for that."""
+    def add(self, image, label):
+        """Take an image and its label, or a batch of them: true for that."""
         if isinstance(image, ImageFiles):
             self.arrays, self.count = [image], len(image)
             return True
@@ -100,10 +107,11 @@ class _Images:
         if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        many = pixels.ndim == 4
         if pixels.ndim not in (2, 3, 4):
             raise ValueError(f"`{self.label}` must have images [height, width, channels]. Received: {pixels.shape}")
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        greys = pixels.ndim == 2 or self._are_greys(pixels, label)
+        many = pixels.ndim == 4 or (greys and pixels.ndim == 3)
+        pixels = pixels[..., None] if greys else pixels
         if pixels.shape[-1] not in CHANNELS and pixels.shape[-3] in CHANNELS:
             pixels = np.moveaxis(pixels, -3, -1)
         pixels = self._eight_bits(pixels)
@@ -121,6 +129,21 @@ class _Images:
         self.count += len(pixels)
         return many
 
+    def _are_greys(self, pixels, label):
+        """Whether three axes are those of greys [n, height, width], each with a label, and not those of one image."""
+        shape = (len(label),) if isinstance(label, list | tuple) else getattr(label, "shape", ())
+        if pixels.ndim != 3 or not shape or (len(shape) == 1 and shape[0] != len(pixels)):
+            return False
+        if len(shape) == 1 and not self.greys:
+            if pixels.shape[-1] in CHANNELS:
+                return False
+            if len(pixels) in CHANNELS[1:]:
+                rule = "greys as [n, height, width, 1], and channels last"
+                received = f"{pixels.shape} with {len(pixels)} labels, which may be {len(pixels)} greys or one image"
+                raise ValueError(f"`{self.label}` must have {rule}. Received: {received}")
+        self.greys = True
+        return True
+
     def _eight_bits(self, pixels):
         if pixels.dtype == np.uint8 or not pixels.size:
             return pixels.astype(np.uint8, copy=False)
@@ -129,6 +152,8 @@ class _Images:
         low, high = float(pixels.min()), float(pixels.max())
         if pixels.dtype.kind == "f" and self.unit is None:
             self.unit = low >= 0 and high <= 1
+            if 1 < high < 2:
+                raise ValueError(f"`{self.label}` must have images in 0–255 or in 0–1. Received: {low:g} to {high:g}")
         most = 1 if self.unit and pixels.dtype.kind == "f" else 255
         if not (low >= 0 and high <= most):
             before = ", as those before them are" if most == 1 else " or in 0–1"
@@ -151,7 +176,9 @@ class _Images:
 
 
 def _named(data):
-    names = getattr(data, "class_names", None) or getattr(data, "classes", None)
+    names = getattr(data, "class_names", None)
+    names = getattr(data, "classes", None) if names is None else names
+    names = names.tolist() if isinstance(names, np.ndarray) else names
     is_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return names if is_names and names else None
 
@@ -182,6 +209,8 @@ def _labels(labels, names, label):
     whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
     if values.ndim == 1 and whole and values.dtype != bool:
         least, most = int(values.min()), int(values.max())
+        if most >= MAX_CLASSES:
+            raise ValueError(f"`{label}` must have labels below {MAX_CLASSES:,}. Received: {most}")
         names = names or tuple(map(str, range(max(most + 1, 2))))
         if least < 0 or most >= len(names):
             rule = f"labels from 0 to {len(names) - 1}, as there are {len(names)} classes"

@@ -109,7 +109,10 @@ def check_source(name):
         if isinstance(name, str | os.PathLike) and not os.path.exists(name):
             raise ValueError(f"`data` must be {SOURCES}. Received: {str(name)!r}, which does not exist")
         return
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+    if not isinstance(name, str | os.PathLike):
+        rule = f"{SOURCES}, or (image, label) pairs with `len` and `[i]`"
+        raise ValueError(f"`data` must be {rule}. Received: {called(name)}")
+    if not os.fspath(name):
         raise ValueError(f"`data` must be {SOURCES}. Received: {name!r}")
     if str(name).startswith("tfds:"):
         if not re.fullmatch(r"tfds:\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", str(name)):

@@ -10,7 +10,7 @@ from nasnet_keras.data.left_out import few, shown
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-MAX_BYTES, MAX_CELL = 4 << 30, 1 << 20
+MAX_BYTES, MAX_LINE = 4 << 30, 16 << 20
 ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -44,6 +44,8 @@ def open_table(path):
     """
     label = f"`data` {shown(os.fspath(path))}"
     suffix = os.path.splitext(path)[1].lower()
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{label} must be a file, which is read more than once. Received: a pipe or a device")
     try:
         if os.path.getsize(path) > MAX_BYTES:
             raise ValueError(f"{label} must have at most {MAX_BYTES:,} bytes")
@@ -63,7 +65,10 @@ def _text(path, label, encoding):
     """The lines of a text file; what is no text is a `ValueError`."""
     try:
         with open(path, encoding=encoding, newline="") as file:
-            yield from file
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise ValueError(f"{label} must have lines of fewer than {MAX_LINE:,} letters")
+                yield line
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
         raise ValueError(f"{label} must be text in UTF-8. Received: bytes that are none ({reason})") from None
@@ -73,7 +78,7 @@ def _text(path, label, encoding):
 
 def _delimited(path, label, suffix, encoding):
     first = next(_text(path, label, encoding), "")
-    delimiter = max(DELIMITERS[suffix], key=first[:MAX_CELL].count)
+    delimiter = max(DELIMITERS[suffix], key=first.count)
 
     def rows():
         reader = csv.reader(_text(path, label, encoding), delimiter=delimiter, strict=True)
@@ -116,12 +121,15 @@ def _objects(path, label, suffix, encoding):
                 raise ValueError(f"{label} must have a JSON object in each line, unlike line {number}")
             yield number, row
 
-    names = list(next(objects(), (0, {}))[1])
+    names = {}
+    for _, row in objects():  # a later line may have what the first one lacks
+        if not row.keys() <= names.keys():
+            names |= dict.fromkeys(row)
 
     def chosen(wanted):
         return ((number, [row.get(name) for name in wanted]) for number, row in objects())
 
-    return Table(names, chosen, label)
+    return Table(list(names), chosen, label)
 
 
 def _parquet(path, label):

@@ -8,13 +8,15 @@ import errno
 import hashlib
 import math
 import os
+import re
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing
+from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.table_files import SUFFIXES, Table, open_table, rows_of
 from nasnet_keras.files import expanded
@@ -37,6 +39,10 @@ HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
+MANY = 20  # labels, of which numbers with a fraction are hardly classes
+LISTS = (list, tuple, set, frozenset, np.ndarray)
+FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
+BOTH = {"0", "1", "True", "False"}
 YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
 
 
@@ -128,13 +134,15 @@ def read_table(source, columns=None):
     """
     columns = columns or Columns()
     is_file = isinstance(source, str | os.PathLike)
+    if not is_file and any(source.index.names) and not set(source.index.names) & set(source.columns):
+        source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else Table(list(map(str, source.columns)), rows_of(source), "`data`")
     file, labels, split, notes = _choose(table, columns)
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
     several = isinstance(labels, tuple)
     chosen = [file, *(labels if several else [labels]), *([split] if split else [])]
-    marks = _Marks(labels, table.label) if several else _Names(columns.separator)
+    marks = _Marks(labels) if several else _Names(columns.separator)
     for number, (name, *cells) in table.rows(chosen):
         part = _part(cells.pop()) if split else "train"
         label = marks.of(cells, number)
@@ -142,7 +150,7 @@ def read_table(source, columns=None):
             rows.add(number, name, part, label, marks)
         else:
             rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
-        if len(rows) > MAX_ROWS:
+        if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     return rows.listing(marks, notes)
 
@@ -157,9 +165,9 @@ def _choose(table, columns):
                 raise ValueError(f"`{option}` must be one of {few(table.names)}. Received: {given!r}")
             return given
         found = [name for name in table.names if name.strip().lower() in usual]
-        if len(found) == 1 or (found and not needed):
+        if len(found) == 1:
             return found[0]
-        if not needed:
+        if not found and not needed:
             return None
         what = f"several that may be meant, {few(found)}" if found else f"none of a usual name, but {few(table.names)}"
         raise ValueError(f"`{option}` must be given for {table.label.removeprefix('`data` ')}. It has {what}")
@@ -174,8 +182,8 @@ def _choose(table, columns):
     for name, count in Counter(used).items():
         if count > 1:
             raise ValueError(f"`file_column`, `label_column` and `split_column` must be different. Received: {name!r}")
-    if split and not columns.split and not any(_part(cell) == "train" for _, (cell,) in table.rows([split])):
-        notes.append(f"the column {shown(split)} has no row for train, and is not used: --split-column says what has")
+    if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
+        notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
         split = None
     return file, labels, split, notes
 
@@ -189,9 +197,14 @@ def _written(cell):
     """A cell as text; empty for what is none."""
     if isinstance(cell, str):
         return cell
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT"):
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "backslashreplace")
+    if isinstance(cell, (Mapping, *LISTS)):
+        rule = "texts or numbers in its columns, or a list of them where an image has several labels"
+        raise ValueError(f"`data` must have {rule}. Received: {shown(repr(cell)[:80])}")
+    if cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT"):
         return ""
-    if isinstance(cell, float) and cell.is_integer():
+    if isinstance(cell, float | np.floating) and cell.is_integer():
         return str(int(cell))  # a column of integers with a gap in it
     return str(cell)
 
@@ -201,19 +214,25 @@ class _Names:
 
     def __init__(self, separator):
         self.separator, self.several = separator, separator is not None
-        self.numbers, self.lists = {}, 0
+        self.numbers, self.lengths, self.separated = {}, set(), False
 
     def of(self, cells, line):
         """The number of a row's label, or a tuple of numbers; None for a row without one."""
         (cell,) = cells
-        if isinstance(cell, list | tuple | np.ndarray):
-            self.lists += 1
+        if isinstance(cell, LISTS):
+            self.lengths.add(len(cell))
             return tuple(self._number(text) for one in cell if (text := _written(one).strip()))
         text = (cell if type(cell) is str else _written(cell)).strip()
         if self.separator is None:
             return self._number(text) if text else None
-        parts = (part.strip() for part in text.split(self.separator))
-        return tuple(self._number(part) for part in parts if part)
+        parts = text.split(self.separator)
+        self.separated |= len(parts) > 1
+        return tuple(self._number(part) for one in parts if (part := one.strip()))
+
+    def notes(self, joined):
+        """What a user should know of the cells, a line each; whether rows of one file have been joined."""
+        if self.several and not (self.separated or self.lengths or joined):
+            yield f"no cell has the separator {self.separator!r}: each image has one label at most"
 
     def _number(self, text):
         number = self.numbers.get(text)
@@ -227,17 +246,17 @@ class _Names:
 class _Marks:
     """Labels that are columns: an image has those whose cell is 1."""
 
-    several, separator = True, None
+    several, lengths = True, ()
 
-    def __init__(self, names, label):
-        self.numbers, self.table = {name: number for number, name in enumerate(names)}, label
+    def __init__(self, names):
+        self.numbers = {name: number for number, name in enumerate(names)}
         self.names, self.kinds = list(names), set()
 
     def of(self, cells, line):
         """The numbers of a row's labels."""
         found = []
         for number, cell in enumerate(cells):
-            text = _written(cell).strip().lower()
+            text = _written(cell).strip().lower().removesuffix(".0")
             if text in YES:
                 found.append(number)
             elif text in NO or text == "-1":
@@ -249,6 +268,11 @@ class _Marks:
         if "-1" in self.kinds and len(self.kinds) > 1:
             raise ValueError("`label_column` must have 1 and 0, or 1 and -1. Received: -1 beside 0 or nothing")
         return tuple(found)
+
+    def notes(self, joined):
+        """What a user should know of the cells, a line each."""
+        if "" in self.kinds and len(self.kinds) > 1:
+            yield "empty cells of label columns count as 0"
 
 
 class _Rows:
@@ -331,17 +355,19 @@ class _Rows:
             raise ValueError(f"{self.table} must have a row whose file is there. Received: {why or 'no row'}{hint}")
         for index, further in self.further.items():
             self.labels[index] = tuple(further.union(self.labels[index]))
-        several = marks.several or bool(getattr(marks, "lists", 0))
+        several = marks.several or bool(marks.lengths)
         if several and not marks.several and any(not isinstance(label, tuple) for label in self.labels):
             raise ValueError(f"{self.table} must have lists of labels in all rows, or in none")
+        if len(marks.lengths) == 1 and max(marks.lengths) > 1 and marks.numbers.keys() <= BOTH:
+            rule = "lists of the labels that an image has, or a column of 1 and 0 for each label"
+            raise ValueError(f"{self.table} must have {rule}. Received: lists of 1 and 0")
         parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
         if not (parts == 0).any():
             raise ValueError(f"{self.table} must have rows for train. Received: {few(sorted(set(self.parts)))}")
         names, number_of = self._names(marks, parts, several)
         if self.joined:
             notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
-        if not several and (hint := _hint(names)):
-            notes.append(hint)
+        notes += [*marks.notes(self.joined), *names_alike(names), *([] if several else _hints(names))]
         labels = self._labels(number_of, several, len(names))
         used = np.array([label is not None for label in self.labels], bool)
         order = np.array(sorted(range(len(parts)), key=self.paths.__getitem__), np.int64)
@@ -388,14 +414,16 @@ class _Rows:
         return marks
 
 
-def _hint(names):
-    """A line on labels that look like several in one."""
+def _hints(names):
+    """A line on labels that look like several in one, and one on numbers."""
     for separator in SEPARATORS:
         parts = {part.strip() for name in names for part in name.split(separator)}
         joined = [name for name in names if separator in name]
         if joined and len(parts) < len(names):
-            return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
-    return None
+            yield f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
+            break
+    if len(names) > MANY and len(found := list(filter(FRACTION.fullmatch, names))) > len(names) / 2:
+        yield f"numbers such as {found[0]} are a class each: that a number is learnt (regression) is not there"
 
 
 def _no_image(path, status):

@@ -21,6 +21,13 @@ import jax  # noqa: E402
 
 from nasnet_keras.children import tensorflow_child as turnaround  # noqa: E402
 from nasnet_keras.children.jax_child import Child  # noqa: E402
+from nasnet_keras.children.settings import ChildSettings  # noqa: E402
+from nasnet_keras.data.loading import Data, Split, load_data  # noqa: E402
+from nasnet_keras.models.network import NASNet  # noqa: E402
+from nasnet_keras.search.space import SearchSpace  # noqa: E402
+from nasnet_keras.search.tuner import search  # noqa: E402
+from nasnet_keras.training.evaluation import evaluate_classes  # noqa: E402
+from nasnet_keras.training.transfer import fine_tune  # noqa: E402
 
 SHAPE = (8, 7, 3)
 TINY = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": SHAPE, "classes": 10}
@@ -127,10 +134,45 @@ def test_the_second_child_of_a_kind_compiles_nothing(rng):
 
 
 def test_a_search_trains_them(tmp_path):
-    from nasnet_keras.children.settings import ChildSettings
-    from nasnet_keras.data.loading import load_data
-
     settings, data = ChildSettings(repeats=(1, 1), filters=4), load_data("digits", limit=200)
     assert settings.is_interpreted()
     first, second = (settings.evaluate(load_genotype("tiny"), data, 3) for _ in range(2))
     assert first == second and 0 <= first["reward"] <= 1
+
+
+def marked(rng, count):
+    """Images in which each channel is bright or dark, and which are bright: several labels an image."""
+    marks = rng.random((count, 3)) < 0.5
+    return Split((rng.integers(0, 60, (count, *SHAPE)) + 150 * marks[:, None, None]).astype("uint8"), marks)
+
+
+def test_several_labels_give_the_losses_of_tensorflow(rng):
+    options = {**TINY, "classes": 3, "classifier_activation": "sigmoid"}
+    optimizer = Optimizer(learning_rate=0.1, steps=4)
+    one, other = (kind(described("tiny", **options), seed=2, optimizer=optimizer) for kind in (Child, turnaround.Child))
+    for _ in range(4):
+        images, marks = batch(rng)[0], rng.random((8, 3)) < 0.4
+        losses = [float(child.train_step(images, marks)) for child in (one, other)]
+        np.testing.assert_allclose(*losses, rtol=1e-3)
+    assert one.accuracy(images, marks) == pytest.approx(other.accuracy(images, marks))
+
+
+def test_several_labels_are_rewarded_by_their_precision(rng):
+    data = Data("channels", *(marked(rng, count) for count in (64, 24, 24)), ("red", "green", "blue"), SHAPE)
+    settings = ChildSettings(repeats=(1, 1), filters=4)
+    first, second = (settings.evaluate(load_genotype("tiny"), data, 3) for _ in range(2))
+    assert first == second and 0.3 < first["reward"] <= 1
+
+
+@pytest.mark.long
+def test_several_labels_are_searched_for_and_learnt(rng, tmp_path):
+    data = Data("channels", *(marked(rng, count) for count in (64, 24, 24)), ("red", "green", "blue"), SHAPE)
+    settings = ChildSettings(repeats=(1, 1), filters=4, epochs=3)
+    found = search(data, 2, tmp_path, "random", space=SearchSpace(blocks=1), child=settings)
+    rewards = [trial["reward"] for trial in found.trials]
+    assert len(rewards) == 2 and all(0.3 < reward <= 1 for reward in rewards)
+    source = NASNet("tiny", **{**TINY, "classes": 2})
+    model = fine_tune(source, data.train, data.validation, data.class_names, weights="none", epochs=4, recipe="micro")
+    assert model.architecture.classifier_activation == "sigmoid" and len(model.thresholds) == 3
+    figures = evaluate_classes(model, data.test, data.class_names)
+    assert figures["mean_average_precision"] > 0.7 and len(figures["curves"]) == 3

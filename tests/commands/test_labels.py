@@ -1,12 +1,17 @@
 """Tables of every format in every command, and several labels an image from the first look to the served answer."""
 
+import base64
+import gzip
 import json
+import os
+import signal
 from importlib import import_module
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from servers import PREDICT, Server
 from written_tables import write
 
 from nasnet_keras import load_model, read_image
@@ -138,18 +143,19 @@ def test_several_labels_from_the_first_look_to_the_served_answer(place, tmp_path
 
     tf.config.run_functions_eagerly(False)
     try:
-        code, _, _ = call(capsys, "export", "--model", tmp_path / "net", "--output", tmp_path / "served")
+        code, _, _ = call(capsys, "export", "--model", tmp_path / "net", "--output", tmp_path / "served/net")
         assert code == 0
-        from nasnet_keras.serving.rest import write_predict
-        from nasnet_keras.serving.servable import Servable
-
-        answers = Servable(tmp_path / "served/1").runs["image_bytes"](
-            [{"image_bytes": one.read_bytes()} for one in files]
-        )
-        served = json.loads(write_predict(answers, True))["predictions"]
     finally:
         tf.config.run_functions_eagerly(True)
-    for answer, row, chance in zip(served, rows, chances, strict=True):
+    server = Server(tmp_path / "served/net")
+    try:
+        instances = [{"image_bytes": {"b64": base64.b64encode(file.read_bytes()).decode()}} for file in files]
+        body = json.dumps({"signature_name": "image_bytes", "instances": instances})
+        code, told = server.ask("POST", PREDICT, body)
+    finally:
+        assert server.end(signal.SIGTERM) == 0
+    assert code == 200
+    for answer, row, chance in zip(told["predictions"], rows, chances, strict=True):
         assert [name for name in answer["labels"] if name] == [one["name"] for one in row["labels"]]
         assert answer["labels"] == sorted(answer["labels"], key=lambda name: not name)
         np.testing.assert_allclose(answer["probabilities"], chance, atol=1e-4)
@@ -168,6 +174,39 @@ def test_a_search_is_for_the_mean_average_precision(place, tmp_path, capsys):
     rows = [json.loads(path.read_text()) for path in (tmp_path / "found/final").glob("*/result.json")]
     assert len(rows) == 3 and all(row["measure"] == "mean_average_precision" for row in rows)
     assert load_model(tmp_path / "found/final/found").thresholds is not None
+
+
+HOSTILE = {
+    "a picture.csv": lambda path: Image.new("RGB", (9, 9)).save(path, "PNG"),
+    "an archive.csv": lambda path: path.write_bytes(gzip.compress(b"file,label\n" * 99)),
+    "a parquet.parquet": lambda path: path.write_bytes(b"PAR1" + bytes(99) + b"PAR1"),
+    "labels in a cell.csv": lambda path: path.write_text("file,label\nimages/00.png," + "a|" * 1_000_000),
+    "labels in a list.jsonl": lambda path: path.write_text(
+        json.dumps({"file": "images/00.png", "label": list(range(1_000_000))})
+    ),
+    "labels in rows.csv": lambda path: path.write_text(
+        "file,label\n" + "".join(f"images/{n % 80:02}.png,{n}\n" for n in range(60_000))
+    ),
+    "columns.csv": lambda path: path.write_text(",".join(map(str, range(100_000))) + "\n"),
+    "a way out.csv": lambda path: write(path, [("../../etc/passwd", "a")]),
+    "a way out by backslashes.csv": lambda path: write(path, [("..\\..\\etc\\passwd", "a")]),
+    "an absolute path.csv": lambda path: write(path, [("/etc/passwd", "a")]),
+    "a cycle.csv": lambda path: path.symlink_to(path.name),
+    "files in a cycle.csv": lambda path: ((path.parent / "loop").symlink_to("loop"), write(path, [("loop/a", "a")])),
+    "a formula.csv": lambda path: write(path, [('=HYPERLINK("http://x")', "=1+1")]),
+    "a pipe.csv": os.mkfifo,
+    "a folder.csv": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_table_is_one_line(name, place, tmp_path, capsys):
+    (tmp_path / "images").symlink_to(place / "images")
+    HOSTILE[name](tmp_path / name)
+    words = ["--data", tmp_path / name, *["--separator", "|"] * ("labels" in name)]
+    code, out, err = call(capsys, "train", *words, "--directory", tmp_path / "net")
+    assert code == 2 and out == "" and len(err.splitlines()) == 1 and len(err) < 1000
+    assert not (tmp_path / "net").exists()
 
 
 def test_options_of_tables_are_refused_where_there_is_none(tmp_path, capsys):

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+from nasnet_keras import read_image
 from nasnet_keras.cli import main
 from nasnet_keras.data.asked import asked_images
 
@@ -63,6 +65,7 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
     names = [f"photos/red/{number:02}.png" for number in range(12)]
     (place / "red.txt").write_text("".join(f"{name}\r\n" for name in names) + "\r\n")
     (place / "photos" / "own.txt").write_text("".join(f"red/{number:02}.png\n" for number in range(12)))
+    (place / "windows.txt").write_text("\r\n".join(names), encoding="utf-16")
     for words, content in (
         (["photos/red"], b""),
         (["photos/r*/*.png"], b""),
@@ -70,6 +73,7 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
         (["photos/r?d"], b""),
         (["red.txt"], b""),
         (["photos/own.txt"], b""),
+        (["windows.txt"], b""),
         (["-"], "\n".join(names).encode()),
         (["-"], b"\0".join(name.encode() for name in names) + b"\0"),
     ):
@@ -81,13 +85,26 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
     assert all(len(row["classes"]) == 1 for row in rows)
 
 
-def test_what_names_no_image_is_one_line(place, capsys):
+def test_what_is_asked_twice_or_deep_below_is_answered_as_it_was_asked(place, capsys):
+    deep = place / "all of them" / "2024\nspring"
+    shutil.copytree("photos", deep)
+    code, out, err = call(capsys, "all of them", "photos/red/00.png", "photos/red/00.png", "--json", "--top", 99)
+    rows = json.loads(out.splitlines()[-1])["predictions"]
+    below = sorted(str(path.relative_to(place)) for path in deep.rglob("*.png"))
+    assert (code, err) == (0, []) and [row["image"] for row in rows] == [*below, *["photos/red/00.png"] * 2]
+    assert all(sorted(one["name"] for one in row["classes"]) == ["blue", "red"] for row in rows)
+    assert rows[-1] == rows[-2]
+
+
+def test_what_names_no_image_is_one_line(place, capsys, monkeypatch):
     (place / "empty").mkdir()
     (place / "notes").mkdir()
     (place / "notes/a.md").write_text("x")
     (place / "none.txt").touch()
     (place / "gone.txt").write_text("gone.png\ngone2.png\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\r\n")))
     for words, says in (
+        (["-"], "`images` must be at least one file. Received: -"),
         (["*.bmp"], "which nothing matches"),
         (["empty"], "must be at least one file"),
         (["notes"], "1 file of unknown type: .md"),
@@ -130,6 +147,24 @@ def test_heat_maps_are_named_beside_the_answers(place, capsys):
     assert code == 1 and rows[0] == ["file", "heat_map", "class_1", "probability_1"]
     assert [row[1] for row in rows[1:]] == ["heat/001-00.png", "heat/003-00.png"]
     assert sorted(map(str, Path("heat").iterdir())) == [row[1] for row in rows[1:]]
+
+
+def test_no_batch_waits_for_a_data_pipeline_of_its_own(place, capsys, monkeypatch):
+    """Of a few small images Keras' `predict` takes longer to begin than to answer (`benchmarks/many_images.py`)."""
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential(layers)
+    model.save("own.keras")
+    monkeypatch.setattr(keras.Model, "predict", None)
+    for name in ("own.keras", "finetuned"):
+        code, out, _ = call(capsys, "photos/red", "--model", name, "--json")
+        rows = json.loads(out.splitlines()[-1])["predictions"]
+        assert code == 0 and len(rows) == 12
+    code, out, _ = call(capsys, "photos/red", "--model", "own.keras", "--json", "--threshold", 0.4)
+    pixels = np.stack([read_image(path, 8) for path in sorted(Path("photos/red").iterdir())])
+    chances = model.predict_on_batch(pixels / np.float32(127.5) - 1)
+    for row, own in zip(json.loads(out.splitlines()[-1])["predictions"], chances, strict=True):
+        found = {int(one["name"]): one["score"] for one in row["classes"]}
+        assert found == pytest.approx({place: chance for place, chance in enumerate(own) if chance >= 0.4}, abs=1e-5)
 
 
 def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):

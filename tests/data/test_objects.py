@@ -42,6 +42,21 @@ class InBatches(keras.utils.PyDataset):
         return IMAGES[own].astype("float32"), LABELS[own]
 
 
+class Weighted(InBatches):
+    """With a weight for each image."""
+
+    def __getitem__(self, index):
+        return *super().__getitem__(index), np.ones(8)
+
+
+def objects(values):
+    """An array that holds anything."""
+    found = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        found[place] = value
+    return found
+
+
 FORMS = {
     "arrays": lambda: (IMAGES, LABELS),
     "floats": lambda: (IMAGES.astype("float32"), LABELS.astype("float32")),
@@ -55,6 +70,8 @@ FORMS = {
     "tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)),
     "tf.data in batches": lambda: tf.data.Dataset.from_tensor_slices((IMAGES / np.float32(255), LABELS)).batch(7),
     "PyDataset": lambda: InBatches(),
+    "lists": lambda: (list(IMAGES), LABELS.tolist()),
+    "arrays of objects": lambda: (objects(IMAGES), objects(LABELS.tolist())),
 }
 
 
@@ -124,6 +141,13 @@ def test_paths_and_bytes_stay_files(tmp_path):
         ((IMAGES, LABELS - 1), "labels from 0"),
         (Pairs(IMAGES[:2], [{}, {}]), "labels that are integers"),
         ([(IMAGES[0][0, 0], 1)], r"\[height, width, channels\]"),
+        ((list(IMAGES), LABELS[:-1]), "a label for each image. Received: 29 for 30"),
+        ((IMAGES, np.full(30, 2_000_000_000)), "labels below 50,000. Received: 2000000000"),
+        ((IMAGES / 255.0 * 1.01, LABELS), "images in 0–255 or in 0–1. Received: 0 to 1.01"),
+        (tf.data.Dataset.from_tensor_slices((IMAGES[..., 0], LABELS % 2)).batch(3), "may be 3 greys or one image"),
+        (Weighted(), "weights of images are not used"),
+        ((pair for pair in zip(IMAGES, LABELS, strict=True)), "Received: a generator"),
+        (np.zeros((2, 4, 4, 3)), "Received: a ndarray"),
     ],
 )
 def test_what_cannot_be_told_is_one_line(data, says):
@@ -150,3 +174,43 @@ def test_fine_tune_takes_them_and_learns_the_same():
         fine_tune(source, (IMAGES, MARKS), (IMAGES, LABELS), ["a", "b", "c"], weights="none", epochs=1)
     with pytest.raises(ValueError, match="`classifier_activation` must be sigmoid"):
         fine_tune(source, (IMAGES, MARKS), None, 3, weights="none", epochs=1, classifier_activation="softmax")
+
+
+GREYS = {
+    "arrays": lambda own: (own, LABELS % 2),
+    "pairs": lambda own: Pairs(own, LABELS % 2),
+    "in batches": lambda own: tf.data.Dataset.from_tensor_slices((own, LABELS % 2)).batch(9),
+    "in batches of one": lambda own: tf.data.Dataset.from_tensor_slices((own, LABELS % 2)).batch(1),
+    "columns in batches": lambda own: tf.data.Dataset.from_tensor_slices((own, LABELS[:, None] % 2)).batch(4),
+    "with an axis": lambda own: (own[..., None], LABELS % 2),
+    "channels first": lambda own: Pairs(own[:, None], LABELS % 2),
+}
+
+
+@pytest.mark.parametrize("form", GREYS)
+def test_greys_are_images_and_not_channels(form):
+    """The last of the batches has three of them, as many as there are colours."""
+    parts, names = read_object_data(GREYS[form](IMAGES[..., 0]))
+    images, labels = parts["train"]
+    np.testing.assert_array_equal(images, IMAGES[..., :1])
+    assert labels.tolist() == (LABELS % 2).tolist() and names == ("0", "1")
+
+
+def test_lists_of_names_beside_all_images():
+    lists = [[name for name, own in zip("abc", row, strict=True) if own] for row in MARKS]
+    for own in (lists, objects(lists)):
+        parts, names = read_object_data((IMAGES, own))
+        assert names == ("a", "b", "c")
+        np.testing.assert_array_equal(parts["train"][1], MARKS)
+    parts, names = read_object_data(Pairs(IMAGES, LABELS, class_names=np.array(["x", "y", "z"])))
+    assert names == ("x", "y", "z")
+
+
+def test_a_pair_of_paths_and_labels(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, image in zip(paths, IMAGES, strict=False):
+        Image.fromarray(image).save(path)
+    for own in (paths, np.array(paths)):
+        parts, names = read_object_data((own, ["cat", "dog"]))
+        np.testing.assert_array_equal(parts["train"][0][:], IMAGES[:2])
+        assert names == ("cat", "dog")

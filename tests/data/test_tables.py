@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_parts_are_those_of_the_column(place):
     assert data.left_out.summary() == "1 row of another part: holdout"
     write(place / "u.csv", [(*row, "front") for row in ROWS], (*HEADER, "part"))
     data = load_data(place / "u.csv")
-    assert "the column part has no row for train, and is not used" in data.notes[0] and len(data.test)
+    assert "the column part names no part, and is not used" in data.notes[0] and len(data.test)
     with pytest.raises(ValueError, match="must have a row whose file is there. Received: 40 rows of other parts"):
         load_data(place / "u.csv", split_column="part")
 
@@ -298,3 +299,165 @@ def test_a_data_frame(place, monkeypatch):
 def test_the_rarest_label_decides_on_the_group():
     labels = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 0]], bool)
     assert strata(labels).tolist() == [1, 0, 2, 3, 1]
+
+
+# ---------------------------------------------------------------- cells of every kind
+
+
+def every(data):
+    """(The reds, which number the images, and their labels) of all parts."""
+    splits = [split for split in (data.train, data.validation, data.test) if len(split)]
+    return (np.concatenate([split.images[:, 0, 0, 0] for split in splits]),
+            np.concatenate([split.labels for split in splits]))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "label",
+    [["a", ["b"]], {"name": "cat"}, [{"name": "cat"}], [["cat", "dog"]]],
+    ids=["a list in a list", "an object", "a list of objects", "nested lists"],
+)
+def test_what_is_no_label_is_refused(label, place):
+    (place / "t.jsonl").write_text("".join(json.dumps({"file": file, "label": label}) + "\n" for file, _ in ROWS))
+    with pytest.raises(ValueError, match="must have texts or numbers in its columns") as error:
+        load_data(place / "t.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_lists_of_marks_are_not_taken_for_lists_of_labels(place):
+    for names in ((0, 1), (False, True), (0.0, 1.0)):
+        lists = [[names[number % 2], names[number // 2 % 2], names[0]] for number in range(40)]
+        write(place / "t.jsonl", [(file, own) for (file, _), own in zip(ROWS, lists, strict=True)])
+        with pytest.raises(ValueError, match="lists of the labels that an image has.*Received: lists of 1 and 0"):
+            load_data(place / "t.jsonl")
+    write(place / "t.jsonl", [(file, [0, 1][: number % 3]) for number, (file, _) in enumerate(ROWS)])
+    assert load_data(place / "t.jsonl").class_names == ("0", "1")  # numbers of labels, as many as an image has
+
+
+def test_a_key_that_the_first_line_lacks_counts(place):
+    parts = ["train", "test", "validation"]
+    lines = [{"file": file, "label": label, "split": parts[number % 3]} for number, (file, label) in enumerate(ROWS)]
+    del lines[0]["split"]
+    (place / "t.jsonl").write_text("".join(json.dumps(line) + "\n\n" for line in lines), encoding="utf-8-sig")
+    data = load_data(place / "t.jsonl")
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [13, 13, 13]
+    assert data.left_out.summary() == "1 row of another part: none given"
+
+
+def test_a_column_of_parts_without_training_images_is_refused(place):
+    rows = [(file, label, "test" if number % 4 == 0 else "") for number, (file, label) in enumerate(ROWS)]
+    write(place / "t.csv", rows, (*HEADER, "split"))  # what is marked must not be trained on
+    with pytest.raises(ValueError, match="must have rows for train. Received: test"):
+        load_data(place / "t.csv")
+    write(place / "t.csv", [(*row, "front") for row in rows], (*HEADER, "split", "part"))
+    with pytest.raises(ValueError, match="`split_column` must be given for .*several that may be meant, split, part"):
+        load_data(place / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("1", "0"), ("1.0", "0.0"), ("TRUE", "False"), ("yes", "No"), ("t", "f"), ("1.0", "-1.0"), ("1", "")],
+)
+def test_marks_in_every_spelling(yes, no, place):
+    cells = [(yes, no) if number % 2 else (no, yes) for number in range(40)]
+    write(place / "t.csv", [(file, *own) for (file, _), own in zip(ROWS, cells, strict=True)], ("file", "a", "b"))
+    data = load_data(place / "t.csv", label_column=["a", "b"])
+    numbers, labels = every(data)
+    np.testing.assert_array_equal(labels[:, 0], numbers % 2 == 1)
+    assert (labels.sum(1) == 1).all() and not data.notes
+
+
+def test_what_may_be_a_mistake_is_told(place):
+    rows = [(file, "1", "" if number % 9 == 0 else "0") for number, (file, _) in enumerate(ROWS)]
+    write(place / "t.csv", rows, ("file", "a", "b"))
+    assert "empty cells of label columns count as 0" in load_data(place / "t.csv", label_column=["a", "b"]).notes
+    write(place / "t.csv", [(file, ("cat", "Cat", "dog|cat")[number % 3]) for number, (file, _) in enumerate(ROWS)])
+    notes = load_data(place / "t.csv", separator=";").notes
+    assert "no cell has the separator ';': each image has one label at most" in notes
+    alike = "classes whose names differ only in upper and lower case are different ones: Cat and cat"
+    assert alike in notes and alike in load_data(place / "t.csv", separator="|").notes
+    write(place / "t.csv", [(file, number / 7) for number, (file, _) in enumerate(ROWS)])
+    assert "a class each: that a number is learnt (regression) is not there" in " ".join(
+        load_data(place / "t.csv").notes
+    )
+
+
+def test_labels_that_are_numbers_are_names(place):
+    write(place / "t.jsonl", [(file, (0, 1.0, 10, True)[number % 4]) for number, (file, _) in enumerate(ROWS)])
+    data = load_data(place / "t.jsonl")
+    assert data.class_names == ("0", "1", "10", "True")
+    numbers, labels = every(data)
+    assert [data.class_names[label] for label in labels] == [("0", "1", "10", "True")[n % 4] for n in numbers]
+
+
+def test_columns_of_parquet_in_every_type(place):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    files, names = zip(*ROWS, strict=True)
+    lists = [[name, "pet"][: 1 + number % 2] for number, name in enumerate(names)]
+    columns = {
+        "file": arrow.array(files).dictionary_encode(),
+        "word": arrow.array(names).dictionary_encode(),
+        "bytes": arrow.array([name.encode() for name in names]),
+        "number": arrow.array([None if n == 3 else n % 2 for n in range(40)], arrow.int8()),
+        "list": arrow.array(lists, arrow.large_list(arrow.string())),
+        "cat": arrow.array([name == "cat" for name in names]),
+        "dog": arrow.array([float(name == "dog") for name in names]),
+        "object": arrow.array([{"name": name} for name in names]),
+    }
+    parquet.write_table(arrow.table(columns), place / "t.parquet", row_group_size=7)
+    for column, expected in (("word", ("cat", "dog")), ("bytes", ("cat", "dog")), ("list", ("cat", "dog", "pet"))):
+        data = load_data(place / "t.parquet", label_column=column)
+        assert data.class_names == expected and not data.left_out and data.several == (column == "list")
+    data = load_data(place / "t.parquet", label_column="number")
+    assert data.class_names == ("0", "1") and data.left_out.summary().startswith("1 image without a label")
+    numbers, labels = every(load_data(place / "t.parquet", label_column=["cat", "dog"]))
+    np.testing.assert_array_equal(labels, np.stack([numbers < 20, numbers >= 20], 1))
+    with pytest.raises(ValueError, match="must have texts or numbers"):
+        load_data(place / "t.parquet", label_column="object")
+
+
+def test_a_data_frame_of_any_index_and_type(place, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(place)
+    frame = pandas.DataFrame(ROWS, columns=["file", "label"]).sample(frac=1, random_state=0)
+    frame["label"] = frame["label"].astype("category")
+    for one in (frame, frame.set_index("file"), frame.set_index("file", drop=False), frame.set_index("label")):
+        data = load_data(one)
+        assert data.class_names == ("cat", "dog") and not data.left_out
+        numbers, labels = every(data)
+        np.testing.assert_array_equal(labels, numbers >= 20)
+    frame["label"] = [{name, "pet"} for name in frame["label"]]
+    assert load_data(frame).class_names == ("cat", "dog", "pet")
+    double = pandas.concat([frame, frame[["label"]]], axis=1)
+    with pytest.raises(ValueError, match="different names for its columns. Received: label twice"):
+        load_data(double)
+
+
+def test_tables_that_would_be_waited_for_or_fill_the_memory_are_refused(place):
+    os.mkfifo(place / "t.csv")
+    with pytest.raises(ValueError, match="must be a file, which is read more than once"):
+        load_data(place / "t.csv")
+    with open(place / "u.csv", "wb") as file:
+        file.write(commas(ROWS).encode() + b"\n" * 70_000)
+        file.truncate(1 << 30)  # a gigabyte of zeros behind text, which takes no room on the disk
+    with pytest.raises(ValueError, match="must have lines of fewer than"):
+        load_data(place / "u.csv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "c.jsonl"])
+def test_the_time_for_a_row_does_not_grow_with_the_table(name, tmp_path):
+    """A million rows are read in seconds (`benchmarks/folders.py --table`); quadratic work would show here."""
+    (tmp_path / "0.png").write_bytes(b"x")
+
+    def seconds(count):
+        for number in range(1, count):
+            (tmp_path / f"{number}.png").exists() or os.link(tmp_path / "0.png", tmp_path / f"{number}.png")
+        rows = [(f"{n}.png", f"{n % 500}") if n % 4 else (f"gone {n}.png", "7") for n in range(count)]
+        write(tmp_path / name, rows)
+        start = time.process_time()
+        read_table(tmp_path / name)
+        return time.process_time() - start
+
+    short = min(seconds(1_000) for _ in range(3))
+    assert seconds(16_000) < 16 * 5 * short  # 256 times as long if it were the square

@@ -17,11 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from browser import Browser
+from checks import randomize
 from house import ROOT
 from images_of_all_kinds import encode, noise
 from servers import KEY, NEW, OLD, PREDICT, Server, certificate, export_versions, form, image_request, key_file
 
 from nasnet_keras.cli import main
+from nasnet_keras.export.saved_model import export_saved_model
+from nasnet_keras.models.network import NASNet
 from nasnet_keras.serving.client import Client, ServerError
 
 SECONDS = 2  # that a client may take
@@ -156,6 +159,48 @@ def test_the_page_in_a_browser(server, rng, tmp_path):
         browser.wait("document.querySelector('#status.wrong')?.textContent.includes('not a JPEG')")
         assert browser.evaluate("document.querySelectorAll('#classes li').length") == 0
         assert browser.evaluate("document.querySelector('label[for=file]') !== null")
+    finally:
+        browser.close()
+
+
+def test_the_page_shows_several_labels_as_what_they_are(rng, tmp_path):
+    """Independent probabilities, first the labels that reach their thresholds, which need not be the likeliest."""
+    browser = Browser(tmp_path / "profile")
+    try:
+        model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3,
+                       classifier_activation="sigmoid", class_names=OLD)  # fmt: skip
+        randomize(model, 3)
+        images = [noise(rng, 8, 8) for _ in range(2)]
+        one, other = model.predict(np.stack(images) / np.float32(127.5) - 1, verbose=0)
+        label = int(np.argmax(np.abs(one - other)))  # the only label that any of them has
+        first = int(other[label] > one[label])
+        cuts = np.maximum(one, other) / 2 + 0.5
+        cuts[label] = (one[label] + other[label]) / 2
+        model.thresholds = tuple(map(float, cuts))
+        export_saved_model(model, tmp_path / "net")
+        for name, number in (("has.png", first), ("has not.png", 1 - first)):
+            (tmp_path / name).write_bytes(encode(images[number], "PNG"))
+        running = Server(tmp_path / "net")
+        try:
+            browser.open(f"{running.url}/")
+            browser.wait("document.querySelector('#model').textContent === 'Model net, version 1'")
+            for name, chances in (("has.png", (one, other)[first]), ("has not.png", (other, one)[first])):
+                order = sorted(range(3), key=lambda place: (name == "has not.png" or place != label, -chances[place]))
+                browser.choose("#file", tmp_path / name)
+                browser.wait(f"document.querySelector('#preview').alt.includes('{name}')")
+                browser.wait("document.querySelectorAll('#classes li').length === 3")
+                seen = browser.evaluate(
+                    "[...document.querySelectorAll('#classes li')].map(e => [e.querySelector('.name').textContent,"
+                    "e.querySelector('.score').textContent, e.classList.contains('absent')])"
+                )
+                assert [one[0] for one in seen] == [OLD[place] for place in order]
+                np.testing.assert_allclose([float(one[1].strip("<%")) for one in seen], 100 * chances[order], atol=0.11)
+                assert [one[2] for one in seen] == [name == "has not.png", True, True]
+                status = browser.evaluate("document.querySelector('#status').textContent")
+                assert status == ("" if name == "has.png" else "No label is likely enough; the nearest:")
+            assert browser.complaints == []
+        finally:
+            assert running.end(signal.SIGTERM) == 0
     finally:
         browser.close()
 
