@@ -67,7 +67,8 @@ EXTRAS = {
     "notebooks": ["jupytext", "nbconvert", "ipykernel"],
     # The documentation as a site: `mkdocs build --strict`.
     "docs": ["mkdocs<2", "mkdocs-material<10", "mkdocstrings[python]<2", "mkdocs-jupyter<1"],
-    "test": ["pytest>=8", "pytest-xdist", "hypothesis", "openapi-spec-validator<1"],
+    # pydot is what Keras draws models with.
+    "test": ["pytest>=8", "pytest-xdist", "hypothesis", "openapi-spec-validator<1", "pydot<5"],
     # A minor release of ruff may format differently, so it moves by hand.
     "lint": ["ruff>=0.17.6,<0.18"],
     # They read what is in deploy/.

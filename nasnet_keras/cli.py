@@ -14,6 +14,7 @@ import sys
 import traceback
 from importlib import import_module
 
+from nasnet_keras.commands.groups import Options, arrange
 from nasnet_keras.files import expanded
 
 # In the order of the help; each is a module of `commands`.
@@ -65,10 +66,14 @@ def parser():
             description=module.SUMMARY[0].upper() + module.SUMMARY[1:] + ".",
             epilog=f"example: nasnet-keras {module.EXAMPLE}",
             formatter_class=_Defaults,
+            add_help=False,
         )
-        sub.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-        sub.add_argument("--traceback", action="store_true", help="show where an error happened")
-        module.add_options(sub)
+        options = Options()
+        module.add_options(options)
+        options.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+        options.add_argument("--traceback", action="store_true", help="show where an error happened")
+        options.add_argument("-h", "--help", action="help", help="show this help message and exit")
+        arrange(sub, name, options)
     return top
 
 
@@ -107,10 +112,10 @@ def _one_line(error):
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but not that an option without one is None."""
+    """Shows defaults, but not that an option without one is None, or False."""
 
     def _get_help_string(self, action):
-        return action.help if action.default is None else super()._get_help_string(action)
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,6 +12,31 @@ import pytest
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
+KEYS = {"Tab": (9, None), "Enter": (13, "\r"), " ": (32, " ")}  # their numbers, and what they write
+# Texts with less contrast to what is behind them than WCAG 2.2 asks for (1.4.3), pictures left out.
+PALE = """(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const over = ([r, g, b, share = 1], below) =>
+    [r, g, b].map((value, index) => value * share + below[index] * (1 - share));
+  const linear = value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const light = colour => colour.map(value => linear(value / 255)).reduce(
+    (sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0);
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.data.trim(), own = walker.currentNode.parentElement;
+    if (!text || own.closest("svg, script, style, noscript") || !own.checkVisibility()) continue;
+    const around = [];
+    for (let element = own; element; element = element.parentElement) around.unshift(getComputedStyle(element));
+    const behind = around.reduce((below, style) => over(numbers(style.backgroundColor), below), [255, 255, 255]);
+    const style = around.at(-1), seen = around.reduce((share, one) => share * one.opacity, 1);
+    const colour = numbers(style.color);
+    const lights = [light(over([...colour.slice(0, 3), (colour[3] ?? 1) * seen], behind)), light(behind)];
+    const contrast = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05), size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (contrast < (large ? 3 : 4.5)) found.push([text.slice(0, 40), contrast]);
+  }
+  return found;
+})()"""
 
 
 class Browser:
@@ -105,12 +130,35 @@ class Browser:
         for kind in ("dragEnter", "dragOver", "drop"):
             self("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
+    def press(self, key):
+        """Press a key of `KEYS` and let it go."""
+        number, text = KEYS[key]
+        for kind in ("keyDown", "keyUp"):
+            written = {"text": text} if text and kind == "keyDown" else {}
+            self("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=number, **written)
+
+    def names(self):
+        """What a screen reader calls each thing that has the focus in turn."""
+        self("Accessibility.enable")
+        nodes = [node for node in self("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+        focused = [node for node in nodes if {"focusable"} & {one["name"] for one in node.get("properties", ())}]
+        kinds = ("RootWebArea", "generic", "ScrollArea")
+        return [node["name"]["value"] for node in focused if node["role"]["value"] not in kinds]
+
+    def pale(self):
+        """Texts that are hard to read, with their contrast."""
+        return self.evaluate(PALE)
+
     def screenshot(self, path, width=1000, height=720, dark=False):
         """Save what is seen as PNG."""
+        self.screen(width, height, dark)
+        path.write_bytes(base64.b64decode(self("Page.captureScreenshot")["data"]))
+
+    def screen(self, width, height, dark=False):
+        """Have a window of another size, and a light or a dark scheme."""
         self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
-        path.write_bytes(base64.b64decode(self("Page.captureScreenshot")["data"]))
 
     def close(self):
         """End the browser."""

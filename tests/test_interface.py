@@ -72,6 +72,7 @@ OTHER_WORDS = {
     "search --data missing --directory new": "tables are data as well",
     "search --data photos/red/00.png --directory new": "likewise",
     "search --controller luck --directory new": "a predictor and local search are controllers as well",
+    "search --blocks 1 --controller-batch 2 --seed 1 --directory search_finished": "what to do is said",
     **dict.fromkeys(
         ("finetune --model missing --directory new", "evaluate --model missing", "export --model missing --output new"),
         "a whole model in a .h5 file is one as well",

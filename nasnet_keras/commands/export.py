@@ -48,6 +48,8 @@ def add_options(parser):
     parser.add_argument(
         "--image-dtype", choices=("float32", "uint8"), help="a SavedModel's raw pixels (default: float32)"
     )
+    help_text = "a third signature, which draws where the network looked: the page of `serve` shows it"
+    parser.add_argument("--explain", action="store_true", default=None, help=help_text)
     precisions = tuple(dict.fromkeys(name for names in PRECISIONS.values() for name in names))
     help_text = "of another format; several: a folder for each (default: int8 with --calibration, else float32)"
     parser.add_argument("--precision", nargs="+", choices=precisions, help=help_text)
@@ -64,7 +66,7 @@ def add_options(parser):
 def check(options):
     """What is written, with its arguments; the calibration images and those to evaluate, not decoded yet, or None."""
     saved_model = options.format == "saved_model"
-    versioned = ("version", "top", "image_dtype")
+    versioned = ("version", "top", "image_dtype", "explain")
     other = ("calibration", "batch", "precision", "io", "layout")
     for name in other if saved_model else versioned:
         if getattr(options, name) is not None:
@@ -76,7 +78,8 @@ def check(options):
     model_file(options.model)
     if saved_model:
         settings = {name: value for name, value in given(options, *versioned).items() if value is not None}
-        check_saved_model(options.output, **settings, label="output")
+        checked = {name: value for name, value in settings.items() if name != "explain"}
+        check_saved_model(options.output, **checked, label="output")
         variants = {options.output: settings}
     else:
         variants = _variants(options)

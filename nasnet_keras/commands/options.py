@@ -56,15 +56,14 @@ def add_division(parser, seed):
 
 def add_columns(parser):
     """Add the options that say what the columns of a table mean."""
-    table = parser.add_argument_group("a table of images and labels", "without these, by the names of its columns")
-    table.add_argument("--file-column", metavar="NAME", help="the images' paths (default: file, path, image, …)")
+    parser.add_argument("--file-column", metavar="NAME", help="the images' paths (default: file, path, image, …)")
     help_text = "the labels (default: label, class, …); several names: columns of 0 and 1, a label each"
-    table.add_argument("--label-column", metavar="NAME", nargs="+", help=help_text)
-    table.add_argument("--split-column", metavar="NAME", help="train, validation or test (default: split, if any)")
+    parser.add_argument("--label-column", metavar="NAME", nargs="+", help=help_text)
+    parser.add_argument("--split-column", metavar="NAME", help="train, validation or test (default: split, if any)")
     help_text = "between the labels of an image that may have several, such as '|'"
-    table.add_argument("--separator", metavar="TEXT", help=help_text)
-    table.add_argument("--file-root", metavar="DIR", help="what paths are relative to (default: the table's folder)")
-    table.add_argument("--outside", action="store_true", help="allow paths that lead out of that folder")
+    parser.add_argument("--separator", metavar="TEXT", help=help_text)
+    parser.add_argument("--file-root", metavar="DIR", help="what paths are relative to (default: the table's folder)")
+    parser.add_argument("--outside", action="store_true", help="allow paths that lead out of that folder")
 
 
 def given_columns(options):

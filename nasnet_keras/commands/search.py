@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,10 +33,22 @@ from nasnet_keras.serving.address import check_address
 
 SUMMARY = "search for cells with the controller, then train the best one"
 EXAMPLE = "search --data digits --max-trials 60 --directory found"
+# What a search keeps of itself, by the option that says it.
+KEPT = {
+    "strategy": "--controller",
+    "seed": "--seed",
+    "space.blocks": "--blocks",
+    "settings.batch_size": "--controller-batch",
+    "settings.learning_rate": "--controller-rate",
+    "settings.entropy_weight": "--controller-entropy",
+    "settings.baseline_decay": "--controller-baseline",
+    "try": "--try",
+    "start_from": "--start-from",
+}
 
 
 def add_options(parser):
-    """Add the options, in groups."""
+    """Add the options."""
     add_data(parser)
     parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
@@ -66,55 +79,57 @@ def add_options(parser):
     parser.add_argument("--final-epochs", type=int, default=10, help="epochs for the networks compared at the end")
     parser.add_argument("--no-final", action="store_true", help="stop after the last trial")
 
-    rules = parser.add_argument_group("what a child is worth")
-    rules.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")
-    rules.add_argument("--max-parameters", type=int, help="children above fail before they are trained")
-    rules.add_argument("--max-multiply-adds", type=int, help="likewise")
-    rules.add_argument("--screen", choices=tuple(SCORES), help="score children before they are trained")
-    rules.add_argument("--screen-share", type=float, default=0.3, help="share of random cells that a child has to beat")
-    rules.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
-    rules.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
-    rules.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
+    parser.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")
+    parser.add_argument("--max-parameters", type=int, help="children above fail before they are trained")
+    parser.add_argument("--max-multiply-adds", type=int, help="likewise")
+    parser.add_argument("--screen", choices=tuple(SCORES), help="score children before they are trained")
+    parser.add_argument(
+        "--screen-share", type=float, default=0.3, help="share of random cells that a child has to beat"
+    )
+    parser.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
+    parser.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
+    parser.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
     costs = ("multiply_adds", "parameters", "seconds")
-    rules.add_argument("--cost", choices=costs, default=costs[0], help="what a child costs, for the front and --prefer")
-    rules.add_argument(
+    parser.add_argument(
+        "--cost", choices=costs, default=costs[0], help="what a child costs, for the front and --prefer"
+    )
+    parser.add_argument(
         "--prefer", default="reward", metavar="RULE",
         help="which child is the best: reward, the highest; within:0.01, the cheapest of those at most so much below "
         "it; below:5000000, the highest of those that cost at most so much",
     )  # fmt: skip
-    rules.add_argument("--failure-reward", type=float, help="what the controller is told of a failed child")
-    rules.add_argument("--median-stop", action="store_true", help="end children that do worse than half of the others")
+    parser.add_argument("--failure-reward", type=float, help="what the controller is told of a failed child")
+    parser.add_argument("--median-stop", action="store_true", help="end children that do worse than half of the others")
 
-    reuse = parser.add_argument_group("before and after")
-    reuse.add_argument("--start-from", metavar="DIR", help="another search, whose trials are learnt from first")
-    reuse.add_argument(
+    parser.add_argument("--start-from", metavar="DIR", help="another search, whose trials are learnt from first")
+    parser.add_argument(
         "--try", dest="tries", action="append", default=[], metavar="GENOTYPE",
         help="a genotype's name or file that is trained before the controller proposes; several times for several",
     )  # fmt: skip
-    reuse.add_argument(
+    parser.add_argument(
         "--retrain", type=int, default=0, metavar="K", help="train the K best longer, and take their best"
     )
-    reuse.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard")
+    parser.add_argument("--tensorboard", action="store_true", help="write scalars and HParams to DIR/tensorboard")
 
-    place = parser.add_argument_group("where children run", "see docs/search.md for one machine and for clusters")
-    place.add_argument(
+    parser.add_argument(
         "--engine", default="here", metavar="here|ray[://HOST:PORT]", help="here, or on a Ray cluster (extra `ray`)"
     )
-    place.add_argument(
+    parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="children at a time: processes of this machine, or on Ray"
     )
-    place.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
-    place.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
-    place.add_argument(
+    parser.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
+    parser.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
+    parser.add_argument(
         "--patience", type=float, default=600.0, help="seconds to wait for a chief, or for a first worker on Ray"
     )
 
-    team = parser.add_argument_group("many machines without Ray", "superseded by --engine ray: see docs/search.md")
-    team.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
-    team.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
-    team.add_argument("--name", help="the worker's (default: from its host and process)")
-    team.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
-    team.add_argument("--secret", metavar="FILE", help="what chief and workers know where the address is not loopback")
+    parser.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
+    parser.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
+    parser.add_argument("--name", help="the worker's (default: from its host and process)")
+    parser.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
+    parser.add_argument(
+        "--secret", metavar="FILE", help="what chief and workers know where the address is not loopback"
+    )
 
 
 def check(options):
@@ -148,7 +163,10 @@ def check(options):
     directory = Path(options.directory).absolute()
     check_folder("directory", directory)
     strategy = make_strategy(options.controller, space, options.seed, settings)
-    check_identity(directory, identify(strategy, "reward", "max", rules, tries))
+    try:
+        check_identity(directory, identify(strategy, "reward", "max", rules, tries))
+    except ValueError as error:
+        raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
     compare_children(directory, description(child))
     if options.start_from and not SearchDirectory(directory).header.exists():
         read_imports(options.start_from, space)

@@ -29,14 +29,13 @@ def add_options(parser):
         "--max-pixels", type=float, default=25, metavar="MEGAPIXELS", help="greatest size of an encoded image"
     )
     parser.add_argument("--timeout", type=float, default=30, help="seconds that a client may take to send a request")
-    reach = parser.add_argument_group("who may ask", "as `Authorization: Bearer KEY`; see docs/serving.md")
-    reach.add_argument("--key-file", metavar="FILE", help="holds the key, such as `openssl rand -hex 32` makes")
+    parser.add_argument("--key-file", metavar="FILE", help="holds the key, such as `openssl rand -hex 32` makes")
     help_text = "answered without a key: health, metrics; or all, where other machines may ask and there is none"
-    reach.add_argument("--open", nargs="+", choices=("health", "metrics", "all"), default=[], help=help_text)
-    reach.add_argument("--certificate", metavar="FILE", help="for HTTPS: the certificate and its chain, in PEM")
-    reach.add_argument("--private-key", metavar="FILE", help="for HTTPS: the certificate's key, in PEM")
+    parser.add_argument("--open", nargs="+", choices=("health", "metrics", "all"), default=[], help=help_text)
+    parser.add_argument("--certificate", metavar="FILE", help="for HTTPS: the certificate and its chain, in PEM")
+    parser.add_argument("--private-key", metavar="FILE", help="for HTTPS: the certificate's key, in PEM")
     help_text = "further names that a request's Host may have, such as a proxy's (default: on loopback none)"
-    reach.add_argument("--host-name", nargs="+", metavar="NAME", help=help_text)
+    parser.add_argument("--host-name", nargs="+", metavar="NAME", help=help_text)
     parser.add_argument("--log", choices=("text", "json", "none"), default="text", help="a line for each request")
 
 

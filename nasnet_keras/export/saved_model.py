@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_keras.data.decoding import decode
+from nasnet_keras.export import heat_maps
 from nasnet_keras.export.folders import check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import expanded, write_atomically, writing
@@ -38,6 +39,7 @@ def export_saved_model(
     class_names=None,
     top=5,
     image_dtype="float32",
+    explain=False,
     name=None,
     accept=None,
 ):
@@ -60,6 +62,9 @@ def export_saved_model(
         class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
         top: k, or the number of classes if that is less.
         image_dtype: `"float32"` or `"uint8"`, the type of `image`.
+        explain: whether there is a third signature, `explain`, which takes what `image_bytes` takes and also gives
+            `heat_map_bytes` [batch], PNG pictures of where the network looked for the class that it names first, as
+            `nasnet_keras.explain` draws them.
         name: the model's name in `models.config` and in the warm-up requests; by default the folder's.
         accept: as for `export.export_target`.
 
@@ -83,7 +88,7 @@ def export_saved_model(
         )
     path = Path(expanded(path))
     version = check_saved_model(path, version, top, image_dtype)
-    served = Served(model, class_names, top, image_dtype)
+    served = Served(model, class_names, top, image_dtype, explain)
     name = name or path.resolve().name
     path.mkdir(parents=True, exist_ok=True)
     with new_folder(path / str(version)) as folder:
@@ -95,6 +100,7 @@ def export_saved_model(
         runs = {
             "serving_default": lambda pixels: signatures["serving_default"](image=tf.constant(pixels, image_dtype)),
             "image_bytes": lambda pixels: signatures["image_bytes"](image_bytes=tf.constant(_encoded(pixels))),
+            "explain": lambda pixels: signatures["explain"](image_bytes=tf.constant(_encoded(pixels))),
         }
         runs = {key: run for key, run in runs.items() if key in signatures}
         runs = {key: lambda pixels, run=run: run(pixels)["probabilities"] for key, run in runs.items()}
@@ -109,9 +115,9 @@ def export_saved_model(
 
 
 class Served(tf.Module):
-    """What is exported: the folded network behind the two signatures; large weights of a heavy one are variables."""
+    """What is exported: the folded network behind the signatures; large weights of a heavy one are variables."""
 
-    def __init__(self, model, class_names, top, image_dtype):
+    def __init__(self, model, class_names, top, image_dtype, explain=False):
         super().__init__()
         whole = not isinstance(model, NASNet)
         *sides, self.channels = answers.input_shape(model) if whole else model.input.shape[1:]
@@ -121,13 +127,16 @@ class Served(tf.Module):
         grey_range = getattr(model, "grey_range", None)
         self.image_dtype = image_dtype
         self.decodes = self.channels in (1, 3)
+        self.explains = explain
+        if explain and not self.decodes:
+            raise ValueError(f"`explain` must be left out but for images of 1 or 3 channels. Received: {self.channels}")
         if grey_range is not None:  # for a server that re-codes what the graph does not decode
             self.grey_range = tf.Variable(grey_range, trainable=False, dtype=tf.float64)
         self._decoding = {"channels": self.channels, "grey_range": grey_range}
-        logits, count = (self._whole if whole else self._folded)(model)
+        answered, count = (self._whole if whole else self._folded)(model)
         kind = output_kind(model)
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
-        self.logits = tf.function(logits, input_signature=[spec], autograph=False)
+        self._answered = tf.function(answered, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
         self.ends_in_logits = kind == "logits"
         self.activation = tf.identity if whole else tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
@@ -135,7 +144,8 @@ class Served(tf.Module):
         top, cuts = min(top, len(self.names)), answers.thresholds(model)
 
         def outputs(pixels):
-            scores = self.activation(self.logits(pixels / 127.5 - 1.0))
+            logits, *heats = self._answered(pixels / 127.5 - 1.0)
+            scores = self.activation(logits)
             best, indices = tf.math.top_k(scores, top)
             several = {} if cuts is None else self._labels(scores, cuts)
             return {
@@ -143,9 +153,13 @@ class Served(tf.Module):
                 "top_classes": tf.gather(tf.constant(self.names), indices),
                 "top_scores": best,
                 **several,
-            }
+            }, heats
 
         self._outputs = outputs
+
+    def logits(self, images):
+        """The numbers before the activation, of images in [-1, 1]; of another model than a NASNet its probabilities."""
+        return self._answered(images)[0]
 
     def _labels(self, scores, cuts):
         """`labels` and `label_scores` of probabilities [batch, classes] with a threshold for each."""
@@ -157,50 +171,65 @@ class Served(tf.Module):
         return {"labels": tf.where(present, names, ""), "label_scores": tf.gather(scores, order, batch_dims=1)}
 
     def _folded(self, model):
-        """A network's function from images in [-1, 1] to logits, batch norms folded, and the number of classes."""
+        """A network's function from images in [-1, 1] to [logits], batch norms folded, and the number of classes.
+
+        To [logits, heat maps], where they are wanted.
+        """
         program, weights = inference_program(model)
-        last = program.steps[-1].result
+        *_, mean, last = program.steps
+        wanted = [last.result, *mean.reads] if self.explains else [last.result]
         least = LARGE if sum(weight.nbytes for weight in weights) >= HEAVY else float("inf")
         self.large = [tf.Variable(weight, trainable=False) for weight in weights if weight.nbytes >= least]
 
-        def logits(images):
+        def answered(images):
             large = iter(self.large)
             tensors = [next(large).read_value() if one.nbytes >= least else tf.constant(one) for one in weights]
-            return compute(program, [images], tensors, Run(), [last])[0]
+            logits, *maps = compute(program, [images], tensors, Run(), wanted)
+            kernel, _ = tensors[-2:]
+            return [logits, *(heat_maps.heat(one, kernel, logits) for one in maps)]
 
-        return logits, last.channels
+        return answered, last.result.channels
 
     def _whole(self, model):
-        """Any model's function from images in [-1, 1] to probabilities, and the number of classes."""
+        """Any model's function from images in [-1, 1] to [probabilities] or [probabilities, heat maps], likewise."""
         kind = output_kind(model)
         self.large = [variable.value for variable in model.variables]
         pixels = answers.takes_pixels(model)
         count = model(np.zeros((1, *self.size, self.channels), "float32"), training=False).shape[-1]
 
-        def probabilities(images):
-            outputs = tf.cast(model((images + 1.0) * 127.5 if pixels else images, training=False), tf.float32)
+        def answered(images):
+            images = (images + 1.0) * 127.5 if pixels else images
+            outputs = tf.cast(model(images, training=False), tf.float32)
             if kind == "logits":
                 outputs = tf.nn.sigmoid(outputs) if count == 1 else tf.nn.softmax(outputs)
-            return tf.concat([1.0 - outputs, outputs], 1) if count == 1 else outputs
+            outputs = tf.concat([1.0 - outputs, outputs], 1) if count == 1 else outputs
+            return [outputs, *([heat_maps.heat_by_gradient(model, images, kind)] if self.explains else [])]
 
-        return probabilities, max(count, 2)
+        return answered, max(count, 2)
 
     def signatures(self):
-        """{name: concrete function} of the contract's two signatures."""
+        """{name: function} of the contract's two signatures, and of the one that explains."""
         image = tf.TensorSpec((None, *self.sides, self.channels), self.image_dtype, name="image")
         encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
+        pixels = tf.TensorSpec((*self.size, self.channels), tf.float32)
 
         @tf.function(input_signature=[image], autograph=False)
         def serving_default(image):
-            return self._outputs(tf.cast(image, tf.float32))
+            return self._outputs(tf.cast(image, tf.float32))[0]
 
         @tf.function(input_signature=[encoded], autograph=False)
         def image_bytes(image_bytes):
-            shape = tf.TensorSpec((*self.size, self.channels), tf.float32)
-            return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=shape))
+            return self._outputs(tf.map_fn(self._decoded, image_bytes, fn_output_signature=pixels))[0]
+
+        @tf.function(input_signature=[encoded], autograph=False)
+        def explain(image_bytes):
+            images = tf.map_fn(self._decoded, image_bytes, fn_output_signature=pixels)
+            outputs, (heats,) = self._outputs(images)
+            return {**outputs, "heat_map_bytes": heat_maps.pictures(images, heats)}
 
         signatures = {"serving_default": serving_default}
-        return signatures | {"image_bytes": image_bytes} if self.decodes else signatures
+        signatures |= {"image_bytes": image_bytes} if self.decodes else {}
+        return signatures | ({"explain": explain} if self.explains else {})
 
     def function(self, batch=None):
         """The network alone, without strings: `image` to `{"probabilities": …}`, for other runtimes."""
@@ -222,6 +251,8 @@ class Served(tf.Module):
         yield "serving_default", {"image": pixels.astype(self.image_dtype)}
         if self.decodes:
             yield "image_bytes", {"image_bytes": _encoded(pixels)}
+        if self.explains:
+            yield "explain", {"image_bytes": _encoded(pixels)}
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def _answers(servable):
     """Of each signature in row form and in column form: an output by itself where there is one alone."""
     forms = []
     for signature in servable.metadata.values():
-        rows = {key: _output(output) for key, output in signature.get("outputs", {}).items()}
+        rows = {key: _output(key, output) for key, output in signature.get("outputs", {}).items()}
         columns = {key: {"type": "array", "items": row} for key, row in rows.items()}
         row, column = _object_of(rows), _object_of(columns)
         if len(rows) == 1:
@@ -121,10 +121,11 @@ def _row(spec):
     return BASE64 if spec.kind == "string" else _nested(KINDS[spec.kind], spec.shape)
 
 
-def _output(output):
-    """One row of an output."""
+def _output(key, output):
+    """One row of an output; what is called `…_bytes` is sent in base64."""
     sizes = [int(dimension["size"]) for dimension in output["tensor_shape"]["dim"][1:]]
-    return _nested(OUTPUTS.get(output["dtype"], {}), [None if size < 0 else size for size in sizes])
+    value = BASE64 if key.endswith("_bytes") else OUTPUTS.get(output["dtype"], {})
+    return _nested(value, [None if size < 0 else size for size in sizes])
 
 
 def _nested(value, shape):

@@ -123,10 +123,10 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
 
 def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent):
     """As `read_predict`, of image files."""
-    of_files = (name for name, specs in signatures.items() if [spec.kind for spec in specs.values()] == ["string"])
-    name = next(of_files, None)
-    if name is None:
+    of_files = [name for name, specs in signatures.items() if [spec.kind for spec in specs.values()] == ["string"]]
+    if not of_files:
         raise Refusal(400, "this model takes no image files: send pixels, as JSON")
+    name = "image_bytes" if "image_bytes" in of_files else of_files[0]
     if sent.kind == "form":
         contents = _parts(body, sent.boundary, max_rows)
     elif not sent.labelled and not re.search(rb"[\r\n\0]", body):

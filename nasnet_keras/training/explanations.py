@@ -3,7 +3,6 @@
 Selvaraju et al. 2017 (arXiv 1610.02391), section 3.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -14,12 +13,9 @@ from nasnet_keras.data.images import by_pillow, read_image, resize
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.models import answers
 from nasnet_keras.models.applications import decode_predictions
-from nasnet_keras.models.nesting import layers_within
-from nasnet_keras.pictures.heat_maps import enlarged, heat_map_png
+from nasnet_keras.models.maps import answering_logits, changed_results, layer_with_maps
+from nasnet_keras.pictures.heat_maps import enlarged, heat_map_png, shown_size
 from nasnet_keras.training.gradients import gradient
-
-SHOWN = 224  # pixels that the shorter side of a smaller picture is enlarged to
-ENDS = ("softmax", "sigmoid", "log_softmax")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +45,7 @@ class Explanation:
 
     def png(self):
         """The image, and beside it the image under the heat map, as a PNG file, bytes."""
-        factor = max(1, -(-SHOWN // min(self.heat.shape)))
-        height, width = (side * factor for side in self.heat.shape)
+        height, width = shown_size(self.heat.shape)
         pixels = self.pixels if self.pixels.shape[-1] == 3 else np.repeat(self.pixels[..., :1], 3, -1)
         pixels = by_pillow(pixels, lambda image: image.resize((width, height)))
         return heat_map_png(pixels, enlarged(self.heat, (height, width)))
@@ -87,19 +82,17 @@ def explain(model, image, index=None, layer=None):
     """
     pixels, tensor = _prepared(model, image)
     kind = answers.output_kind(model)
-    place = _layer(model, layer)
+    place = layer_with_maps(model, layer)
     shape = {}
 
     def forward(change=None):
         """The model's outputs before their activation, [1, classes]; `change` is added to the maps of `place`."""
 
         def changed(value):
-            if isinstance(value, list | tuple):
-                return [changed(value[0]), *value[1:]]
             shape.setdefault("maps", value)
             return value if change is None else value + keras.ops.cast(change, value.dtype)
 
-        with _answering_logits(model) as plain, _results(place, changed):
+        with answering_logits(model) as plain, changed_results(place, changed):
             outputs = model(tensor, training=False)
         outputs = outputs["predictions"] if isinstance(outputs, dict) else outputs
         if kind != "logits" and not plain:
@@ -145,81 +138,6 @@ def _prepared(model, image):
     return pixels, keras.ops.convert_to_tensor(prepared[None])
 
 
-def _layer(model, name):
-    """The layer called so, or the last one whose result has height and width."""
-    layers = [layer for layer in layers_within(model) if not isinstance(layer, keras.Model | keras.layers.InputLayer)]
-    if name is None:
-        layers = [layer for layer in layers if _rank(layer) == 4]
-    else:
-        layers = [layer for layer in layers if layer.name == name]
-    if not layers:
-        received = f"{getattr(model, 'name', model)!r}, which has none" if name is None else repr(name)
-        rule = "one of the model's with maps [height, width, channels]"
-        raise ValueError(f"`layer` must be {rule}. Received: {received}")
-    return layers[-1]
-
-
-def _rank(layer):
-    try:
-        outputs = keras.tree.flatten(layer.output)
-    except (AttributeError, ValueError):  # a layer that no graph holds
-        return None
-    return len(outputs[0].shape)
-
-
 def _numbers(outputs):
     outputs = outputs["predictions"] if isinstance(outputs, dict) else outputs
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
-
-
-@contextmanager
-def _results(layer, change):
-    """A context in which a layer returns what `change` makes of its results."""
-    call = layer.call
-
-    def changed(*args, **kwargs):
-        return change(call(*args, **kwargs))
-
-    layer.call = changed
-    try:
-        yield
-    finally:
-        del layer.call
-
-
-@contextmanager
-def _answering_logits(model):
-    """A context in which the last softmax or sigmoid does nothing; it gives whether there is such a layer."""
-    ends = [layer for layer in layers_within(model) if layer.name != "auxiliary" and _ends(layer)]
-    if not ends:
-        yield False
-    elif isinstance(end := ends[-1], keras.layers.Softmax):
-        with _first_argument(end):
-            yield True
-    else:
-        activation, end.activation = end.activation, keras.activations.linear
-        try:
-            yield True
-        finally:
-            end.activation = activation
-
-
-@contextmanager
-def _first_argument(layer):
-    layer.call = lambda inputs, *args, **kwargs: inputs
-    try:
-        yield
-    finally:
-        del layer.call
-
-
-def _ends(layer):
-    name = getattr(getattr(layer, "activation", None), "__name__", None)
-    return isinstance(layer, keras.layers.Softmax) or (name in ENDS and len(_shape(layer)) == 2)
-
-
-def _shape(layer):
-    try:
-        return keras.tree.flatten(layer.output)[0].shape
-    except (AttributeError, ValueError):
-        return (None, None)

@@ -4,9 +4,12 @@ The factories' networks are made small; wiring, heads and names are theirs.
 """
 
 import copy
+import inspect
 import io
+import json
 import os
 import pickle
+import pydoc
 import subprocess
 import sys
 
@@ -15,9 +18,11 @@ import keras
 import numpy as np
 import pytest
 from checks import computes_bfloat16
+from PIL import Image
 
 import nasnet_keras
-from nasnet_keras import NASNet, freeze
+from nasnet_keras import NASNet, freeze, preprocess_input, read_image
+from nasnet_keras.cli import main
 from nasnet_keras.models.applications import FACTORIES
 
 CLASSES = 3
@@ -81,16 +86,25 @@ def in_fresh_process(code, *arguments):
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(nasnet_keras.__file__))}
     ran = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, env=environment)
     assert ran.returncode == 0, ran.stderr.decode()[-2000:]
+    return ran.stdout.decode()
 
 
 LOAD = """
 import sys
 import nasnet_keras
 import keras, numpy as np
-model = keras.saving.load_model(sys.argv[1])
-images, expected = np.load(sys.argv[2]).values()
-np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-5)
-assert model.optimizer is not None
+for path in sys.argv[2:]:
+    model = keras.saving.load_model(path)
+    images, expected = np.load(sys.argv[1])["images"], np.load(sys.argv[1])[path.rsplit("/")[-1]]
+    np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-5)
+    assert model.optimizer is not None
+"""
+WITHOUT = """
+import sys, keras
+try:
+    keras.saving.load_model(sys.argv[1])
+except (TypeError, ValueError) as error:
+    print(error)
 """
 
 
@@ -98,7 +112,7 @@ assert model.optimizer is not None
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @every
 def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
-    for name, build in MODELS.items() if factory == "PNASNetLarge" else [("whole", make)]:
+    for name, build in MODELS.items():
         model = eager(build(factory))
         model.fit(*photographs(), verbose=0)
         model.save(path := tmp_path / f"{name}{suffix}")
@@ -112,15 +126,28 @@ def test_all_kinds_of_models_are_saved_and_loaded(factory, suffix, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("kind", ["whole", "sequential"])
-def test_files_are_loaded_in_another_process(kind, suffix, tmp_path):
-    """After a plain import of the package; Keras 3.15 imports no module that a file names."""
-    model = compiled(MODELS[kind]("PNASNetMobile"))
-    model.save(tmp_path / f"m{suffix}")
-    images = photographs()[0]
-    np.savez(tmp_path / "known.npz", images=images, expected=np.asarray(model(images)))
-    in_fresh_process(LOAD, tmp_path / f"m{suffix}", tmp_path / "known.npz")
+@every
+def test_files_are_loaded_in_another_process(factory, tmp_path):
+    """After a plain import of the package."""
+    images, expected = photographs()[0], {}
+    for name, build in MODELS.items():
+        model = compiled(build(factory))
+        for suffix in (".keras", ".h5"):
+            model.save(tmp_path / f"{name}{suffix}")
+            expected[f"{name}{suffix}"] = np.asarray(model(images))
+    np.savez(tmp_path / "known.npz", images=images, **expected)
+    in_fresh_process(LOAD, tmp_path / "known.npz", *(tmp_path / name for name in expected))
+
+
+@pytest.mark.long
+@every
+def test_a_file_where_the_package_was_not_imported(factory, tmp_path):
+    """Keras 3.15 imports no module that a file names, and says what is missing."""
+    for kind in ("whole", "nested"):
+        for suffix in (".keras", ".h5"):
+            MODELS[kind](factory).save(tmp_path / f"m{suffix}")
+            said = in_fresh_process(WITHOUT, tmp_path / f"m{suffix}")
+            assert "NASNet" in said and ("nasnet_keras" in said or suffix == ".h5")  # old files name no package
 
 
 @every
@@ -147,9 +174,10 @@ def test_a_clone_is_a_network(factory):
 
 
 @pytest.mark.long
-def test_a_clone_with_other_layers_is_what_it_computes(tmp_path):
+@every
+def test_a_clone_with_other_layers_is_what_it_computes(factory, tmp_path):
     """Its description is the graph's then, and `predict` takes no faster way that goes by the architecture."""
-    model = make("NASNetMobile")
+    model = make(factory)
 
     def changed(layer):
         if layer.name == "activation":
@@ -233,7 +261,8 @@ def test_the_last_activation_may_be_taken_away(factory):
         np.testing.assert_allclose(exponentials / exponentials.sum(1, keepdims=True), shares, atol=1e-5)
 
 
-def test_an_own_training_step():
+@every
+def test_an_own_training_step(factory):
     class Own(keras.Model):
         steps = 0
 
@@ -241,7 +270,7 @@ def test_an_own_training_step():
             Own.steps += 1
             return super().train_step(data)
 
-    inside = base("NASNetMobile", pooling="avg")
+    inside = base(factory, pooling="avg")
     model = eager(Own(inside.input, head()(inside.output)))
     model.fit(*photographs(), batch_size=2, verbose=0)
     assert Own.steps == 2
@@ -249,11 +278,12 @@ def test_an_own_training_step():
 
 @pytest.mark.long
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"steps_per_execution": 2}])
-def test_ways_to_compile(options):
+@every
+def test_ways_to_compile(factory, options):
     """XLA and several steps at a time learn what single steps do."""
     found = []
     for more in ({}, options):
-        model = compiled(make("NASNetCIFAR"), **more)
+        model = compiled(make(factory), **more)
         model.set_weights([np.full(weight.shape, 0.1, "float32") for weight in model.weights])
         model.fit(*photographs(), batch_size=2, shuffle=False, verbose=0)
         found.append(model.get_weights())
@@ -278,7 +308,8 @@ def test_mixed_precision(factory, tmp_path):
 
 
 @pytest.mark.long
-def test_callbacks(tmp_path):
+@every
+def test_callbacks(factory, tmp_path):
     """Every callback of Keras, in one training."""
     call = keras.callbacks
     chosen = [
@@ -287,13 +318,39 @@ def test_callbacks(tmp_path):
         call.CSVLogger(tmp_path / "log.csv"), call.LearningRateScheduler(lambda epoch: 0.01),
         call.SwapEMAWeights(), call.LambdaCallback(), call.TensorBoard(tmp_path / "board", write_graph=True),
     ]  # fmt: skip
-    model = make("NASNetMobile")
+    model = make(factory)
     model.compile(keras.optimizers.SGD(use_ema=True), "sparse_categorical_crossentropy", run_eagerly=True)
     images, labels = photographs()
     model.fit(images, labels, validation_data=(images, labels), epochs=2, callbacks=chosen, verbose=0,
               class_weight={0: 1.0, 1: 2.0, 2: 0.5})  # fmt: skip
     assert keras.saving.load_model(tmp_path / "best.keras").genotype == model.genotype
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+
+
+@every
+def test_sample_weights(factory):
+    """What has no weight is not learnt from: the step is that of the others alone, but for the mean over all."""
+    images, labels = photographs()
+    found = []
+    for weights in (None, np.array([1.0, 1.0, 0.0, 0.0])):
+        model = eager(freeze(make(factory)))  # statistics would see all images
+        model.set_weights([np.full(weight.shape, 0.1, "float32") for weight in model.weights])
+        few = slice(None) if weights is not None else slice(2)
+        model.optimizer.learning_rate = 0.1 if weights is None else 0.2  # Keras divides by the number of images
+        model.fit(images[few], labels[few], sample_weight=weights, batch_size=4, verbose=0)
+        found.append(model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@every
+def test_a_plot_shows_each_layer(factory):
+    pytest.importorskip("pydot")
+    for build in MODELS.values() if factory == "NASNetMobile" else [make]:
+        model = build(factory)
+        text = keras.utils.model_to_dot(model, show_shapes=True, show_layer_names=True, expand_nested=True).to_string()
+        assert all(layer.name in text for layer in model.layers)
+        assert "cell_0" in text and "reduction_cell_0" in text
 
 
 @every
@@ -305,6 +362,7 @@ def test_a_summary_says_how_to_freeze(factory, capsys):
     freeze(make(factory), named)
     make(factory).summary()
     assert "nasnet_keras.freeze(model" in capsys.readouterr().out.splitlines()[-1]
+    assert "freezing.freeze` freezes what such loops mean" in NASNet.__doc__
 
 
 # Freezing, beside Keras' own fine-tuning guide
@@ -424,3 +482,49 @@ def test_wrong_freezing_is_one_line():
         freeze(make("NASNetMobile"), "cell_99")
     with pytest.raises(ValueError, match="`model` must be or hold a NASNet"):
         freeze(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+
+
+# What the rest of the package is asked
+
+
+@pytest.mark.long
+@every
+def test_the_commands_take_all_kinds_of_models(factory, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = rng.integers(0, 256, (32, 32, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    for kind, build in MODELS.items():
+        model = build(factory)
+        model.save(tmp_path / f"{kind}.keras")
+        images = np.stack([read_image(path) for path in sorted((tmp_path / "photos").rglob("*.png"))])
+        shares = answer_to(model, preprocess_input(images))
+        words = ["--model", str(tmp_path / f"{kind}.keras"), "--json"]
+        data = ["--data", str(tmp_path / "photos"), "--split", "all", "--output", str(tmp_path / "a.svg")]
+        figures = [
+            ran(capsys, "evaluate", *words, *data),
+            ran(capsys, "predict", *words, str(tmp_path / "photos" / "a" / "0.png")),
+            ran(capsys, "export", *words, "--output", str(tmp_path / kind)),
+        ]
+        assert figures[0]["accuracy"] == pytest.approx(np.mean(shares.argmax(1) == np.repeat(range(3), 3)))
+        best = figures[1]["predictions"][0]["classes"][0]
+        assert best["score"] == pytest.approx(shares[0].max(), abs=1e-4) and int(best["name"]) == shares[0].argmax()
+        assert figures[2]["output"] == str(tmp_path / kind / "1")
+
+
+def answer_to(model, images):
+    return np.asarray(model(images.astype("float32"), training=False))
+
+
+def ran(capsys, *words):
+    assert main(list(words)) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_search_shows_itself():
+    """To `help()`, to completion and to notebooks, although it is a package as well."""
+    shown = pydoc.render_doc(nasnet_keras.search)
+    assert "max_trials" in inspect.signature(nasnet_keras.search).parameters
+    assert "Search for cells" in shown and "max_trials: children in all" in shown and "search(data='digits'" in shown

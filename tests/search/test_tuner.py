@@ -281,6 +281,24 @@ def test_driving_kerastuner_oneself(digits, tmp_path):
         driver.get_best_models(1)
 
 
+def test_a_tuner_takes_arrays_as_kerastuner_s_do(digits, tmp_path):
+    """The same images as arrays are the same search."""
+    from nasnet_keras.search.oracle import NASNetOracle
+
+    def tuner(name):
+        oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=1)
+        return NASNetTuner(oracle, CHILD, directory=str(tmp_path), project_name=name)
+
+    x, y = digits.train.in_memory()
+    val_x, val_y = digits.validation.in_memory()
+    tuner("arrays").search(x, y, validation_data=(val_x, val_y))
+    tuner("data").search(digits)
+    rewards = [[line["reward"] for line in lines(tmp_path / name)] for name in ("arrays", "data")]
+    assert rewards[0] == rewards[1] and all(reward > 0 for reward in rewards[0])
+    with pytest.raises(ValueError, match=r"`epochs` must be left out: `child=ChildSettings\(epochs="):
+        tuner("epochs").search(x, y, validation_data=(val_x, val_y), epochs=3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [({"epochs": 0}, "epochs"), ({"recipe": "none"}, "recipe"), ({"batch_size": 0}, "batch_size")],

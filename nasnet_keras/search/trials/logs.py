@@ -226,7 +226,7 @@ def _compare(folder, then, now):
         key, old, new = different
         raise ValueError(
             f"`{key}` must be {old!r}, as in the search that {folder} belongs to "
-            f"(or use another directory, or overwrite it). Received: {new!r}"
+            f"(or use another directory, where `start_from` learns from its trials). Received: {new!r}"
         )
 
 

@@ -5,11 +5,13 @@ const SIDE = 1600; // pixels of the longer side then
 let address = "";
 let latest = 0;
 let refused = null; // the file that a wrong key kept from being looked at
+let chosen = null; // the file that was looked at last
 
 /** Ask the server, with the key that was typed; ask for one where it is refused. */
 async function ask(path, body) {
   const key = sessionStorage.getItem("key");
-  const headers = { ...(body && { "content-type": "application/octet-stream" }), ...(key && { authorization: `Bearer ${key}` }) };
+  const kind = typeof body === "string" ? "application/json" : "application/octet-stream";
+  const headers = { ...(body && { "content-type": kind }), ...(key && { authorization: `Bearer ${key}` }) };
   const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body });
   get("key").hidden = answer.status !== 401;
   return answer;
@@ -29,7 +31,11 @@ async function meet() {
     get("model").textContent = answer.ok ? `Model ${model}, version ${version}` : `Model ${model} is ${status}…`;
     const key = sessionStorage.getItem("key") ? ` -H "Authorization: Bearer $KEY"` : "";
     get("curl").textContent = `curl${key} -F image=@photo.jpg ${new URL(address, location.href)}`;
-    if (answer.ok) return;
+    if (answer.ok) {
+      const { metadata } = await (await ask(`v1/models/${model}/metadata`)).json();
+      get("where").hidden = !metadata.signature_def.signature_def.explain;
+      return;
+    }
   } catch {
     get("model").textContent = "The server does not answer.";
   }
@@ -46,8 +52,18 @@ async function prepared(file) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
+/** A question for a heat map too, which takes the image in JSON. */
+async function explained(image) {
+  const reader = new FileReader();
+  const read = new Promise((done, failed) => Object.assign(reader, { onload: done, onerror: failed }));
+  reader.readAsDataURL(image);
+  await read;
+  return JSON.stringify({ signature_name: "explain", instances: [{ b64: reader.result }] });
+}
+
 async function classify(file) {
   const number = ++latest; // an answer that comes after a newer question is not shown
+  chosen = file;
   const preview = get("preview");
   URL.revokeObjectURL(preview.src);
   preview.src = URL.createObjectURL(file);
@@ -59,17 +75,19 @@ async function classify(file) {
     refused = address ? null : file;
     if (!address) throw new Error(get("key").hidden ? "The server does not answer." : "The key is needed first.");
     const start = performance.now();
-    const answer = await ask(address, image);
+    const wanted = get("explain").checked && !get("where").hidden;
+    const answer = await ask(address, wanted ? await explained(image) : image);
     const result = await answer.json();
     if (number !== latest) return;
     refused = answer.status === 401 ? file : null;
     if (!answer.ok) throw new Error(result.error);
-    const [{ top_classes: names, top_scores: scores, labels, label_scores: own }] = result.predictions;
+    const [{ top_classes: names, top_scores: scores, labels, label_scores: own, heat_map_bytes: heat }] = result.predictions;
     const likely = names.map((name, index) => [name, scores[index], !labels]);
     const present = (labels ?? []).flatMap((name, index) => name ? [[name, own[index], true]] : []);
     const known = new Set(present.map(([name]) => name));
     const status = labels && !present.length ? "No label is likely enough; the nearest:" : "";
     show(status, labels ? [...present, ...likely.filter(([name]) => !known.has(name))] : likely, performance.now() - start);
+    if (heat) look(names[0], heat.b64);
     meet();
   } catch (error) {
     if (number === latest) show(error instanceof TypeError ? "The server does not answer." : error.message, [], 0, true);
@@ -80,6 +98,7 @@ function show(status, classes, milliseconds, wrong = false) {
   get("status").textContent = status;
   get("status").classList.toggle("wrong", wrong);
   get("time").textContent = milliseconds ? `Answered in ${milliseconds.toFixed(0)} ms.` : "";
+  get("looked").hidden = true;
   get("classes").replaceChildren(...classes.map(([name, score, present]) => {
     const item = document.createElement("li");
     item.classList.toggle("absent", !present);
@@ -101,6 +120,14 @@ function show(status, classes, milliseconds, wrong = false) {
   }));
 }
 
+/** Show the image as the model sees it, and where it looked. */
+function look(name, picture) {
+  get("heat").src = `data:image/png;base64,${picture}`;
+  get("heat").alt = `The image as the model sees it, and beside it where it looked for ${name}`;
+  get("looked").querySelector("figcaption").textContent = `The brighter, the more a place speaks for ${name}.`;
+  get("looked").hidden = false;
+}
+
 get("key").addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem("key", get("secret").value.trim()); // gone with the tab
@@ -113,6 +140,7 @@ get("file").addEventListener("change", (event) => {
   event.target.value = ""; // so that the same file can be chosen again
   if (file) classify(file);
 });
+get("explain").addEventListener("change", () => { if (chosen) classify(chosen); });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault(); // a browser would leave the page for the file

@@ -1,0 +1,81 @@
+"""What a heat map is made of: the layer whose maps count, and a model's answer before its last activation."""
+
+from contextlib import contextmanager
+
+import keras
+
+from nasnet_keras.models.nesting import layers_within
+
+ENDS = ("softmax", "sigmoid", "log_softmax")
+
+
+def layer_with_maps(model, name=None):
+    """The layer called so, or the last one whose result is [batch, height, width, channels].
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = [layer for layer in layers_within(model) if not isinstance(layer, keras.Model | keras.layers.InputLayer)]
+    if name is None:
+        layers = [layer for layer in layers if len(_shape(layer)) == 4]
+    else:
+        layers = [layer for layer in layers if layer.name == name]
+    if not layers:
+        received = f"{getattr(model, 'name', model)!r}, which has none" if name is None else repr(name)
+        rule = "one of the model's with maps [height, width, channels]"
+        raise ValueError(f"`layer` must be {rule}. Received: {received}")
+    return layers[-1]
+
+
+@contextmanager
+def changed_results(layer, change):
+    """A context in which a layer returns what `change` makes of its results; of several it is given the first."""
+    call = layer.call
+
+    def changed(*args, **kwargs):
+        results = call(*args, **kwargs)
+        return [change(results[0]), *results[1:]] if isinstance(results, list | tuple) else change(results)
+
+    layer.call = changed
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+@contextmanager
+def answering_logits(model):
+    """A context in which the last softmax or sigmoid does nothing; it gives whether there is such a layer."""
+    ends = [layer for layer in layers_within(model) if layer.name != "auxiliary" and _ends(layer)]
+    if not ends:
+        yield False
+    elif isinstance(end := ends[-1], keras.layers.Softmax):
+        with _first_argument(end):
+            yield True
+    else:
+        activation, end.activation = end.activation, keras.activations.linear
+        try:
+            yield True
+        finally:
+            end.activation = activation
+
+
+@contextmanager
+def _first_argument(layer):
+    layer.call = lambda inputs, *args, **kwargs: inputs
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+def _ends(layer):
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    return isinstance(layer, keras.layers.Softmax) or (name in ENDS and len(_shape(layer)) == 2)
+
+
+def _shape(layer):
+    try:
+        return keras.tree.flatten(layer.output)[0].shape
+    except (AttributeError, ValueError):  # a layer that no graph holds
+        return (None, None)
