@@ -256,7 +256,7 @@ def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
     assert code == 0 and (tmp_path / "s" / "report.html").exists()
     rows = [["search", *map(str, size), *further] for further in (["--seed", "1"], ["--filters", "5"])]
     before = (tmp_path / "s" / "trials.jsonl").read_bytes()
-    for words, named in zip(rows, ("`seed` must be 0, as in the search", "another `filters`: 4"), strict=True):
+    for words, named in zip(rows, ("`--seed` must be 0, as in the search", "another `filters`: 4"), strict=True):
         code, _, err = call(capsys, *words)
         assert code == 2 and named in err and len(err.splitlines()) == 1
     assert refused_with_a_framework(rows) == [] and (tmp_path / "s" / "trials.jsonl").read_bytes() == before
