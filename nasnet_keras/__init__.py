@@ -16,6 +16,7 @@ _HOME = {
     "genotype": "Block CellGenotype Genotype list_genotypes load_genotype",
     "models.network": "NASNet multiply_adds",
     "models.freezing": "freeze",
+    "models.drop_path": "ScheduledDropPath",
     "models.applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions "
     "load_model preprocess_input",
     "weights.zoo": "list_models",
@@ -24,7 +25,6 @@ _HOME = {
     "data.loading": "Data load_data read_image",
     "data.batches": "Batches",
     "training.recipes": "RECIPES Recipe",
-    "training.fitting": "ScheduledDropPath",
     "training.transfer": "fine_tune",
     "training.evaluation": "evaluate_classes",
     "training.explanations": "Explanation explain",

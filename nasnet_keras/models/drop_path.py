@@ -1,4 +1,4 @@
-"""Drop path: the layer, and the count of training steps that its schedule follows.
+"""Drop path: the layer, the count of training steps that its schedule follows, and the callback that ends it.
 
 Zoph et al. 2018 (arXiv 1707.07012), appendix A.4: "ScheduledDropPath".
 """
@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from nasnet_keras.models.layers import ProgramLayer
+from nasnet_keras.models.nesting import layers_within
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
@@ -44,7 +45,7 @@ class DropPathSchedule(keras.layers.Layer):
 
     Every cell reads the one scalar that this layer returns, min(1, step / total_steps). While
     `total_steps` is 0 the result is 1: drop path at its full rate from the first step. The
-    `training.ScheduledDropPath` callback sets `total_steps` before training. (Zoph et al. 2018,
+    `ScheduledDropPath` callback sets `total_steps` before training. (Zoph et al. 2018,
     appendix A.4: "ScheduledDropPath".)
 
     Both numbers are saved and restored with the model, but they are state and no weights: `weights`,
@@ -79,3 +80,31 @@ class DropPathSchedule(keras.layers.Layer):
         """Restore the counters; a file of a network without drop path leaves them alone."""
         if len(store.keys()) > 0:
             super().load_own_variables(store)
+
+
+class ScheduledDropPath(keras.callbacks.Callback):
+    """Lets drop path grow from nothing to its full rate over a number of steps.
+
+    The network counts its own training steps (`DropPathSchedule`), saves them and
+    goes on from them; this callback only tells it where the schedule ends. It finds networks that are parts of
+    the model, at any depth; where none has drop path there is nothing to do.
+
+    Args:
+        total_steps: steps after which the rate is full.
+
+    Examples:
+        >>> from nasnet_keras import ScheduledDropPath
+        >>> schedule = ScheduledDropPath(total_steps=100 * 20)  # 20 epochs of 100 steps
+        >>> schedule.total_steps  # `fit(…, callbacks=[schedule])`
+        2000
+    """
+
+    def __init__(self, total_steps):
+        super().__init__()
+        self.total_steps = total_steps
+
+    def on_train_begin(self, logs=None):
+        """Set the end of the schedule in the network's counter."""
+        for layer in layers_within(self.model):
+            if isinstance(layer, DropPathSchedule):
+                layer.total_steps.assign(float(self.total_steps))

@@ -77,7 +77,7 @@ class NASNet(TwoHeaded):
         pooling: without top: None, `"avg"` or `"max"`.
         dropout: dropout rate before the classifier (1 - the paper's keep probability).
         drop_path: drop-path rate of the last cell (1 - the paper's keep probability); earlier cells have less,
-            in proportion to their depth. See `training.ScheduledDropPath`.
+            in proportion to their depth. See `drop_path.ScheduledDropPath`.
         auxiliary_head: whether to add a classifier after the last cell before the last Reduction cell.
         feature_pyramid: whether to return the levels that detectors and segmenters use.
         include_preprocessing: whether the network takes images in 0–255 and scales them itself.

@@ -20,7 +20,7 @@ from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
-from nasnet_keras.models.drop_path import DropPathSchedule
+from nasnet_keras.models.drop_path import ScheduledDropPath
 from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
@@ -31,34 +31,6 @@ from nasnet_keras.training.identity import is_used, known_epochs, network_identi
 from nasnet_keras.training.recipes import check_hours, remarks, stages
 
 logger = logging.getLogger(__name__)
-
-
-class ScheduledDropPath(keras.callbacks.Callback):
-    """Lets drop path grow from nothing to its full rate over a number of steps.
-
-    The network counts its own training steps (`drop_path.DropPathSchedule`), saves them and
-    goes on from them; this callback only tells it where the schedule ends. It finds networks that are parts of
-    the model, at any depth; where none has drop path there is nothing to do.
-
-    Args:
-        total_steps: steps after which the rate is full.
-
-    Examples:
-        >>> from nasnet_keras import ScheduledDropPath
-        >>> schedule = ScheduledDropPath(total_steps=100 * 20)  # 20 epochs of 100 steps
-        >>> schedule.total_steps  # `fit(…, callbacks=[schedule])`
-        2000
-    """
-
-    def __init__(self, total_steps):
-        super().__init__()
-        self.total_steps = total_steps
-
-    def on_train_begin(self, logs=None):
-        """Set the end of the schedule in the network's counter."""
-        for layer in layers_within(self.model):
-            if isinstance(layer, DropPathSchedule):
-                layer.total_steps.assign(float(self.total_steps))
 
 
 class _StopOnNaN(keras.callbacks.Callback):
