@@ -213,7 +213,13 @@ def test_every_reason_not_to_run_is_needed():
     assert [part for part in NOT_RUN if not any(part in one for one in parts)] == []
 
 
-@pytest.mark.parametrize("module", sorted({*nasnet_keras._HOMES.values(), "data.images"}))
+MODULES = sorted({*nasnet_keras._HOMES.values(), "data.images"})
+SLOW = ("models.applications", "training.explanations")  # NASNetMobile, in whole
+
+
+@pytest.mark.parametrize(
+    "module", [pytest.param(name, marks=[pytest.mark.long] if name in SLOW else []) for name in MODULES]
+)
 def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctest.testmod(importlib.import_module(f"nasnet_keras.{module}"))

@@ -106,7 +106,7 @@ def test_stored_genotype_passes_every_check(name, tmp_path, rng):
     check(make, images(rng), path=tmp_path / "model.keras", mixed_dtype="float32")
 
 
-@pytest.mark.parametrize("name", ["nasnet_a", "pnasnet_5"])
+@pytest.mark.parametrize("name", ["nasnet_a", pytest.param("pnasnet_5", marks=pytest.mark.long)])
 def test_every_weight_has_a_gradient_with_the_imagenet_stem(name, rng):
     model = NASNet(
         **{**IMAGENET, "genotype": name, "repeats": (1, 1), "filters": 16, "input_shape": (40, 32, 3)},
@@ -136,7 +136,10 @@ UNUSUAL = {
 }
 
 
-@pytest.mark.parametrize("cells", UNUSUAL.values(), ids=list(UNUSUAL))
+@pytest.mark.parametrize(
+    "cells",
+    [pytest.param(UNUSUAL[name], id=name, marks=[pytest.mark.long] if "both" in name else []) for name in UNUSUAL],
+)
 def test_every_weight_of_an_unusual_wiring_has_a_gradient(cells, rng):
     model = tiny(genotype=Genotype(*cells), repeats=(2, 1))
     randomize(model)
@@ -149,7 +152,7 @@ def test_every_weight_of_an_unusual_wiring_has_a_gradient(cells, rng):
         check_gradients(model, images(rng, 32, 40))
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(n, marks=pytest.mark.long) for n in range(5, 25))])
 def test_every_weight_of_a_random_genotype_has_a_gradient(seed):
     rng = np.random.default_rng(seed)
     # Instance norm takes out what the betas before it add: those have no gradient by mathematics.

@@ -141,7 +141,7 @@ def test_training_with_an_auxiliary_head_learns_from_mixtures():
     assert fitting.evaluate(model, data.test)["accuracy"] > 0.6
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", None])
+@pytest.mark.parametrize("activation", [pytest.param("sigmoid", marks=pytest.mark.long), None])
 def test_training_answers_with_sigmoids_or_logits(activation, tmp_path):
     model, _, history = trained(epochs=1, classifier_activation=activation)
     assert np.isfinite(history[0]["loss"]) and "val_accuracy" in history[0]
