@@ -84,22 +84,22 @@ def check(options):
     else:
         variants = _variants(options)
     with named(data="calibration"):
-        images = open_data(options.calibration, limit=CALIBRATION) if options.calibration else None
+        images = open_data(options.calibration, limit=CALIBRATION) if options.calibration is not None else None
     with named(data="evaluate"):
-        labelled = _unseen(options) if options.evaluate else None
+        labelled = _unseen(options) if options.evaluate is not None else None
     return {"variants": variants, "calibration": images, "labelled": labelled}
 
 
 def _variants(options):
     """{folder: arguments of `export_target`} of each precision that is asked for."""
-    precisions = options.precision or ["int8" if options.calibration else "float32"]
+    precisions = options.precision or ["float32" if options.calibration is None else "int8"]
     settings = {name: value for name, value in given(options, "io", "layout").items() if value is not None}
-    if options.calibration and "int8" not in precisions:
+    if options.calibration is not None and "int8" not in precisions:
         raise ValueError(f"`calibration` must be left out but for int8. Received: precision {' '.join(precisions)}")
     variants = {}
     for precision in precisions:
         folder = options.output if len(precisions) == 1 else str(Path(options.output) / precision)
-        measured = precision == "int8" and bool(options.calibration)
+        measured = precision == "int8" and options.calibration is not None
         check_target(folder, options.format, options.batch, measured, "output", precision=precision, **settings)
         variants[folder] = {"precision": precision, "batch": options.batch, **settings}
     for precision in precisions:

@@ -360,6 +360,7 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys, monkeypatch):
         (["--max-drop", "1"], "`max_drop` means nothing without `evaluate`"),
         (["--max-drop", "-1", "--evaluate", "digits"], "`max_drop` must be a number of points from 0"),
         (["--evaluate", str(tmp_path / "nowhere")], "`evaluate` must be"),
+        (["--evaluate", ""], "`evaluate` must be"),
         (["--format", "onnx", "--precision", "float32", "--calibration", "digits"], "`calibration` must be left out"),
         (["--format", "litert", "--precision", "float16", "int8"], "`calibration` must be typical images for int8"),
     ):

@@ -182,69 +182,66 @@ def scene_of(content):
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_by_keyboard_by_name_in_the_dark_and_on_a_phone(server, rng, tmp_path):
+@pytest.fixture
+def browser(server, rng, tmp_path):
+    """A browser that shows the page; `photo.png` is there to be chosen."""
     (tmp_path / "photo.png").write_bytes(encode(scene(rng), "PNG"))
-    browser = Browser(tmp_path / "profile")
+    shown = Browser(tmp_path / "profile")
     try:
-        browser.open(f"{server.url}/")
-        browser.wait("!document.querySelector('#where').hidden")
-        seen = []
-        for _ in range(3):
-            browser.press("Tab")
-            seen.append(browser.evaluate("document.activeElement.id || document.activeElement.tagName"))
-            ringed = "document.activeElement" if seen[-1] != "file" else "document.querySelector('#drop')"
-            assert browser.evaluate(f"getComputedStyle({ringed}).outlineStyle") != "none"
-        assert seen == ["file", "explain", "SUMMARY"]
-        browser.press("Enter")
-        assert browser.evaluate("document.querySelector('details').open")
-        browser.evaluate("document.querySelector('#explain').click()")
-        browser.choose("#file", tmp_path / "photo.png")
-        browser.wait("!document.querySelector('#looked').hidden")
-        names = browser.names()
-        assert {"Show where the model looked", "The same from a terminal"} <= set(names) and all(names)
-        assert browser.evaluate("[...document.images].every(image => image.hidden || image.alt)")
-        assert browser.evaluate("document.querySelector('[aria-live] #classes') !== null")
-        for dark in (False, True):
-            for width in (360, 1000):
-                browser.screen(width, 900, dark)
-                assert browser.pale() == []
-                assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        shown.open(f"{server.url}/")
+        shown.wait("!document.querySelector('#where').hidden")
+        yield shown
     finally:
-        browser.close()
+        shown.close()
 
 
-def test_the_box_on_the_page(server, rng, tmp_path):
-    (tmp_path / "photo.png").write_bytes(encode(scene(rng), "PNG"))
-    browser = Browser(tmp_path / "profile")
-    try:
-        browser.open(f"{server.url}/")
-        browser.wait("!document.querySelector('#where').hidden")
-        assert browser.evaluate("document.querySelector('#where').textContent.trim()") == "Show where the model looked"
-        browser.choose("#file", tmp_path / "photo.png")
-        browser.wait("document.querySelectorAll('#classes li').length === 3")
-        assert browser.evaluate("document.querySelector('#looked').hidden")
-        browser.evaluate("document.querySelector('#explain').focus()")
-        browser.press(" ")
-        browser.wait("!document.querySelector('#looked').hidden")
-        width = shown_size((32, 48))[1]
-        browser.wait(f"document.querySelector('#heat').naturalWidth === {2 * width + GAP}")
-        best = browser.evaluate("document.querySelector('#classes .name').textContent")
-        assert best in browser.evaluate("document.querySelector('#heat').alt")
-        assert best in browser.evaluate("document.querySelector('#looked figcaption').textContent")
-        assert browser.evaluate("document.querySelectorAll('#classes li').length") == 3
-        browser.press(" ")
-        browser.wait(
-            "document.querySelector('#looked').hidden && document.querySelectorAll('#classes li').length === 3"
-        )
-        assert browser.complaints == []
-        # A version without the signature has no box.
-        export_saved_model(server.model, tmp_path / "plain")
-        shutil.move(tmp_path / "plain" / "1", server.folder / "2")
-        browser.wait("(async () => (await (await fetch('healthz')).json()).version === 2)()")
-        browser.open(f"{server.url}/?again")
-        browser.wait("document.querySelector('#model').textContent === 'Model net, version 2'")
-        browser.choose("#file", tmp_path / "photo.png")
-        browser.wait("document.querySelectorAll('#classes li').length === 3")
-        assert browser.evaluate("document.querySelector('#where').hidden")
-    finally:
-        browser.close()
+def test_by_keyboard_by_name_in_the_dark_and_on_a_phone(browser, tmp_path):
+    seen = []
+    for _ in range(3):
+        browser.press("Tab")
+        seen.append(browser.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        ringed = "document.activeElement" if seen[-1] != "file" else "document.querySelector('#drop')"
+        assert browser.evaluate(f"getComputedStyle({ringed}).outlineStyle") != "none"
+    assert seen == ["file", "explain", "SUMMARY"]
+    browser.press("Enter")
+    assert browser.evaluate("document.querySelector('details').open")
+    browser.evaluate("document.querySelector('#explain').click()")
+    browser.choose("#file", tmp_path / "photo.png")
+    browser.wait("!document.querySelector('#looked').hidden")
+    names = browser.names()
+    assert {"Show where the model looked", "The same from a terminal"} <= set(names) and all(names)
+    assert browser.evaluate("[...document.images].every(image => image.hidden || image.alt)")
+    assert browser.evaluate("document.querySelector('[aria-live] #classes') !== null")
+    for dark in (False, True):
+        for width in (360, 1000):
+            browser.screen(width, 900, dark)
+            assert browser.pale() == []
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_box_on_the_page(server, browser, tmp_path):
+    assert browser.evaluate("document.querySelector('#where').textContent.trim()") == "Show where the model looked"
+    browser.choose("#file", tmp_path / "photo.png")
+    browser.wait("document.querySelectorAll('#classes li').length === 3")
+    assert browser.evaluate("document.querySelector('#looked').hidden")
+    browser.evaluate("document.querySelector('#explain').focus()")
+    browser.press(" ")
+    browser.wait("!document.querySelector('#looked').hidden")
+    width = shown_size((32, 48))[1]
+    browser.wait(f"document.querySelector('#heat').naturalWidth === {2 * width + GAP}")
+    best = browser.evaluate("document.querySelector('#classes .name').textContent")
+    assert best in browser.evaluate("document.querySelector('#heat').alt")
+    assert best in browser.evaluate("document.querySelector('#looked figcaption').textContent")
+    assert browser.evaluate("document.querySelectorAll('#classes li').length") == 3
+    browser.press(" ")
+    browser.wait("document.querySelector('#looked').hidden && document.querySelectorAll('#classes li').length === 3")
+    assert browser.complaints == []
+    # A version without the signature has no box.
+    export_saved_model(server.model, tmp_path / "plain")
+    shutil.move(tmp_path / "plain" / "1", server.folder / "2")
+    browser.wait("(async () => (await (await fetch('healthz')).json()).version === 2)()")
+    browser.open(f"{server.url}/?again")
+    browser.wait("document.querySelector('#model').textContent === 'Model net, version 2'")
+    browser.choose("#file", tmp_path / "photo.png")
+    browser.wait("document.querySelectorAll('#classes li').length === 3")
+    assert browser.evaluate("document.querySelector('#where').hidden")

@@ -14,6 +14,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 
 THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+MOST = 4  # processes for each processor: more only wait, and each holds a framework in memory
 USABLE = 0.9  # of a GPU's memory; the rest is for what its libraries take beside the children's arrays
 
 
@@ -27,13 +28,16 @@ class Machine:
         logs: `Path` of the folder where each writes a log.
 
     Raises:
-        ValueError: `workers` is no integer above 0.
+        ValueError: `workers` is no integer above 0, or more than this machine can do anything with.
     """
 
     dashboard = None
 
     def __init__(self, workers, logs):
         check_integer("workers", workers, least=1)
+        if workers > (most := MOST * len(os.sched_getaffinity(0))):
+            rule = f"at most {most} on this machine, {MOST} for each processor; Ray takes more machines"
+            raise ValueError(f"`workers` must be {rule}. Received: {workers}")
         self.workers, self.logs, self._processes = workers, logs, {}  # number: (process, pipe)
 
     @contextmanager

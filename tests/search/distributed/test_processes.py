@@ -168,6 +168,8 @@ def test_each_gets_its_share(monkeypatch):
     assert [share_of_machine(number, 3)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["2", "5", "2"]
     with pytest.raises(ValueError, match="`workers`"):
         Machine(0, None)
+    with pytest.raises(ValueError, match="`workers` must be at most 48 on this machine, .* Received: 49"):
+        Machine(49, None)
 
 
 def test_workers_on_one_gpu_share_its_memory(monkeypatch):
