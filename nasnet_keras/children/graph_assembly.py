@@ -63,6 +63,18 @@ class Assembly:
         """The same for what no other graph will have: it is not kept."""
         return self._copy(_trace.__wrapped__(function, _signature(edges), settings), edges)
 
+    def differentiable(self, function, edges, *settings):
+        """The same, with the derivative of the first of several results, which is `tf.gradients`'.
+
+        The pieces of both are kept apart. What the derivative reads is made once, with the results.
+
+        Returns:
+            The function's results, and a function from the first one's gradient to the list of those of `edges`.
+        """
+        there, back = _trace_with_gradients(function, _signature(edges), settings)
+        results, kept = self._copy(there, edges)
+        return results, lambda gradient: self._copy(back, [*kept, gradient])
+
     def concat(self, edges):
         """One vector of several; written down at once, as no other graph will have the same ones."""
         if len(edges) == 1:
@@ -77,7 +89,7 @@ class Assembly:
 
     def _copy(self, piece, edges):
         self._calls += 1
-        names = {f"{name}:0": edge.name for name, edge in zip(piece.inputs, edges, strict=True)}
+        names = dict(zip(piece.inputs, (edge.name for edge in edges), strict=True))
         for node, constant, outputs in piece.nodes:
             if constant in self._constants:
                 names[f"{node.name}:0"] = self._constants[constant]
@@ -86,7 +98,7 @@ class Assembly:
             copy.CopyFrom(node)
             copy.name = f"{node.name}_{self._calls}"
             del copy.input[:]
-            copy.input.extend(names[_full(name)] for name in node.input)
+            copy.input.extend(names[name] for name in node.input)
             names.update((f"{node.name}:{number}", f"{copy.name}:{number}") for number in range(outputs))
             if constant is not None:
                 self._constants[constant] = names[f"{node.name}:0"]
@@ -110,7 +122,10 @@ class Assembly:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a function does: names of its inputs, (node, identity of a constant, number of outputs), `Edge`s."""
+    """What a function does: names of its inputs, (node, identity of a constant, number of outputs), `Edge`s.
+
+    Inputs, and those of nodes, are names with the output's number.
+    """
 
     inputs: list
     nodes: list
@@ -120,15 +135,62 @@ class _Piece:
 @lru_cache(maxsize=8192)
 def _trace(function, signature, settings):
     with tf.Graph().as_default() as graph:
-        inputs = [tf.compat.v1.placeholder(dtype, shape) for shape, dtype in signature]
+        inputs = _placeholders(signature)
+        return _piece(graph, inputs, function(inputs, *settings))
+
+
+@lru_cache(maxsize=8192)
+def _trace_with_gradients(function, signature, settings):
+    """The piece of a function, with what its derivative reads, and the derivative's own."""
+    with tf.Graph().as_default() as graph:
+        inputs = _placeholders(signature)
         results = function(inputs, *settings)
-    names = [tensor.op.name for tensor in inputs]
-    nodes = [
-        (node, node.attr["value"].SerializeToString() if node.op == "Const" else None, len(operation.outputs))
-        for node, operation in zip(graph.as_graph_def().node, graph.get_operations(), strict=True)
-        if node.name not in names
-    ]
-    return _Piece(names, nodes, _each(_edge, results))
+        made = {operation for operation in graph.get_operations() if operation.type != "Const"}
+        (gradient,) = _placeholders(_signature(results[:1]))
+        gradients = tf.gradients(results[0], inputs, gradient, unconnected_gradients="zero")
+        _, reads = _needed(gradients, lambda tensor: tensor is gradient or tensor.op in made)
+        kept = [tensor for tensor in reads if tensor is not gradient]
+        return _piece(graph, inputs, (results, kept)), _piece(graph, [*kept, gradient], gradients)
+
+
+def _placeholders(signature):
+    return [tf.compat.v1.placeholder(dtype, shape) for shape, dtype in signature]
+
+
+def _piece(graph, inputs, results):
+    """What leads from some tensors of a graph to others; copies of a value are left out."""
+    given, ends, nodes = {tensor.name for tensor in inputs}, [], []
+    _each(ends.append, results)
+    operations, _ = _needed(ends, lambda tensor: tensor.name in given)
+    for operation in graph.get_operations():
+        if operation in operations:
+            node = operation.node_def
+            node.attr.pop("_class", None)  # names another node
+            del node.input[:]
+            node.input.extend(_source(tensor).name for tensor in operation.inputs)
+            constant = node.attr["value"].SerializeToString() if node.op == "Const" else None
+            nodes.append((node, constant, len(operation.outputs)))
+    return _Piece([tensor.name for tensor in inputs], nodes, _each(lambda end: _edge(_source(end)), results))
+
+
+def _needed(ends, stops):
+    """The operations that tensors come from, and the tensors at which the way back `stops`."""
+    operations, borders, waiting = set(), {}, [_source(end) for end in ends]
+    while waiting:
+        tensor = waiting.pop()
+        if stops(tensor):
+            borders[tensor.name] = tensor
+        elif tensor.op not in operations:
+            operations.add(tensor.op)
+            waiting += map(_source, tensor.op.inputs)
+    return operations, list(borders.values())
+
+
+def _source(tensor):
+    """What a tensor is a copy of."""
+    while tensor.op.type in ("Identity", "IdentityN"):
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
 
 
 def _signature(edges):
@@ -151,8 +213,3 @@ def _placeholder(tensors, shape, dtype):
 
 def _zero(tensors):
     return tf.constant(0)
-
-
-def _full(name):
-    """A node's input with its number, which is left out where it is 0."""
-    return name if ":" in name else f"{name}:0"

@@ -14,7 +14,7 @@ from nasnet_keras.program.architecture import STEMS, Architecture
 from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
-BACKENDS = ("tensorflow", "jax")  # of those, children exist that train at once
+BACKENDS = {"tensorflow": 2, "jax": 1}  # where children train at once; counted up whenever their last bits change
 AT_ONCE = 500  # validation images
 
 
@@ -103,6 +103,13 @@ class ChildSettings:
         import keras
 
         return self.training_recipe().is_plain and keras.backend.backend() in BACKENDS
+
+    def numerics(self):
+        """What the last digits of a reward depend on beside settings and seed, such as `"tensorflow/2"`."""
+        import keras
+
+        backend = keras.backend.backend()
+        return f"{backend}/{BACKENDS.get(backend, 1)}"
 
     def build(self, genotype, data, seed):
         """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""

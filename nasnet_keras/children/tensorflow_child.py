@@ -42,6 +42,7 @@ class Child(BaseChild):
                 # A 1×1 kernel is a matrix here.
                 pool.append(weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape)
             self._steps.append((step.primitive, [value.number for value in step.reads], step.result.number, *numbers))
+        self._last = self._steps[-1][2]
         self._trained, self._moving = Layout(trained), Layout(moving)
         self._runs = {}
 
@@ -71,34 +72,44 @@ class Child(BaseChild):
 
     # The graph
 
-    def _forward(self, graph, images, weights, moving=None):
-        """Logits, and what each step saved; by the moving statistics, if they are given."""
-        training = moving is None
-        values, saved = {0: images}, []
+    def _forward(self, graph, images, weights, moving=None, pulls=None):
+        """All values, and the statistics of the batch, two a norm.
+
+        Args:
+            graph: an `Assembly`.
+            images: an `Edge`, as are all values.
+            weights: the trained ones.
+            moving: the moving statistics, to compute by them.
+            pulls: a list for the derivative of each step.
+        """
+        values, statistics, call = {0: images}, [], graph.call if pulls is None else graph.differentiable
         for primitive, reads, result, trained, untrained in self._steps:
             edges = [values[number] for number in reads] + [weights[number] for number in trained]
-            if not training:
+            if moving is not None:
                 edges += [moving[number] for number in untrained]
-            values[result], kept = graph.call(primitives.forward, edges, primitive, len(reads), training)
-            saved.append(kept)
-        return values[result], saved
+            made = call(primitives.forward, edges, primitive, len(reads), moving is None)
+            if pulls is not None:
+                made, pull = made
+                pulls.append(pull)
+            values[result], batch = made
+            statistics += batch
+        return values, statistics
 
-    def _backward(self, graph, weights, saved, gradient):
+    def _backward(self, graph, weights, pulls, gradient):
         """The gradients of all trained weights."""
         pieces = [None] * len(weights)
-        gradients = {self._steps[-1][2]: [gradient]}
-        for (primitive, reads, result, trained, _), kept in zip(reversed(self._steps), reversed(saved), strict=True):
+        gradients = {self._last: [gradient]}
+        for (_, reads, result, trained, _), pull in zip(reversed(self._steps), reversed(pulls), strict=True):
             parts = gradients.pop(result, None)
             if parts is None:  # a state that a cell passes on, but the next one does not read
                 for number in trained:
                     pieces[number] = graph.call(_zeros, [weights[number]])
                 continue
             # Not AddN, which adds in the order in which buffers come free: the sum would not be the same each time.
-            whole = reduce(lambda one, other: graph.call(_add, [one, other]), parts)
-            to_inputs, to_weights = graph.call(primitives.backward, [*kept, whole], primitive)
-            for number, piece in zip(trained, to_weights, strict=True):
+            made = pull(reduce(lambda one, other: graph.call(_add, [one, other]), parts))
+            for number, piece in zip(trained, made[len(reads) :], strict=True):
                 pieces[number] = piece
-            for number, piece in zip(reads, to_inputs, strict=True):
+            for number, piece in zip(reads, made[: len(reads)], strict=True):
                 if number:
                     gradients.setdefault(number, []).append(piece)
         return pieces
@@ -121,28 +132,28 @@ class Child(BaseChild):
 
     def _step_graph(self, graph, images, weights):
         """The mean loss, the statistics of the batch, and the gradient."""
-        logits, saved = self._forward(graph, images, weights)
+        pulls = []
+        values, batch = self._forward(graph, images, weights, pulls=pulls)
         several = self.architecture.classifier_activation == "sigmoid"
         shape = (images.shape[0], self.architecture.classes) if several else images.shape[:1]
         labels = graph.placeholder(shape, tf.float32 if several else tf.int64)
-        loss, gradient = graph.call(_loss_of_labels if several else _loss, [logits, labels])
-        gradients = self._backward(graph, weights, saved, gradient)
-        statistics = [one for (*_, moving), kept in zip(self._steps, saved, strict=True) if moving for one in kept[-2:]]
-        return [labels], [loss, _join(graph, self._moving, statistics), _join(graph, self._trained, gradients)]
+        loss, gradient = graph.call(_loss_of_labels if several else _loss, [values[self._last], labels])
+        gradients = self._backward(graph, weights, pulls, gradient)
+        return [labels], [loss, _join(graph, self._moving, batch), _join(graph, self._trained, gradients)]
 
     def _logits_graph(self, graph, images, weights):
         """Logits by the moving statistics."""
         flat = graph.placeholder(self._statistics.shape)
-        return [flat], [self._forward(graph, images, weights, _cut(graph, self._moving, flat))[0]]
+        return [flat], [self._forward(graph, images, weights, _cut(graph, self._moving, flat))[0][self._last]]
 
     def _own_logits_graph(self, graph, images, weights):
         """Logits by the statistics of these images."""
-        return [], [self._forward(graph, images, weights)[0]]
+        return [], [self._forward(graph, images, weights)[0][self._last]]
 
     def _activations_graph(self, graph, images, weights):
         """What each ReLU makes."""
-        _, saved = self._forward(graph, images, weights)
-        return [], [kept[0] for (what, *_), kept in zip(self._steps, saved, strict=True) if what.kind == "relu"]
+        values, _ = self._forward(graph, images, weights)
+        return [], [values[result] for what, _, result, *_ in self._steps if what.kind == "relu"]
 
     # Computation
 

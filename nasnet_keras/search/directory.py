@@ -156,15 +156,20 @@ def compare_children(directory, now):
         )
 
 
-def keep_children(directory, now):
+def keep_children(directory, now, numerics):
     """Write down what the children of this directory are, or compare.
+
+    Args:
+        directory: of the search.
+        now: their `description`.
+        numerics: what their numbers come from, see `ChildSettings.numerics`; others are told, not refused.
 
     Raises:
         ValueError: as `compare_children`.
     """
     path = SearchDirectory(directory).children
     try:
-        read_object(path)
+        begun = read_object(path).get("numerics", "of an earlier version")
     except ValueError:
         path.replace(path.with_name(f"{path.name}.damaged"))
         logger.warning(
@@ -173,5 +178,12 @@ def keep_children(directory, now):
     except FileNotFoundError:
         pass
     if not path.exists():
-        write_atomically(path, json.dumps(now, indent=1).encode())
+        begun = numerics
+        write_atomically(path, json.dumps({**now, "numerics": numerics}, indent=1).encode())
     compare_children(directory, now)
+    if begun != numerics:
+        logger.warning(
+            "%s was begun with numerics %s and goes on with %s: a reward may differ in its last digits from what it "
+            "would have been",
+            directory, begun, numerics,
+        )  # fmt: skip

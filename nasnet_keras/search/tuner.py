@@ -348,7 +348,7 @@ def search(
     oracle.on_started, tuner.on_place = tell_begin, tell_place
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-        keep_children(directory, description(child, data))
+        keep_children(directory, description(child, data), child.numerics())
         write_record(directory, data)
         preference.keep(directory)
         tell_finished(finished)

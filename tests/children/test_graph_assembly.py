@@ -51,6 +51,37 @@ def test_a_function_is_traced_once_for_every_setting_and_shape():
     assert CALLS == [5.0, 6.0, 6.0]
 
 
+def grown(tensors, power):
+    CALLS.append(power)
+    value = tf.exp(tf.identity(tensors[0]) * power) * tensors[1]
+    return value, (tf.reduce_sum(value),)
+
+
+def test_a_derivative_reads_what_the_function_has_made():
+    CALLS.clear()
+    graph = Assembly()
+    x, y, gradient = (graph.placeholder((3,)) for _ in range(3))
+    (value, (whole,)), pull = graph.differentiable(grown, [x, y], 2.0)
+    graph.differentiable(grown, [y, x], 2.0)  # nobody asks for its derivative
+    run = graph.compile([x, y, gradient], [value, whole, *pull(gradient)])
+    given = [np.array(row, np.float32) for row in ([0.0, 0.5, -1.0], [1.0, 2.0, 3.0], [1.0, -1.0, 0.5])]
+    expected = np.exp(2 * given[0]) * given[1]
+    received, wanted = run(*given), [expected, expected.sum(), 2 * expected * given[2], expected / given[1] * given[2]]
+    for one, other in zip(received, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    operations = [node.op for node in graph.definition.node]
+    assert operations.count("Exp") == 2 and "Identity" not in operations and CALLS == [2.0]
+
+
+def test_what_a_result_does_not_depend_on_has_a_gradient_of_zeros():
+    graph = Assembly()
+    x, y = graph.placeholder((2,)), graph.placeholder((2,))
+    (value,), pull = graph.differentiable(lambda tensors: (tf.negative(tensors[0]),), [x, y])
+    run = graph.compile([x, y], pull(value))
+    ones = np.ones(2, np.float32)
+    np.testing.assert_array_equal(run(ones, ones), [[1, 1], [0, 0]])
+
+
 def test_equal_constants_are_one_node():
     graph, *_ = assemble([2.0, 3.0, 2.0, 2.0])
     constants = [node for node in graph.definition.node if node.op == "Const"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import references
-import tensorflow as tf
 
 from nasnet_keras.children import primitives
+from nasnet_keras.children.graph_assembly import Assembly
 from nasnet_keras.program.program import Primitive
 
 # Images smaller than the window, channels that fill vector registers or do not.
@@ -18,10 +18,12 @@ def draw(*shape):
 
 def computed(kind, x, *weights, **settings):
     """What a primitive gives, and the gradients of the image and of the weights, for `draw` of the result's shape."""
-    primitive = Primitive(kind, tuple(settings.items()))
-    result, saved = primitives.forward([tf.constant(one) for one in (x, *weights)], primitive, 1, True)
-    (to_x,), to_weights = primitives.backward([*saved, tf.constant(draw(*result.shape))], primitive)
-    return [result, to_x, *to_weights]
+    graph, primitive = Assembly(), Primitive(kind, tuple(settings.items()))
+    edges = [graph.placeholder(one.shape) for one in (x, *weights)]
+    (result, _), pull = graph.differentiable(primitives.forward, edges, primitive, 1, True)
+    gradient = graph.placeholder(result.shape)
+    run = graph.compile([*edges, gradient], [result, *pull(gradient)])
+    return run(x, *weights, draw(*result.shape))
 
 
 def assert_close(received, expected):

@@ -40,8 +40,8 @@ def test_the_names_are_those_of_earlier_versions(tmp_path):
 
 def test_children_of_another_kind_are_refused(tmp_path):
     compare_children(tmp_path, {"epochs": 1})  # nothing is known yet
-    keep_children(tmp_path, {"epochs": 1, "filters": [4]})
-    keep_children(tmp_path, {"epochs": 1, "filters": [4]})
+    keep_children(tmp_path, {"epochs": 1, "filters": [4]}, "jax/1")
+    keep_children(tmp_path, {"epochs": 1, "filters": [4]}, "jax/1")
     compare_children(tmp_path, {"epochs": 1})
     for other, message in (
         ({"epochs": 2}, "another `epochs`: 1. Received: 2. Choose another directory"),
@@ -51,5 +51,16 @@ def test_children_of_another_kind_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             compare_children(tmp_path, other)
     (tmp_path / "children.json").write_text("{")
-    keep_children(tmp_path, {"epochs": 2})
+    keep_children(tmp_path, {"epochs": 2}, "jax/1")
     assert (tmp_path / "children.json.damaged").read_text() == "{"
+
+
+def test_other_numerics_are_told(tmp_path, caplog):
+    keep_children(tmp_path, {"epochs": 1}, "tensorflow/2")
+    keep_children(tmp_path, {"epochs": 1}, "tensorflow/2")
+    assert not caplog.messages
+    keep_children(tmp_path, {"epochs": 1}, "jax/1")
+    assert "begun with numerics tensorflow/2 and goes on with jax/1" in caplog.text
+    (tmp_path / "children.json").write_text('{"epochs": 1}')  # as it was before they were written down
+    keep_children(tmp_path, {"epochs": 1}, "tensorflow/2")
+    assert "begun with numerics of an earlier version and" in caplog.text
