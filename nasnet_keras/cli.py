@@ -86,9 +86,15 @@ def _end(code, line):
     return code
 
 
+# What begins with a ~ here is no path.
+TEXTS = {"separator", "file_column", "label_column", "split_column", "name", "host_name"}
+
+
 def _expand(options):
-    """Put the home directory in the place of a `~` at the beginning of whatever was given, as a shell does."""
+    """Put the home directory in the place of a `~` at the beginning of whatever is no mere text, as a shell does."""
     for name, value in vars(options).items():
+        if name in TEXTS:
+            continue
         if isinstance(value, list):
             setattr(options, name, [expanded(one) for one in value])
         elif isinstance(value, str):

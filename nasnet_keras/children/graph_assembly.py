@@ -147,7 +147,10 @@ def _trace_with_gradients(function, signature, settings):
         results = function(inputs, *settings)
         made = {operation for operation in graph.get_operations() if operation.type != "Const"}
         (gradient,) = _placeholders(_signature(results[:1]))
-        gradients = tf.gradients(results[0], inputs, gradient, unconnected_gradients="zero")
+        # Sums of two at a time: one of more is added in the order in which buffers come free.
+        pairs = tf.AggregationMethod.EXPERIMENTAL_TREE
+        how = {"aggregation_method": pairs, "unconnected_gradients": "zero"}
+        gradients = tf.gradients(results[0], inputs, gradient, **how)
         _, reads = _needed(gradients, lambda tensor: tensor is gradient or tensor.op in made)
         kept = [tensor for tensor in reads if tensor is not gradient]
         return _piece(graph, inputs, (results, kept)), _piece(graph, [*kept, gradient], gradients)

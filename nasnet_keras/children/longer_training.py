@@ -22,7 +22,7 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
         name: what the figures and the progress call it.
         genotype: a `Genotype`.
         data: a `Data`.
-        child: the search's `ChildSettings`: the network has the children's size.
+        child: the search's `ChildSettings`, or with other filters.
         epochs: epochs in all.
         seed: seed of the training.
         directory: where it goes.
@@ -30,12 +30,15 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
 
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `validation_accuracy`, `epochs`. Of several labels an image these are mean average precisions, and `measure`
-        says so.
+        `validation_accuracy`, `epochs`, `filters`. Of several labels an image the accuracies are mean average
+        precisions, and `measure` says so.
     """
     record = directory / "result.json"
     row = json.loads(record.read_text()) if record.exists() else None
-    if row is None or row["digest"] != genotype.digest or row["epochs"] != epochs or "validation_accuracy" not in row:
+    # What an earlier version has trained does not say with how many filters, and stands.
+    wanted = {"digest": genotype.digest, "epochs": epochs}
+    wanted |= {"filters": child.filters} if row and "filters" in row else {}
+    if row is None or "validation_accuracy" not in row or any(row[key] != value for key, value in wanted.items()):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
         write_record(directory, data)
         write_atomically(record, json.dumps(row).encode())
@@ -43,7 +46,7 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
 
 
 def _train(name, genotype, data, child, epochs, seed, directory, progress):
-    figures = {"network": name, "digest": genotype.digest, "epochs": epochs}
+    figures = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
     figures |= {"measure": "mean_average_precision"} if data.several else {}
     with progress(f"final {name}", epochs) as bar:
         if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
@@ -55,7 +58,7 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress):
             }
             return {**figures, **sizes_of(trained.program, data), **accuracies}
         model, recipe = child.build(genotype, data, seed), child.training_recipe()
-        state = directory / f"{genotype.digest}-{epochs}"
+        state = directory / f"{genotype.digest}-{epochs}-{child.filters}"
         fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
     _save(model, data, directory)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}

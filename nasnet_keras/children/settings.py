@@ -4,7 +4,7 @@ The settings are a value that needs no framework. Keras is imported where a chil
 checked before it is loaded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,13 +104,6 @@ class ChildSettings:
 
         return self.training_recipe().is_plain and keras.backend.backend() in BACKENDS
 
-    def numerics(self):
-        """What the last digits of a reward depend on beside settings and seed, such as `"tensorflow/2"`."""
-        import keras
-
-        backend = keras.backend.backend()
-        return f"{backend}/{BACKENDS.get(backend, 1)}"
-
     def build(self, genotype, data, seed):
         """The untrained network of a genotype for images of this data, its weights drawn from `seed`."""
         from nasnet_keras.models.network import NASNet
@@ -122,6 +115,17 @@ class ChildSettings:
     def sizes(self, genotype, data):
         """`parameters` and `multiply_adds` of a child, without making it."""
         return sizes_of(self.architecture(genotype, data).program(), data)
+
+    def at_cost(self, genotype, data, multiply_adds):
+        """These settings with as many filters as bring a genotype's network nearest to a number of multiply-adds."""
+
+        def distance(filters):
+            return abs(replace(self, filters=filters).sizes(genotype, data)["multiply_adds"] - multiply_adds)
+
+        own = self.sizes(genotype, data)["multiply_adds"]
+        about = max(1, round(self.filters * (multiply_adds / own) ** 0.5))  # they grow with nearly the square
+        filters = min(range(max(1, about - 3), about + 4), key=distance)
+        return replace(self, filters=filters)
 
     def evaluate(self, genotype, data, seed, on_epoch=None, among=None):
         """Train a child and judge it.
@@ -279,6 +283,14 @@ def sizes_of(program, data):
         "parameters": sum(weight.size for weight in program.weights),
         "multiply_adds": program.multiply_adds(data.image_shape[:2]),
     }
+
+
+def numerics():
+    """What the last digits of a reward depend on beside settings and seed, such as `"tensorflow/2"`."""
+    import keras
+
+    backend = keras.backend.backend()
+    return f"{backend}/{BACKENDS.get(backend, 1)}"
 
 
 def child_seed(seed, trial_id):

@@ -14,17 +14,16 @@ from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
 from nasnet_keras.data.records import division, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, is_used
-from nasnet_keras.weights.zoo import FORMATS, known_classes
+from nasnet_keras.training.identity import ADVICE, directory_of, is_used
+from nasnet_keras.weights.zoo import known_classes
 
 
 def find(options):
     """The `Data` that the options name, split and not decoded yet; as the directory has kept it, if it has."""
     trains = options.command != "evaluate"
     if trains and options.data == "digits":
-        _require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
-    place = options.directory if trains else options.model
-    place = Path(place).parent if Path(place).suffix in FORMATS else place
+        require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
+    place = options.directory if trains else directory_of(options.model)
     begun = is_used(place) or SearchDirectory(place).header.exists()
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
@@ -32,7 +31,7 @@ def find(options):
     if trains and not begun and (kept := _division_of_source(options, data)):
         data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
-        _require_validation(options, len(data.validation))
+        require_validation(options, len(data.validation))
     if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
         raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
     return data
@@ -60,6 +59,30 @@ def tell_of(data):
         tell(note)
     if data.left_out:
         tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {data.left_out.summary()}")
+
+
+def for_judging(model, data, split):
+    """A split whose labels are of the model's kind and count as it counts its classes.
+
+    Raises:
+        ValueError: the model has other classes or another kind of labels than the data, or no image can be read.
+    """
+    from nasnet_keras.models import answers
+    from nasnet_keras.training.fitting import match_classes
+
+    if not split.several and answers.thresholds(model) is not None:
+        raise ValueError(
+            "`data` must say which of several labels an image has, as the model tells. Received: one class each"
+        )
+    if split.several and answers.output_kind(model) != "sigmoid":
+        raise ValueError("`data` must have one class an image, as the model tells. Received: several labels")
+    if not split.readable.any():
+        left_out = data.all_left_out()
+        raise ValueError(
+            "`data` must have images to judge the model by that can be read. "
+            f"Received: {shown(data.name)}" + (f", with {left_out.summary()}" if left_out else "")
+        )
+    return match_classes(model, data, split)
 
 
 class Told:
@@ -120,17 +143,19 @@ def _opened(options, trains, division):
 def _division_of_source(options, data):
     """The arguments of `open_data` that divide data as those of the model that is trained further; empty for others."""
     source = getattr(options, "model", None)
-    if not source or data.digest is None or not os.path.isdir(source):
+    if not source or data.digest is None:
         return {}
+    source = directory_of(source)
     record = read_record(source)
     if record is not None and record.digest == data.digest:
         return {"held_out": record}
-    if record is None and is_used(source) and tuple(known_classes(source) or ()) == data.class_names:
+    if record is None and is_used(source) and tuple(known_classes(options.model) or ()) == data.class_names:
         tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
     return {}
 
 
-def _require_validation(options, amount):
+def require_validation(options, amount):
+    """Raise `ValueError` where no image is left to watch a training by; `amount` is how many, or their share."""
     if not amount:
         rule = "above 0: a training watches such images"
         received = f"{options.validation!r}" + (", and no class has enough images" if options.validation else "")

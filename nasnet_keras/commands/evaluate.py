@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, decode, find
+from nasnet_keras.commands.datasets import Told, decode, find, for_judging
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
@@ -18,7 +18,7 @@ from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split, check_classes
 from nasnet_keras.files import check_file, check_folder, write_atomically
-from nasnet_keras.training.identity import known_seed
+from nasnet_keras.training.identity import directory_of, known_seed
 from nasnet_keras.weights.zoo import known_classes
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
@@ -59,7 +59,7 @@ def check(options):
         check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
     if options.seed is None:  # the images that the training did not see follow from its seed
-        options.seed = known_seed(model) or 0
+        options.seed = known_seed(directory_of(model)) or 0
     data = find(options)
     if names:
         check_classes(names, data.class_names)
@@ -83,7 +83,7 @@ def check(options):
 
 def _tell_of_division(options, data):
     """Say it where the images are not those of the training, or are what was learnt from."""
-    record = read_record(options.model) if Path(options.model).is_dir() else None
+    record = read_record(directory_of(options.model))
     if record is None or record.digest is None or data.digest is None:
         return
     same = record.digest == data.digest
@@ -100,7 +100,6 @@ def run(options, data, pictures, part):
     with without_greetings():
         from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
-        from nasnet_keras.training import fitting
         from nasnet_keras.training.evaluation import evaluate_classes
     model = load_model(options.model)
     own = answers.input_shape(model)[:2]
@@ -108,20 +107,18 @@ def run(options, data, pictures, part):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     # Of the worst images the files are named, so they stay files.
     data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
-    split = fitting.match_classes(model, data, getattr(data, part))
+    split = for_judging(model, data, getattr(data, part))
     names, count = answers.class_names(model), answers.units(model)
     if names is None:
         names = data.class_names
         tell(f"{options.model} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
     if count is not None and max(count, 2) != len(names):
         raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
-    if not split.several and answers.thresholds(model) is not None:
-        raise ValueError(
-            "`data` must say which of several labels an image has, as the model tells. Received: one class each"
-        )
     worst = WORST if options.worst is not None else 0
     figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices, tta=options.tta)
     Told(data).tell()
+    if not figures["images"]:
+        raise ValueError(f"`data` must have images that can be read. Received: {left_out.shown(data.name)}")
     _print(figures)
     name = left_out.shown(data.name)
     title = f"{options.split} images of {name}: {judgement(figures)} on {figures['images']:,}"

@@ -1,6 +1,7 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import is_number
-from nasnet_keras.commands.datasets import tell_of
-from nasnet_keras.commands.options import MODEL_HELP, given, named
+from nasnet_keras.commands.datasets import for_judging, tell_of
+from nasnet_keras.commands.options import MODEL_HELP, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split, check_classes
 from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
-from nasnet_keras.training.identity import is_used, known_seed
+from nasnet_keras.files import write_atomically
+from nasnet_keras.training.identity import directory_of, is_used, known_seed
 from nasnet_keras.weights.zoo import known_classes, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
@@ -59,6 +61,7 @@ def add_options(parser):
     parser.add_argument("--layout", choices=LAYOUTS, help="of onnx: nchw has the channels before the pixels (nhwc)")
     help_text = "labelled images: measure the model's accuracy and the file's, and one image's time"
     parser.add_argument("--evaluate", metavar="DATA", help=help_text)
+    add_columns(parser)
     help_text = f"write nothing that loses more accuracy than this (default: say it beyond {LIMIT:g})"
     parser.add_argument("--max-drop", type=float, metavar="POINTS", help=help_text)
 
@@ -84,7 +87,7 @@ def check(options):
     else:
         variants = _variants(options)
     with named(data="calibration"):
-        images = open_data(options.calibration, limit=CALIBRATION) if options.calibration is not None else None
+        images = _typical(options) if options.calibration is not None else None
     with named(data="evaluate"):
         labelled = _unseen(options) if options.evaluate is not None else None
     return {"variants": variants, "calibration": images, "labelled": labelled}
@@ -107,15 +110,27 @@ def _variants(options):
     return variants
 
 
+def _typical(options):
+    """The images that int8 is measured on, not decoded yet: a `Data`, some of each class in its train part."""
+    data = open_data(options.calibration, validation=0, test=0, **_ways(options))
+    none = data.train.select([])
+    return replace(data, train=data.train.take(CALIBRATION, 0), validation=none, test=none)
+
+
+def _ways(options):
+    """How images and labels are read."""
+    return {"grey_range": known_grey_range(options.model), "columns": given_columns(options)}
+
+
 def _unseen(options):
     """The labelled images that the model has not seen, not decoded yet: a `Data`, all of them in its test part.
 
     All of a folder; of one with parts its test part; and of what the model was trained on what was held out.
     """
-    where, place = options.evaluate, Path(options.model)
-    common = {"grey_range": known_grey_range(options.model)}
+    where, place = options.evaluate, directory_of(options.model)
+    common = _ways(options)
     whole = open_data(where, validation=0, test=0, **common)
-    record = read_record(place) if place.is_dir() else None
+    record = read_record(place)
     if whole.digest is None or (record and record.digest == whole.digest):
         whole = open_data(where, seed=known_seed(place) or 0, **common, **division(place, is_used(place)))
         test = whole.test
@@ -126,7 +141,7 @@ def _unseen(options):
     if names := known_classes(options.model):
         check_classes(names, whole.class_names)
     none = whole.train.select([])
-    return type(whole)(**{**vars(whole), "train": none, "validation": none, "test": test})
+    return replace(whole, train=none, validation=none, test=test)
 
 
 def run(options, variants, calibration, labelled):
@@ -142,13 +157,17 @@ def run(options, variants, calibration, labelled):
         tell_of(calibration)
         images, _ = calibration.train.in_memory()
     evaluation = _Evaluation(model, labelled, size, options.max_drop) if labelled else None
-    written = []
+    written, refused = [], []
     try:
         for folder, settings in variants.items():
             name = " ".join([options.format, settings.get("precision", "float32"), settings.get("io", "")]).strip()
             if evaluation:
                 settings = {**settings, "accept": lambda run, name=name: evaluation.add(name, run)}
-            written.append(_write(options, model, folder, settings, images))
+            try:
+                written.append(_write(options, model, folder, settings, images))
+            except _LossError as error:  # the others may have lost less
+                refused.append(str(error))
+                continue
             size = sum(file.stat().st_size for file in written[-1].rglob("*") if file.is_file())
             print(f"{written[-1]}: {size / 1e6:.1f} MB, run and compared with the network")
             if evaluation:
@@ -156,11 +175,19 @@ def run(options, variants, calibration, labelled):
     except RuntimeError as error:  # the export is wrong, and nothing was written
         raise ValueError(str(error)) from None
     total = sum(file.stat().st_size for path in written for file in path.rglob("*") if file.is_file())
-    figures = {"output": options.output if len(written) > 1 else str(written[0]), "bytes": total}
-    if evaluation:
+    figures = {"output": str(written[0]) if len(written) == 1 else options.output, "bytes": total}
+    if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
+        evaluation.draw(Path(options.output))
         figures["evaluation"] = {"data": options.evaluate, "images": evaluation.images, "files": evaluation.rows}
-    finish(options, figures)
+    if written:
+        finish(options, figures)
+    if refused:
+        raise ValueError("; ".join(refused))
+
+
+class _LossError(ValueError):
+    """A file has lost more accuracy than it may."""
 
 
 def _write(options, model, folder, settings, images):
@@ -188,12 +215,13 @@ class _Evaluation:
 
     def __init__(self, model, data, size, most):
         from nasnet_keras.models import answers
-        from nasnet_keras.training.fitting import answers_to, match_classes
+        from nasnet_keras.training.fitting import answers_to
 
         with decoding() as progress:
             data = decoded(data, size, progress=progress)
         tell_of(data)
-        self._split, self._most = match_classes(model, data, data.test), most
+        with named(data="evaluate"):
+            self._split, self._most = for_judging(model, data, data.test), most
         outputs, self._labels, kind = answers_to(model, self._split)
         self.images = len(self._labels)
         one = np.zeros((1, *size, answers.input_shape(model)[2]), "float32")
@@ -211,7 +239,8 @@ class _Evaluation:
         drop = 100 * (self.rows[0]["accuracy"] - figures["accuracy"])
         if self._most is not None and drop > self._most:
             lost = f"{drop:.2f} points of {percent(self.rows[0]['accuracy'])}"
-            raise ValueError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
+            self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
+            raise _LossError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
         if self._most is None and drop > LIMIT:
             self.notes.append(f"{name} loses {drop:.2f} points of accuracy: more, and typical, images may help")
         self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
@@ -232,6 +261,15 @@ class _Evaluation:
         else:
             value = float(np.mean(probabilities.argmax(-1) == self._labels))
         return {"accuracy": value, "milliseconds": 1000 * float(np.median(times))}
+
+    def draw(self, folder):
+        """The same as a picture, beside what was written."""
+        from nasnet_keras.pictures.comparison import comparison_svg
+
+        folder.mkdir(parents=True, exist_ok=True)
+        title = f"{'Mean average precision' if self._split.several else 'Accuracy'} on {self.images:,} images"
+        write_atomically(folder / "evaluation.svg", comparison_svg(self.rows, title).encode())
+        print(f"Size, time and accuracy: {folder / 'evaluation.svg'}")
 
     def print(self):
         """The table of all files."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import (
     MOST_EPOCHS,
     add_data,
@@ -147,6 +147,7 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
+    require_validation(options, len(data.validation))
     first = devices.host() == 0
     teller = Told(data, options.directory if first else None)
     with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress:

@@ -126,7 +126,7 @@ def _answered(model, paths, options):
     if channels not in (1, 3):
         raise ValueError(f"`model` must take images of 3 channels or 1. Received: {channels}")
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
-    files = ImageFiles(paths, tuple(side or 224 for side in sides), getattr(model, "grey_range", None))
+    files = ImageFiles(paths, tuple(side or 224 for side in sides), answers.grey_range(model))
     thresholds = answers.thresholds(model)
     for start, images, broken in _batches(files):
         good = np.delete(np.arange(len(images)), list(broken))

@@ -35,7 +35,7 @@ class SearchProgress:
         self.bar = bar()
         self.task = self.bar.add_task("search", total=max_trials, note="")
         self.rewards, self.best, self.seen = deque(maxlen=20), float("-inf"), 0
-        self.stale, self.workers, self.dashboard = deque(maxlen=20), None, None
+        self.stale, self.workers, self.dashboard, self.trouble = deque(maxlen=20), None, None, None
 
     def __enter__(self):
         self.bar.start()
@@ -65,6 +65,9 @@ class SearchProgress:
         if state["dashboard"] and not self.dashboard:
             self.dashboard = state["dashboard"]
             self.bar.console.print(f"Ray's dashboard: {self.dashboard}", highlight=False, soft_wrap=True)
+        if state["trouble"] != self.trouble:
+            self.trouble = state["trouble"]
+            self.bar.console.print(self.trouble, highlight=False, markup=False, soft_wrap=True)
         nodes = state["nodes"] if state["nodes"] > 1 else 0
         counts = (("nodes", nodes), ("starting", state["starting"]), ("runs lost", state["lost"]))
         counts = [f"{count} {name}" for name, count in (*counts, ("trials wait", state["waiting"])) if count]

@@ -13,13 +13,13 @@ from rich.table import Table
 from nasnet_keras.checks import check_integer, check_positive
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
-from nasnet_keras.commands.datasets import Told, decode, find
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import add_data, add_size, check_network, given, named
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_secret
-from nasnet_keras.search.directory import SearchDirectory, compare_children, description
+from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.results.preference import Preference
@@ -33,6 +33,16 @@ from nasnet_keras.serving.address import check_address
 
 SUMMARY = "search for cells with the controller, then train the best one"
 EXAMPLE = "search --data digits --max-trials 60 --directory found"
+# The settings of the controller, and the options that are theirs. The paper's 20 and 0.00035 are for 20,000 children:
+# with some dozens nothing would be learnt.
+CONTROLLER = {
+    "batch_size": "controller_batch",
+    "learning_rate": "controller_rate",
+    "entropy_weight": "controller_entropy",
+    "baseline_decay": "controller_baseline",
+}
+SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
+SMALL = {"batch_size": 4, "learning_rate": 0.006, "entropy_weight": 0.00001, "baseline_decay": 0.95}
 # What a search keeps of itself, by the option that says it.
 KEPT = {
     "strategy": "--controller",
@@ -55,15 +65,15 @@ def add_options(parser):
     parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
     help_text = f"who proposes; measured ahead of evolution with up to {MEASURED} trials: predictor (docs/search.md)"
     parser.add_argument("--controller", choices=[*STRATEGIES], default="rl", help=help_text)
-    # The paper's 20 and 0.00035 are for 20,000 children; with some dozens nothing would be learnt.
-    parser.add_argument("--controller-batch", type=int, default=4, help="rewards per policy update (the paper: 20)")
-    parser.add_argument(
-        "--controller-rate", type=float, default=0.006, help="the policy's learning rate (the paper: 0.00035)"
-    )
-    parser.add_argument("--controller-entropy", type=float, default=0.00001, help="weight of its entropy")
-    parser.add_argument(
-        "--controller-baseline", type=float, default=0.95, help="decay of its moving average of rewards"
-    )
+    helps = {
+        "batch_size": "rewards per policy update (default: {}; the paper: 20)",
+        "learning_rate": "the policy's learning rate (default: {}; the paper: 0.00035)",
+        "entropy_weight": "weight of its entropy (default: {:g})",
+        "baseline_decay": "decay of its moving average of rewards (default: {})",
+    }
+    for name, text in helps.items():
+        kind, option = type(SMALL[name]), f"--{CONTROLLER[name].replace('_', '-')}"
+        parser.add_argument(option, type=kind, help=text.format(SMALL[name]))
     parser.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
     add_size(parser, repeats=1, filters=8)
     parser.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
@@ -149,6 +159,7 @@ def check(options):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
+    _require_use(options, len(tries))
     places = {"role": role, "engine": engine}
     checked = {"space": space, "child": child, "rules": rules, "settings": settings, **places}
     size = given(options, "repeats", "filters", "stem")
@@ -168,26 +179,39 @@ def check(options):
     except ValueError as error:
         raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
     compare_children(directory, description(child))
-    if options.start_from and not SearchDirectory(directory).header.exists():
-        read_imports(options.start_from, space)
+    if options.start_from:
+        check_start(directory, options.start_from)
+        if not SearchDirectory(directory).header.exists():
+            read_imports(options.start_from, space)
     data = decode(options, find(options))
+    require_validation(options, len(data.validation))
     for genotype in [None, *tries]:
         check_network(genotype, **size, input_shape=data.image_shape)
     compare_children(directory, description(child, data))
     return {**checked, "data": data}
 
 
+def _require_use(options, tries):
+    """Raise `ValueError` where an option would do nothing."""
+    if options.median_stop and (options.epochs == 1 or options.evaluation == "shared"):
+        received = f"{options.epochs} of {options.evaluation} children"
+        raise ValueError(f"`median_stop` needs `epochs` above 1 of independent children. Received: {received}")
+    if options.epochs != 1 and options.evaluation == "shared":
+        rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
+        raise ValueError(f"`epochs` must be {rule}. Received: {options.epochs}")
+    if tries > options.max_trials:
+        raise ValueError(f"`max_trials` must be at least {tries}, the cells to `try`. Received: {options.max_trials}")
+
+
 def _settings(options):
+    given = {name: getattr(options, option) for name, option in CONTROLLER.items()}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.controller != "rl":
+        for name, value in given.items():
+            raise ValueError(f"`{CONTROLLER[name]}` is for the controller rl. Received: {value}, {options.controller}")
         return None
-    names = {
-        "batch_size": "controller_batch",
-        "learning_rate": "controller_rate",
-        "entropy_weight": "controller_entropy",
-        "baseline_decay": "controller_baseline",
-    }
-    with named(**names):
-        return ControllerSettings(**{name: getattr(options, option) for name, option in names.items()})
+    with named(**CONTROLLER):
+        return ControllerSettings(**{**SMALL, **given})
 
 
 def _rules(options):
@@ -317,6 +341,7 @@ def _conclude(options, result, data, child, space):
         rows = compare(result, data, child, space, options.final_epochs, options.seed, epoch_progress)
         figures["final"] = rows
         _print_networks(rows, f"After {options.final_epochs} epochs")
+        _tell_of_costs(rows)
     directory = SearchDirectory(result.directory)
     if result.best:
         print(f"Found cell: {directory.best_genotype}")
@@ -328,6 +353,16 @@ def _conclude(options, result, data, child, space):
         reason, count = commonest_reason(result.trials) or ("none was begun", 0)
         told = f"{count} of {len(result.trials)} failed with {reason}" if count else reason
         raise ValueError(f"no child has got a reward: {told}")
+
+
+def _tell_of_costs(rows):
+    """Say it where networks do not cost the same."""
+    (cost,) = (row["multiply_adds"] for row in rows if row["network"] == "nasnet_a")
+    for row in rows:
+        share = row["multiply_adds"] / cost - 1
+        if abs(share) > SAME_COST:
+            near = f", and no other number than {row['filters']} comes nearer" if "filters" in row else ""
+            tell(f"{row['network']} has {share:+.0%} of NASNet-A's multiply-adds: filters are whole numbers{near}")
 
 
 def _print_networks(rows, title, part=""):

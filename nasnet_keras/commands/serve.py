@@ -43,7 +43,7 @@ def check(options):
     """What requests may take, and who may send them."""
     with needs("serve"):
         from nasnet_keras.serving import limits
-        from nasnet_keras.serving.access import Access
+        from nasnet_keras.serving.access import Access, host_name
     for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
         check_positive(name, getattr(options, name), unit, finite=True)
     with named(body="max_body", pixels="max_pixels", queue="max_queue", batch="max_batch", seconds="timeout"):
@@ -58,7 +58,7 @@ def check(options):
     check_name(options.name or Path(options.model).resolve().name)
     address = check_address(options.host, options.port)
     key = read_secret("key_file", options.key_file) if options.key_file else None
-    hosts = tuple(name.lower() for name in options.host_name) if options.host_name else None
+    hosts = tuple(map(host_name, options.host_name)) if options.host_name else None
     with named(key="key_file"):
         access = Access(key, tuple(options.open), hosts)
     access.check_reach(address)

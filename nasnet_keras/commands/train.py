@@ -4,7 +4,7 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import (
     MOST_EPOCHS,
     add_data,
@@ -86,6 +86,9 @@ def check(options):
     recipe = given_recipe(options)
     check_devices(options.devices, recipe.batch_size)
     _settle(options)
+    if options.sizes and options.auxiliary_head:
+        rule = "left out with an auxiliary head, which reads maps of one size, or take --no-auxiliary-head"
+        raise ValueError(f"`sizes` must be {rule}. Received: {' '.join(map(str, options.sizes))}")
     recipes.check_hours(options.hours, options.sizes)
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
@@ -100,6 +103,7 @@ def check(options):
     options.epochs = known_epochs(options.directory, options.epochs, options.hours)
     changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data, as_files=recipe.crops)
+    require_validation(options, len(data.validation))
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     network |= {"classifier_activation": "sigmoid"} if data.several else {}

@@ -29,7 +29,10 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
     else:
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
-        held, others = _read("validation_data", *validation_data)
+        texts = [_is_text(labels) for labels in (y, validation_data[1])]
+        held, others = _read("validation_data", *validation_data, names if all(texts) else None)
+        if texts[0] != texts[1] or held.several != train.several:
+            raise ValueError("`validation_data` must have labels of the same kind as `y`. Received: another kind")
         shapes = held.images.shape[1:], train.images.shape[1:]
         if shapes[0] != shapes[1]:
             raise ValueError(
@@ -39,13 +42,20 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
     return Data("arrays", splits["train"], splits["validation"], train.select([]), names, train.images.shape[1:])
 
 
-def _read(label, x, y):
-    """A `Split` and the names of its classes."""
+def _is_text(labels):
+    """Whether labels are names."""
+    values = np.asarray(labels, object).ravel()
+    first = values[0] if len(values) else None
+    return isinstance(first[0] if isinstance(first, list | tuple) and first else first, str | bytes)
+
+
+def _read(label, x, y, names=None):
+    """A `Split` and the names of its classes; they are `names`, if given."""
     images = np.asarray(x)
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or y is None:
         rule = "images [n, height, width, channels] with a label for each"
         received = f"shape {images.shape}" if images.ndim != 4 else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
-    parts, names = read_object_data((images, y), label=label)
+    parts, names = read_object_data((images, y), class_names=names, label=label)
     return Split(*parts["train"]), names

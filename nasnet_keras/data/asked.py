@@ -2,6 +2,7 @@
 
 import glob
 import os
+from bisect import bisect
 
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.left_out import shown
@@ -57,11 +58,15 @@ def _add_matches(pattern, paths, lines):
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise ValueError(f"`images` must be files. Received: {shown(pattern)}, which nothing matches")
-    for name in found:
-        if os.path.isdir(name) and "**" not in pattern:
-            _add_folder(name, paths, lines)
-        elif not os.path.isdir(name):  # what is in a folder matches ** as well
-            paths.append(name)
+    folders = [os.path.join(name, "") for name in found if os.path.isdir(name)]
+    files = [name for name in found if not os.path.isdir(name)]
+    paths += files
+    inside = ""
+    for folder in folders:  # sorted, so that what lies in a folder comes behind it
+        place = bisect(files, folder)
+        if (place < len(files) and files[place].startswith(folder)) or (inside and folder.startswith(inside)):
+            continue  # its files match as well, or are there already
+        _add_folder(inside := folder, paths, lines)
 
 
 def _content(name):

@@ -3,6 +3,8 @@
 Each batch depends on nothing but the seed, the epoch and its number.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 
@@ -14,7 +16,7 @@ from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.mixing import Mixing
 from nasnet_keras.data.splits import Split
 
-AHEAD = 3  # batches that are got ready while a step runs
+AHEAD = 3  # batches that are got ready while a step runs, where Keras does not do so itself
 
 
 class Batches(keras.utils.PyDataset):
@@ -75,7 +77,7 @@ class Batches(keras.utils.PyDataset):
         image_size=None,
         scaled=True,
     ):
-        super().__init__(max_queue_size=AHEAD)
+        super().__init__()
         if not isinstance(split, Split) or not len(split):
             raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
         check_integer("batch_size", batch_size, least=1)
@@ -97,6 +99,7 @@ class Batches(keras.utils.PyDataset):
         self.image_size, self.scaled = None if image_size is None else as_size(image_size), scaled
         self._epoch, self._order = 0, None
         self._running = self._complete = False
+        self._reader, self._ahead = None, {}
 
     @property
     def epoch(self):
@@ -118,7 +121,20 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
-        return self.batch(self._epoch, index)
+        if keras.backend.backend() == "tensorflow":  # where Keras gets batches ready by tf.data
+            return self.batch(self._epoch, index)
+        return self._next(self._epoch, index)
+
+    def __getstate__(self):
+        """Without what is being got ready, which is for this process."""
+        return {**self.__dict__, "_reader": None, "_ahead": {}}
+
+    def _next(self, epoch, index):
+        """A batch; those behind it are begun in a thread."""
+        self._reader = self._reader or ThreadPoolExecutor(1)
+        wanted = [(epoch, step) for step in range(index, min(index + 1 + AHEAD, len(self)))]
+        self._ahead = {key: self._ahead.get(key) or self._reader.submit(self.batch, *key) for key in wanted}
+        return self._ahead[epoch, index].result()
 
     def batch(self, epoch, step):
         """One batch, whatever was asked for before.

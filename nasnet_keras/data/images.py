@@ -339,6 +339,14 @@ def _is_deep(image):
     return image.mode.startswith("I") or image.mode == "F"
 
 
+def of_pillow(image):
+    """A Pillow image as `read_image` gives its file: upright, over white, uint8 [height, width, 3]."""
+    block = image.info.get("exif")
+    orientation = exif_orientation(block) if isinstance(block, bytes) else 1
+    image = _rgb(image, None)
+    return np.asarray(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
+
+
 def _rgb(image, grey_range):
     """Any mode to RGB of 8 bits."""
     if _is_deep(image):

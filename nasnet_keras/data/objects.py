@@ -11,7 +11,7 @@ import numpy as np
 
 from nasnet_keras.data.folders import MAX_CLASSES
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import read_size, resize
+from nasnet_keras.data.images import of_pillow, read_size, resize
 from nasnet_keras.data.left_out import shown
 
 MOST_BYTES = 4 << 30  # of pixels
@@ -60,8 +60,10 @@ def read_object_data(data, size=None, class_names=None, label="data"):
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
     if not labels:
         raise ValueError(f"`{label}` must have at least one image. Received: none")
-    given = class_names or _named(data)
-    labels, names = _labels(labels, None if given is None else tuple(map(str, given)), label)
+    own, given = _named(data), None if class_names is None else tuple(map(str, class_names))
+    labels, names = _labels(labels, given if own is None else tuple(own), label)
+    if own is not None and given is not None and names != given:
+        labels, names = _renumbered(labels, names, given, label), given
     return {"train": (images.all(), labels)}, names
 
 
@@ -105,7 +107,7 @@ class _Images:
             self.count += 1
             return False
         if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
-            image = image.convert("RGB")
+            image = of_pillow(image)
         pixels = np.asarray(image)
         if pixels.ndim not in (2, 3, 4):
             raise ValueError(f"`{self.label}` must have images [height, width, channels]. Received: {pixels.shape}")
@@ -181,6 +183,20 @@ def _named(data):
     names = names.tolist() if isinstance(names, np.ndarray) else names
     is_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return names if is_names and names else None
+
+
+def _renumbered(labels, own, names, label):
+    """Labels by the names of the data as labels by other names."""
+    missing = [name for name in own if name not in names]
+    if missing:
+        received = f"{', '.join(map(shown, own[:20]))}, which {label} calls its classes"
+        raise ValueError(f"`{label}` must have the classes {', '.join(map(shown, names[:20]))}. Received: {received}")
+    places = np.array([names.index(name) for name in own], np.int32)
+    if labels.ndim == 1:
+        return places[labels]
+    marks = np.zeros((len(labels), len(names)), bool)
+    marks[:, places] = labels
+    return marks
 
 
 def _labels(labels, names, label):

@@ -27,7 +27,7 @@ class Split:
     images: np.ndarray | ImageFiles
     labels: np.ndarray
     broken: int = 0
-    record: Record | None = None
+    record: Record | None = field(default=None, repr=False)
     origin: tuple[np.ndarray, ImageFiles] | None = field(default=None, repr=False)
 
     def __post_init__(self):

@@ -114,7 +114,11 @@ def _objects(path, label, suffix, encoding):
             if line.isspace():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=_once)
+            except KeyError as error:
+                raise ValueError(
+                    f"{label} must have each key once in a line, unlike {error} in line {number}"
+                ) from None
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
@@ -130,6 +134,15 @@ def _objects(path, label, suffix, encoding):
         return ((number, [row.get(name) for name in wanted]) for number, row in objects())
 
     return Table(list(names), chosen, label)
+
+
+def _once(pairs):
+    """The object of some pairs; raises `KeyError` where a key comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def _parquet(path, label):

@@ -23,6 +23,8 @@ def heat(maps, kernel, logits):
         logits: [batch, classes].
     """
     slopes = tf.gather(kernel, tf.argmax(logits, -1), axis=1)
+    if logits.shape[-1] == 1:  # one unit speaks for the second of two classes, and against the first
+        slopes *= tf.transpose(tf.sign(logits))
     return _scaled(tf.nn.relu(tf.einsum("brsc,cb->brs", maps, slopes)))
 
 

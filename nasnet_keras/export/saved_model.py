@@ -124,7 +124,7 @@ class Served(tf.Module):
         self.sides = tuple(sides)
         usual = 224 if whole else STEMS[model.architecture.stem][0]
         self.size = tuple(side or usual for side in sides)  # that of decoded images
-        grey_range = getattr(model, "grey_range", None)
+        grey_range = answers.grey_range(model)
         self.image_dtype = image_dtype
         self.decodes = self.channels in (1, 3)
         self.explains = explain
@@ -138,9 +138,8 @@ class Served(tf.Module):
         spec = tf.TensorSpec((None, *self.sides, self.channels), tf.float32)
         self._answered = tf.function(answered, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
-        self.ends_in_logits = kind == "logits"
-        self.activation = tf.identity if whole else tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
-        self.names = _class_names(answers.class_names(model), class_names, count)
+        self.activation = tf.identity if whole else _activation(kind, count)
+        self.names = _class_names(answers.class_names(model), class_names, max(count, 2))
         top, cuts = min(top, len(self.names)), answers.thresholds(model)
 
         def outputs(pixels):
@@ -205,7 +204,7 @@ class Served(tf.Module):
             outputs = tf.concat([1.0 - outputs, outputs], 1) if count == 1 else outputs
             return [outputs, *([heat_maps.heat_by_gradient(model, images, kind)] if self.explains else [])]
 
-        return answered, max(count, 2)
+        return answered, count
 
     def signatures(self):
         """{name: function} of the contract's two signatures, and of the one that explains."""
@@ -276,7 +275,7 @@ def check_export(model, served, runs, quantized=None, count=3):
         model: the network.
         served: its `Served`.
         runs: {name: function from pixels in 0–255, float32, to probabilities}.
-        quantized: greatest mean difference of a probability for an export in less than float32; None for one in it.
+        quantized: how far answers may lie apart in an export of less than float32, see `_distance`; None in float32.
         count: images of the batch.
 
     Raises:
@@ -285,30 +284,42 @@ def check_export(model, served, runs, quantized=None, count=3):
     shape = (count, *served.size, served.channels)
     pixels = np.random.default_rng(1).integers(0, 256, shape).astype("float32")
     scaled = pixels / np.float32(127.5) - np.float32(1)
-    if not isinstance(model, NASNet):
+    kind = output_kind(model)
+    if isinstance(model, NASNet):
+        layers = [model.get_layer(name).output for name in ("logits", "predictions")]
+        images = pixels if model.architecture.include_preprocessing else scaled
+        logits, outputs = map(np.asarray, keras.Model(model.input, layers)(images, training=False))
+        tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
+        # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
+        _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
+        tolerance *= 10
+    else:
         outputs = np.asarray(model(pixels if answers.takes_pixels(model) else scaled, training=False), "float32")
-        expected = answers.probabilities(model, outputs)
-        for name, run in {"model": lambda pixels: served.logits(scaled), **runs}.items():
-            difference = np.abs(np.asarray(run(pixels)) - expected)
-            if quantized is not None and name != "model":
-                _compare(f"quantised `{name}`", difference.mean(), 0.0, quantized)
-            else:
-                _compare(f"`{name}`", difference, 0.0, MIXED_TOLERANCE if _is_mixed(model) else 10 * TOLERANCE)
-        return
-    inside = model.architecture.include_preprocessing
-    layers = [model.get_layer(name).output for name in ("logits", "predictions")]
-    logits, expected = map(np.asarray, keras.Model(model.input, layers)(pixels if inside else scaled, training=False))
-    if served.ends_in_logits:
-        expected = np.asarray(served.activation(tf.constant(logits)))
-    tolerance = TOLERANCE if model.get_layer("stem").compute_dtype == "float32" else MIXED_TOLERANCE
-    # Probabilities near 0 and 1 hide a difference, so the numbers before them are compared as well.
-    _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
+        tolerance = MIXED_TOLERANCE if _is_mixed(model) else 10 * TOLERANCE
+        _compare("model", served.logits(scaled), answers.as_probabilities(outputs, kind), tolerance)
+    expected = answers.as_probabilities(outputs, kind)
     for name, run in runs.items():
         result = np.asarray(run(pixels))
         if quantized is None:
-            _compare(f"`{name}`", result, expected, 10 * tolerance)
-        elif not np.abs(result - expected).mean() <= quantized:
+            _compare(f"`{name}`", result, expected, tolerance)
+        elif not _distance(result, expected, kind) <= quantized:
             raise RuntimeError(f"quantised, `{name}` is too far from the network: give more, and typical, images")
+
+
+def _distance(result, expected, kind):
+    """How far probabilities lie apart in the mean over images, 0 to 1, whatever the number of classes.
+
+    Of classes it is the share that lies elsewhere (total variation), of labels the greatest difference of one.
+    """
+    difference = np.abs(result - expected)
+    return difference.mean(0).max() if kind == "sigmoid" else difference.sum(-1).mean() / 2
+
+
+def _activation(kind, count):
+    """From a network's logits to probabilities; one unit speaks for the second of two classes."""
+    if count > 1:
+        return tf.nn.sigmoid if kind == "sigmoid" else tf.nn.softmax
+    return lambda logits: tf.concat([tf.nn.sigmoid(-logits), tf.nn.sigmoid(logits)], 1)
 
 
 def _is_mixed(model):

@@ -26,8 +26,8 @@ from nasnet_keras.files import expanded
 from nasnet_keras.models.answers import thresholds
 
 OPSET = 17
-# Mean difference of a probability that a precision may bring, on noise.
-TOLERANCES = {"float32": None, "float16": 0.01, "dynamic": 0.1, "int8": 0.1}
+# How far a precision may move answers, on noise, see `saved_model._distance`.
+TOLERANCES = {"float32": None, "float16": 0.02, "dynamic": 0.3, "int8": 0.3}
 
 
 def export_target(

@@ -7,6 +7,8 @@ A classifier answers with `softmax`, probabilities that sum to one; `sigmoid`, a
 class; or `logits`, whose softmax are the probabilities. A single unit stands for the second of two classes.
 """
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 
@@ -44,13 +46,12 @@ def output_kind(model, head="predictions", label="model"):
     Raises:
         ValueError: it cannot be told, or is something else; the reason is in it.
     """
-    try:
-        kind = _kind_of_head(model, head)
-        if kind == "softmax" and units(model, head) == 1:
-            raise _Untold("a softmax over a single unit, which is always 1")
-    except _Untold as reason:
-        raise ValueError(f"`{label}` {RULE}. Received: {getattr(model, 'name', model)!r}, with {reason}") from None
-    return kind
+    return _ending(model, head, label).kind
+
+
+def activation_at_end(model, head="predictions"):
+    """The layer whose softmax or sigmoid the answer is, None where it is none's; arguments as for `output_kind`."""
+    return _ending(model, head, "model").layer
 
 
 def units(model, head="predictions"):
@@ -145,6 +146,12 @@ def thresholds(model):
     return None
 
 
+def grey_range(model):
+    """How a model's network reads greys of more than 8 bits, `(low, high)`, at whatever depth it lies; or None."""
+    found = (getattr(layer, "grey_range", None) for layer in layers_within(model))
+    return next((value for value in found if value is not None), None)
+
+
 def labels_of(model, count):
     """What `decode_predictions` is to call a model's classes: its names, None for those of ImageNet, else numbers.
 
@@ -216,6 +223,23 @@ class _Untold(Exception):
     """Why an answer cannot be told."""
 
 
+class _Ending(NamedTuple):
+    """A kind of answer, and the layer whose softmax or sigmoid makes it, if one alone does."""
+
+    kind: str
+    layer: object = None
+
+
+def _ending(model, head, label):
+    try:
+        found = _kind_of_head(model, head)
+        if found.kind == "softmax" and units(model, head) == 1:
+            raise _Untold("a softmax over a single unit, which is always 1")
+    except _Untold as reason:
+        raise ValueError(f"`{label}` {RULE}. Received: {getattr(model, 'name', model)!r}, with {reason}") from None
+    return found
+
+
 def _kind_of_head(model, head):
     output = getattr(model, "output", None) if not isinstance(model, keras.Sequential) else None
     if isinstance(output, dict):
@@ -257,32 +281,35 @@ def _kind_of_tensor(tensor):
 
 
 def _kind(operation, before):
-    """What an operation answers; `before` gives the kinds of what it is called with."""
+    """The `_Ending` that an operation is; `before` gives those of what it is called with."""
     name, own = type(operation).__name__, type(operation).__module__.split(".")[0] == "keras"
     if own and name in OPERATIONS:
         if getattr(operation, "axis", -1) not in (-1, 1):
             raise _Untold(f"a softmax over the axis {operation.axis}")
-        return OPERATIONS[name]
+        return _Ending(OPERATIONS[name], operation)
     if hasattr(operation, "activation"):
         function = keras.activations.get(operation.activation)
         known = getattr(keras.activations, getattr(function, "__name__", ""), None) is function
         if known and function.__name__ in FUNCTIONS:
-            return FUNCTIONS[function.__name__]
+            return _Ending(FUNCTIONS[function.__name__], operation)
         if function is not keras.activations.linear:
             raise _Untold(f"the activation {getattr(function, '__name__', function)} of {operation.name}")
-        return _same(before()) if isinstance(operation, keras.layers.Activation) else "logits"
-    if own and name in (*PASSING, *AVERAGING):
+        return _same(before()) if isinstance(operation, keras.layers.Activation) else _Ending("logits")
+    if own and name in PASSING:
         return _same(before())
-    if own and name in REAL and set(before()) == {"logits"}:
-        return "logits"
+    if own and name in AVERAGING:
+        return _Ending(_same(before()).kind)
+    if own and name in REAL and {one.kind for one in before()} == {"logits"}:
+        return _Ending("logits")
     raise _Untold(f"{operation.name}, {'an input' if name == 'InputLayer' else f'a {name}'}, at its end")
 
 
-def _same(kinds):
+def _same(endings):
     # An activation without a function after a layer that has none either: logits.
-    if len(set(kinds)) != 1:
-        raise _Untold(f"a mixture of {' and '.join(sorted(set(kinds))) or 'nothing'}")
-    return kinds[0]
+    kinds = sorted({one.kind for one in endings})
+    if len(kinds) != 1:
+        raise _Untold(f"a mixture of {' and '.join(kinds) or 'nothing'}")
+    return endings[0] if len(endings) == 1 else _Ending(kinds[0])
 
 
 def _arriving(model, x):

@@ -91,6 +91,8 @@ class ScheduledDropPath(keras.callbacks.Callback):
 
     Args:
         total_steps: steps after which the rate is full.
+        step: None, or how many of them lie behind the network when the training begins, whatever it has counted: it may
+            have gone back to an earlier epoch's weights, or stood still while its head learnt.
 
     Examples:
         >>> from nasnet_keras import ScheduledDropPath
@@ -99,12 +101,14 @@ class ScheduledDropPath(keras.callbacks.Callback):
         2000
     """
 
-    def __init__(self, total_steps):
+    def __init__(self, total_steps, step=None):
         super().__init__()
-        self.total_steps = total_steps
+        self.total_steps, self.step = total_steps, step
 
     def on_train_begin(self, logs=None):
-        """Set the end of the schedule in the network's counter."""
+        """Set the end of the schedule in the network's counter, and where it stands."""
         for layer in layers_within(self.model):
             if isinstance(layer, DropPathSchedule):
                 layer.total_steps.assign(float(self.total_steps))
+                if self.step is not None:
+                    layer.step.assign(float(self.step))

@@ -51,7 +51,8 @@ def freeze(model, up_to=None, statistics=True, *, norms=False):
     if up_to not in (None, "all", *names):
         raise ValueError(f"`up_to` must be None, all, or one of {', '.join(names)}. Received: {up_to!r}")
     for part in layers_within(model):
-        if isinstance(part, keras.Model) and not part.trainable:
+        holds = isinstance(part, keras.Model) and any(one in networks for one in layers_within(part))
+        if holds and not part.trainable:
             part.trainable = True  # else nothing inside it would learn, whatever it says
     for network in networks:
         cells = _cells(network)

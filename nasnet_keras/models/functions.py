@@ -190,7 +190,7 @@ def _dense(what, inputs, weights, run):
 
 
 def _bias(what, inputs, weights, run):
-    return ops.add(inputs[0], weights[0])
+    return ops.add(inputs[0], ops.cast(weights[0], inputs[0].dtype))
 
 
 def _conv(what, inputs, weights, run):

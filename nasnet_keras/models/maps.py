@@ -4,9 +4,8 @@ from contextlib import contextmanager
 
 import keras
 
+from nasnet_keras.models.answers import activation_at_end
 from nasnet_keras.models.nesting import layers_within
-
-ENDS = ("softmax", "sigmoid", "log_softmax")
 
 
 def layer_with_maps(model, name=None):
@@ -45,11 +44,11 @@ def changed_results(layer, change):
 
 @contextmanager
 def answering_logits(model):
-    """A context in which the last softmax or sigmoid does nothing; it gives whether there is such a layer."""
-    ends = [layer for layer in layers_within(model) if layer.name != "auxiliary" and _ends(layer)]
-    if not ends:
+    """A context in which the softmax or sigmoid that ends a model does nothing; it gives whether there is one."""
+    end = activation_at_end(model)
+    if end is None:
         yield False
-    elif isinstance(end := ends[-1], keras.layers.Softmax):
+    elif not hasattr(end, "activation"):  # a softmax by itself
         with _first_argument(end):
             yield True
     else:
@@ -67,11 +66,6 @@ def _first_argument(layer):
         yield
     finally:
         del layer.call
-
-
-def _ends(layer):
-    name = getattr(getattr(layer, "activation", None), "__name__", None)
-    return isinstance(layer, keras.layers.Softmax) or (name in ENDS and len(_shape(layer)) == 2)
 
 
 def _shape(layer):

@@ -8,6 +8,8 @@ from nasnet_keras.pictures.curves import BEST, DOT, DOTS, GRID, MEAN, check_tria
 
 WIDTH, LEFT, RIGHT, TOP, PLOT, BOTTOM = 860.0, 62.0, 22.0, 50.0, 270.0, 60.0
 
+COSTS = ("multiply_adds", "parameters", "seconds")  # that have a place of their own in a line
+
 
 def cost_of(trial: dict, cost: str) -> float | None:
     """A trial's cost, or None where there is none.
@@ -15,9 +17,12 @@ def cost_of(trial: dict, cost: str) -> float | None:
     Args:
         trial: an object of `trials.jsonl`.
         cost: `"multiply_adds"`, `"parameters"`, `"seconds"`, or the name of another number that the child has reported.
+            A trial whose reward another one's stands for took no time, which says nothing of what its network takes.
     """
     metrics = trial.get("metrics")
-    value = trial.get(cost, metrics.get(cost) if isinstance(metrics, dict) else None)
+    if cost == "seconds" and "replayed" in trial:
+        return None
+    value = trial.get(cost) if cost in COSTS else metrics.get(cost) if isinstance(metrics, dict) else None
     return float(value) if finite(value) else None
 
 

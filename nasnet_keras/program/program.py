@@ -1,8 +1,8 @@
 """A network, or a part of one, as a list of primitive steps: plain values, without any framework.
 
 An operation, a cell and a whole network are written once, into a `Program` (`operations`, `cell`).
-Whoever runs one chooses the means: Keras operations inside a layer (`models.functions`, `models.layers`), or raw
-TensorFlow operations with a backward pass of their own (`children.tensorflow_child`).
+Whoever runs one chooses the means: Keras operations inside a layer (`models.functions`, `models.layers`), or a graph
+of pieces that were traced before (`children.tensorflow_child`).
 """
 
 from contextlib import contextmanager

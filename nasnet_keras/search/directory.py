@@ -132,6 +132,16 @@ def _leave_to_parent():
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
+def check_start(directory, start_from):
+    """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
+    directory = SearchDirectory(directory)
+    if directory.header.exists() and not directory.imported.exists():
+        raise ValueError(
+            f"`start_from` must be left out where a search goes on that began without it, as in {directory.path}: "
+            f"choose another directory. Received: {str(start_from)!r}"
+        )
+
+
 def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {} if data is None else {
@@ -162,7 +172,7 @@ def keep_children(directory, now, numerics):
     Args:
         directory: of the search.
         now: their `description`.
-        numerics: what their numbers come from, see `ChildSettings.numerics`; others are told, not refused.
+        numerics: what their numbers come from, see `children.settings.numerics`; others are told, not refused.
 
     Raises:
         ValueError: as `compare_children`.

@@ -15,6 +15,7 @@ import keras_tuner
 import numpy as np
 
 from nasnet_keras.children.settings import ChildSettings, child_seed
+from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.oracle import PROGRESS
 from nasnet_keras.search.space import SearchSpace
@@ -77,14 +78,22 @@ class Children:
                 further["among"] = self.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (shared or self.child).evaluate(genotype, data, child_seed(self.seed, trial_id), **further)
             if self.cost is not None:
-                cost = self.cost(self.child.architecture(genotype, data))
-                metrics = {**metrics, name_of_cost(self.cost): float(cost)}
+                metrics = {**metrics, name_of_cost(self.cost): self._measured(genotype, data, trial_id)}
         except FINAL as error:
             if isinstance(error, keras_tuner.errors.FatalError):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason}") from error
         return {**metrics, "seconds": time.perf_counter() - start}
+
+    def _measured(self, genotype, data, trial_id):
+        """What the function of the cost says; not a number where it fails, since the child has got its reward."""
+        try:
+            return float(self.cost(self.child.architecture(genotype, data)))
+        except Exception as error:
+            name, reason = name_of_cost(self.cost), f"{type(error).__name__}: {error}"
+            logger.warning("`cost` %s has failed for trial %s, which has none now: %s", name, trial_id, reason)
+            return math.nan
 
 
 def name_of_cost(cost):
@@ -94,6 +103,8 @@ def name_of_cost(cost):
     name = cost if isinstance(cost, str) else getattr(cost, "__name__", "")
     if isinstance(cost, str):
         return name
+    if name in ("reward", "genotype", *COSTS):
+        raise ValueError(f"`cost` must be a function of another name, as every trial has this number. Received: {name}")
     return name if name.isidentifier() else "cost"
 
 
@@ -127,7 +138,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
 
     while not oracle.is_done():
         left = oracle.remaining_trials()
-        place.resize(math.inf if left is None else left + len(oracle.open_trials()))
+        place.resize(math.inf if left is None else max(left, 0) + len(oracle.open_trials()))
         while (worker := place.free()) and (trial := oracle.create_trial(worker)).status == TrialStatus.RUNNING:
             on_begin(trial)
             place.begin(worker, trial)
@@ -144,7 +155,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
             if "metrics" in event and trial.status == TrialStatus.COMPLETED:
                 try:
                     oracle.update_trial(trial.trial_id, event["metrics"])
-                except ValueError as error:  # it brought no reward
+                except (TypeError, ValueError) as error:  # it brought no reward
                     trial.status, trial.message = TrialStatus.INVALID, str(error)
             if "metrics" in event and trial.status != TrialStatus.COMPLETED:
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message)

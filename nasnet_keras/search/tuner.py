@@ -14,7 +14,7 @@ import numpy as np
 
 from nasnet_keras import __version__
 from nasnet_keras.checks import check_integer, check_positive
-from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.children.settings import ChildSettings, numerics
 from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import Data, load_data
@@ -22,7 +22,7 @@ from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks
-from nasnet_keras.search.directory import SearchDirectory, description, keep_children
+from nasnet_keras.search.directory import SearchDirectory, check_start, description, keep_children
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import current_role
@@ -177,6 +177,7 @@ class NASNetTuner(BaseTuner):
             "seed": self.own_oracle.seed,
             "rules": [rule.to_dict() for rule in self.own_oracle.rules],
             "child": asdict(self.child),
+            "numerics": numerics(),
             "data": data,
         }
 
@@ -316,6 +317,8 @@ def search(
     if not isinstance(data, Data):
         data = load_data(data, seed=seed, **division(directory, SearchDirectory(directory).header.exists()))
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
+    if start_from and not is_worker:
+        check_start(directory, start_from)
     imports = read_imports(start_from, space) if start_from and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
@@ -348,7 +351,7 @@ def search(
     oracle.on_started, tuner.on_place = tell_begin, tell_place
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-        keep_children(directory, description(child, data), child.numerics())
+        keep_children(directory, description(child, data), numerics())
         write_record(directory, data)
         preference.keep(directory)
         tell_finished(finished)

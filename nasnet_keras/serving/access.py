@@ -20,6 +20,14 @@ REQUEST_ID = re.compile(r"[\w.:=+/@-]{1,128}", re.ASCII)
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?")
 
 
+def host_name(text):
+    """A server's name as `Host` is compared with it; raises `ValueError` for one with a port, a scheme or a path."""
+    name = text.lower().rstrip(".")
+    if not re.fullmatch(r"[^\s/:@\[\]]+|\[[0-9a-f:.]+\]", name):
+        raise ValueError(f"`host_name` must be a name alone, such as models.example.org. Received: {text!r}")
+    return name
+
+
 @dataclass(frozen=True)
 class Access:
     """Who may ask.

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,7 +97,6 @@ class Checkpoints(keras.callbacks.Callback):
                 return  # it has no epoch to go on from
             if state["network"] != _shape_of(model):
                 raise ValueError("its network has other weights")
-            model.optimizer.build(model.trainable_variables)
             settings = state.get("settings", {})
             self.history, self._since = history, int(state.get("best from", 1))
             if "seconds" in settings:
@@ -104,14 +104,16 @@ class Checkpoints(keras.callbacks.Callback):
             inside = None if self.is_over() else state.get("inside")
             if inside:
                 self.step, self._inside = inside["step"], inside
-            model.load_weights(self.directory / (inside or state)["weights"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # Keras' word for an optimiser that stays as it was
+                model.load_weights(self.directory / (inside or state)["weights"])
             if history and not (self.directory / _file_of(self.best())).exists():
                 lost = history[self.best() - 1]["epoch"]
                 if settings.get("patience", None) == self.patience:
                     raise ValueError(f"it kept no weights of epoch {lost}, its best")
                 self._since, last = len(history), history[-1]["epoch"]
                 changes.append({"what": "best", "after": len(history), "from": lost, "to": last})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"`directory` {self.directory} holds the state of another training: {reason}. {ADVICE}"

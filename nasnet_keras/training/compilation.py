@@ -232,6 +232,16 @@ class _WithRates:
         factor = self._factors[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * factor)
 
+    def _apply_weight_decay(self, variables):
+        """Decay at each variable's rate: Keras takes one rate for all."""
+        decay = self.weight_decay
+        try:
+            for variable in variables if decay is not None else ():
+                self.weight_decay = decay * self._factors[self._get_variable_index(variable)]
+                super()._apply_weight_decay([variable])
+        finally:
+            self.weight_decay = decay
+
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "rates": dict(self.rates)}

@@ -133,7 +133,7 @@ def _prepared(model, image):
             raise ValueError(f"`image` must be {rule}. Received: {image.dtype} of shape {image.shape}")
         pixels = image if None in sides or image.shape[:2] == size else resize(image, size)
     else:
-        pixels = read_image(image, size, grey_range=getattr(model, "grey_range", None), channels=channels)
+        pixels = read_image(image, size, grey_range=answers.grey_range(model), channels=channels)
     prepared = pixels.astype("float32") if answers.takes_pixels(model) else normalize(pixels)
     return pixels, keras.ops.convert_to_tensor(prepared[None])
 

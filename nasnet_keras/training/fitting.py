@@ -28,7 +28,7 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
-from nasnet_keras.training.recipes import check_hours, remarks, stages
+from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
 
 logger = logging.getLogger(__name__)
 
@@ -195,10 +195,15 @@ def fit(
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
     check_devices(number, batches.batch_size)
+    if validate and not len(data.validation):
+        raise ValueError("`validate` must be False where the data have no validation images. Received: True")
+    check_updates(recipe, len(batches), epochs - first)
     steps, length = len(batches), {"first": first, "every": checkpoint_every, "hours": hours}
     with several.spread(model, number) as model, _recomputing(model, remat):
         compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
         several.adapt(model)
+        if sizes:  # a network for any size does not tell in which one images come
+            identity["image size"] = list(data.image_shape[:2])
         identity |= network_identity(features.network if features else model, weights, rates)
         for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
             logger.warning(line)
@@ -267,7 +272,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         if epochs != length:
             set_length(model, recipe, len(batches), epochs - state.first)
         length, before = epochs, shown
-        own = [ScheduledDropPath(len(batches) * epochs), _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
+        drop_path = ScheduledDropPath(len(batches) * epochs, len(batches) * done + state.step)
+        own = [drop_path, _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
         if features:  # Keras looks at a batch before the first epoch begins
             batches.epoch = done
             for one in filter(None, (batches, watched)):

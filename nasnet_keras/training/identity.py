@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.files import expanded, read_object
+from nasnet_keras.models.nesting import layers_within
 
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
@@ -62,6 +63,7 @@ def network_identity(model, class_weights=None, rates=None):
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
     for name in ("`class_names`", "`thresholds`"):
         known.pop(name, None)
+    known["`dtype`"] = " ".join(sorted({layer.dtype_policy.name for layer in layers_within(model)}))
     learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
     known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
     return json.loads(json.dumps(known))
@@ -208,6 +210,12 @@ def check_phases(directory, names):
             raise ValueError(
                 f"`directory` {directory} holds another fine-tuning: its phase {name} is none of this one's. {ADVICE}"
             )
+
+
+def directory_of(model):
+    """The directory in which a model's training may have left what it knew: the model's own, or that of its file."""
+    path = Path(expanded(model))
+    return path if path.is_dir() or not path.suffix else path.parent
 
 
 def known_seed(directory):

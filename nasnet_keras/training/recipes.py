@@ -107,6 +107,8 @@ class Recipe:
             value = getattr(self, name)
             if self.optimizer not in OWN_SETTINGS and value != getattr(type(self), name):
                 raise ValueError(f"`{name}` is for {' and '.join(OWN_SETTINGS)}. Received: {value!r}, {self.optimizer}")
+        if self.mean_square and self.optimizer != "rmsprop":
+            raise ValueError(f"`mean_square` is for rmsprop. Received: {self.mean_square!r}, {self.optimizer}")
         check_one_of("schedule", self.schedule, ("cosine", "exponential"))
 
     @property
@@ -161,8 +163,11 @@ def recipe(name, **changes):
     """
     check_one_of("recipe", name, RECIPES)
     changes = {key: value for key, value in changes.items() if value is not None}
-    if changes.get("optimizer", RECIPES[name].optimizer) not in OWN_SETTINGS:
+    optimizer = changes.get("optimizer", RECIPES[name].optimizer)
+    if optimizer not in OWN_SETTINGS:
         changes = {"learning_rate": KERAS_RATE, **changes}
+    if optimizer != "rmsprop":
+        changes = {"mean_square": 0.0, **changes}
     return replace(RECIPES[name], **changes)
 
 
@@ -264,6 +269,13 @@ def check_hours(hours, sizes=None):
         )
 
 
+def check_updates(recipe, steps, epochs):
+    """Raise `ValueError` if a training of so many steps an epoch ends before gradients have made an update."""
+    if recipe.gradient_accumulation > steps * epochs:
+        rule = f"at most {steps * epochs:,}, the steps of this training (or of a phase of it)"
+        raise ValueError(f"`gradient_accumulation` must be {rule}. Received: {recipe.gradient_accumulation:,}")
+
+
 def remarks(recipe, steps, epochs, architecture=None):
     """What does not have its effect in a training of so many steps, a line each.
 
@@ -274,6 +286,11 @@ def remarks(recipe, steps, epochs, architecture=None):
         architecture: an `Architecture`, or None.
     """
     lines, total = [], steps * epochs
+    if left := total % recipe.gradient_accumulation:
+        lines.append(
+            f"the last {left:,} of {total:,} steps make no update: `gradient_accumulation` is "
+            f"{recipe.gradient_accumulation:,}"
+        )
     if recipe.warmup_epochs >= epochs:
         lines.append(
             f"the learning rate rises over {recipe.warmup_epochs:g} epochs, and the training has {epochs}: it does not "

@@ -140,6 +140,7 @@ def fine_tune(
     """
     directory = None if directory is None else Path(expanded(directory))
     data = _data(train, validation, classes)
+    validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:
             raise ValueError(f"`{name}` must be left out: the network gets a classifier. Received: {options[name]!r}")

@@ -132,7 +132,7 @@ def _load_file(model, path, layout=None):
             own = "stem" in layers or (not layers and path.name.endswith(".weights.h5"))
             layout = "keras" if own else "keras_applications"
         else:
-            layout = {".safetensors": "timm", ".pth": "timm"}.get(path.suffix, "slim")
+            layout = "timm" if path.suffix in (".safetensors", ".pth", ".pt", ".bin") else "slim"
     if layout == "keras":
         try:
             with warnings.catch_warnings():

@@ -56,15 +56,16 @@ def call(capsys, *words):
 def found(words):
     """The data that a command finds, before it loads a framework or trains anything."""
     options = parser().parse_args([str(word) for word in words])
-    return import_module(f"nasnet_keras.commands.{options.command}").check(options)["data"]
+    checked = import_module(f"nasnet_keras.commands.{options.command}").check(options)
+    return next(checked[name] for name in ("data", "labelled", "calibration") if checked.get(name) is not None)
 
 
-@pytest.mark.parametrize("command", ["data", "train", "finetune", "evaluate", "search"])
+@pytest.mark.parametrize("command", ["data", "train", "finetune", "evaluate", "search", "export", "calibration"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
 def test_a_table_of_every_format_in_every_command(name, command, place, tmp_path):
     network = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
     network.class_names = ("blue", "dark")
-    if command in ("finetune", "evaluate"):
+    if command not in ("data", "train", "search"):
         network.save(tmp_path / "net.keras")
     data = found(
         {
@@ -74,6 +75,10 @@ def test_a_table_of_every_format_in_every_command(name, command, place, tmp_path
                          "--directory", tmp_path / "new"],
             "evaluate": ["evaluate", "--model", tmp_path / "net.keras", "--data", place / name, "--split", "all"],
             "search": ["search", "--data", place / name, "--directory", tmp_path / "new"],
+            "export": ["export", "--model", tmp_path / "net.keras", "--output", tmp_path / "new", "--evaluate",
+                       place / name, "--label-column", "label"],
+            "calibration": ["export", "--model", tmp_path / "net.keras", "--output", tmp_path / "new", "--format",
+                            "onnx", "--calibration", place / name],
         }[command]
     )  # fmt: skip
     splits = [split for split in (data.train, data.validation, data.test) if len(split)]
@@ -212,8 +217,17 @@ def test_a_hostile_table_is_one_line(name, place, tmp_path, capsys):
 def test_options_of_tables_are_refused_where_there_is_none(tmp_path, capsys):
     for words, says in (
         (["--separator", "|"], "are for a table. Received: digits"),
+        (["--separator", "~"], "are for a table. Received: digits"),
         (["--data", tmp_path / "gone.csv"], "which does not exist"),
         (["--label-column", "a", "a", "--data", tmp_path / "gone.csv"], "different columns"),
     ):
         code, _, err = call(capsys, "train", *words, "--directory", tmp_path / "net")
         assert code == 2 and len(err.splitlines()) == 1 and says in err
+
+
+def test_a_separator_that_looks_like_a_home_is_one(place, tmp_path, capsys):
+    table = (place / "several.csv").read_text().replace("|", "~")
+    (tmp_path / "t.csv").write_text(table)
+    (tmp_path / "images").symlink_to(place / "images")
+    code, out, _ = call(capsys, "data", tmp_path / "t.csv", "--separator", "~", "--json")
+    assert code == 0 and sorted(row["name"] for row in json.loads(out.splitlines()[-1])["classes"]) == [*NAMES]

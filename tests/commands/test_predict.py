@@ -70,6 +70,7 @@ def test_folders_patterns_lists_and_pipes_name_the_same(place, capsys, monkeypat
         (["photos/red"], b""),
         (["photos/r*/*.png"], b""),
         (["photos/**/red/*"], b""),
+        (["**/red"], b""),
         (["photos/r?d"], b""),
         (["red.txt"], b""),
         (["photos/own.txt"], b""),

@@ -48,3 +48,14 @@ def test_what_does_not_fit_is_one_line(arguments, says):
     with pytest.raises(ValueError, match=says) as caught:
         data_of_arrays(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_names_mean_the_same_on_both_sides():
+    names = np.array(["a", "b", "c", "d"])[LABELS]
+    held = np.array(["b", "d"])[LABELS % 2]
+    data = data_of_arrays(IMAGES, names, validation_data=(IMAGES, held))
+    assert data.class_names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(data.validation.labels, np.array([1, 3])[LABELS % 2])
+    for wrong in (LABELS, np.array(["z"] * 40), np.eye(4)[LABELS] + np.eye(4)[LABELS - 1]):
+        with pytest.raises(ValueError, match="`validation_data`"):
+            data_of_arrays(IMAGES, names, validation_data=(IMAGES, wrong))

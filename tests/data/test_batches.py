@@ -1,5 +1,6 @@
 """Batches that depend on nothing but the seed, the epoch and the step, however and whenever they are asked for."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -138,3 +139,16 @@ def test_bad_arguments_are_named(options, named):
     split = Split(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2)
     with pytest.raises(ValueError, match=named):
         Batches(split, 2, **{"training": True, **options})
+
+
+@pytest.mark.jax
+def test_batches_are_got_ready_in_their_order():
+    """Elsewhere than on TensorFlow a thread reads ahead; whatever is asked for, in whatever order, is what it is."""
+    split = load_data("digits", limit=200).train
+    batches, plain = (Batches(split, 16, training=True, augmentation="shifts", seed=1) for _ in range(2))
+    for epoch, index in [(0, 0), (0, 1), (0, 2), (1, 2), (0, len(plain) - 1), (1, 0), (0, 1)]:
+        batches.epoch = epoch
+        for one, other in zip(batches[index], plain.batch(epoch, index), strict=True):
+            np.testing.assert_array_equal(one, other)
+    copy = pickle.loads(pickle.dumps(batches))
+    np.testing.assert_array_equal(copy[0][0], batches[0][0])

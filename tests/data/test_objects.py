@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from nasnet_keras import fine_tune, load_data
+from nasnet_keras.data.images import read_image
 from nasnet_keras.data.objects import read_object_data
 from nasnet_keras.models.network import NASNet
 
@@ -214,3 +215,31 @@ def test_a_pair_of_paths_and_labels(tmp_path):
         parts, names = read_object_data((own, ["cat", "dog"]))
         np.testing.assert_array_equal(parts["train"][0][:], IMAGES[:2])
         assert names == ("cat", "dog")
+
+
+def test_labels_go_by_the_names_that_a_data_set_has():
+    """A folder without one of the classes counts the others from 0 as well."""
+    own = Pairs(IMAGES, LABELS % 2, class_names=["cat", "owl"])
+    found, names = read_object_data(own, class_names=("owl", "dog", "cat"))
+    assert names == ("owl", "dog", "cat")
+    np.testing.assert_array_equal(found["train"][1], np.array([2, 0])[LABELS % 2])
+    marks = Pairs(IMAGES, MARKS, class_names=["a", "b", "c"])
+    found, _ = read_object_data(marks, class_names=("c", "x", "a", "b"))
+    np.testing.assert_array_equal(found["train"][1][:, [2, 3, 0]], MARKS)
+    with pytest.raises(ValueError, match="`validation` must have the classes cat, dog. Received: cat, owl"):
+        read_object_data(own, class_names=("cat", "dog"), label="validation")
+
+
+def test_pillow_images_are_read_as_their_files_are(tmp_path):
+    shape = np.zeros((8, 6, 4), np.uint8)
+    shape[:4, :, 3], shape[..., 0] = 255, 200
+    clear, turned = Image.fromarray(shape, "RGBA"), Image.fromarray(IMAGES[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear.save(tmp_path / "clear.png")
+    turned.save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.arange(48, dtype=np.uint16).reshape(8, 6) * 1000).save(tmp_path / "deep.png")
+    for name in ("clear", "turned", "deep"):
+        path = tmp_path / f"{name}.png"
+        found, _ = read_object_data(Pairs([Image.open(path)] * 2, [0, 1]))
+        np.testing.assert_array_equal(found["train"][0][0], read_image(path))

@@ -461,3 +461,9 @@ def test_the_time_for_a_row_does_not_grow_with_the_table(name, tmp_path):
 
     short = min(seconds(1_000) for _ in range(3))
     assert seconds(16_000) < 16 * 5 * short  # 256 times as long if it were the square
+
+
+def test_a_key_that_comes_twice_is_refused(place):
+    (place / "t.jsonl").write_text('{"file": "a", "label": "x"}\n{"file": "a", "label": "b", "label": "c"}\n')
+    with pytest.raises(ValueError, match="must have each key once in a line, unlike 'label' in line 2"):
+        load_data(place / "t.jsonl")

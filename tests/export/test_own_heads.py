@@ -1,14 +1,18 @@
 """Networks under heads of one's own, and any other classifier, are exported as they compute."""
 
+import io
 import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from nasnet_keras import NASNetCIFAR
+from nasnet_keras import NASNet, NASNetCIFAR, explain, export_saved_model
 from nasnet_keras.cli import main
+from nasnet_keras.export.saved_model import _distance
+from nasnet_keras.models import answers
 
 
 def own_head(*ends, units=3):
@@ -39,3 +43,33 @@ def test_a_head_of_ones_own_is_served(ends, units, suffix, tmp_path, capsys):
     expected = np.concatenate([1 - outputs, outputs], 1) if units == 1 else outputs
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
     assert answer["top_classes"].numpy()[0, 0].decode() == str(expected[0].argmax())
+
+
+@pytest.mark.parametrize(
+    "activation", ["sigmoid", pytest.param(None, marks=pytest.mark.long)], ids=["sigmoid", "logits"]
+)
+def test_one_unit_of_a_network_speaks_for_the_second_of_two_classes(activation, tmp_path):
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 1}
+    model = NASNet("tiny", classifier_activation=activation, **size)
+    model.get_layer("logits").set_weights([np.random.default_rng(0).normal(size=(24, 1)) * 3, np.array([0.2])])
+    path = export_saved_model(model, tmp_path / "served", explain=True)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3)).astype("float32")
+    signatures = tf.saved_model.load(str(path)).signatures
+    answer = signatures["serving_default"](image=tf.constant(pixels))
+    expected = answers.probabilities(model, model.predict(pixels / 127.5 - 1, verbose=0))
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    assert [name.decode() for name in answer["top_classes"].numpy()[:, 0]] == [str(one) for one in expected.argmax(1)]
+    encoded = [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in pixels]
+    drawn = signatures["explain"](image_bytes=tf.constant(encoded))["heat_map_bytes"].numpy()
+    for image, picture in zip(pixels, drawn, strict=True):
+        own = Image.open(io.BytesIO(explain(model, image.astype("uint8")).png()))
+        served = np.asarray(Image.open(io.BytesIO(picture)), int)
+        assert np.abs(served - np.asarray(own.resize(served.shape[1::-1]), int)).mean() < 3
+
+
+def test_how_far_answers_lie_apart_does_not_depend_on_the_number_of_classes():
+    for count in (2, 10, 1000):
+        one, other = np.eye(count, dtype="float32")[[0, 1]], np.eye(count, dtype="float32")[[1, 1]]
+        assert _distance(one, other, "softmax") == 0.5
+        assert _distance(one, other, "sigmoid") == 0.5
+        assert _distance(one, one, "softmax") == 0

@@ -219,3 +219,20 @@ def test_the_global_format_of_images_changes_nothing(options):
     assert [tuple(one.shape) for one in trained] == [tuple(one.shape) for one in expected]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+
+
+def test_the_layer_whose_activation_ends_a_model_is_found():
+    head = layers.Dense(3, activation="softmax")
+    assert answers.activation_at_end(stack(layers.Flatten(), head, layers.Dropout(0.5))) is head
+    hidden = stack(layers.Flatten(), layers.Dense(4, activation="sigmoid"), layers.Dense(3))
+    assert answers.activation_at_end(hidden) is None
+    base = net()
+    assert answers.activation_at_end(base) is base.get_layer("predictions")
+    assert answers.activation_at_end(keras.Model(base.input, layers.Dense(2)(base.output))) is None
+
+
+def test_a_range_of_greys_is_found_at_any_depth():
+    base = net(grey_range=(0, 4095), include_top=False, pooling="avg", classes=1000)
+    assert answers.grey_range(base) == (0, 4095)
+    assert answers.grey_range(keras.Sequential([base, layers.Dense(2)])) == (0, 4095)
+    assert answers.grey_range(stack(layers.Flatten())) is None

@@ -6,7 +6,7 @@ import pytest
 from checks import array
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype
-from nasnet_keras.models.drop_path import DropPath, DropPathSchedule
+from nasnet_keras.models.drop_path import DropPath, DropPathSchedule, ScheduledDropPath
 from nasnet_keras.models.network import NASNet
 
 ONES = np.ones((2000, 1, 1, 1), "float32")
@@ -155,3 +155,15 @@ def test_rates_grow_with_depth_over_all_cells(name):
         # Only the convolution is dropped, never the identity.
         (drop,) = [step for step in layer.program.steps if step.primitive.kind == "drop_path"]
         assert drop.name == "block_0/left/" and drop.primitive.rate == pytest.approx(1 - keep)
+
+
+def test_a_schedule_may_begin_where_a_training_stands():
+    """Where weights were taken back to an earlier epoch, or did not learn for a while, the network has counted less."""
+    genotype = Genotype(*[CellGenotype((Block((0, 1), ("identity", "conv_1x1")),), (2,))] * 2)
+    model = NASNet(genotype, repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2, drop_path=0.4)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    (counter,) = (layer for layer in model.layers if isinstance(layer, DropPathSchedule))
+    images, labels = np.zeros((4, 8, 8, 3), "float32"), np.arange(4) % 2
+    for given, counted in ((None, 1), (6, 7), (None, 8), (2, 3)):
+        model.fit(images, labels, batch_size=4, verbose=0, callbacks=[ScheduledDropPath(10, given)])
+        assert float(counter.step) == counted and float(counter.total_steps) == 10

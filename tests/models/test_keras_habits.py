@@ -528,3 +528,17 @@ def test_search_shows_itself():
     shown = pydoc.render_doc(nasnet_keras.search)
     assert "max_trials" in inspect.signature(nasnet_keras.search).parameters
     assert "Search for cells" in shown and "max_trials: children in all" in shown and "search(data='digits'" in shown
+
+
+def test_freezing_leaves_other_models_as_they_are():
+    network, other = base("NASNetCIFAR", pooling="avg"), keras.Sequential([keras.Input((32, 32, 3))])
+    other.add(keras.layers.Flatten())
+    other.add(keras.layers.Dense(2))
+    other.trainable = False
+    image = keras.Input((32, 32, 3))
+    both = keras.layers.Concatenate()([network(image), other(image)])
+    model = keras.Model(image, keras.layers.Dense(3)(both))
+    freeze(model, "cell_1")
+    assert not other.trainable_weights and model.layers[-1].trainable_weights
+    learning = {weight.path.split("/")[0] for weight in network.trainable_weights}
+    assert learning and "cell_0" not in learning and "cell_1" not in learning

@@ -18,6 +18,7 @@ PLACES = {
     r"_seed_generators\b": "models/nesting.py",
     r"_get_variable_index\b": "training/compilation.py",
     r"\bkeras\.src\b": "weights/loading.py",
+    r"_apply_weight_decay\b": "training/compilation.py",
     r"_clip_gradients\b": "training/devices.py",
     r"_all_reduce_sum_gradients\b": "training/devices.py",
 }
@@ -52,6 +53,14 @@ def test_an_optimiser_knows_its_variables_by_number():
     assert str(inspect.signature(optimizer._get_variable_index)) == "(variable)"
     optimizer.build(variables)
     assert [optimizer._get_variable_index(variable) for variable in variables] == [0, 1, 2]
+
+
+def test_an_optimiser_decays_by_its_own_rate():
+    optimizer, variable = keras.optimizers.SGD(0.5, weight_decay=0.5), keras.Variable([[8.0]])
+    assert str(inspect.signature(optimizer._apply_weight_decay)) == "(variables)"
+    optimizer.build([variable])
+    optimizer._apply_weight_decay([variable])
+    assert float(variable[0, 0]) == 6.0
 
 
 def test_an_optimiser_clips_before_it_sums():

@@ -1,21 +1,25 @@
 """The whole loop on real digits: children, rewards, files, interruption, failures."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from nasnet_keras.children import settings as children
+from nasnet_keras.children.longer_training import train_longer
 from nasnet_keras.children.screening import ScreenedOut
 from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search import tuner
 from nasnet_keras.search.results.final import compare
 from nasnet_keras.search.space import SearchSpace
@@ -252,10 +256,6 @@ def test_the_final_comparison(uninterrupted, digits):
         def __init__(self, *_):
             pass
 
-    import contextlib
-
-    import keras
-
     @contextlib.contextmanager
     def quiet(title, epochs):
         yield keras.callbacks.Callback()
@@ -319,3 +319,44 @@ def test_a_recipe_beyond_plain_descent_trains_the_ordinary_network():
         "short": True,
         "imagenet": False,
     }
+
+
+def test_what_a_search_began_without_is_not_taken_in_later(uninterrupted, digits, tmp_path):
+    _, directory = uninterrupted
+    with pytest.raises(ValueError, match="`start_from` must be left out where a search goes on that began without it"):
+        run(digits, directory, start_from=tmp_path / "nowhere")
+    learnt = run(digits, tmp_path / "s", 2, start_from=directory)
+    assert run(digits, tmp_path / "s", 2, start_from=directory).trials == learnt.trials
+
+
+def test_networks_are_compared_at_the_same_multiply_adds(digits):
+    """A cell that does more gets fewer filters."""
+    child = ChildSettings(repeats=1, filters=32)
+    cost = child.sizes(load_genotype("nasnet_a"), digits)["multiply_adds"]
+    for genotype in (load_genotype("pnasnet_5"), *SPACE.sample(3, np.random.default_rng(0))):
+        alike = child.at_cost(genotype, digits, cost)
+        assert alike == replace(child, filters=alike.filters)
+        costs = [
+            replace(alike, filters=alike.filters + more).sizes(genotype, digits)["multiply_adds"] for more in (-1, 0, 1)
+        ]
+        assert abs(costs[1] / cost - 1) < 0.03 and costs[0] < costs[1] < costs[2]
+        assert abs(costs[1] - cost) == min(abs(one - cost) for one in costs)
+    assert child.at_cost(load_genotype("nasnet_a"), digits, cost) == child
+
+
+def test_a_comparison_of_an_earlier_version_stands_and_one_with_other_filters_is_made_anew(digits, tmp_path):
+    genotype, told = load_genotype("tiny"), []
+
+    @contextlib.contextmanager
+    def progress(title, epochs):
+        told.append(title)
+        yield keras.callbacks.Callback()
+
+    row = train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress)
+    assert row["filters"] == CHILD.filters and len(told) == 1
+    assert train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress) == row and len(told) == 1
+    more = train_longer("found", genotype, digits, replace(CHILD, filters=6), 1, 0, tmp_path / "m", progress)
+    assert more["filters"] == 6 and more["parameters"] > row["parameters"] and len(told) == 2
+    old = {key: value for key, value in row.items() if key != "filters"}
+    (tmp_path / "m" / "result.json").write_text(json.dumps(old))
+    assert train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress) == old and len(told) == 2

@@ -165,3 +165,19 @@ def test_evaluate_shows_the_worst(photographs, tmp_path, capsys):
     page = (tmp_path / "worst" / "worst.html").read_text("utf-8")
     assert page.count("<img") == 1 and "a_red, taken for b_green" in page
     assert figures["accuracy"] == pytest.approx(23 / 24)
+
+
+def test_hidden_activations_stay_what_they_are():
+    """The last softmax or sigmoid counts only where the answer is its result."""
+    model = keras.Sequential(
+        [keras.Input((SIDE, SIDE, 3)), keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(4, name="maps"),
+         keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, "sigmoid"), keras.layers.Dense(3)]
+    )  # fmt: skip
+    first, last = np.diag([40.0, 4.0, 4.0]), np.array([[1.0, 0, 0], [3.0, 0, 0], [0, 0, 1]])
+    model.layers[-2].set_weights([first, np.zeros(3)])
+    model.layers[-1].set_weights([last, np.zeros(3)])
+    maps = spots().reshape(4, 4, 4, 4, 3).mean((1, 3)) / 255
+    hidden = 1 / (1 + np.exp(-maps.mean((0, 1)) @ first))
+    heat = np.maximum(maps @ (first @ (hidden * (1 - hidden) * last[:, 0])), 0)
+    expected = enlarged(heat / heat.max(), (SIDE, SIDE))
+    np.testing.assert_allclose(explain(model, spots(), 0).heat, expected / expected.max(), atol=1e-5)

@@ -249,3 +249,51 @@ def test_a_model_that_finds_no_room_leaves_the_one_before(tmp_path, monkeypatch)
         fitting.save_model(network(), tmp_path)
     assert (tmp_path / "model.keras").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_the_scale_of_a_loss_in_float16_goes_on(tmp_path):
+    """Keras makes the variables of its `LossScaleOptimizer` anew whenever it is built, and then reads none of them."""
+
+    class Scale(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            found.append(float(self.model.optimizer.dynamic_scale))
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.dynamic_scale.assign(1024.0)
+
+    found = []
+    for epochs in (1, 2):
+        model = network(repeats=(1,), dtype="mixed_float16")
+        fitting.fit(model, data(), RECIPE, epochs=epochs, directory=tmp_path, callbacks=[Scale()], validate=False)
+    assert len(history(tmp_path)["epochs"]) == 2 and found == [2.0**15, 1024.0]
+
+
+def test_another_type_of_computation_is_another_training(tmp_path):
+    fitting.fit(network(repeats=(1,)), data(), RECIPE, epochs=1, directory=tmp_path)
+    with pytest.raises(ValueError, match="`directory`.*other `dtype`"):
+        fitting.fit(network(repeats=(1,), dtype="mixed_float16"), data(), RECIPE, epochs=2, directory=tmp_path)
+
+
+def test_updates_that_never_come_are_refused_and_a_rest_is_told(tmp_path, caplog):
+    steps = len(fitting.training_batches(data(), RECIPE, 0))
+    with pytest.raises(ValueError, match=f"`gradient_accumulation` must be at most {steps}, the steps"):
+        train(None, 1, replace(RECIPE, gradient_accumulation=steps + 1))
+    train(None, 1, replace(RECIPE, gradient_accumulation=2))
+    told = f"the last 1 of {steps} steps make no update: `gradient_accumulation` is 2" in caplog.text
+    assert told == bool(steps % 2)
+
+
+def test_nothing_to_watch_is_refused_by_its_name_and_without_a_list_of_files():
+    images = data()
+    none = replace(images, validation=images.train.select([]))
+    with pytest.raises(ValueError, match="`validate` must be False where the data have no validation images") as caught:
+        fitting.fit(small(), none, RECIPE, epochs=1)
+    assert len(str(caught.value)) < 200 and "Record" not in repr(images.train)
+    tuned = fine_tune(network(), colours(48), colours(12, 1).select([]), NAMES, recipe=PLAIN, epochs=1)
+    assert tuned.class_names == NAMES
+
+
+def test_the_mean_square_is_for_rmsprop():
+    with pytest.raises(ValueError, match="`mean_square` is for rmsprop. Received: 1, sgd"):
+        recipes.Recipe(mean_square=1)
+    assert recipes.recipe("imagenet", optimizer="adamw", momentum=0.9, epsilon=1.0).mean_square == 0

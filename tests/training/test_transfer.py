@@ -457,3 +457,22 @@ def test_a_directory_keeps_how_a_folder_was_divided(rule, tmp_path, monkeypatch)
             for path in open_data(fixtures / "photos").test.images.sources
         }
         assert set(record.sides["test"]) == tested
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_decay_goes_by_each_weights_own_rate(kind):
+    variables = [keras.Variable(np.ones((2, 2)), name=name) for name in "ab"]
+    optimizer = compilation.WITH_RATES[kind](0.5, weight_decay=0.1, rates={"b": 0.25})
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.zeros((2, 2))] * 2)
+    left = [float(keras.ops.convert_to_numpy(variable)[0, 0]) for variable in variables]
+    assert left == pytest.approx([1 - 0.5 * 0.1, 1 - 0.5 * 0.1 * 0.25], rel=1e-5) and optimizer.weight_decay == 0.1
+
+
+def test_frozen_cells_compute_in_the_type_that_was_asked_for(rng):
+    model = source(dtype="mixed_float16")
+    model.trainable = False
+    cell = model.get_layer("cell_0")
+    image = keras.ops.convert_to_tensor(rng.normal(size=(2, 8, 8, 3)).astype("float16"))
+    stem = model.get_layer("stem")(image, training=True)
+    assert {keras.backend.standardize_dtype(one.dtype) for one in cell([stem, stem], training=True)} == {"float16"}

@@ -45,7 +45,7 @@ class Pool:
         self._starting, self._idle, self._running = {}, {}, {}  # future: name, actor; name: actor; future: …, trial
         self._refused, self._reason, self._failed_starts, self._started, self._lost = [], None, 0, 0, 0
         self._nodes, self._room, self._looked = 0, 1, -math.inf
-        self._without_since, self._has_said = clock(), False
+        self._without_since, self._has_said, self._trouble = clock(), False, None
 
     def __enter__(self):
         return self
@@ -103,10 +103,11 @@ class Pool:
         return events
 
     def state(self):
-        """What there is to see: nodes, workers, how many of them work and how many are being started, lost runs."""
+        """What there is to see: nodes, workers, how many work are being started, lost runs, and trouble."""
         return {
             "nodes": self._nodes, "workers": len(self._idle) + len(self._running), "working": len(self._running),
             "starting": len(self._starting), "lost": self._lost, "dashboard": self._cluster.dashboard,
+            "trouble": self._trouble,
         }  # fmt: skip
 
     def _count(self):
@@ -123,7 +124,7 @@ class Pool:
             about = json.loads(self._cluster.answer(future))
         except Gone as error:
             self._reason, self._failed_starts = str(error), self._failed_starts + 1
-            logger.warning("%s could not be started: %s", name, self._reason)
+            self._warn(f"{name} could not be started: {self._reason}")
             self._cluster.end(actor)
             if self._failed_starts >= STARTS:
                 raise ConnectionError(f"no worker can be started: {self._reason}") from None
@@ -134,11 +135,15 @@ class Pool:
             self._refused.append(actor)
             own = _versions()[wrong[0]]
             self._reason = f"the node {about['host']} has {wrong[0]} {about[wrong[0]]}, and the driver {own}"
-            logger.warning("%s is refused: %s", name, self._reason)
+            self._warn(f"{name} is refused: {self._reason}")
             return
         logger.info("%s is there, on %s", name, about["host"])
         self._failed_starts = -math.inf
         self._idle[f"{name}-{about['host']}"] = actor
+
+    def _warn(self, text):
+        self._trouble = text
+        logger.warning(text)
 
     def _check_patience(self, now):
         if self._idle or self._running:
@@ -150,7 +155,7 @@ class Pool:
             if waited >= self._patience or (self._refused and len(self._refused) >= self._room):
                 raise ConnectionError(f"there has been no worker for {waited:.0f} s: {text}")
             if not self._has_said:
-                logger.warning("waiting up to %.0f s for a first worker: %s", self._patience, text)
+                self._warn(f"waiting up to {self._patience:.0f} s for a worker: {text}")
                 self._has_said = True
 
 

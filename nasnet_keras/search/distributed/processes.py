@@ -170,7 +170,8 @@ def visible_gpus():
     """Names of the GPUs that a process started from here may use, as CUDA knows them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in chosen.split(",") if name]
+        names = chosen.split(",")
+        return [name for name in names[: names.index("-1") if "-1" in names else None] if name]  # CUDA stops there
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
@@ -183,7 +184,10 @@ def environment_of_child(cpus, gpus):
     Args:
         cpus, gpus: what of them is its own.
     """
-    kept = {name: os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL") if name in os.environ}
+    import keras
+
+    kept = {name: os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL",) if name in os.environ}
+    kept["KERAS_BACKEND"] = keras.backend.backend()  # also where only a file of this machine says so
     return {**kept, **dict.fromkeys(THREADS, str(max(1, int(cpus)))), **(share_of_gpu(min(1, gpus)) if gpus else {})}
 
 

@@ -168,6 +168,9 @@ def _connected(engine):
     import ray
 
     if ray.is_initialized():
+        if engine.address:
+            rule = "'ray' where this process is connected to a cluster already, or call ray.shutdown() first"
+            raise ValueError(f"`engine` must be {rule}. Received: ray://{engine.address}")
         yield ray, None
         return
     try:

@@ -1,4 +1,4 @@
-"""After the search: the found cell trained longer, beside NASNet-A's and a random one under the same budget."""
+"""After the search: the found cell trained longer, beside NASNet-A's and a random one, at the same multiply-adds."""
 
 import json
 
@@ -19,7 +19,8 @@ def compare(result, data, child, space, epochs, seed, progress):
     Args:
         result: a `SearchResult`.
         data: the search's `Data`.
-        child: the search's `ChildSettings`: the networks have the same size.
+        child: the search's `ChildSettings`. NASNet-A's network has its filters, and the others as many as bring them
+            nearest to its multiply-adds: a cell that costs twice as much would have to be better.
         space: the `SearchSpace` that the random cell is drawn from.
         epochs: epochs for each.
         seed: seed of the random cell and of the trainings.
@@ -27,12 +28,15 @@ def compare(result, data, child, space, epochs, seed, progress):
 
     Returns:
         One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `epochs`.
+        `epochs`, `filters`.
     """
+    nasnet_a = load_genotype("nasnet_a")
+    cost = child.sizes(nasnet_a, data)["multiply_adds"]
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
     rows, directory = [], SearchDirectory(result.directory)
-    for name, genotype in (("found", result.best), ("nasnet_a", load_genotype("nasnet_a")), ("random", random)):
-        rows.append(train_longer(name, genotype, data, child, epochs, seed, directory.final / name, progress))
+    for name, genotype in (("found", result.best), ("nasnet_a", nasnet_a), ("random", random)):
+        alike = child.at_cost(genotype, data, cost)
+        rows.append(train_longer(name, genotype, data, alike, epochs, seed, directory.final / name, progress))
     write_report(result.directory, result.trials)
     return rows
 

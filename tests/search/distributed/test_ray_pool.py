@@ -260,6 +260,7 @@ def test_what_there_is_to_see(tmp_path, monkeypatch):
     first, *_, last = seen
     assert first == {
         "nodes": 2, "workers": 0, "working": 0, "starting": 2, "lost": 0, "waiting": 0, "dashboard": "http://head:1",
+        "trouble": None,
     }  # fmt: skip
     assert last["lost"] == 6 and any(state["waiting"] for state in seen)
     assert {state["workers"] for state in seen} <= {0, 1, 2} and all(s["working"] <= s["workers"] for s in seen)

@@ -10,6 +10,7 @@ from test_publication import digest_of, trials_with
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype
+from nasnet_keras.pictures.pareto import cost_of, pareto_front
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.space import SearchSpace
@@ -139,3 +140,35 @@ def test_a_search_measures_a_cost_of_ones_own(tmp_path):
     assert again.best == Genotype.from_dict(max(again.trials, key=lambda trial: trial["reward"])["genotype"])
     with pytest.raises(ValueError, match="`cost` must be a name or a function"):
         search(data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, cost=3)
+
+
+def test_a_repeated_network_takes_its_time_from_the_one_that_was_trained():
+    trials = [
+        trial | {"seconds": seconds}
+        for trial, seconds in zip(trials_with([0.6, 0.59, 0.6]), (9.0, 5.0, 0.0), strict=True)
+    ]
+    trials[2]["replayed"] = trials[0]["trial_id"]
+    assert [one["number"] for one in Preference("seconds", "within:0.02").ranked(trials)] == [1, 0, 2]
+    assert [one["number"] for one in pareto_front(trials, "seconds")] == [1, 0]
+    assert cost_of({"number": 3, "metrics": {"number": 7.0}}, "number") == 7.0
+
+
+def test_a_cost_that_fails_leaves_the_reward_and_is_told(tmp_path, caplog):
+    def latency(architecture):
+        raise KeyError("no device")
+
+    options = {"space": SPACE, "child": CHILD, "cost": latency}
+    result = search(load_data("digits", limit=200), 1, tmp_path / "s", "random", 3, **options)
+    assert result.trials[0]["status"] == "COMPLETED" and "latency" not in result.trials[0]["metrics"]
+    assert "`cost` latency has failed for trial 00000, which has none now: KeyError: 'no device'" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["seconds", "parameters", "reward"])
+def test_a_function_may_not_have_the_name_of_another_number(name, tmp_path):
+    def measure(architecture):
+        return 1.0
+
+    measure.__name__ = name
+    with pytest.raises(ValueError, match=f"`cost` must be a function of another name.*{name}"):
+        search("digits", 1, tmp_path / "s", cost=measure)
+    assert not list(tmp_path.iterdir())
