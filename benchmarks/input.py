@@ -5,7 +5,8 @@ changed in colour. Each measurement is a process of its own; the ways are measur
 down meets all of them alike. Prints each pair's figures, and medians of the ratios.
 
     git worktree add ../before REVISION
-    python benchmarks/input.py --before ../before --pairs 5   # this package and an earlier one; and two cores, one core
+    python benchmarks/input.py --before ../before --pairs 5   # this package and an earlier one
+    python benchmarks/input.py --cores                      # two cores and one; and what two processes get of them
     python benchmarks/input.py --peers                        # `image_dataset_from_directory`; resizing by tf.data
 
 The peers: `image_dataset_from_directory`, which shrinks whole images without antialiasing, and the same augmentation as
@@ -21,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -128,15 +131,22 @@ def measure(way, root, batch_size, images):
 
 
 def run(way, root, batch_size, images, source=ROOT, cores=None):
-    """`measure` in a process of its own, on some cores only if so many are given."""
+    """`measure` in a process of its own, on some cores only if their numbers are given."""
     words = [sys.executable, __file__, "--measure", way, "--folder", root, "--batch", batch_size, "--images", images]
     if cores:
-        words = ["taskset", "-c", ",".join(map(str, range(cores))), *words]
+        words = ["taskset", "-c", ",".join(map(str, cores)), *words]
     environment = {**os.environ, "PYTHONPATH": str(Path(source).absolute())}
     done = subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def side_by_side(cores, *words, **options):
+    """`run` in a process on each core at once: what the machine itself gives, with nothing shared between them."""
+    with ThreadPoolExecutor(cores) as pool:
+        found = list(pool.map(lambda core: run(*words, cores=[core], **options), range(cores)))
+    return {"rate": sum(one["rate"] for one in found)}
 
 
 def compare(title, figure, pairs, one, other):
@@ -182,8 +192,10 @@ def main():
                 compare(f"CPU ms an image, batch {batch}: now, before", "cpu", options.pairs, new, old)
                 compare(f"images/s, batch {batch}: now, before", "rate", options.pairs, new, old)
             if options.cores:
-                two, one = (way("package", batch, cores=cores) for cores in (2, 1))
+                two, one = (way("package", batch, cores=cores) for cores in ([0, 1], [0]))
                 compare(f"images/s, batch {batch}: two cores, one", "rate", options.pairs, two, one)
+                both = partial(side_by_side, 2, "package", root, batch, options.images)
+                compare(f"images/s, batch {batch}: a process on each, one", "rate", options.pairs, both, one)
             if options.peers:
                 keras = way("directory", batch)
                 compare(f"images/s, batch {batch}: ours, Keras' and layers", "rate", options.pairs, new, keras)
