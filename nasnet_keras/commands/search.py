@@ -66,14 +66,14 @@ def add_options(parser):
     help_text = f"who proposes; measured ahead of evolution with up to {MEASURED} trials: predictor (docs/search.md)"
     parser.add_argument("--controller", choices=[*STRATEGIES], default="rl", help=help_text)
     helps = {
-        "batch_size": "rewards per policy update (default: {}; the paper: 20)",
-        "learning_rate": "the policy's learning rate (default: {}; the paper: 0.00035)",
-        "entropy_weight": "weight of its entropy (default: {:g})",
-        "baseline_decay": "decay of its moving average of rewards (default: {})",
+        "batch_size": "rewards per policy update (the paper: 20)",
+        "learning_rate": "the policy's learning rate (the paper: 0.00035)",
+        "entropy_weight": "weight of its entropy",
+        "baseline_decay": "decay of its moving average of rewards",
     }
     for name, text in helps.items():
-        kind, option = type(SMALL[name]), f"--{CONTROLLER[name].replace('_', '-')}"
-        parser.add_argument(option, type=kind, help=text.format(SMALL[name]))
+        option, default = f"--{CONTROLLER[name].replace('_', '-')}", SMALL[name]
+        parser.add_argument(option, type=type(default), default=default, help=text)
     parser.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
     add_size(parser, repeats=1, filters=8)
     parser.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
@@ -150,6 +150,7 @@ def check(options):
     Preference(options.cost, options.prefer)
     with named(tries="try"):
         tries = read_tries(options.tries)
+    _require_use(options, len(tries))
     for genotype in tries if role is None or role.is_chief else ():
         try:
             space.encode(genotype)
@@ -159,7 +160,6 @@ def check(options):
         check_integer(name, getattr(options, name), least)
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
-    _require_use(options, len(tries))
     places = {"role": role, "engine": engine}
     checked = {"space": space, "child": child, "rules": rules, "settings": settings, **places}
     size = given(options, "repeats", "filters", "stem")
@@ -178,6 +178,7 @@ def check(options):
         check_identity(directory, identify(strategy, "reward", "max", rules, tries))
     except ValueError as error:
         raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
+    _require_controller(options)
     compare_children(directory, description(child))
     if options.start_from:
         check_start(directory, options.start_from)
@@ -203,15 +204,19 @@ def _require_use(options, tries):
         raise ValueError(f"`max_trials` must be at least {tries}, the cells to `try`. Received: {options.max_trials}")
 
 
+def _require_controller(options):
+    """Raise `ValueError` where the settings of RL's controller are for another one."""
+    for name, option in CONTROLLER.items():
+        value = getattr(options, option)
+        if options.controller != "rl" and value != SMALL[name]:
+            raise ValueError(f"`{option}` is for the controller rl. Received: {value}, {options.controller}")
+
+
 def _settings(options):
-    given = {name: getattr(options, option) for name, option in CONTROLLER.items()}
-    given = {name: value for name, value in given.items() if value is not None}
     if options.controller != "rl":
-        for name, value in given.items():
-            raise ValueError(f"`{CONTROLLER[name]}` is for the controller rl. Received: {value}, {options.controller}")
         return None
     with named(**CONTROLLER):
-        return ControllerSettings(**{**SMALL, **given})
+        return ControllerSettings(**{name: getattr(options, option) for name, option in CONTROLLER.items()})
 
 
 def _rules(options):

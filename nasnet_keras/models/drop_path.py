@@ -91,8 +91,6 @@ class ScheduledDropPath(keras.callbacks.Callback):
 
     Args:
         total_steps: steps after which the rate is full.
-        step: None, or how many of them lie behind the network when the training begins, whatever it has counted: it may
-            have gone back to an earlier epoch's weights, or stood still while its head learnt.
 
     Examples:
         >>> from nasnet_keras import ScheduledDropPath
@@ -101,9 +99,21 @@ class ScheduledDropPath(keras.callbacks.Callback):
         2000
     """
 
-    def __init__(self, total_steps, step=None):
+    step = None  # how many steps lie behind the network, None: as many as it has counted
+
+    def __init__(self, total_steps):
         super().__init__()
-        self.total_steps, self.step = total_steps, step
+        self.total_steps = total_steps
+
+    @classmethod
+    def going_on(cls, total_steps, step):
+        """One that begins after so many steps, whatever the network has counted.
+
+        It may have gone back to an earlier epoch's weights, or stood still while its head learnt.
+        """
+        schedule = cls(total_steps)
+        schedule.step = step
+        return schedule
 
     def on_train_begin(self, logs=None):
         """Set the end of the schedule in the network's counter, and where it stands."""

@@ -38,6 +38,7 @@ class Children:
         seed: of the search.
         cost: None, or a function of a child's `Architecture` that gives its cost, a number that is kept among the
             metrics under the function's name.
+        backend: Keras', wherever children run.
     """
 
     child: ChildSettings
@@ -45,6 +46,7 @@ class Children:
     rules: tuple
     seed: int
     cost: Callable | None = None
+    backend: str | None = None
 
     def run(self, trial_id, values, data, report, shared=None):
         """Train a trial's child on `data.train`; its reward comes from `data.validation`.

@@ -224,7 +224,8 @@ class NASNetTuner(BaseTuner):
             trial.status, trial.message = failure(error)
 
     def _children(self, oracle):
-        return Children(self.child, oracle.space, oracle.rules, oracle.seed, self.cost)
+        backend = numerics().partition("/")[0]
+        return Children(self.child, oracle.space, oracle.rules, oracle.seed, self.cost, backend)
 
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief

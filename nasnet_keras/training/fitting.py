@@ -272,7 +272,7 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         if epochs != length:
             set_length(model, recipe, len(batches), epochs - state.first)
         length, before = epochs, shown
-        drop_path = ScheduledDropPath(len(batches) * epochs, len(batches) * done + state.step)
+        drop_path = ScheduledDropPath.going_on(len(batches) * epochs, len(batches) * done + state.step)
         own = [drop_path, _EpochOf(batches), *copies, *averages, _StopOnNaN(), state]
         if features:  # Keras looks at a batch before the first epoch begins
             batches.epoch = done

@@ -359,7 +359,7 @@ BAD = [
     (["search", "--limit", "0"], "limit"),
     (["search", "--image-size", "0"], "image_size"),
     (["search", "--controller-batch", "0"], "`controller_batch`"),
-    (["search", "--controller", "random", "--controller-batch", "4"], "`controller_batch` is for the controller rl"),
+    (["search", "--controller", "random", "--controller-batch", "5"], "`controller_batch` is for the controller rl"),
     (["search", "--median-stop"], "`median_stop` needs `epochs` above 1"),
     (["search", "--evaluation", "shared", "--epochs", "2"], "`epochs` must be left out where `evaluation` is shared"),
     (["search", "--max-trials", "1", "--try", "nasnet_a", "--try", "tiny"], "`max_trials` must be at least 2"),

@@ -78,12 +78,12 @@ def test_a_table_of_every_format_in_every_command(name, command, place, tmp_path
             "export": ["export", "--model", tmp_path / "net.keras", "--output", tmp_path / "new", "--evaluate",
                        place / name, "--label-column", "label"],
             "calibration": ["export", "--model", tmp_path / "net.keras", "--output", tmp_path / "new", "--format",
-                            "onnx", "--calibration", place / name],
+                            "litert", "--calibration", place / name],
         }[command]
     )  # fmt: skip
     splits = [split for split in (data.train, data.validation, data.test) if len(split)]
     assert data.class_names == ("blue", "dark") and sum(map(len, splits)) == 80 and not data.left_out
-    assert len(splits) == (1 if command == "evaluate" else 3)
+    assert len(splits) == (1 if command in ("evaluate", "export", "calibration") else 3)
     for split in splits:
         blue = np.asarray(split.images[np.arange(len(split))])[..., 2].mean((1, 2)) > 120
         np.testing.assert_array_equal(split.labels, np.where(blue, 0, 1))

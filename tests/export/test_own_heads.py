@@ -51,7 +51,8 @@ def test_a_head_of_ones_own_is_served(ends, units, suffix, tmp_path, capsys):
 def test_one_unit_of_a_network_speaks_for_the_second_of_two_classes(activation, tmp_path):
     size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 1}
     model = NASNet("tiny", classifier_activation=activation, **size)
-    model.get_layer("logits").set_weights([np.random.default_rng(0).normal(size=(24, 1)) * 3, np.array([0.2])])
+    head = model.get_layer("logits")
+    head.set_weights([np.random.default_rng(0).normal(size=head.kernel.shape) * 3, np.array([0.2])])
     path = export_saved_model(model, tmp_path / "served", explain=True)
     pixels = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3)).astype("float32")
     signatures = tf.saved_model.load(str(path)).signatures

@@ -165,5 +165,6 @@ def test_a_schedule_may_begin_where_a_training_stands():
     (counter,) = (layer for layer in model.layers if isinstance(layer, DropPathSchedule))
     images, labels = np.zeros((4, 8, 8, 3), "float32"), np.arange(4) % 2
     for given, counted in ((None, 1), (6, 7), (None, 8), (2, 3)):
-        model.fit(images, labels, batch_size=4, verbose=0, callbacks=[ScheduledDropPath(10, given)])
+        schedule = ScheduledDropPath(10) if given is None else ScheduledDropPath.going_on(10, given)
+        model.fit(images, labels, batch_size=4, verbose=0, callbacks=[schedule])
         assert float(counter.step) == counted and float(counter.total_steps) == 10

@@ -331,7 +331,7 @@ def test_what_a_search_began_without_is_not_taken_in_later(uninterrupted, digits
 
 def test_networks_are_compared_at_the_same_multiply_adds(digits):
     """A cell that does more gets fewer filters."""
-    child = ChildSettings(repeats=1, filters=32)
+    child = ChildSettings(repeats=1, filters=48)
     cost = child.sizes(load_genotype("nasnet_a"), digits)["multiply_adds"]
     for genotype in (load_genotype("pnasnet_5"), *SPACE.sample(3, np.random.default_rng(0))):
         alike = child.at_cost(genotype, digits, cost)

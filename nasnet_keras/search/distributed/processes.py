@@ -178,16 +178,15 @@ def visible_gpus():
     return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def environment_of_child(cpus, gpus):
+def environment_of_child(cpus, gpus, backend=None):
     """What a process on another machine is told beside its work, a dict: the backend, its threads and memory.
 
     Args:
         cpus, gpus: what of them is its own.
+        backend: Keras', which a file of this machine may have named; None for KERAS_BACKEND.
     """
-    import keras
-
-    kept = {name: os.environ[name] for name in ("TF_CPP_MIN_LOG_LEVEL",) if name in os.environ}
-    kept["KERAS_BACKEND"] = keras.backend.backend()  # also where only a file of this machine says so
+    kept = {name: os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL") if name in os.environ}
+    kept |= {"KERAS_BACKEND": backend} if backend else {}
     return {**kept, **dict.fromkeys(THREADS, str(max(1, int(cpus)))), **(share_of_gpu(min(1, gpus)) if gpus else {})}
 
 

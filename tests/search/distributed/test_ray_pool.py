@@ -286,7 +286,7 @@ def test_without_room_the_search_says_what_is_missing_and_ends(tmp_path, monkeyp
     cluster = Cluster(2)
     with pytest.raises(ConnectionError, match="no worker for 60 s: a child needs 4 CPUs and 1 GPUs, .* has 2 and 0"):
         play(monkeypatch, cluster, oracle_in(tmp_path, 6), cpus=4, gpus=1, patience=60)
-    assert "waiting up to 60 s for a first worker: a child needs 4 CPUs" in caplog.text
+    assert "waiting up to 60 s for a worker: a child needs 4 CPUs" in caplog.text
     cluster = Cluster(0)
     cluster.wait, wait = lambda *a, **k: (cluster.now > 30 and cluster.join(1), wait(*a, **k))[1], cluster.wait
     play(monkeypatch, cluster, oracle_in(tmp_path, 6), patience=60)
