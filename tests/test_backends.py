@@ -33,7 +33,7 @@ def outputs(name):
     return [np.asarray(keras.ops.convert_to_numpy(one)) for one in (*results, *moved)]
 
 
-LONG = ("imagenet", "pnasnet")
+LONG = ("imagenet", "pnasnet", "keras")
 
 
 @pytest.mark.jax

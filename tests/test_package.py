@@ -46,7 +46,10 @@ def test_search_is_a_function_and_a_package():
         pytest.param("import nasnet_keras, keras", marks=pytest.mark.long),
         "import keras, nasnet_keras",
         pytest.param("from nasnet_keras import load_data; import keras", marks=pytest.mark.long),
-        "from nasnet_keras.models.drop_path import DropPath; import keras, nasnet_keras.models.network",
+        pytest.param(
+            "from nasnet_keras.models.drop_path import DropPath; import keras, nasnet_keras.models.network",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_saved_models_load_whatever_is_imported_first(imports, tmp_path):

@@ -6,7 +6,7 @@ NASNetMobile are seven kinds of blocks and some short ways that bring states to 
 """
 
 from dataclasses import replace
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import tensorflow as tf
 
@@ -14,7 +14,15 @@ from nasnet_keras.models.functions import Run, compute, folded
 from nasnet_keras.program.folding import fold
 from nasnet_keras.program.program import Program
 
-_functions = WeakKeyDictionary()  # {graph: {what is computed, and how: function}}: they go with the graph
+_of_graphs = WeakKeyDictionary()  # {graph: its `_Functions`}
+_of_networks = WeakValueDictionary()  # {id of a graph's first variable: the same}: for a network's next graph
+
+
+class _Functions(dict):
+    """{what is computed, and how: function}. They live as long as one of a network's graphs.
+
+    Where a model makes variables in its first step, such as moments, TensorFlow traces that step twice.
+    """
 
 
 def can_trace(weights):
@@ -34,7 +42,7 @@ def compute_parts(parts, inputs, weights, run, results, fixed=False):
             is prepared: nothing is kept for one.
     """
     values = dict(enumerate(inputs))
-    known = _functions.setdefault(tf.compat.v1.get_default_graph(), {})
+    known = _known(weights)
     for part in parts:
         drawn = [run.path(rate, tf.shape(inputs[0])[0]) for rate in part.rates] if run.training else []
         paths = [(tf.convert_to_tensor(keep), draws) for keep, draws in drawn]
@@ -51,6 +59,15 @@ def compute_parts(parts, inputs, weights, run, results, fixed=False):
             run.moved.extend(moved)
         values.update(zip(part.makes, made, strict=True))
     return [values[value.number] for value in results]
+
+
+def _known(weights):
+    """The functions of this graph: those of another one of the same network, if it still lives."""
+    graph = tf.compat.v1.get_default_graph()
+    if graph not in _of_graphs:
+        first = id(weights[0]) if weights else None
+        _of_graphs[graph] = _of_networks.setdefault(first, _Functions())
+    return _of_graphs[graph]
 
 
 def _function(kind, training, learning, kernels, gives_moved):

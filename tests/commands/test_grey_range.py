@@ -45,6 +45,7 @@ def call(capsys, *arguments):
     return code, out, err
 
 
+@pytest.mark.long
 def test_the_range_is_kept_and_used(trained, folder, tmp_path, capsys):
     model = load_model(trained)
     assert model.grey_range == known_grey_range(trained) == (0, 255)

@@ -31,7 +31,13 @@ def stepped(images, remat, **options):
 
 
 @pytest.mark.jax
-@pytest.mark.parametrize("options", [{"drop_path": 0.4, "weight_decay": 1e-3}, {"auxiliary_head": True, "frozen": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drop_path": 0.4, "weight_decay": 1e-3},
+        pytest.param({"auxiliary_head": True, "frozen": 1}, marks=pytest.mark.long),
+    ],
+)
 def test_a_step_is_the_same(options, rng):
     """Weights, statistics that move once, seeds of dropped paths that are drawn once, moments and losses."""
     options = dict(options)

@@ -67,7 +67,7 @@ def test_equal_parts_are_one_function(rng):
     model = _network(repeats=4)
     graph = _graph(model)
     cells = [layer for layer in model.layers if isinstance(layer, layers.Cell)]
-    kinds = {key[0] for key in traced._functions[graph]}
+    kinds = {key[0] for key in traced._of_graphs[graph]}
     blocks = [kind for kind in kinds if len(kind.steps) > 20]
     assert len(cells) == 14
     assert len(blocks) == 6  # the first cell, on the bare stem, the others of three stacks, two Reduction cells
@@ -137,12 +137,38 @@ def _graph(model):
 
 def test_functions_go_with_their_graph():
     gc.collect()
-    before = len(traced._functions)
-    graph = _graph(_network(repeats=1))
-    assert len(traced._functions) == before + 1
-    del graph
+    before = len(traced._of_graphs), len(traced._of_networks)
+    model = _network(repeats=1)
+    graphs = [_graph(model), _graph(model), _graph(_network(repeats=1))]
+    assert traced._of_graphs[graphs[0]] is traced._of_graphs[graphs[1]] is not traced._of_graphs[graphs[2]]
+    del graphs[0]
     gc.collect()
-    assert len(traced._functions) == before
+    assert (len(traced._of_graphs), len(traced._of_networks)) == (before[0] + 2, before[1] + 2)
+    graphs.clear()
+    gc.collect()
+    assert (len(traced._of_graphs), len(traced._of_networks)) == before
+
+
+def test_a_step_that_is_traced_twice_traces_each_kind_once(monkeypatch):
+    """A model around a network makes its optimiser's variables in the first step, and is traced again without."""
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments[0])
+        return compute(*arguments)
+
+    def first_step(built):
+        model = keras.Sequential([_network(repeats=1, include_top=False, pooling="avg"), keras.layers.Dense(3)])
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+        if built:
+            optimizer.build(model.trainable_variables)
+        calls.clear()
+        model.train_on_batch(np.zeros((4, 16, 16, 3), "float32"), np.array([0, 1, 2, 0]))
+        return len(calls)
+
+    monkeypatch.setattr(traced, "compute", counted)
+    assert first_step(built=False) == first_step(built=True) > 5
 
 
 @pytest.mark.parametrize("genotype", ["nasnet_a", "pnasnet_5", "tiny"])

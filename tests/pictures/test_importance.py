@@ -45,6 +45,7 @@ def test_slopes_and_intervals_are_those_of_least_squares():
     assert abs(slope - 0.05) < half < 0.03
 
 
+@pytest.mark.long
 def test_intervals_hold_the_truth_as_often_as_they_say():
     inside = []
     for seed in range(60):

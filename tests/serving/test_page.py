@@ -45,7 +45,7 @@ def scene(rng, height=32, width=48):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({}, id="softmax"),
+        pytest.param({}, id="softmax", marks=pytest.mark.long),
         pytest.param(
             {"classifier_activation": "sigmoid", "thresholds": (0.4, 0.5, 0.6)}, id="labels", marks=pytest.mark.long
         ),
@@ -96,7 +96,7 @@ def test_a_network_whose_weights_are_variables(tmp_path, rng, monkeypatch):
 @pytest.mark.parametrize(
     ("ends", "units"),
     [
-        (("softmax",), 3),
+        pytest.param(("softmax",), 3, marks=pytest.mark.long),
         pytest.param((), 3, marks=pytest.mark.long),
         pytest.param(("sigmoid",), 1, marks=pytest.mark.long),
     ],

@@ -163,6 +163,7 @@ def test_the_page_in_a_browser(server, rng, tmp_path):
         browser.close()
 
 
+@pytest.mark.long
 def test_the_page_shows_several_labels_as_what_they_are(rng, tmp_path):
     """Independent probabilities, first the labels that reach their thresholds, which need not be the likeliest."""
     browser = Browser(tmp_path / "profile")

@@ -66,8 +66,12 @@ HEADS = [
 ]
 
 
+NAMES_OF_HEADS = ["dropout", "logits", "several labels", "no validation", "pixels"]
+QUICK = [pytest.param(head, marks=() if "dropout" in head or "train" in head else pytest.mark.long) for head in HEADS]
+
+
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("options", HEADS, ids=["dropout", "logits", "several labels", "no validation", "pixels"])
+@pytest.mark.parametrize("options", QUICK, ids=NAMES_OF_HEADS)
 def test_one_view_is_the_undisturbed_training_to_the_bit(options, tmp_path, computed):
     whole = trained(tmp_path / "whole", **options)
     assert not computed
@@ -85,6 +89,7 @@ def test_in_a_graph_as_well(tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_as_many_views_as_epochs_are_the_augmented_training(tmp_path, computed):
     whole = trained(tmp_path / "whole", recipe=SHIFTED)
     same(trained(tmp_path / "kept", recipe=SHIFTED, head_views=9), whole)
@@ -122,6 +127,7 @@ def features_of(model):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_features_of_others_are_not_used(tmp_path, computed):
     """A run that was killed before its first epoch has left no history that could tell."""
     changed = network()

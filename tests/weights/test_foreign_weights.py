@@ -141,7 +141,9 @@ def test_mobile(rng, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"repeats": 2}, r"reduction_conv_1_reduce_1/kernel: no such weight .* and \d+ more$"),
+        pytest.param(
+            {"repeats": 2}, r"reduction_conv_1_reduce_1/kernel: no such weight .* and \d+ more$", marks=pytest.mark.long
+        ),
         ({"classes": CLASSES - 1}, r"final_layer/FC/weights: shape \(192, 7\), not \(192, 6\)"),
         ({"repeats": (1, 2, 1)}, r"`model` must have .* three stacks of one length.*Received: 4 normal"),
         ({"auxiliary_head": True, "size": (80, 80)}, "aux/aux_logits/proj/weights: not in the file"),

@@ -121,6 +121,7 @@ def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, ma
     assert "said by a child" in (tmp_path / "logs/worker-0.log").read_text()
 
 
+@pytest.mark.long
 def test_processes_that_cannot_work_end_the_search_with_their_last_words(tmp_path, marks, monkeypatch):
     monkeypatch.setattr(pool, "STARTS", 2)
     words = r"no worker can be started: its process has ended with code 1; .*worker-0.log ends in: ImportError: no mod"
