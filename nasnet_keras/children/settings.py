@@ -4,6 +4,7 @@ The settings are a value that needs no framework. Keras is imported where a chil
 checked before it is loaded.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,13 +120,14 @@ class ChildSettings:
     def at_cost(self, genotype, data, multiply_adds):
         """These settings with as many filters as bring a genotype's network nearest to a number of multiply-adds."""
 
-        def distance(filters):
-            return abs(replace(self, filters=filters).sizes(genotype, data)["multiply_adds"] - multiply_adds)
+        def cost(filters):
+            return replace(self, filters=filters).sizes(genotype, data)["multiply_adds"]
 
-        own = self.sizes(genotype, data)["multiply_adds"]
-        about = max(1, round(self.filters * (multiply_adds / own) ** 0.5))  # they grow with nearly the square
-        filters = min(range(max(1, about - 3), about + 4), key=distance)
-        return replace(self, filters=filters)
+        most = self.filters
+        while cost(most) < multiply_adds:
+            most *= 2
+        above = bisect_left(range(1, most), multiply_adds, key=cost) + 1
+        return replace(self, filters=min(max(1, above - 1), above, key=lambda count: abs(cost(count) - multiply_adds)))
 
     def evaluate(self, genotype, data, seed, on_epoch=None, among=None):
         """Train a child and judge it.
