@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import cifar_search
-import deletion
 import numpy as np
 import staleness
 import transfer
@@ -28,7 +27,6 @@ TABLES = {
     "ahead of random": cifar_search.ahead_table,
     "retrained": cifar_search.retrained_table,
     "transfer": transfer.table,
-    "deletion": deletion.table,
     "staleness": staleness.table,
 }
 
