@@ -230,5 +230,7 @@ def test_a_separator_that_looks_like_a_home_is_one(place, tmp_path, capsys):
     table = (place / "several.csv").read_text().replace("|", "~")
     (tmp_path / "t.csv").write_text(table)
     (tmp_path / "images").symlink_to(place / "images")
-    code, out, _ = call(capsys, "data", tmp_path / "t.csv", "--separator", "~", "--json")
+    code, out, _ = call(
+        capsys, "data", tmp_path / "t.csv", "--separator", "~", "--json", "--output", tmp_path / "a.html"
+    )
     assert code == 0 and sorted(row["name"] for row in json.loads(out.splitlines()[-1])["classes"]) == [*NAMES]
