@@ -11,7 +11,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.children.scores import SCORES
-from nasnet_keras.program.architecture import STEMS, Architecture
+from nasnet_keras.program.architecture import LEAST_FILTERS, STEMS, Architecture
 from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
@@ -123,11 +123,12 @@ class ChildSettings:
         def cost(filters):
             return replace(self, filters=filters).sizes(genotype, data)["multiply_adds"]
 
-        most = self.filters
+        least = most = LEAST_FILTERS[self.stem]
         while cost(most) < multiply_adds:
             most *= 2
-        above = bisect_left(range(1, most), multiply_adds, key=cost) + 1
-        return replace(self, filters=min(max(1, above - 1), above, key=lambda count: abs(cost(count) - multiply_adds)))
+        above = least + bisect_left(range(least, most), multiply_adds, key=cost)
+        near = min(max(least, above - 1), above, key=lambda count: abs(cost(count) - multiply_adds))
+        return replace(self, filters=near)
 
     def evaluate(self, genotype, data, seed, on_epoch=None, among=None):
         """Train a child and judge it.

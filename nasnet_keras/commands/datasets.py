@@ -146,10 +146,12 @@ def _division_of_source(options, data):
     if not source or data.digest is None:
         return {}
     source = directory_of(source)
+    if not is_used(source):  # what else lies beside a file is somebody else's
+        return {}
     record = read_record(source)
     if record is not None and record.digest == data.digest:
         return {"held_out": record}
-    if record is None and is_used(source) and tuple(known_classes(options.model) or ()) == data.class_names:
+    if record is None and tuple(known_classes(options.model) or ()) == data.class_names:
         tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
     return {}
 

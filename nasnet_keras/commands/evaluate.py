@@ -18,7 +18,7 @@ from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split, check_classes
 from nasnet_keras.files import check_file, check_folder, write_atomically
-from nasnet_keras.training.identity import directory_of, known_seed
+from nasnet_keras.training.identity import directory_of, is_used, known_seed
 from nasnet_keras.weights.zoo import known_classes
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
@@ -83,7 +83,8 @@ def check(options):
 
 def _tell_of_division(options, data):
     """Say it where the images are not those of the training, or are what was learnt from."""
-    record = read_record(directory_of(options.model))
+    place = directory_of(options.model)
+    record = read_record(place) if is_used(place) else None
     if record is None or record.digest is None or data.digest is None:
         return
     same = record.digest == data.digest

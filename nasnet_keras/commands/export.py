@@ -130,7 +130,7 @@ def _unseen(options):
     where, place = options.evaluate, directory_of(options.model)
     common = _ways(options)
     whole = open_data(where, validation=0, test=0, **common)
-    record = read_record(place)
+    record = read_record(place) if is_used(place) else None
     if whole.digest is None or (record and record.digest == whole.digest):
         whole = open_data(where, seed=known_seed(place) or 0, **common, **division(place, is_used(place)))
         test = whole.test
@@ -178,7 +178,8 @@ def run(options, variants, calibration, labelled):
     figures = {"output": str(written[0]) if len(written) == 1 else options.output, "bytes": total}
     if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
-        evaluation.draw(Path(options.output))
+        if written:
+            evaluation.draw(Path(options.output))
         figures["evaluation"] = {"data": options.evaluate, "images": evaluation.images, "files": evaluation.rows}
     if written:
         finish(options, figures)

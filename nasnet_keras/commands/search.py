@@ -197,7 +197,8 @@ def _require_use(options, tries):
     if options.median_stop and (options.epochs == 1 or options.evaluation == "shared"):
         received = f"{options.epochs} of {options.evaluation} children"
         raise ValueError(f"`median_stop` needs `epochs` above 1 of independent children. Received: {received}")
-    if options.epochs != 1 and options.evaluation == "shared":
+    begun = SearchDirectory(options.directory).header.exists()
+    if options.epochs != 1 and options.evaluation == "shared" and not begun:
         rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
         raise ValueError(f"`epochs` must be {rule}. Received: {options.epochs}")
     if tries > options.max_trials:

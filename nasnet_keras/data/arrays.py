@@ -44,9 +44,11 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
 
 def _is_text(labels):
     """Whether labels are names."""
-    values = np.asarray(labels, object).ravel()
-    first = values[0] if len(values) else None
-    return isinstance(first[0] if isinstance(first, list | tuple) and first else first, str | bytes)
+    if isinstance(labels, np.ndarray) and labels.dtype != object:
+        return labels.dtype.kind in "US"
+    # Lists of names may be empty.
+    first = next((one for one in labels if not isinstance(one, list | tuple) or one), None)
+    return isinstance(first[0] if isinstance(first, list | tuple) else first, str | bytes)
 
 
 def _read(label, x, y, names=None):

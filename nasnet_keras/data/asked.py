@@ -58,15 +58,21 @@ def _add_matches(pattern, paths, lines):
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise ValueError(f"`images` must be files. Received: {shown(pattern)}, which nothing matches")
-    folders = [os.path.join(name, "") for name in found if os.path.isdir(name)]
+    folders = sorted(os.path.join(name, "") for name in found if os.path.isdir(name))
     files = [name for name in found if not os.path.isdir(name)]
     paths += files
     inside = ""
-    for folder in folders:  # sorted, so that what lies in a folder comes behind it
+    for folder in folders:  # what lies in a folder comes behind it
         place = bisect(files, folder)
         if (place < len(files) and files[place].startswith(folder)) or (inside and folder.startswith(inside)):
             continue  # its files match as well, or are there already
-        _add_folder(inside := folder, paths, lines)
+        inside = folder
+        try:
+            _add_folder(folder, paths, lines)
+        except ValueError as error:
+            if "**" not in pattern:
+                raise
+            lines.append(str(error))
 
 
 def _content(name):

@@ -132,9 +132,15 @@ class Batches(keras.utils.PyDataset):
     def _next(self, epoch, index):
         """A batch; those behind it are begun in a thread."""
         self._reader = self._reader or ThreadPoolExecutor(1)
-        wanted = [(epoch, step) for step in range(index, min(index + 1 + AHEAD, len(self)))]
-        self._ahead = {key: self._ahead.get(key) or self._reader.submit(self.batch, *key) for key in wanted}
-        return self._ahead[epoch, index].result()
+        before, ahead = self._ahead, {}
+        for key in [(epoch, step) for step in range(index, min(index + 1 + AHEAD, len(self)))]:
+            known = before.get(key)
+            failed = known is None or known.cancelled() or (known.done() and known.exception())
+            ahead[key] = self._reader.submit(self.batch, *key) if failed else known
+        self._ahead = ahead
+        for key in before.keys() - ahead.keys():
+            before[key].cancel()
+        return ahead[epoch, index].result()
 
     def batch(self, epoch, step):
         """One batch, whatever was asked for before.

@@ -339,11 +339,11 @@ def _is_deep(image):
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def of_pillow(image):
+def of_pillow(image, grey_range=None):
     """A Pillow image as `read_image` gives its file: upright, over white, uint8 [height, width, 3]."""
     block = image.info.get("exif")
     orientation = exif_orientation(block) if isinstance(block, bytes) else 1
-    image = _rgb(image, None)
+    image = _rgb(image, grey_range)
     return np.asarray(image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image)
 
 

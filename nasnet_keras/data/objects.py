@@ -27,7 +27,7 @@ def is_object(data):
     return hasattr(data, "as_numpy_iterator") or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
 
 
-def read_object_data(data, size=None, class_names=None, label="data"):
+def read_object_data(data, size=None, class_names=None, label="data", grey_range=None):
     """What a data set of Python's holds.
 
     Args:
@@ -40,6 +40,7 @@ def read_object_data(data, size=None, class_names=None, label="data"):
         size: `(height, width)` that images are brought to; None: they have one size already.
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
         label: the argument that an error names.
+        grey_range: how greys of Pillow with more than 8 bits are read, see `images.read_image`.
 
     Returns:
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
@@ -47,7 +48,7 @@ def read_object_data(data, size=None, class_names=None, label="data"):
     Raises:
         ValueError: something else, weights beside the labels, endless data, more than 4 GiB of pixels.
     """
-    images, labels = _Images(size, label), []
+    images, labels = _Images(size, label, grey_range), []
     for element in _elements(data, label):
         if not isinstance(element, list | tuple) or len(element) != 2:
             received = f"{len(element)} parts" if isinstance(element, list | tuple) else type(element).__name__
@@ -90,8 +91,8 @@ def is_pair(data):
 class _Images:
     """Images as they come."""
 
-    def __init__(self, size, label):
-        self.size, self.label, self.count = size, label, 0
+    def __init__(self, size, label, grey_range):
+        self.size, self.label, self.grey_range, self.count = size, label, grey_range, 0
         self.arrays, self.sources, self.bytes, self.unit, self.greys = [], [], 0, None, False
 
     def __len__(self):
@@ -107,7 +108,10 @@ class _Images:
             self.count += 1
             return False
         if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
-            image = of_pillow(image)
+            try:
+                image = of_pillow(image, self.grey_range)
+            except ValueError as error:
+                raise ValueError(f"`{self.label}` must have images that can be read. Received: {error}") from None
         pixels = np.asarray(image)
         if pixels.ndim not in (2, 3, 4):
             raise ValueError(f"`{self.label}` must have images [height, width, channels]. Received: {pixels.shape}")

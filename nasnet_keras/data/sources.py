@@ -68,7 +68,7 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
         names = "`file_column`, `label_column`, `split_column`, `separator`, `file_root` and `outside`"
         raise ValueError(f"{names} are for a table. Received: {called(name)}")
     if is_object(name):
-        source = Source(*read_object_data(name, size))
+        source = Source(*read_object_data(name, size, grey_range=grey_range))
     elif is_table(name):
         listing = read_table(name, columns)
         source = _listed(listing, Findings(listing.root), size)

@@ -343,6 +343,7 @@ def _class_names(own, class_names, count):
     numbers = [str(index) for index in range(count)]
     imagenet = [name for _, name in imagenet_classes()]
     known = imagenet if count == len(imagenet) else numbers
+    own = own if own and len(own) == count else None  # of one unit's two classes a network can name one
     names = class_names or own or known
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")

@@ -15,6 +15,7 @@ from nasnet_keras.program.operations import write_operation
 from nasnet_keras.program.options import Options
 from nasnet_keras.program.program import Program
 
+LEAST_FILTERS = {"cifar": 1, "imagenet": 4}  # whose stem cells have a quarter and half as many
 # What a stem implies: the default image side, and batch norm's momentum and epsilon.
 STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
 
@@ -213,7 +214,7 @@ class Architecture:
                     f"that the normal cell concatenates. Received: {penultimate_filters}"
                 )
             filters = penultimate_filters // last
-        least = 4 if self.stem == "imagenet" else 1
+        least = LEAST_FILTERS[self.stem]
         if penultimate_filters is not None and filters < least:
             raise ValueError(
                 f"`penultimate_filters` must be at least {least * last} with the {self.stem} stem and this genotype. "

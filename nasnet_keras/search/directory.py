@@ -179,7 +179,8 @@ def keep_children(directory, now, numerics):
     """
     path = SearchDirectory(directory).children
     try:
-        begun = read_object(path).get("numerics", "of an earlier version")
+        # An earlier version wrote nothing down; whatever it computed on, its numbers were the first ones there.
+        begun = read_object(path).get("numerics", f"{numerics.partition('/')[0]}/1")
     except ValueError:
         path.replace(path.with_name(f"{path.name}.damaged"))
         logger.warning(

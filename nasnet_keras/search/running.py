@@ -92,6 +92,8 @@ class Children:
         """What the function of the cost says; not a number where it fails, since the child has got its reward."""
         try:
             return float(self.cost(self.child.architecture(genotype, data)))
+        except keras_tuner.errors.FatalError:
+            raise
         except Exception as error:
             name, reason = name_of_cost(self.cost), f"{type(error).__name__}: {error}"
             logger.warning("`cost` %s has failed for trial %s, which has none now: %s", name, trial_id, reason)

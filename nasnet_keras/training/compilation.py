@@ -225,6 +225,7 @@ class _WithRates:
         """Find each variable's rate by its path; they may be others, or in another order, than `rates` has."""
         if not self.built:
             self._factors = [self.rates.get(variable.path, 1.0) for variable in variables]
+            self._decay = self.weight_decay
         super().build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -233,14 +234,14 @@ class _WithRates:
         super().update_step(gradient, variable, learning_rate * factor)
 
     def _apply_weight_decay(self, variables):
-        """Decay at each variable's rate: Keras takes one rate for all."""
-        decay = self.weight_decay
-        try:
-            for variable in variables if decay is not None else ():
-                self.weight_decay = decay * self._factors[self._get_variable_index(variable)]
-                super()._apply_weight_decay([variable])
-        finally:
-            self.weight_decay = decay
+        """Decay at each variable's rate: Keras takes one rate for all.
+
+        Copies on several devices come here in turns, so what is put in place does not follow from what they find.
+        """
+        for variable in variables if self._decay is not None else ():
+            self.weight_decay = self._decay * self._factors[self._get_variable_index(variable)]
+            super()._apply_weight_decay([variable])
+        self.weight_decay = self._decay
 
     def get_config(self):
         """The constructor's arguments."""

@@ -233,7 +233,7 @@ class Parts(keras.utils.PyDataset):
     """
 
     def __init__(self, batches, number):
-        super().__init__(max_queue_size=batches.max_queue_size)
+        super().__init__()
         self.batches, self.number = batches, number
 
     def __len__(self):

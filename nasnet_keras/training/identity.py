@@ -48,6 +48,8 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
         known["crops"] = "of files"
     known |= {VIEWS: head_views, "image sizes": sizes and list(sizes)}
     known |= {f"`{name}`": value for name, value in asdict(recipe).items()}
+    if recipe.optimizer != "rmsprop":
+        known.pop("`mean_square`")  # which nothing else reads, and an earlier version kept all the same
     return json.loads(json.dumps(known))
 
 

@@ -175,3 +175,15 @@ def test_what_was_trained_on_is_not_tested_after_it_has_changed(photos, capsys):
             os.rename(f"fresh/{name}/{file}", f"fresh/{name}/other{index}.png")
     code, out, err = call(capsys, "evaluate", "--model", "net", "--data", "fresh", "--split", "all", "--json")
     assert code == 0 and json.loads(out.splitlines()[-1])["images"] == 61
+
+
+def test_what_lies_beside_a_model_file_may_be_somebody_elses(tmp_path, capsys):
+    """Only where a training has left a model is `data.json` what it kept."""
+    fixtures = Path(__file__).parents[1] / "fixtures"
+    shutil.copy(fixtures / "finetuned" / "model.keras", tmp_path / "mine.keras")
+    (tmp_path / "data.json").write_text("{}")
+    words = ["--data", str(fixtures / "photos"), "--split", "all", "--output", str(tmp_path / "a.svg")]
+    assert main(["evaluate", "--model", str(tmp_path / "mine.keras"), *words]) == 0
+    shutil.copy(tmp_path / "mine.keras", tmp_path / "model.keras")
+    assert main(["evaluate", "--model", str(tmp_path / "mine.keras"), *words]) == 2
+    assert "data.json must be a file of the format" in capsys.readouterr().err

@@ -56,6 +56,9 @@ def test_names_mean_the_same_on_both_sides():
     data = data_of_arrays(IMAGES, names, validation_data=(IMAGES, held))
     assert data.class_names == ("a", "b", "c", "d")
     np.testing.assert_array_equal(data.validation.labels, np.array([1, 3])[LABELS % 2])
+    lists = [[] if label == 0 else ["abcd"[label]] for label in LABELS]
+    several = data_of_arrays(IMAGES, lists, validation_data=(IMAGES[:2], [["d"], ["b", "c"]]))
+    assert several.class_names == ("b", "c", "d") and several.validation.labels.tolist() == [[0, 0, 1], [1, 1, 0]]
     for wrong in (LABELS, np.array(["z"] * 40), np.eye(4)[LABELS] + np.eye(4)[LABELS - 1]):
         with pytest.raises(ValueError, match="`validation_data`"):
             data_of_arrays(IMAGES, names, validation_data=(IMAGES, wrong))

@@ -150,5 +150,12 @@ def test_batches_are_got_ready_in_their_order():
         batches.epoch = epoch
         for one, other in zip(batches[index], plain.batch(epoch, index), strict=True):
             np.testing.assert_array_equal(one, other)
+    failing = Batches(split, 16, training=True, seed=1)
+    read, failing.batch = failing.batch, lambda *_: 1 / 0
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing[0]
+    failing.batch = read
+    np.testing.assert_array_equal(failing[0][0], read(0, 0)[0])
     copy = pickle.loads(pickle.dumps(batches))
     np.testing.assert_array_equal(copy[0][0], batches[0][0])

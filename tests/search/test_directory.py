@@ -63,4 +63,7 @@ def test_other_numerics_are_told(tmp_path, caplog):
     assert "begun with numerics tensorflow/2 and goes on with jax/1" in caplog.text
     (tmp_path / "children.json").write_text('{"epochs": 1}')  # as it was before they were written down
     keep_children(tmp_path, {"epochs": 1}, "tensorflow/2")
-    assert "begun with numerics of an earlier version and" in caplog.text
+    assert "begun with numerics tensorflow/1 and goes on with tensorflow/2" in caplog.text
+    caplog.clear()
+    keep_children(tmp_path, {"epochs": 1}, "jax/1")
+    assert not caplog.messages

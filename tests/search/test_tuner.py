@@ -342,6 +342,9 @@ def test_networks_are_compared_at_the_same_multiply_adds(digits):
         assert abs(costs[1] / cost - 1) < 0.03 and costs[0] < costs[1] < costs[2]
         assert abs(costs[1] - cost) == min(abs(one - cost) for one in costs)
     assert child.at_cost(load_genotype("nasnet_a"), digits, cost) == child
+    small, images = ChildSettings(filters=4, stem="imagenet"), replace(digits, image_shape=(32, 32, 3))
+    for cost in (1, 10**6, 10**9):  # that stem's cells have a quarter of the filters
+        assert small.at_cost(load_genotype("nasnet_a"), images, cost).filters >= 4
 
 
 def test_a_comparison_of_an_earlier_version_stands_and_one_with_other_filters_is_made_anew(digits, tmp_path):

@@ -465,8 +465,11 @@ def test_decay_goes_by_each_weights_own_rate(kind):
     optimizer = compilation.WITH_RATES[kind](0.5, weight_decay=0.1, rates={"b": 0.25})
     optimizer.build(variables)
     optimizer.apply([keras.ops.zeros((2, 2))] * 2)
+    optimizer.weight_decay = 7.0  # as another device's turn may have left it
+    optimizer.apply([keras.ops.zeros((2, 2))] * 2)
     left = [float(keras.ops.convert_to_numpy(variable)[0, 0]) for variable in variables]
-    assert left == pytest.approx([1 - 0.5 * 0.1, 1 - 0.5 * 0.1 * 0.25], rel=1e-5) and optimizer.weight_decay == 0.1
+    expected = [(1 - 0.5 * 0.1) ** 2, (1 - 0.5 * 0.1 * 0.25) ** 2]
+    assert left == pytest.approx(expected, rel=1e-5) and optimizer.weight_decay == 0.1
 
 
 def test_frozen_cells_compute_in_the_type_that_was_asked_for(rng):

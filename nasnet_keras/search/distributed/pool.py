@@ -103,7 +103,7 @@ class Pool:
         return events
 
     def state(self):
-        """What there is to see: nodes, workers, how many work are being started, lost runs, and trouble."""
+        """What there is to see: nodes, workers, how many work, how many are being started, lost runs, and trouble."""
         return {
             "nodes": self._nodes, "workers": len(self._idle) + len(self._running), "working": len(self._running),
             "starting": len(self._starting), "lost": self._lost, "dashboard": self._cluster.dashboard,
