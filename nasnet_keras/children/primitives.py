@@ -1,37 +1,55 @@
 """The primitives of a `program.Program` on TensorFlow, as functions for `graph_assembly.Assembly`.
 
-They are called once for each shape, with tensors of a graph whose shapes are all known, and are those of the ordinary
-network (`models.functions`) but for four: a norm tells the statistics of its batch, a 1×1 convolution is a product of
-matrices, a dilated one has a derivative in every build of TensorFlow, and a maximum has a fast one. Derivatives are
-TensorFlow's: written by hand they were no faster (`benchmarks/README.md`).
+They are called once for each shape, with tensors of a graph whose shapes are all known, whatever Keras computes on.
+Derivatives are TensorFlow's: written by hand they were no faster (`benchmarks/README.md`).
 """
 
 import tensorflow as tf
 
-from nasnet_keras.models.functions import FUNCTIONS, Run
-from nasnet_keras.models.kernels import LANES
+from nasnet_keras.models.kernels import LANES, average_pool, depthwise
+from nasnet_keras.program.options import BOUND
+from nasnet_keras.program.program import zeros_before
 
 raw = tf.raw_ops
 
 
-def forward(tensors, primitive, inputs, training):
+def forward(tensors, primitive, training):
     """The result of a `program.Primitive`, and the batch's mean and unbiased variance where it is a norm that trains.
 
     Args:
         tensors: the values that it reads, and its weights in the order of `Step.weights`, without the moving statistics
             while it is trained; a 1×1 kernel comes as a matrix.
         primitive: the `Primitive`.
-        inputs: how many values it reads.
         training: whether statistics are the batch's.
     """
-    reads, weights = tensors[:inputs], tensors[inputs:]
     if primitive.kind == "norm":
-        result, *statistics = _norm(primitive, reads[0], *weights)
+        result, *statistics = _norm(primitive, *tensors)
         return result, tuple(statistics) if training else ()
-    function = {"max_pool": _max_pool, "conv": _conv, "dilated_conv": _dilated_conv}.get(primitive.kind)
-    if function:
-        return function(primitive, reads[0], *weights), ()
-    return FUNCTIONS[primitive.kind](primitive, reads, weights, Run(kernels=True)), ()
+    return FUNCTIONS[primitive.kind](primitive, *tensors), ()
+
+
+def _relu(what, x):
+    return tf.nn.relu(x) if what.bound is None else tf.nn.relu6(x)
+
+
+def _zeros(what, x):
+    """Zeros around the image, as keras.applications puts them before a pool of stride 2."""
+    amounts = [[zeros_before(length, what.size), what.size // 2] for length in x.shape[1:3]]
+    return tf.pad(x, [[0, 0], *amounts, [0, 0]])
+
+
+def _shift(what, x):
+    """The image moved by a pixel up and left, zeros behind it."""
+    batch, height, width, channels = x.shape
+    return tf.pad(tf.slice(x, [0, 1, 1, 0], [batch, height - 1, width - 1, channels]), [[0, 0], [0, 1], [0, 1], [0, 0]])
+
+
+def _group_norm(what, x, scale, offset):
+    """Normalisation of each image over height and width, with or without the channels."""
+    axes = [1, 2, 3] if what.whole else [1, 2]
+    centred = x - tf.reduce_mean(x, axes, keepdims=True)
+    factor = tf.math.rsqrt(tf.reduce_mean(centred * centred, axes, keepdims=True) + what.epsilon)
+    return centred * factor * scale + offset
 
 
 def _norm(what, x, scale, offset, *moving):
@@ -97,3 +115,23 @@ def _dilated_conv(what, x, kernel):
 def _four(kernel):
     """A kernel with its height and width, which a 1×1 one comes without."""
     return kernel if len(kernel.shape) == 4 else tf.reshape(kernel, [1, 1, *kernel.shape])
+
+
+FUNCTIONS = {
+    "relu": _relu,
+    "clip": lambda what, x: tf.clip_by_value(x, -BOUND, BOUND),
+    "avg_pool": lambda what, x: average_pool(x, what.size, what.strides, what.padding),
+    "max_pool": _max_pool,
+    "zeros": _zeros,
+    # By a pool of one: TensorFlow's indexing with steps takes five times as long.
+    "subsample": lambda what, x: tf.nn.avg_pool2d(x, 1, what.strides, "VALID"),
+    "shift": _shift,
+    "add": lambda what, x, y: tf.add(x, y),
+    "concat": lambda what, *values: tf.concat(values, 3),
+    "mean": lambda what, x: tf.reduce_mean(x, [1, 2]),
+    "conv": _conv,
+    "dilated_conv": _dilated_conv,
+    "depthwise": lambda what, x, kernel: depthwise(x, kernel, what.strides),
+    "group_norm": _group_norm,
+    "dense": lambda what, x, kernel, bias: tf.nn.bias_add(tf.matmul(x, kernel), bias),
+}

@@ -87,7 +87,7 @@ class Child(BaseChild):
             edges = [values[number] for number in reads] + [weights[number] for number in trained]
             if moving is not None:
                 edges += [moving[number] for number in untrained]
-            made = call(primitives.forward, edges, primitive, len(reads), moving is None)
+            made = call(primitives.forward, edges, primitive, moving is None)
             if pulls is not None:
                 made, pull = made
                 pulls.append(pull)

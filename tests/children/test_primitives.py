@@ -20,7 +20,7 @@ def computed(kind, x, *weights, **settings):
     """What a primitive gives, and the gradients of the image and of the weights, for `draw` of the result's shape."""
     graph, primitive = Assembly(), Primitive(kind, tuple(settings.items()))
     edges = [graph.placeholder(one.shape) for one in (x, *weights)]
-    (result, _), pull = graph.differentiable(primitives.forward, edges, primitive, 1, True)
+    (result, _), pull = graph.differentiable(primitives.forward, edges, primitive, True)
     gradient = graph.placeholder(result.shape)
     run = graph.compile([*edges, gradient], [result, *pull(gradient)])
     return run(x, *weights, draw(*result.shape))
