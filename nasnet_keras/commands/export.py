@@ -225,6 +225,8 @@ class _Evaluation:
             self._split, self._most = for_judging(model, data, data.test), most
         outputs, self._labels, kind = answers_to(model, self._split)
         self.images = len(self._labels)
+        if not self.images:
+            raise ValueError(f"`evaluate` must have images that can be read. Received: {data.name}")
         one = np.zeros((1, *size, answers.input_shape(model)[2]), "float32")
         own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict(one, verbose=0))
         self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]

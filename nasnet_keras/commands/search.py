@@ -41,8 +41,8 @@ CONTROLLER = {
     "entropy_weight": "controller_entropy",
     "baseline_decay": "controller_baseline",
 }
-SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
 SMALL = {"batch_size": 4, "learning_rate": 0.006, "entropy_weight": 0.00001, "baseline_decay": 0.95}
+SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
 # What a search keeps of itself, by the option that says it.
 KEPT = {
     "strategy": "--controller",

@@ -141,6 +141,8 @@ class Served(tf.Module):
         self.activation = tf.identity if whole else _activation(kind, count)
         self.names = _class_names(answers.class_names(model), class_names, max(count, 2))
         top, cuts = min(top, len(self.names)), answers.thresholds(model)
+        if cuts is not None and len(cuts) != len(self.names):
+            raise ValueError(f"`thresholds` must be {len(self.names)}, one for each class. Received: {len(cuts)}")
 
         def outputs(pixels):
             logits, *heats = self._answered(pixels / 127.5 - 1.0)
@@ -343,7 +345,6 @@ def _class_names(own, class_names, count):
     numbers = [str(index) for index in range(count)]
     imagenet = [name for _, name in imagenet_classes()]
     known = imagenet if count == len(imagenet) else numbers
-    own = own if own and len(own) == count else None  # of one unit's two classes a network can name one
     names = class_names or own or known
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")

@@ -103,7 +103,7 @@ class RayCluster:
         # As references in a list, so that an actor sets its environment before anything is imported for them.
         parts = (
             [ray.put(children), ray.put(data)],
-            environment_of_child(engine.cpus, engine.gpus, getattr(children, "backend", None)),
+            environment_of_child(engine.cpus, engine.gpus, children.backend),
         )
         options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_restarts": 0}
         self._new = lambda: ray.remote(RayActor).options(**options).remote(*parts)

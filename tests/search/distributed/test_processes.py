@@ -12,7 +12,7 @@ import pytest
 
 from nasnet_keras.children.settings import child_seed
 from nasnet_keras.search.distributed import pool, processes
-from nasnet_keras.search.distributed.processes import Machine, share_of_machine, visible_gpus
+from nasnet_keras.search.distributed.processes import Machine, environment_of_child, share_of_machine, visible_gpus
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.running import Children, Here, run_trials
@@ -189,3 +189,12 @@ def test_workers_on_one_gpu_share_its_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     fractions = [share_of_machine(number, 3)["XLA_PYTHON_CLIENT_MEM_FRACTION"] for number in range(3)]
     assert fractions == ["0.450", "0.900", "0.450"]
+
+
+def test_children_elsewhere_take_the_backend_of_the_search(monkeypatch):
+    """Which a file of this machine may have named, and no variable."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert environment_of_child(1, 0, "jax")["KERAS_BACKEND"] == "jax"
+    assert environment_of_child(1, 0)["KERAS_BACKEND"] == "torch"
+    monkeypatch.delenv("KERAS_BACKEND")
+    assert "KERAS_BACKEND" not in environment_of_child(1, 0)

@@ -150,7 +150,7 @@ def play(monkeypatch, cluster, oracle, on_look=lambda state: None, **engine):
     """Search on a played cluster."""
     monkeypatch.setattr(pool.time, "sleep", lambda seconds: setattr(cluster, "now", cluster.now + seconds))
     engine = Engine(**engine)
-    ray = RayCluster(cluster, engine, None, None, "http://head:1")
+    ray = RayCluster(cluster, engine, SimpleNamespace(backend="jax"), None, "http://head:1")
     with Pool(ray, engine.workers, engine.patience, lambda: cluster.now) as place:
         run_trials(oracle, place, on_look=on_look)
     assert cluster.ended == len(cluster.actors) and all(actor.is_over for actor in cluster.actors)
