@@ -459,7 +459,13 @@ def test_the_command_measures_what_it_writes(tmp_path, capsys, rng, monkeypatch)
     figures = json.loads(out.splitlines()[-1])["evaluation"]
     data = load_data(photos, image_size=model.input_shape[1], validation=0, test=0).train
     own = float(np.mean(model.predict(data.images / np.float32(127.5) - 1).argmax(-1) == data.labels))
-    assert figures["images"] == 24 == len(data)
+    assert figures["images"] == 24 == len(data) and (tmp_path / "served" / "evaluation.svg").exists()
+    monkeypatch.setattr(command._Evaluation, "_figures", lambda *_: {"accuracy": next(falling), "milliseconds": 1.0})
+    falling = iter([1.0, 0.5])
+    assert main([*common, "--output", str(tmp_path / "refused"), "--max-drop", "1"]) == 2
+    assert "`max_drop` is 1, and saved_model float32 loses 50.00 points" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "refused").rglob("*") if path.is_file()]
+    monkeypatch.undo()
     assert [(row["name"], row["accuracy"], row["drop"]) for row in figures["files"]] == [
         ("the model", own, 0.0),
         ("saved_model float32", own, 0.0),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,6 +167,9 @@ def test_each_gets_its_share(monkeypatch):
     assert set(share_of_machine(0, 50).values()) == {"1"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert visible_gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,-1,5")
+    assert visible_gpus() == ["2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert [share_of_machine(number, 3)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["2", "5", "2"]
     with pytest.raises(ValueError, match="`workers`"):
         Machine(0, None)
@@ -198,3 +202,15 @@ def test_children_elsewhere_take_the_backend_of_the_search(monkeypatch):
     assert environment_of_child(1, 0)["KERAS_BACKEND"] == "torch"
     monkeypatch.delenv("KERAS_BACKEND")
     assert "KERAS_BACKEND" not in environment_of_child(1, 0)
+
+
+def test_trials_that_are_open_get_workers_where_fewer_trials_are_wanted_than_were_begun():
+    asked, ended = [], iter([False, True])
+    oracle = SimpleNamespace(
+        is_done=lambda: next(ended), remaining_trials=lambda: -4, open_trials=lambda: ["a", "b", "c", "d"]
+    )
+    place = SimpleNamespace(
+        resize=asked.append, free=lambda: None, state=lambda: None, events=lambda seconds, report: []
+    )
+    run_trials(oracle, place)
+    assert asked == [4]
