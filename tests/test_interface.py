@@ -52,6 +52,7 @@ CHANGED = {
             "auxiliary-head",
         )
     },
+    **{f"commands / {command} / --augmentation / help": "all are named" for command in ("train", "finetune")},
     "commands / finetune / --epochs": "with `--hours` the time decides, and the help says the default",
     "commands / finetune / --recipe / help": "all recipes are named",
     "commands / finetune / --learning-rate / help": "the option is `train`'s",

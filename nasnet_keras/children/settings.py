@@ -195,7 +195,9 @@ class ChildSettings:
         else:
             raise ValueError(f"`evaluation='shared'` and `screen` need Keras on TensorFlow or JAX. Received: {backend}")
         recipe = self.training_recipe()
-        optimizer = Optimizer(recipe.learning_rate, steps, recipe.momentum, clip_norm=recipe.clip_norm)
+        optimizer = Optimizer(
+            recipe.learning_rate, steps, recipe.momentum, nesterov=recipe.nesterov, clip_norm=recipe.clip_norm
+        )
         return Child(self.architecture(genotype, data), seed=seed, optimizer=optimizer)
 
     def train_interpreted(self, genotype, data, seed, epochs, callback=None, watch=None):

@@ -22,7 +22,7 @@ EVERYDAY = {
 GROUPS = {
     "the network": "genotype repeats filters stem drop-path dropout weight-decay batch-norm-momentum auxiliary-head",
     "what is kept and what learns": "head-epochs head-views unfreeze rate-factor layer-decay batch-norm class-weights",
-    "how it learns": "recipe batch-size learning-rate optimizer decoupled-decay warmup-epochs moving-average "
+    "how it learns": "recipe batch-size learning-rate optimizer nesterov decoupled-decay warmup-epochs moving-average "
     "gradient-accumulation label-smoothing sizes evaluation shared-steps",
     "how images are changed while it learns": "augmentation cutout rand-augment erasing mixup cutmix",
     "which images, and how they are divided": "image-size limit validation test strict seed grey-range",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.commands.terminal import tell, without_greetings
+from nasnet_keras.data.augmentation import AUGMENTATIONS
 from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
@@ -133,7 +134,10 @@ def add_recipe(parser, recipe, further=""):
     text = "steps whose mean gradient makes one update (default: 1)"
     parser.add_argument("--gradient-accumulation", type=int, metavar="STEPS", help=text)
     parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")
-    parser.add_argument("--augmentation", help="photo, digits (for scans), cifar or none (default: the recipe's)")
+    text = "look ahead along the momentum of SGD (default: the recipe's)"
+    parser.add_argument("--nesterov", action="store_true", default=None, help=text)
+    text = f"{', '.join(AUGMENTATIONS)} (default: the recipe's)"
+    parser.add_argument("--augmentation", help=text)
     parser.add_argument("--cutout", type=int, help="side of the square cut out of images (default: the recipe's)")
     add_mixing(parser)
     text = "keep the state after so many steps, too, and go on from there (default: after epochs)"
@@ -229,8 +233,8 @@ def given(options, *names):
 
 
 RECIPE = (
-    *("batch_size", "learning_rate", "optimizer", "decoupled_decay", "warmup_epochs", "moving_average"),
-    *("gradient_accumulation", "label_smoothing", "augmentation", "cutout", *MIXING),
+    *("batch_size", "learning_rate", "optimizer", "nesterov", "decoupled_decay", "warmup_epochs"),
+    *("moving_average", "gradient_accumulation", "label_smoothing", "augmentation", "cutout", *MIXING),
 )
 
 

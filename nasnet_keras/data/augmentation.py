@@ -50,12 +50,15 @@ def flip(image, rng):
 
 def shift(image, rng):
     """Move by up to an eighth of each side; the pixels at the edge fill what comes into view."""
-    for axis in (0, 1):
-        side = image.shape[axis]
-        most = max(1, side // 8)
-        moved = np.arange(side) + rng.integers(-most, most + 1)
-        image = image.take(moved, axis, mode="clip")
-    return image
+    return _moved(image, rng, lambda place, last: np.clip(place, 0, last))
+
+
+def reflected_crop(image, rng):
+    """Move by up to an eighth of each side; what comes into view is the image mirrored at its edge.
+
+    A window of an image that is padded by reflection, 32x32 of 40x40: Jordan 2024 (arXiv 2404.00498), section 3.
+    """
+    return _moved(image, rng, lambda place, last: last - abs(last - abs(place)) if last else 0 * place)
 
 
 def colour_jitter(image, rng):
@@ -90,8 +93,12 @@ AUGMENTATIONS = {
     "cifar": (upsampled_crop, flip),
     "digits": (shift,),
     "shifts": (shift, flip),
+    "alternating": (reflected_crop,),
     "photo": (random_resized_crop, flip, colour_jitter),
 }
+# Recipes that mirror every image in every second epoch, half of them in the first, instead of by chance: each two epochs
+# show both sides of each. What is mirrored then hangs on an image's place in its split, so `Batches` does it.
+ALTERNATING = ("alternating",)
 # Steps that begin with a part of an image: of a file it is cut out of all of its pixels, not of those that were kept.
 PARTS = {random_resized_crop: random_part}
 # Steps that take and give Pillow images as well: between them nothing is copied into arrays.
@@ -105,7 +112,8 @@ def augment(images, recipe, rng, cutout=0, rand_augment=0):
         images: uint8 [n, height, width, channels]; not changed.
         recipe: a name from `AUGMENTATIONS`: `"none"`, `"cifar"` (crop of the image enlarged by a
             quarter, flip), `"digits"` (small shifts, for scans), `"shifts"` (shifts and flips, milder
-            than `"cifar"`, for short trainings) or `"photo"` (crop, flip, colours).
+            than `"cifar"`, for short trainings), `"alternating"` (shifts filled by reflection; `Batches`
+            mirror the images in turn, see `ALTERNATING`) or `"photo"` (crop, flip, colours).
         rng: the `numpy.random.Generator` that all choices come from.
         cutout: the side of a grey square painted into every image, in pixels; 0 for none.
             The paper's "+ cutout" results use 16 on 32x32 images.
@@ -163,6 +171,15 @@ def _varied(image, steps, rng, cutout, rand_augment):
     if rand_augment:
         image = rand_augmented(image, rng, rand_augment)
     return cut_out(image, rng, cutout) if cutout else image
+
+
+def _moved(image, rng, inside):
+    """An image moved by up to an eighth of each side; `inside` brings places that are out of it, up to the last, in."""
+    for axis in (0, 1):
+        side = image.shape[axis]
+        most = max(1, side // 8)
+        image = image.take(inside(np.arange(side) + rng.integers(-most, most + 1), side - 1), axis)
+    return image
 
 
 def _resized_crop(image, top, left, height, width):

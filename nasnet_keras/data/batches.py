@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.data.augmentation import augment, check_augmentation, crops, vary
+from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, resized
 from nasnet_keras.data.loading import normalize
@@ -162,6 +162,8 @@ class Batches(keras.utils.PyDataset):
             images = self.split.images[chosen]
             if self.augmented:
                 images = augment(images, self.augmentation, np.random.default_rng(seed), **self._varied)
+        if self.augmentation in ALTERNATING:
+            images = self._mirrored(images, chosen, epoch)
         if self.image_size is not None:
             images = resized(images, self.image_size)
         images = normalize(images) if self.scaled or self._mixing else images.astype("float32")
@@ -169,6 +171,12 @@ class Batches(keras.utils.PyDataset):
             images, labels = self._mixing(images, labels, [self.seed, epoch, 2, step])
             images = images if self.scaled else (images + 1) * np.float32(127.5)
         return images, labels, *weights
+
+    def _mirrored(self, images, chosen, epoch):
+        """Images with those mirrored whose turn it is in an epoch: half of all, the others in the next one."""
+        first = np.random.default_rng([self.seed, 3]).random(len(self.split)) < 0.5
+        turn = (first[chosen] ^ bool(epoch % 2))[:, None, None, None]
+        return np.where(turn, images[:, :, ::-1], images)
 
     def _read(self, chosen, labels, seed):
         """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""

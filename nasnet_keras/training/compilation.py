@@ -74,6 +74,8 @@ def _optimizer(recipe, schedule, variables, rates):
         own["weight_decay"] = recipe.decoupled_decay
     if recipe.optimizer in OWN_SETTINGS:
         own["momentum"] = recipe.momentum
+    if recipe.nesterov:
+        own["nesterov"] = True
     if recipe.optimizer == "rmsprop":
         own |= {"rho": 0.9, "epsilon": recipe.epsilon}
     if rates is not None:

@@ -88,7 +88,7 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     state = _state(directory)
     known, trained = state["identity"], state["epochs"]
     if known:
-        known = {VIEWS: None, **known}  # an earlier version kept no features
+        known = {VIEWS: None, "`nesterov`": False, **known}  # which earlier versions did not have
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:

@@ -52,6 +52,7 @@ class Recipe:
             go by each step's own batch.
         mean_square: what RMSProp's mean squares of the gradients begin with: 0 as Keras' do, or 1 as TensorFlow 1's and
             so the released code's do, whose first steps are the shorter for it.
+        nesterov: whether SGD looks ahead along its momentum.
         decoupled_decay: share of each kernel that is taken off it a step, times the learning rate (AdamW's weight
             decay); None: the optimiser's own default. The L2 of the loss is the network's `weight_decay`.
 
@@ -84,6 +85,7 @@ class Recipe:
     gradient_accumulation: int = 1
     mean_square: float = 0.0
     decoupled_decay: float | None = None
+    nesterov: bool = False
 
     def __post_init__(self):
         check_positive("learning_rate", self.learning_rate, finite=True)
@@ -109,6 +111,9 @@ class Recipe:
                 raise ValueError(f"`{name}` is for {' and '.join(OWN_SETTINGS)}. Received: {value!r}, {self.optimizer}")
         if self.mean_square and self.optimizer != "rmsprop":
             raise ValueError(f"`mean_square` is for rmsprop. Received: {self.mean_square!r}, {self.optimizer}")
+        check_one_of("nesterov", self.nesterov, (False, True))
+        if self.nesterov and self.optimizer != "sgd":
+            raise ValueError(f"`nesterov` is for sgd. Received: {self.nesterov!r}, {self.optimizer}")
         check_one_of("schedule", self.schedule, ("cosine", "exponential"))
 
     @property

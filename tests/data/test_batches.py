@@ -141,6 +141,24 @@ def test_bad_arguments_are_named(options, named):
         Batches(split, 2, **{"training": True, **options})
 
 
+def test_two_epochs_show_both_sides_of_every_image(tmp_path):
+    """Of arrays and of files, whatever order they come in."""
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    images[:, :, 4:] = 255
+    paths = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    for source in (images, ImageFiles(tuple(map(str, paths)), (8, 8))):
+        split = Split(source, np.arange(40))  # so that a label tells which image it is
+        batches = Batches(split, 8, training=True, augmentation="alternating", seed=3)
+        shown = []
+        for epoch in range(4):
+            found = [batches.batch(epoch, step)[:2] for step in range(len(batches))]
+            shown.append({label: image[0, 0, 0] > 0 for both in found for image, label in zip(*both, strict=True)})
+        assert shown[0] == shown[2] and shown[1] == shown[3] == {label: not side for label, side in shown[0].items()}
+        assert 8 < sum(shown[0].values()) < 32
+
+
 @pytest.mark.jax
 def test_batches_are_got_ready_in_their_order():
     """Elsewhere than on TensorFlow a thread reads ahead; whatever is asked for, in whatever order, is what it is."""

@@ -686,6 +686,18 @@ def test_short_trainings_shift_and_mirror():
     assert 70 < mirrored < 130
 
 
+def test_reflected_crops_are_windows_of_the_image_padded_by_reflection():
+    for side, most in ((8, 1), (16, 2), (1, 0)):
+        images, seen = noise(60, side), set()
+        for image, varied in zip(images, augment(images, "alternating", np.random.default_rng(0)), strict=True):
+            padded = np.pad(image, ((most, most), (most, most), (0, 0)), mode="reflect")
+            places = [(y, x) for y in range(2 * most + 1) for x in range(2 * most + 1)]
+            found = [(y, x) for y, x in places if (padded[y : y + side, x : x + side] == varied).all()]
+            assert len(found) == 1
+            seen.add(found[0])
+        assert len(seen) > 1.5 * most * most
+
+
 def test_photographs_keep_their_content_within_bounds():
     grey = np.full((50, 20, 30, 3), 100, np.uint8)
     varied = augment(grey, "photo", np.random.default_rng(0)).astype(int)

@@ -309,6 +309,7 @@ def test_decay_leaves_biases_alone():
         ({"optimizer": "adam", "momentum": 0.5}, "`momentum` is for sgd and rmsprop. Received: 0.5, adam"),
         ({"optimizer": "lion", "epsilon": 0.5}, "`epsilon` is for sgd and rmsprop. Received: 0.5, lion"),
         ({"gradient_accumulation": 0}, "`gradient_accumulation` must be an integer from 1. Received: 0"),
+        ({"nesterov": True, "optimizer": "adam"}, "`nesterov` is for sgd. Received: True, adam"),
         ({"decoupled_decay": 1.5}, "`decoupled_decay` must be None or a number from 0 to below 1. Received: 1.5"),
         ({"mean_square": 2}, "`mean_square` must be one of 0, 1. Received: 2"),
     ],
