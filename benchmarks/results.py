@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import cifar_search
+import deletion
 import numpy as np
 import staleness
 import transfer
@@ -27,6 +28,7 @@ TABLES = {
     "ahead of random": cifar_search.ahead_table,
     "retrained": cifar_search.retrained_table,
     "transfer": transfer.table,
+    "deletion": deletion.table,
     "staleness": staleness.table,
 }
 

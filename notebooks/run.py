@@ -51,7 +51,7 @@ def run(source, options):
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "NASNET_KERAS_SHORT": "1" if options.short else ""}
     # What libraries write on the bare stderr is no output of a notebook.
     arguments = ["--IPKernelApp.capture_fd_output=False"]
-    client = NotebookClient(notebook, kernel_name="python3", timeout=900, extra_arguments=arguments)
+    client = NotebookClient(notebook, kernel_name="python3", timeout=1800, extra_arguments=arguments)
     with tempfile.TemporaryFile("w+") as greetings:
         try:
             client.execute(cwd=str(HERE), env={**os.environ, **environment}, stderr=greetings)
