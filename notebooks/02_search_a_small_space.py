@@ -90,7 +90,7 @@ for trial in best:
 #
 # A cell says nothing of the size of the network: the found one now builds a larger one, trained longer. The
 # test images took part neither in the search nor in this training. On the command line this step is
-# `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --directory net`.
+# `nasnet-keras train --genotype search/best_genotype.json --repeats 2 --filters 12 --epochs 10 --directory net`.
 
 # %%
 import keras

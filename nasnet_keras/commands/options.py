@@ -20,7 +20,7 @@ DATA_HELP = (
 SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MOST_EPOCHS = 1000  # with `--hours`, where the time decides
-MODEL_HELP = "a directory that `train` wrote, or a name of the zoo"
+MODEL_HELP = "a directory that `train` or `finetune` wrote, a Keras file, or a name of the zoo"
 
 
 def add_data(
@@ -31,9 +31,11 @@ def add_data(
     """Add the options of the data, with help for two of them."""
     parser.add_argument("--data", default="digits", help=DATA_HELP)
     parser.add_argument("--limit", type=int, help=limit)
-    parser.add_argument(
-        "--image-size", type=image_size, help="resize images to this many pixels, or HEIGHTxWIDTH (default: their own)"
+    help_text = (
+        "resize images to this many pixels, or HEIGHTxWIDTH (default: their own, if all are alike and of at most 256, else "
+        "224; a model's are what it was made for)"
     )
+    parser.add_argument("--image-size", type=image_size, help=help_text)
     add_division(parser, seed)
 
 

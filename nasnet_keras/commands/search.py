@@ -130,7 +130,7 @@ def add_options(parser):
     parser.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
     parser.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
     parser.add_argument(
-        "--patience", type=float, default=600.0, help="seconds to wait for a chief, or for a first worker on Ray"
+        "--patience", type=float, default=600.0, help="seconds to wait for a chief, or on Ray while there is no worker"
     )
 
     parser.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")

@@ -305,7 +305,7 @@ def search(
     check_integer("max_trials", max_trials, least=1)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
-    engine = _engine(engine, workers, directory)
+    engine = _engine(engine, workers, directory, patience)
     role = role or (None if engine else current_role())
     rules = (Replay(),) if rules is None else rules
     is_worker = role is not None and not role.is_chief
@@ -365,9 +365,11 @@ def search(
     return SearchResult(best_genotype(directory, trials), trials, directory)
 
 
-def _engine(engine, workers, directory):
+def _engine(engine, workers, directory, patience):
     """Where children run elsewhere, None for this process."""
-    engine = engine_of(engine)
+    given, engine = engine, engine_of(engine)
+    if engine is not None and engine is not given:
+        engine = replace(engine, patience=patience)
     if workers is None:
         return engine
     if engine is None:
