@@ -29,6 +29,7 @@ QUICK = "docs/keras.md"  # its snippets stand for themselves
 # Parts of commands, or of snippets, and why a test does not run them.
 NOT_RUN = {
     "python3 -m venv": "an environment of its own: `.ci/run` has it",
+    ". .venv/": "an environment of its own, likewise",
     "pip install": "needs a package index",
     "docker ": "needs Docker",
     "#SBATCH": "needs a cluster",
@@ -205,6 +206,9 @@ def test_all_commands_that_are_shown_exist():
         words = shlex.split(re.split(r"\s(?:\||&&|>|\))\s?", line)[0])
         options = known[words[0]]._option_string_actions if words[0] in known else words
         assert [word for word in words[1:] if word.startswith("--") and word.split("=")[0] not in options] == [], line
+        if words[0] in known:
+            needed = [action.option_strings for action in known[words[0]]._actions if action.required]
+            assert [names for names in needed if names and not set(names) & set(words)] == [], line
 
 
 def test_every_reason_not_to_run_is_needed():

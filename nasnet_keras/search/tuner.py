@@ -367,9 +367,7 @@ def search(
 
 def _engine(engine, workers, directory, patience):
     """Where children run elsewhere, None for this process."""
-    given, engine = engine, engine_of(engine)
-    if engine is not None and engine is not given:
-        engine = replace(engine, patience=patience)
+    engine = engine_of(engine, patience=patience)
     if workers is None:
         return engine
     if engine is None:
