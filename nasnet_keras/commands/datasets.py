@@ -12,9 +12,9 @@ from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
-from nasnet_keras.data.records import division, read_record, write_record
+from nasnet_keras.data.records import division, mark, read_record, write_record
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, directory_of, is_used
+from nasnet_keras.training.identity import ADVICE, directory_of, is_used, known_seed
 from nasnet_keras.weights.zoo import known_classes
 
 
@@ -24,10 +24,11 @@ def find(options):
     if trains and options.data == "digits":
         require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else directory_of(options.model)
-    begun = is_used(place) or SearchDirectory(place).header.exists()
+    searched = SearchDirectory(place).proposals.exists()  # the record of the data is written before the first one
+    begun, by_seed = is_used(place) or searched, searched or known_seed(place) is not None
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
-    data = _opened(options, trains, division(place, begun))
+    data = _opened(options, trains, division(place, begun, by_seed))
     if trains and not begun and (kept := _division_of_source(options, data)):
         data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
@@ -41,12 +42,16 @@ def decode(options, data, model=None, memory_limit=MEMORY_LIMIT, as_files=False)
     """The data of `find` with their images, as `decoded` gives them, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
     if model is not None:
-        from nasnet_keras.models.answers import input_shape
+        from nasnet_keras.models.answers import image_size, input_shape
 
         *own, channels = input_shape(model)
         if channels != 3:
             raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
-        size = size or (None if None in own else tuple(own))
+        if None not in own:
+            size = size or tuple(own)
+        elif size is None and options.command == "evaluate":  # as `predict` and an export show them to it
+            size = image_size(model)
+            tell(f"the model takes images of any size, and sees these at {size[0]}x{size[1]}: --image-size is another one")
     with decoding() as progress:
         found = decoded(data, size, memory_limit, progress, options.strict, as_files)
     tell_of(found)
@@ -149,11 +154,19 @@ def _division_of_source(options, data):
     if not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record = read_record(source)
-    if record is not None and record.digest == data.digest:
+    if record is not None and (record.digest == data.digest or _knows(record, data)):
         return {"held_out": record}
     if record is None and tuple(known_classes(options.model) or ()) == data.class_names:
         tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
     return {}
+
+
+def _knows(record, data):
+    """Whether most of the images that a training had are among these, so that the others have been added since."""
+    old, new = (
+        one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record)
+    )
+    return len(old & new) > len(old) / 2
 
 
 def require_validation(options, amount):

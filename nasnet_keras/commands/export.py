@@ -130,7 +130,8 @@ def _unseen(options):
     whole = open_data(where, validation=0, test=0, **common)
     record = read_record(place) if is_used(place) else None
     if whole.digest is None or (record and record.digest == whole.digest):
-        whole = open_data(where, seed=known_seed(place) or 0, **common, **division(place, is_used(place)))
+        seed = known_seed(place)
+        whole = open_data(where, seed=seed or 0, **common, **division(place, is_used(place), seed is not None))
         test = whole.test
     else:
         test = whole.test if len(whole.test) else Split.joined([whole.train, whole.validation])
@@ -145,10 +146,10 @@ def _unseen(options):
 def run(options, variants, calibration, labelled):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     with without_greetings():
-        from nasnet_keras.models.answers import input_shape
+        from nasnet_keras.models.answers import image_size
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
-    size = tuple(side or 224 for side in input_shape(model)[:2])
+    size = image_size(model)
     images = None
     if calibration is not None:
         calibration = decoded(calibration, size)

@@ -122,11 +122,11 @@ def _answered(model, paths, options):
     from nasnet_keras.models import answers
     from nasnet_keras.models.applications import imagenet_classes
 
-    *sides, channels = answers.input_shape(model)
+    channels = answers.input_shape(model)[-1]
     if channels not in (1, 3):
         raise ValueError(f"`model` must take images of 3 channels or 1. Received: {channels}")
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
-    files = ImageFiles(paths, tuple(side or 224 for side in sides), answers.grey_range(model))
+    files = ImageFiles(paths, answers.image_size(model), answers.grey_range(model))
     thresholds = answers.thresholds(model)
     for start, images, broken in _batches(files):
         good = np.delete(np.arange(len(images)), list(broken))

@@ -11,11 +11,12 @@ import numpy as np
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import as_size, resized
+from nasnet_keras.data.images import as_size, called, resized
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.mixing import Mixing
 from nasnet_keras.data.splits import Split
 
+LOST = 8  # images in a random order of which none can be read: that is no accident
 AHEAD = 3  # batches that are got ready while a step runs, where Keras does not do so itself
 
 
@@ -35,7 +36,8 @@ class Batches(keras.utils.PyDataset):
 
     Images that are files are read when their batch is wanted, and so are those that were decoded from files where a
     recipe crops: it cuts from all of their pixels. One that cannot be read any more has the weight 0 in its batch, and
-    another image's pixels; such batches have a third part, the weights.
+    another image's pixels; such batches have a third part, the weights. A training batch of which nothing can be read
+    is an `OSError`.
 
     Args:
         split: a `Split` with at least one image.
@@ -100,6 +102,7 @@ class Batches(keras.utils.PyDataset):
         self._epoch, self._order = 0, None
         self._running = self._complete = False
         self._reader, self._ahead = None, {}
+        self.failure = None  # what ended a training, which TensorFlow's pipeline would only tell in words of its own
 
     @property
     def epoch(self):
@@ -188,6 +191,10 @@ class Batches(keras.utils.PyDataset):
         found, broken = files.make(varied) if self.augmented else files.read()
         weights = np.ones(len(chosen), "float32")
         weights[list(broken)] = 0
+        if self.training and len(broken) == len(chosen) >= LOST:
+            name, why = called(files.name(0)), broken[0]
+            self.failure = OSError(f"none of the {len(chosen)} images of a batch can be read, such as {name}: {why}")
+            raise self.failure
         if broken and weights.any():  # the batch's statistics are then those of images
             found[list(broken)] = found[another := weights.argmax()]
             if self._mixing:  # and what is mixed with it has its label

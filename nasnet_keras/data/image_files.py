@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 
 from nasnet_keras.data.findings import Findings, look
-from nasnet_keras.data.images import called, read_pillow, reason
+from nasnet_keras.data.images import called, read_pillow, read_size, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
 SAMPLE = 256  # images by which the bytes of all are told
+LARGEST_OWN_SIZE = 256  # of images that are as large as they are
+DEFAULT_SIZE = (224, 224)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,23 @@ class Several:
         source, place = self.places[index].tolist()
         source = self.sources[source]
         return source[place] if isinstance(source, tuple) else source.name(place)
+
+
+def own_size(sources, findings=None):
+    """`(height, width)` of images: their own if a sample of them agrees on a small one, else 224x224."""
+    sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
+    found = [look("size", sources[index], _height_and_width, findings) for index in sample]
+    sizes = {tuple(size) for size in found if not isinstance(size, str)}
+    own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
+    return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+
+
+def _height_and_width(source):
+    """The size of an image; of a broken one why, which is for those to tell who decode it."""
+    try:
+        return read_size(source)
+    except ValueError as error:
+        return reason(source, error)
 
 
 def _size_of(source):

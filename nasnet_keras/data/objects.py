@@ -10,13 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasnet_keras.data.folders import MAX_CLASSES
-from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import of_pillow, read_size, resize
+from nasnet_keras.data.image_files import ImageFiles, own_size
+from nasnet_keras.data.images import of_pillow, resize
 from nasnet_keras.data.left_out import shown
 
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
-DEFAULT_SIZE = (224, 224)
 RULE = "(image, label) pairs, or batches of them"
 
 
@@ -40,7 +39,7 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
         size: `(height, width)` that images are brought to; None: they have one size already.
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
         label: the argument that an error names.
-        grey_range: how greys of Pillow with more than 8 bits are read, see `images.read_image`.
+        grey_range: how greys of more than 8 bits are read, of Pillow and of files, see `images.read_image`.
 
     Returns:
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
@@ -172,13 +171,7 @@ class _Images:
             raise ValueError(f"`{self.label}` must have arrays or files. Received: both")
         if not self.sources:
             return self.arrays[0] if len(self.arrays) == 1 else np.concatenate(self.arrays)
-        return ImageFiles(tuple(self.sources), self.size or self._own_size())
-
-    def _own_size(self):
-        try:
-            return read_size(self.sources[0])
-        except ValueError:
-            return DEFAULT_SIZE
+        return ImageFiles(tuple(self.sources), self.size or own_size(self.sources), self.grey_range)
 
 
 def _named(data):

@@ -63,18 +63,19 @@ def read_record(directory):
     return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained)
 
 
-def division(directory, begun):
+def division(directory, begun, by_seed=True):
     """The arguments of `loading.open_data` by which data are divided as those of a directory were.
 
     Args:
         directory: of a training or a search.
-        begun: whether anything was trained there. Without a record that was by an earlier version, which divided by a
-            seed.
+        begun: whether anything was trained there.
+        by_seed: whether that may have been by an earlier version, which divided by a seed and left no record: not where
+            a model lies whose training is not known.
     """
-    if not begun:
-        return {}
-    record = read_record(directory)
-    return {"held_out": record} if record else {"split_rule": "seeded"}
+    record = read_record(directory) if begun else None
+    if record is not None:
+        return {"held_out": record}
+    return {"split_rule": "seeded"} if begun and by_seed else {}
 
 
 def write_record(directory, data):

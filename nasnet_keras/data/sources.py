@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.data.examples import open_examples
-from nasnet_keras.data.findings import Findings, look
+from nasnet_keras.data.findings import Findings
 from nasnet_keras.data.folders import Listing, read_folder
-from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import read_size, reason
+from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
 from nasnet_keras.data.tables import is_table, read_table
@@ -30,8 +29,6 @@ SEEDED_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"]
 )
 SOURCES = "'digits', 'tfds:NAME', a folder or a table"
-LARGEST_OWN_SIZE = 256
-DEFAULT_SIZE = (224, 224)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +133,7 @@ def _digits():
 
 def _listed(listing, findings, size):
     """A folder or a table as its `folders.Listing`, and what is known of its files."""
-    size = size or _own_size(listing.parts["train"].paths, findings)
+    size = size or own_size(listing.parts["train"].paths, findings)
     images = {part: ImageFiles(files.paths, size, findings=findings) for part, files in listing.parts.items()}
     parts = {part: (images[part], files.labels) for part, files in listing.parts.items()}
     return Source(parts, listing.class_names, listing)
@@ -161,7 +158,7 @@ def _seeded_folder(root, size):
             raise ValueError(f"{folders[part]} must have the same classes as {folders['train']}. They differ in: {odd}")
     files = {part: _class_files(folder, class_names) for part, folder in folders.items()}
     findings = Findings(root)
-    size = size or _own_size(files["train"][0], findings)
+    size = size or own_size(files["train"][0], findings)
     images = partial(ImageFiles, image_size=size, findings=findings)
     return Source({part: (images(paths), labels) for part, (paths, labels) in files.items()}, class_names)
 
@@ -190,23 +187,6 @@ def _entries(folder, folders):
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
-def _own_size(sources, findings=None):
-    """The images' own size if a sample of them agrees on a small one, else 224x224."""
-    sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
-    found = [look("size", sources[index], _size_of, findings) for index in sample]
-    sizes = {tuple(size) for size in found if not isinstance(size, str)}
-    own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
-    return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
-
-
-def _size_of(source):
-    """`(height, width)`; of a broken file why, which is for those to tell who decode it."""
-    try:
-        return read_size(source)
-    except ValueError as error:
-        return reason(source, error)
-
-
 def _tfds(name, size, data_dir, download, progress):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
     with _packages_for(name):
@@ -229,7 +209,7 @@ def _tfds(name, size, data_dir, download, progress):
     }
     # Some test sets are published without their labels, which are -1 then.
     read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
-    size = size or _own_size(read["train"][0])
+    size = size or own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
     for part, (_, found) in read.items():
         if len(found) and not 0 <= found.min() <= found.max() < len(class_names):

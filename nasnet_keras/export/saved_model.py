@@ -22,7 +22,6 @@ from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.network import NASNet
-from nasnet_keras.program.architecture import STEMS
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
 # From so many bytes of all weights on, those above the second number are variables: loading copies constants many
@@ -122,8 +121,7 @@ class Served(tf.Module):
         whole = not isinstance(model, NASNet)
         *sides, self.channels = answers.input_shape(model) if whole else model.input.shape[1:]
         self.sides = tuple(sides)
-        usual = 224 if whole else STEMS[model.architecture.stem][0]
-        self.size = tuple(side or usual for side in sides)  # that of decoded images
+        self.size = answers.image_size(model)  # that of decoded images
         grey_range = answers.grey_range(model)
         self.image_dtype = image_dtype
         self.decodes = self.channels in (1, 3)
@@ -345,7 +343,7 @@ def _class_names(own, class_names, count):
     numbers = [str(index) for index in range(count)]
     imagenet = [name for _, name in imagenet_classes()]
     known = imagenet if count == len(imagenet) else numbers
-    names = class_names or own or known
+    names = own or known if class_names is None else class_names
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
     if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):

@@ -14,6 +14,7 @@ import numpy as np
 
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
+from nasnet_keras.program.architecture import STEMS
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -129,8 +130,9 @@ def losses(outputs, labels, kind):
 def class_names(model):
     """A name for each class of a model, a tuple: its own, or that of the network whose answer it passes on; or None."""
     while model is not None:
-        if names := getattr(model, "class_names", None):
-            return tuple(names)
+        names = getattr(model, "class_names", None)
+        if names is not None and len(names):
+            return tuple(map(str, names))
         last = model.layers[-1] if getattr(model, "layers", None) else None
         model = last if isinstance(last, keras.Model) else None
     return None
@@ -150,6 +152,16 @@ def grey_range(model):
     """How a model's network reads greys of more than 8 bits, `(low, high)`, at whatever depth it lies; or None."""
     found = (getattr(layer, "grey_range", None) for layer in layers_within(model))
     return next((value for value in found if value is not None), None)
+
+
+def image_size(model):
+    """`(height, width)` of the images that a model is shown: of its input, and where that takes any, as usual for it.
+
+    That is 32 pixels for a `NASNet` with the stem for small images, else 224.
+    """
+    stems = (getattr(layer, "architecture", None) for layer in layers_within(model))
+    side = next((STEMS[one.stem][0] for one in stems if one is not None), STEMS["imagenet"][0])
+    return tuple(length or side for length in input_shape(model)[:2])
 
 
 def labels_of(model, count):

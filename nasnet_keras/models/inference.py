@@ -145,7 +145,8 @@ def changes_of(model, state, base):
 
 def _attributes(layer):
     """The attributes of a layer that users may set; of those that hold more than a value, which object it is."""
-    held = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name not in HARMLESS}
+    harmless = HARMLESS | ({"rate", "seed"} if isinstance(layer, keras.layers.Dropout) else set())
+    held = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name not in harmless}
     if hasattr(layer, "activation"):
         held["activation"] = layer.activation
     plain = (str, int, float, bool, type(None), tuple)

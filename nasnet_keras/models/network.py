@@ -17,13 +17,15 @@ from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.freezing import freeze_parts, frozen_parts
 from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
-from nasnet_keras.models.inference import Predictor, changes_of, fits, state_of
+from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
 
+KEPT = ("class_names", "grey_range", "thresholds")  # beside a graph that is somebody else's
+STATES = ("frozen", "quantized", "auxiliary_activation")  # that no argument has
 NOTE = (
     "A cell is one layer, its batch norms and convolutions inside. "
     "To freeze: nasnet_keras.freeze(model, up_to={cell!r}). The last map before the head is the output of {last!r}."
@@ -174,9 +176,11 @@ class NASNet(TwoHeaded):
         if original is None:
             raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
         super().__init__(inputs=inputs, outputs=outputs, name=name)
-        same = [layer.get_config() for layer in self.layers] == [layer.get_config() for layer in original.layers]
         self.architecture, self._policy = original.architecture, original._policy
-        self.stands_alone = original.stands_alone and same
+        if [one.shape[-1] for one in self.outputs] != [one.shape[-1] for one in original.outputs]:
+            self.architecture = replace(self.architecture, class_names=None, thresholds=None)
+        # Its layers are made from the other ones as they are now: what was changed there is no change here.
+        self.stands_alone = original.stands_alone and not original.changes_within() and _graph(self) == _graph(original)
         self._as_built, self._predictor = state_of(self), None
 
     @property
@@ -232,6 +236,11 @@ class NASNet(TwoHeaded):
         layer or another layer in its place is a change: `["predictions.activation"]`.
         """
         return changes_of(self, self._as_built, NASNet)
+
+    def changes_within(self):
+        """The `changes` of layers that no argument of a network makes, nor what adapts its weights (LoRA)."""
+        found = [change for change in self.changes() if change not in (*METHODS, "predictions.activation")]
+        return [change for change in found if not change.partition(".")[2].startswith("lora")]
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As Keras' `predict`; an array of images goes through one lean function, without a data pipeline.
@@ -321,16 +330,21 @@ class NASNet(TwoHeaded):
             raise
 
     def get_config(self):
-        """The constructor's arguments; for a network on a foreign graph, that of the whole graph."""
-        if not self.stands_alone:
-            return keras.Model(self.input, self.output, name=self.name).get_config()
+        """The constructor's arguments; of a network on a foreign graph, or with changed layers, the whole graph."""
+        quantized = {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}
+        if not self.stands_alone or (self.changes_within() and not quantized):
+            own = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
+            return {**_graph(self), **({"kept": own} if own else {})}
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
-            own["classifier_activation"] = _activation_name(self.get_layer("predictions").activation)
+            own["classifier_activation"] = last = _activation_name(self.get_layer("predictions").activation)
+            own["dropout"] = next((layer.rate for layer in self.layers if layer.name == "dropout"), 0.0)
+            if self.architecture.auxiliary_head and (second := self.get_layer("auxiliary").activation) != last:
+                own["auxiliary_activation"] = second
         if frozen := frozen_parts(self):  # states of few networks: files of the others stay as they were
             own["frozen"] = frozen
-        if quantized := {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}:
+        if quantized:
             own["quantized"] = quantized
         return {**self.architecture.to_dict(), **own}
 
@@ -338,13 +352,21 @@ class NASNet(TwoHeaded):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
         if "layers" in config:
-            return keras.Model.from_config(config, custom_objects)
-        frozen, quantized = config.get("frozen", {}), config.get("quantized", {})
-        arguments = {name: value for name, value in config.items() if name not in ("frozen", "quantized")}
+            graph = {name: value for name, value in config.items() if name != "kept"}
+            model = keras.Model.from_config(graph, custom_objects)
+            for name, value in config.get("kept", {}).items():
+                setattr(model, name, tuple(value))
+            return model
+        frozen, quantized, auxiliary = (config.get(name) for name in STATES)
+        frozen, quantized = frozen or {}, quantized or {}
+        arguments = {name: value for name, value in config.items() if name not in STATES}
         model = cls(**{**arguments, "genotype": Genotype.from_dict(config["genotype"])})
         for name, (mode, settings) in quantized.items():
             model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
         freeze_parts(model, frozen)
+        if auxiliary is not None:
+            model.get_layer("auxiliary").activation = auxiliary
+            model._as_built = state_of(model)
         return model
 
 
@@ -433,6 +455,11 @@ def multiply_adds(model):
 def _quantization(layer):
     """How a layer was quantised, JSON-able: the mode, and Keras' description of the settings or None."""
     return layer.quantization_mode, keras.saving.serialize_keras_object(getattr(layer, "quantization_config", None))
+
+
+def _graph(model):
+    """Keras' description of a model's layers and of how they are joined."""
+    return keras.Model(model.input, model.output, name=model.name).get_config()
 
 
 def _activation_name(activation):

@@ -98,12 +98,12 @@ class Architecture:
             sizes = sizes and all(length is None or _whole(length, least) for length in shape[:2])
             require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
         require("classes", "an integer above 0", _whole(self.classes, 1))
-        names = self.class_names
-        require("class_names", f"None or {self.classes} names", names is None or len(names) == self.classes)
+        names, told = self.class_names, max(self.classes, 2)  # one unit tells the second of two classes from the first
+        require("class_names", f"None or {told} names", names is None or len(names) == told)
         check_range("grey_range", self.grey_range, optional=True)
         given = self.thresholds
-        fine = given is None or (len(given) == self.classes and all(is_number(x) and 0 <= x <= 1 for x in given))
-        require("thresholds", f"None or {self.classes} probabilities", fine)
+        fine = given is None or (len(given) == told and all(is_number(x) and 0 <= x <= 1 for x in given))
+        require("thresholds", f"None or {told} probabilities", fine)
         require("pooling", "None, 'avg' or 'max'", self.pooling in (None, "avg", "max"))
         for name in ("dropout", "drop_path"):
             rate = getattr(self, name)

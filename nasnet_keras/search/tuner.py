@@ -316,7 +316,9 @@ def search(
     else:
         directory = make_folder("directory", directory)
     if not isinstance(data, Data):
-        data = load_data(data, seed=seed, **division(directory, SearchDirectory(directory).header.exists()))
+        # The record of the data is written before the first proposal. A worker has no directory.
+        begun = not is_worker and SearchDirectory(directory).proposals.exists()
+        data = load_data(data, seed=seed, **division(directory, begun))
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
     if start_from and not is_worker:
         check_start(directory, start_from)

@@ -59,6 +59,7 @@ def explain(model, image, index=None, layer=None):
 
     The maps of the model's last layer that still has height and width are weighted with the mean gradient of the
     class's score before softmax or sigmoid, summed, and cut off at zero. A network of 224 pixels has 7 by 7 places.
+    While it works the model answers otherwise: in no other thread should it be asked meanwhile.
 
     Args:
         model: a classifier: a `NASNet`, or any Keras model, with a head of one's own, with a network inside, in
@@ -126,7 +127,7 @@ def explain(model, image, index=None, layer=None):
 def _prepared(model, image):
     """An image as the model sees it, uint8 [height, width, channels], and as it takes it, [1, …]."""
     *sides, channels = answers.input_shape(model)
-    size = tuple(side or 224 for side in sides)
+    size = answers.image_size(model)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != channels:
             rule = f"a path, bytes, or uint8 of shape [height, width, {channels}]"

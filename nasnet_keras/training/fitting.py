@@ -279,15 +279,20 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
             for one in filter(None, (batches, watched)):
                 one.fill(done)
             own.append(batches.callback())
-        model.fit(
-            _shown(model, several.parts(batches, number), state.step),
-            epochs=last,
-            initial_epoch=done,
-            validation_data=watched and _shown(model, several.parts(watched, number)),
-            callbacks=[*own, *callbacks],
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            model.fit(
+                _shown(model, several.parts(batches, number), state.step),
+                epochs=last,
+                initial_epoch=done,
+                validation_data=watched and _shown(model, several.parts(watched, number)),
+                callbacks=[*own, *callbacks],
+                shuffle=False,
+                verbose=0,
+            )
+        except Exception:
+            if batches.failure is not None:
+                raise batches.failure from None
+            raise
 
 
 def _in_order(model, data, class_weights):
@@ -424,7 +429,7 @@ def save_model(model, directory, **changes):
             changes = {"classifier_activation": keras.activations.serialize(activation), **changes}
     with drawn_from(0):  # the weights are replaced, and the caller's random numbers stay
         bare = model.alike(auxiliary_head=False, **changes)
-    for layer in bare.layers:
+    for layer in (layer for layer in bare.layers if layer.weights):
         layer.set_weights(model.get_layer(layer.name).get_weights())
     temporary = directory / ".model.keras"
     with writing(temporary):

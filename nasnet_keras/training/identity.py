@@ -10,6 +10,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.files import expanded, read_object
 from nasnet_keras.models.nesting import layers_within
@@ -42,7 +44,8 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     """
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
-    known |= {"images": data.digest} if data.digest else {}
+    if digest := data.digest or _content(data):
+        known["images"] = digest
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
         known["crops"] = "of files"
@@ -51,6 +54,20 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     if recipe.optimizer != "rmsprop":
         known.pop("`mean_square`")  # which nothing else reads, and an earlier version kept all the same
     return json.loads(json.dumps(known))
+
+
+def _content(data):
+    """What images for training that come from no folder are known by: pixels of arrays, or names of files; or None."""
+    split, files, digest = data.train, data.train.files, hashlib.blake2b(digest_size=16)
+    if files is None:
+        digest.update(np.ascontiguousarray(split.images))
+    elif data.record is None or not isinstance(files.sources, tuple):
+        return None
+    else:  # wherever they lie
+        for source in files.sources:
+            digest.update(source if isinstance(source, bytes) else os.fsencode(os.path.basename(source)) + b"\0")
+    digest.update(np.ascontiguousarray(split.labels))
+    return digest.hexdigest()
 
 
 def network_identity(model, class_weights=None, rates=None):

@@ -4,17 +4,20 @@ First the new head learns on top of cells that stand still, then the cells from 
 learn too, at a lower rate.
 """
 
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.loading import Data
+from nasnet_keras.data.left_out import LeftOut
+from nasnet_keras.data.loading import CHECKED, Data
 from nasnet_keras.data.objects import is_object, read_object_data
-from nasnet_keras.data.records import write_record
+from nasnet_keras.data.records import Record, write_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import alone_in, expanded
 from nasnet_keras.models.answers import output_kind
@@ -36,6 +39,8 @@ from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.zoo import starting_weights
+
+logger = logging.getLogger(__name__)
 
 HEADS = ("logits", "auxiliary")
 # The arguments of a network that make it a classifier.
@@ -139,7 +144,7 @@ def fine_tune(
         ('cat', 'dog')
     """
     directory = None if directory is None else Path(expanded(directory))
-    data = _data(train, validation, classes)
+    data = _data(train, validation, classes, options)
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:
@@ -221,15 +226,20 @@ def fine_tune(
     return model
 
 
-def _data(train, validation, classes):
+def _data(train, validation, classes, options):
+    """The `Data` of a fine-tuning; `options` are arguments of the network, of which `grey_range` counts here too."""
     names = tuple(map(str, range(classes))) if type(classes) is int else tuple(classes)
+    wanted, record = options.get("grey_range"), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):
         if value is None and label == "validation":
             value = splits["train"].select([])
         if not isinstance(value, Split) and is_object(value):
-            found, _ = read_object_data(value, class_names=names, label=label)
-            value = Split(*found["train"])
+            found, _ = read_object_data(value, class_names=names, label=label, grey_range=wanted)
+            value, record = Split(*found["train"]), Record()
+            if splits and isinstance(value.images, ImageFiles):
+                value = replace(value, images=replace(value.images, image_size=splits["train"].images.shape[1:3]))
+            value = _readable(value, label)
         if not isinstance(value, Split):
             rule = "a Split, or a pair of images and labels, or a data set of such"
             raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
@@ -241,12 +251,37 @@ def _data(train, validation, classes):
             raise ValueError(
                 f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
             )
+        read = None if value.files is None else value.files.grey_range
+        if value.files is not None and "grey_range" in options and wanted != read:
+            raise ValueError(f"`grey_range` must be that by which `{label}` was read, {read}. Received: {wanted}")
+        if splits and len(value) and value.images.shape[1:] != splits["train"].images.shape[1:]:
+            rule = f"images of the shape of `train`'s, {splits['train'].images.shape[1:]}"
+            raise ValueError(f"`validation` must have {rule}. Received: {value.images.shape[1:]}")
         splits[label] = value
     if len(names) < 2:
         raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
     train = splits["train"]
     shape = tuple(train.images.shape[1:])
-    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, record=train.record)
+    further = {"record": train.record or record, "grey_range": _read_as(train, wanted)}
+    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
+
+
+def _read_as(split, otherwise):
+    """The range by which a split's greys were read; arrays do not say it, then it is another one."""
+    return otherwise if split.files is None else split.files.grey_range
+
+
+def _readable(split, label):
+    """A split without the files that cannot be read, which is told; all of it where there are too many to look."""
+    files = split.images
+    broken = files.check() if isinstance(files, ImageFiles) and len(files) <= CHECKED else {}
+    if not broken:
+        return split
+    left_out = LeftOut().with_broken({files.name(index): reason for index, reason in broken.items()})
+    if len(broken) == len(files):
+        raise ValueError(f"`{label}` must have images that can be read. Received: {left_out.summary()}")
+    logger.warning("not used of `%s`: %s", label, left_out.summary())
+    return split.select(np.delete(np.arange(len(files)), list(broken)))
 
 
 def _architecture(options):
@@ -329,7 +364,6 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
     """
     if batch_norm != "frozen":
         options["batch_norm_momentum"] = batch_norm
-    images = data.train.images
     head = {
         "input_shape": data.image_shape,
         **HEAD,
@@ -339,8 +373,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         "thresholds": None,
         "classes": len(data.class_names),
         "class_names": data.class_names,
-        # Arrays do not say how they were read: then it is as it was for the old network.
-        "grey_range": images.grey_range if isinstance(images, ImageFiles) else source.grey_range,
+        "grey_range": _read_as(data.train, source.grey_range),
     }
     model = source.alike(**{**head, **options})
     copy_cells(source, model)

@@ -5,12 +5,14 @@ command; its README explains the keys.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from nasnet_keras.files import expanded
 
 FORMAT = "nasnet-weights/1"
+NO_FILES = ("auto", "none")  # what else weights may be
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ class Entry:
 
     def check_options(self, options):
         """Raise `ValueError` if the weights are of a network with another one of these arguments."""
-        for option in sorted(name for name, value in self.options.items() if options.get(name, value) != value):
+        def differs(value, given):
+            return given != value and (not isinstance(given, list | tuple) or set(given) != {value})
+
+        for option in sorted(name for name, value in self.options.items() if differs(value, options.get(name, value))):
             raise ValueError(
                 f"`{option}` must be {self.options[option]} with `weights={self.weights!r}`; "
                 f"`weights=None` builds any. Received: {options[option]!r}"
@@ -81,6 +86,9 @@ def find(weights, model, include_top=True):
 
 
 def is_file(weights):
-    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index."""
+    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index: a folder of it is `./NAME`."""
+    names = {"", *NO_FILES, *(name for entry in entries() for name in (entry.name, entry.weights))}
+    if not isinstance(weights, str | os.PathLike) or weights in names:
+        return False
     path = Path(expanded(weights))
     return path.exists() or Path(f"{path}.index").exists()

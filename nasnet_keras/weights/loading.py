@@ -120,7 +120,7 @@ def _load_any_channels(model, path, layout):
             _load_file(source, path, layout)
         except ValueError:
             raise error from None
-        for layer in model.layers:
+        for layer in (layer for layer in model.layers if layer.weights):
             values = source.get_layer(layer.name).get_weights()
             layer.set_weights(fitting(values, layer) if layer.name == "stem" else values)
 

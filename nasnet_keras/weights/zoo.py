@@ -153,7 +153,7 @@ def known_classes(name_or_path):
     if path is None:
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
-    names = _argument(path, "class_names")
+    names = next(_arguments(path, "class_names", lambda layers: layers[-1:]), None)  # whose answer is passed on
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
 
@@ -168,14 +168,21 @@ def known_grey_range(name_or_path):
         ValueError: neither a name nor a model.
     """
     path = model_file(name_or_path)
-    value = None if path is None else _argument(path, "grey_range")
+    value = None if path is None else next(_arguments(path, "grey_range", lambda layers: layers), None)
     return tuple(value) if isinstance(value, list) else None  # likewise
 
 
-def _argument(path, name):
-    """What a saved network was made with, or None."""
-    config = _config(path).get("config")
-    return config.get(name) if isinstance(config, dict) else None
+def _arguments(path, name, within):
+    """What a saved model and the models in it were made with; `within` are those of a list of layers to look at."""
+    waiting = [_config(path)]
+    while waiting:
+        config = waiting.pop(0)
+        config = config.get("config") if isinstance(config, dict) else None
+        if isinstance(config, dict):
+            kept, layers = config.get("kept"), config.get("layers")
+            places = [config, kept if isinstance(kept, dict) else {}]
+            yield from (place[name] for place in places if place.get(name) is not None)
+            waiting += within(layers if isinstance(layers, list) else [])
 
 
 def _config(path):
