@@ -41,8 +41,8 @@ class Entry:
 
     def check_options(self, options):
         """Raise `ValueError` if the weights are of a network with another one of these arguments."""
-        def differs(value, given):
-            return given != value and (not isinstance(given, list | tuple) or set(given) != {value})
+        def differs(value, given):  # one number stands for each of three stacks
+            return given != value and not (isinstance(given, list | tuple) and list(given) == [value] * 3)
 
         for option in sorted(name for name, value in self.options.items() if differs(value, options.get(name, value))):
             raise ValueError(

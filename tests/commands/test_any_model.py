@@ -187,3 +187,16 @@ def test_a_directory_in_use_is_refused_before_a_framework_is_loaded(folder, tmp_
             code, out, err = call(capsys, *words, "--data", folder, "--directory", tmp_path)
         assert (code, out) == (2, "") and err.startswith(f"nasnet-keras: `directory` {tmp_path} is in use")
         assert len(err.splitlines()) == 1
+
+
+def test_a_model_that_nothing_is_known_of_sees_a_folder_by_todays_rule(folder, tmp_path, capsys):
+    """Beside it lies no word of a training, so no earlier version can have divided anything."""
+    (tmp_path / "own").mkdir()
+    told_by_blue_and_red(tmp_path / "own" / "model.keras", layers.Softmax(), scale=0.2)
+    shutil.copytree(folder, tmp_path / "photos")
+    (tmp_path / "photos" / "red" / "inner").mkdir()
+    shutil.move(tmp_path / "photos" / "red" / "0.png", tmp_path / "photos" / "red" / "inner" / "0.png")
+    words = ["--data", tmp_path / "photos", "--split", "all", "--json"]
+    code, out, _ = call(capsys, "evaluate", "--model", tmp_path / "own", *words)
+    images = sum(1 for _ in folder.rglob("*.png"))
+    assert code == 0 and json.loads(out.splitlines()[-1])["images"] == images

@@ -177,3 +177,20 @@ def test_batches_are_got_ready_in_their_order():
     np.testing.assert_array_equal(failing[0][0], read(0, 0)[0])
     copy = pickle.loads(pickle.dumps(batches))
     np.testing.assert_array_equal(copy[0][0], batches[0][0])
+
+
+def test_a_training_whose_files_are_all_gone_ends(tmp_path):
+    """A drive that was taken away: black images would teach the batch norms."""
+    paths = [tmp_path / f"{number}.png" for number in range(16)]
+    for path in paths[:8]:
+        Image.new("RGB", (8, 8), "red").save(path)
+    split = Split(ImageFiles(tuple(map(str, paths)), (8, 8)), np.arange(16) % 2)
+    for seed in range(3):  # half of them are there
+        Batches(split, 16, training=True, seed=seed).batch(0, 0)
+    for path in paths[:8]:
+        path.unlink()
+    batches = Batches(split, 16, training=True)
+    with pytest.raises(OSError, match="none of the 16 images of a batch can be read, such as .*png") as raised:
+        batches.batch(0, 0)
+    assert batches.failure is raised.value
+    assert not Batches(split, 16).batch(0, 0)[2].any()  # who only looks is told by the weights

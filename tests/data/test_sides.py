@@ -106,6 +106,7 @@ def test_a_directory_keeps_what_was_held_out(tmp_path):
 def test_directories_of_earlier_versions_go_by_the_seed(tmp_path):
     root = write(tmp_path / "photos", {"cat": 20, "dog": 20, "dog/inner": 5})
     assert division(tmp_path / "net", False) == {} and division(tmp_path / "net", True) == {"split_rule": "seeded"}
+    assert division(tmp_path / "net", True, by_seed=False) == {}  # somebody else's model, and no word of a training
     old = open_data(root, seed=3, split_rule="seeded")
     assert len(old.train) + len(old.validation) + len(old.test) == 40 and old.digest is None
     assert [len(getattr(old, part)) for part in PARTS] == [28, 4, 8]

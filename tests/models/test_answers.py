@@ -236,3 +236,22 @@ def test_a_range_of_greys_is_found_at_any_depth():
     assert answers.grey_range(base) == (0, 4095)
     assert answers.grey_range(keras.Sequential([base, layers.Dense(2)])) == (0, 4095)
     assert answers.grey_range(stack(layers.Flatten())) is None
+
+
+def test_one_unit_tells_two_classes_apart():
+    network = net(classes=1, classifier_activation="sigmoid", class_names=("cat", "dog"))
+    assert answers.labels_of(network, 2) == ("cat", "dog")
+    with pytest.raises(ValueError, match="`class_names` must be None or 2 names"):
+        net(classes=1, class_names=("cat",))
+
+
+def test_names_may_be_an_array():
+    model = stack(layers.Flatten(), layers.Dense(2))
+    model.class_names = np.array(["cat", "dog"])
+    assert answers.class_names(model) == ("cat", "dog")
+
+
+def test_the_size_of_images_is_that_of_the_input_or_of_the_stem():
+    assert answers.image_size(net(input_shape=(None, 40, 3))) == (32, 40)
+    assert answers.image_size(keras.Sequential([net(input_shape=(None, None, 3))])) == (32, 32)
+    assert answers.image_size(net(input_shape=(None, None, 3), stem="imagenet")) == (224, 224)

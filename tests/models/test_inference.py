@@ -173,6 +173,31 @@ def test_a_changed_network_answers_as_it_now_is(change, rng, calls):
     assert np.abs(result - before).max() > 1e-3 and calls == [2]
 
 
+def keep(layer, *args, **kwargs):
+    """Another way to call the layers of a clone: half of what the classifier says."""
+    return 0.5 * layer(*args, **kwargs) if layer.name == "logits" else layer(*args, **kwargs)
+
+
+@pytest.mark.parametrize("way", ["plain", "changed", "joined otherwise"])
+def test_a_clone_answers_as_the_network_is(way, rng, calls):
+    model, images = made(), rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    if way == "changed":
+        raise_activation(model)
+    clone = keras.models.clone_model(model, call_function=keep if way == "joined otherwise" else None)
+    clone.set_weights(model.get_weights())
+    assert clone.stands_alone == (way == "plain")
+    close(clone.predict(images, verbose=0), kerass(clone, images))
+    close(clone.predict(images, verbose=0), (0.5 if way == "joined otherwise" else 1.0) * kerass(model, images))
+    assert calls == ([2, 2] if way == "plain" else [])
+
+
+def test_what_concerns_training_alone_is_no_change(rng, calls):
+    model, images = made(dropout=0.5), rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    model.get_layer("dropout").rate = 0.3
+    model.predict(images, verbose=0)
+    assert calls == [2] and not model.changes() and model.get_config()["dropout"] == 0.3
+
+
 @pytest.mark.parametrize("kind", [Doubled, Halved])
 def test_a_subclass_answers_in_its_own_way(kind, rng, calls):
     model = kind("tiny", **TINY)

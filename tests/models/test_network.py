@@ -12,10 +12,11 @@ from checks import array, check, check_gradients, randomize
 from random_genotypes import random_genotype
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
-from nasnet_keras.models import applications
+from nasnet_keras.models import answers, applications
 from nasnet_keras.models.network import NASNet, multiply_adds
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.program import Weight
+from nasnet_keras.weights.zoo import known_classes, known_grey_range
 
 # Logits, since the softmax of a network that was not trained is 0 or 1, without gradient.
 TINY = {
@@ -559,3 +560,47 @@ def test_an_activation_that_was_changed_is_kept_in_files(tmp_path):
     model.get_layer("predictions").activation = lambda logits: logits
     with pytest.raises(ValueError, match="`predictions.activation` must be one of Keras' own"):
         model.save(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("layer", ["activation", "logits"])
+def test_layers_that_were_changed_are_kept_in_files(layer, tmp_path, rng):
+    model = tiny(classes=3, class_names=("a", "b", "c"), grey_range=(0, 4095))
+    if layer == "activation":
+        model.get_layer("activation").max_value = 0.5
+    else:
+        model.get_layer("logits").activation = keras.activations.relu
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    x = images(rng)
+    np.testing.assert_allclose(array(loaded(x)), array(model(x)), rtol=1e-5)
+    assert abs(array(loaded(x)) - array(tiny(classes=3)(x))).max() > 1e-3
+    assert (loaded.class_names, loaded.grey_range) == (("a", "b", "c"), (0, 4095))
+    assert known_classes(tmp_path / "model.keras") == ["a", "b", "c"]
+    assert known_grey_range(tmp_path / "model.keras") == (0, 4095)
+
+
+def test_each_head_keeps_its_activation(tmp_path, rng):
+    model = tiny(repeats=2, input_shape=(32, 32, 3), auxiliary_head=True, classifier_activation="softmax")
+    model.get_layer("predictions").activation = None
+    for number in range(2):
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        x = images(rng, 32, 32)
+        for head, value in model(x).items():
+            np.testing.assert_allclose(array(loaded(x)[head]), array(value), rtol=1e-4, atol=1e-6)
+        assert isinstance(loaded, NASNet) and not loaded.changes() and abs(array(value).sum(-1) - 1).max() < 1e-4
+        model = loaded
+
+
+def test_names_stay_with_a_network_on_another_graph(tmp_path):
+    image = keras.Input((8, 8, 3))
+    names = {"class_names": ("cat", "dog"), "classifier_activation": "sigmoid", "thresholds": (0.3, 0.6), "classes": 2}
+    model = tiny(input_tensor=keras.layers.RandomFlip()(image), **names)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert answers.class_names(loaded) == ("cat", "dog") and answers.thresholds(loaded).tolist() == pytest.approx([0.3, 0.6])
+
+    def other(layer):
+        return keras.layers.Dense(5, name="logits") if layer.name == "logits" else layer.from_config(layer.get_config())
+
+    assert keras.models.clone_model(tiny(**names), clone_function=other).class_names is None

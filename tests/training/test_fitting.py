@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Data, Split
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.training import compilation, recipes
@@ -216,3 +217,12 @@ def test_history_is_json_and_one_state_is_kept(data, tmp_path):
     state = json.loads((tmp_path / "history.json").read_text())
     assert len(state["epochs"]) == 3 and "val_accuracy" in state["epochs"][0]
     assert [path.name for path in tmp_path.glob("*.h5")] == [state["weights"]]
+
+
+def test_a_drive_that_is_gone_is_one_line(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(16)]
+    split = Split(ImageFiles(tuple(paths), (8, 8)), np.arange(16) % 2)
+    data = Data("gone", split, split.select([]), split.select([]), ("a", "b"), (8, 8, 3))
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, name="b")])
+    with pytest.raises(OSError, match="none of the 16 images of a batch can be read"):
+        training.fit(model, data, RECIPE, epochs=1, validate=False)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from checks import computes_bfloat16
+from PIL import Image
 
 from nasnet_keras import NASNet, load_model
 from nasnet_keras.data.loading import Split, load_data, open_data
@@ -479,3 +480,60 @@ def test_frozen_cells_compute_in_the_type_that_was_asked_for(rng):
     image = keras.ops.convert_to_tensor(rng.normal(size=(2, 8, 8, 3)).astype("float16"))
     stem = model.get_layer("stem")(image, training=True)
     assert {keras.backend.standardize_dtype(one.dtype) for one in cell([stem, stem], training=True)} == {"float16"}
+
+
+def stored(folder, count=12, size=8, low=0):
+    """Paths of 16-bit greys whose 12 bits say the class, and labels."""
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        values = np.full((size, size), low + 3000 * (number % 2), np.uint16)
+        Image.fromarray(values).save(path)
+    return [str(path) for path in paths], [number % 2 for number in range(count)]
+
+
+def learnt(monkeypatch):
+    """The data that trainings would learn from."""
+    seen = []
+    monkeypatch.setattr(training, "fit", lambda model, data, *_, **__: seen.append(data))
+    return seen
+
+
+@pytest.mark.parametrize("way", ["decoded", "paths"])
+def test_greys_are_served_as_they_were_read(way, tmp_path, monkeypatch):
+    seen, pair = learnt(monkeypatch), stored(tmp_path)
+    if way == "decoded":
+        pair = load_data(list(zip(*pair, strict=True)), grey_range=(0, 4095), image_size=8, validation=0, test=0).train
+        model = fine_tune(source(), pair, None, ["a", "b"], epochs=1, recipe=RECIPE)
+        with pytest.raises(ValueError, match="`grey_range` must be that by which `train` was read"):
+            fine_tune(source(), pair, None, ["a", "b"], epochs=1, recipe=RECIPE, grey_range=(0, 255))
+    else:
+        model = fine_tune(source(), pair, None, ["a", "b"], epochs=1, recipe=RECIPE, grey_range=(0, 4095))
+    assert model.grey_range == seen[0].grey_range == (0, 4095)
+    images, _ = seen[0].train.in_memory()
+    assert images.max() == round(3000 * 255 / 4095)
+
+
+def test_files_that_cannot_be_read_are_told_or_refused(tmp_path, monkeypatch, caplog):
+    seen, (paths, labels) = learnt(monkeypatch), stored(tmp_path)
+    Path(paths[3]).write_bytes(b"no image")
+    Path(paths[4]).unlink()
+    fine_tune(source(), (paths, labels), None, ["a", "b"], epochs=1, recipe=RECIPE)
+    assert len(seen[0].train) == 10 and "2 broken files" in caplog.text
+    with pytest.raises(ValueError, match="`train` must have images that can be read"):
+        fine_tune(source(), ([path + "x" for path in paths], labels), None, ["a", "b"], epochs=1, recipe=RECIPE)
+
+
+def test_validation_has_the_size_of_training(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    seen, pairs = learnt(monkeypatch), [stored(tmp_path), stored(tmp_path / "other", size=9)]
+    fine_tune(source(), *pairs, ["a", "b"], epochs=1, recipe=RECIPE)
+    assert seen[0].validation.images.shape == (12, 8, 8, 3)
+    with pytest.raises(ValueError, match=r"`validation` must have images of the shape of `train`'s, \(8, 8, 3\)"):
+        tune(validation=(np.zeros((2, 9, 9, 3), "uint8"), [0, 1]))
+
+
+def test_other_arrays_do_not_go_on_in_the_same_directory(tmp_path):
+    tune(epochs=1, unfreeze="head", directory=tmp_path)
+    tune(epochs=2, unfreeze="head", directory=tmp_path)
+    with pytest.raises(ValueError, match="it has other images"):
+        tune(train=colours(48, 9), epochs=3, unfreeze="head", directory=tmp_path)
