@@ -23,7 +23,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         model: a classifier; what its outputs are follows from its last layer (`models.answers`).
         split: a `data.Split` whose labels count as the model's outputs do.
         class_names: a name for each class.
-        batch_size: images at a time.
+        batch_size: images at a time, at most: fewer of more than 128 pixels.
         worst: how many of the most wrong images are named.
         devices: how many devices share each batch, or `"all"`; None: one.
         tta: whether to add what the mean of six views of each image gives (test-time augmentation): the image, and

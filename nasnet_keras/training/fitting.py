@@ -30,6 +30,8 @@ from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
 from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
 
+JUDGED, LEAST_JUDGED, JUDGED_PIXELS = 256, 16, 4_194_304  # images that are looked at together, see `images_at_a_time`
+
 logger = logging.getLogger(__name__)
 
 
@@ -266,7 +268,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
             last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(network)}
         batches = training_batches(data, recipe, seed, kind, **shown)
-        watched = kind(data.validation, several.batch_of(256, number), **shown) if validate else None
+        judged = several.batch_of(images_at_a_time(shown["image_size"] or data.image_shape), number)
+        watched = kind(data.validation, judged, **shown) if validate else None
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:
@@ -346,6 +349,15 @@ def _in_proportion(image_shape, shorter):
     return tuple(round(length * shorter / min(image_shape[:2])) for length in image_shape[:2])
 
 
+def images_at_a_time(shape, most=JUDGED):
+    """How many images of `(height, width, …)` are looked at together without learning: of large ones fewer, a power of 2.
+
+    A batch of 256 images of 331 pixels would take a NASNetLarge some thirty gigabytes.
+    """
+    fitting = max(LEAST_JUDGED, JUDGED_PIXELS // (shape[0] * shape[1]))
+    return min(most, 1 << fitting.bit_length() - 1)
+
+
 def evaluate(model, split, batch_size=256, devices=None):
     """Share of a split's images that the model classifies right, and their mean cross-entropy.
 
@@ -353,7 +365,7 @@ def evaluate(model, split, batch_size=256, devices=None):
         model: a classifier; what its outputs are follows from its last layer (`models.answers`). Of outputs
             `{"predictions", …}` these count.
         split: a `data.Split`.
-        batch_size: images at a time.
+        batch_size: images at a time, at most: fewer of more than 128 pixels, see `images_at_a_time`.
         devices: how many devices share each batch, or `"all"`; None: one.
 
     Returns:
@@ -382,7 +394,8 @@ def answers_to(model, split, batch_size=256, devices=None, view=None):
     if not len(split):
         return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
     number = 1 if several.hosts() > 1 else several.number_of(devices)  # each host by itself
-    batches = Batches(split, several.batch_of(batch_size, number), scaled=not scales_itself(model))
+    batch_size = several.batch_of(images_at_a_time(split.images.shape[1:], batch_size), number)
+    batches = Batches(split, batch_size, scaled=not scales_itself(model))
     batches = batches if view is None else _Viewed(batches, view)
     outputs, kind = answers.answered(model, several.predict(model, batches, len(split), number))
     return outputs[split.readable], split.labels[split.readable], kind

@@ -219,6 +219,12 @@ def test_history_is_json_and_one_state_is_kept(data, tmp_path):
     assert [path.name for path in tmp_path.glob("*.h5")] == [state["weights"]]
 
 
+def test_fewer_large_images_are_judged_together():
+    shapes = ((8, 8, 3), (128, 128, 3), (129, 128, 3), (224, 224, 3), (331, 331, 3), (2000, 3000, 3))
+    assert [training.images_at_a_time(shape) for shape in shapes] == [256, 256, 128, 64, 32, 16]
+    assert training.images_at_a_time((32, 32, 3), 100) == 100
+
+
 def test_a_drive_that_is_gone_is_one_line(tmp_path):
     paths = [str(tmp_path / f"{number}.png") for number in range(16)]
     split = Split(ImageFiles(tuple(paths), (8, 8)), np.arange(16) % 2)
