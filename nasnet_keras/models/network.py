@@ -340,8 +340,9 @@ class NASNet(TwoHeaded):
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
             own["classifier_activation"] = last = _activation_name(self.get_layer("predictions").activation)
             own["dropout"] = next((layer.rate for layer in self.layers if layer.name == "dropout"), 0.0)
-            if self.architecture.auxiliary_head and (second := self.get_layer("auxiliary").activation) != last:
-                own["auxiliary_activation"] = second
+            if self.architecture.auxiliary_head:
+                second = _activation_name(keras.activations.get(self.get_layer("auxiliary").activation))
+                own |= {"auxiliary_activation": second} if second != last else {}
         if frozen := frozen_parts(self):  # states of few networks: files of the others stay as they were
             own["frozen"] = frozen
         if quantized:
