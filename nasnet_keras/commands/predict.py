@@ -15,6 +15,7 @@ from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.asked import asked_images
+from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, read_header, read_image
 from nasnet_keras.data.left_out import shown
@@ -82,6 +83,8 @@ def run(options, paths):
         from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
+    if note := grey_note(paths, answers.grey_range(model)):
+        tell(f"{note}, where the model is trained")
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
     file = _File(Path(options.output), most, columns) if options.output else None

@@ -391,7 +391,7 @@ def _eight_bits(image, grey_range):
         greys = (values >> 8).astype(np.uint8)
     else:
         kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
-        advice = "give `grey_range`, on the command line --grey-range LOW:HIGH"
+        advice = "give `grey_range`, on the command line --grey-range LOW:HIGH where the model is trained"
         raise ValueError(f"its {kind} greys have no agreed range: {advice}")
     if "transparency" in image.info:
         greys[values == image.info["transparency"]] = 255

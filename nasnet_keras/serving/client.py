@@ -18,6 +18,7 @@ import urllib.parse
 from itertools import islice
 
 WAITS = 0.1, 10.0  # seconds before the first try again, and at most; they double
+LONGEST = 3600  # seconds, of what a server may ask for
 
 
 class ServerError(Exception):
@@ -43,7 +44,8 @@ class Client:
             the server's own.
         batch: images of a request, at most.
         tries: how often a request is sent before it is given up, where the server is busy or loading (503), or no
-            connection holds. In between waits what the server asks for, else 0.1 s, then twice as long each time.
+            connection holds. In between waits what the server asks for, at most an hour, else 0.1 s, then twice as long
+            each time, up to 10 s.
         timeout: seconds that an answer may take.
 
     Raises:
@@ -131,9 +133,8 @@ class Client:
         """The JSON of an answer, after as many tries as it takes."""
         content, wait = None if body is None else json.dumps(body).encode(), WAITS[0]
         for number in range(1, self._tries + 1):
-            pause = wait * self._chance.uniform(
-                0.5, 1.5
-            )  # clients that were refused together do not come back together
+            # Clients that were refused together do not come back together.
+            pause = min(wait * self._chance.uniform(0.5, 1.5), WAITS[1])
             try:
                 self._connection.request(method, path, content, self._headers)
                 answer = self._connection.getresponse()
@@ -151,10 +152,10 @@ class Client:
                 if answer.status != 503:
                     raise problem
                 asked = answer.headers.get("retry-after", "")
-                pause = max(pause, float(asked)) if asked.isdigit() else pause
+                pause = max(pause, min(float(asked), LONGEST)) if asked.isdecimal() else pause
             if number == self._tries:
                 raise problem
-            time.sleep(min(pause, WAITS[1]))
+            time.sleep(pause)
             wait *= 2
 
 

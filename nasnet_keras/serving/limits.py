@@ -1,11 +1,11 @@
 """What requests may take, and the reading of their bodies under it."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from nasnet_keras.serving.batching import SIZES
-from nasnet_keras.serving.rest import Refusal
+from nasnet_keras.serving.rest import LARGEST_IMAGES, Refusal
 
 BODIES = 8  # as many bodies of the greatest size may be in memory at a time
 
@@ -16,7 +16,7 @@ class Limits:
 
     Args:
         body: greatest size of a request's body in bytes; all of them together may have eight times that.
-        pixels: greatest height × width of an encoded image.
+        pixels: greatest height × width of an encoded image; those of a request together may have 16 times that.
         queue: greatest number of rows that wait, and that one request has.
         batch: greatest size of a batch.
         runners: batches that run at a time.
@@ -54,6 +54,7 @@ class Bodies:
     def __init__(self, limits):
         self._limits = limits
         self._held = 0  # bytes of all bodies, those that are still coming included
+        self._files = 0  # bytes of the image files in requests that wait, many of them re-coded
 
     @asynccontextmanager
     async def read(self, request):
@@ -72,6 +73,22 @@ class Bodies:
             yield bytes(body)
         finally:
             self._held -= len(body)
+
+    @contextmanager
+    def hold(self, rows):
+        """Count the image files of a request that waits: what was re-coded is far larger than its body.
+
+        All may have what bodies may, and what the pixels of one request make. Raises `Refusal` where they have more.
+        """
+        size = sum(len(value) for row in rows for value in row.values() if type(value) is bytes)
+        most = BODIES * self._limits.body + 3 * LARGEST_IMAGES * self._limits.pixels
+        if self._files + size > most:
+            raise Refusal(503, "too many large requests at a time. Try again later")
+        self._files += size
+        try:
+            yield
+        finally:
+            self._files -= size
 
     async def _fill(self, body, request):
         limits = self._limits

@@ -8,6 +8,7 @@ takes and a graph does not decode are re-coded.
 import base64
 import re
 import reprlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,6 +21,10 @@ from nasnet_keras.data.images import as_png, read_header
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
+# As many images of the greatest size may a request announce, all of its together: the client sends no more at a time.
+LARGEST_IMAGES = 16
+# Markers of a JPEG's segments that have a length, as `data.decoding` reads them.
+SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
 # Raw pixels of a model for images of any size: what the network itself has to hold.
 MAX_RAW_PIXELS = 1_048_576
 # What a body begins with that is an image file, though nothing says so: curl calls every body a form.
@@ -62,17 +67,19 @@ def sent_as(body, content_type):
     return Sent("image" if not labelled and IMAGE.match(body) else "json", labelled=labelled)
 
 
-def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=None):
+def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=None, admit=lambda rows: None):
     """Read the body of a `:predict` request.
 
     Args:
         body: bytes of JSON, with `instances` (row form) or `inputs` (column form) and perhaps `signature_name`; or
             an image file, or a form of image files called `image`, which are rows of the signature that takes such.
         signatures: `{name: {input: Spec}}`.
-        max_pixels: greatest height × width that an encoded image may announce.
+        max_pixels: greatest height × width that an encoded image may announce; all of a request together may announce
+            `LARGEST_IMAGES` times that.
         max_rows: greatest number of rows.
         grey_range: that of the network, see `data.read_image`.
         sent: how it was sent, by default as JSON.
+        admit: called with the number of rows before any is read; it may raise a `Refusal`.
 
     Returns:
         The signature's name, the rows as dicts `{input: bytes or array}`, and whether it was the row form.
@@ -82,7 +89,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
     """
     sent = sent or Sent()
     if sent.kind != "json":
-        return _read_files(body, signatures, max_pixels, max_rows, grey_range, sent)
+        return _read_files(body, signatures, max_pixels, max_rows, grey_range, sent, admit)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -108,12 +115,14 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
         raise Refusal(400, f"all inputs must have the same number of rows. Received: {sorted(counts)}")
     if not 1 <= (count := counts.pop()) <= max_rows:
         raise Refusal(400, f"a request must have between 1 and {max_rows} rows. Received: {count}")
+    admit(count)
     columns = {
-        key: [_image(value, key, max_pixels, grey_range) for value in values]
+        key: [_image(value, key) for value in values]
         if specs[key].kind == "string"
         else _numbers(values, key, specs[key])
         for key, values in columns.items()
     }
+    columns |= _decodable({key: columns[key] for key in specs if specs[key].kind == "string"}, max_pixels, grey_range)
     return (
         name,
         [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
@@ -121,7 +130,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
     )
 
 
-def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent):
+def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent, admit):
     """As `read_predict`, of image files."""
     of_files = [name for name, specs in signatures.items() if [spec.kind for spec in specs.values()] == ["string"]]
     if not of_files:
@@ -133,8 +142,9 @@ def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent):
         raise Refusal(400, "the file has lost its line ends and zero bytes: send it by curl's --data-binary, not by -d")
     else:
         contents = [body]
+    admit(len(contents))
     (key,) = signatures[name]
-    return name, [{key: _decodable(content, key, max_pixels, grey_range)} for content in contents], True
+    return name, [{key: content} for content in _decodable({key: contents}, max_pixels, grey_range)[key]], True
 
 
 def _parts(body, boundary, most):
@@ -250,15 +260,12 @@ def _shape(spec):
     return [-1 if size is None else size for size in spec.shape]
 
 
-def _image(value, name, max_pixels, grey_range):
+def _image(value, name):
     """The bytes of an image in base64."""
     if type(value) is not dict or set(value) != {"b64"} or type(value["b64"]) is not str:
         raise Refusal(400, f'input {name}: an image must be {{"b64": "…"}}, the file in base64')
-    try:
-        content = decode_base64(value["b64"])
-    except ValueError as error:
-        raise Refusal(400, f"input {name}: {error}") from None
-    return _decodable(content, name, max_pixels, grey_range)
+    with _refused(name):
+        return decode_base64(value["b64"])
 
 
 def decode_base64(text):
@@ -292,13 +299,38 @@ def decode_base64(text):
     return base64.b64decode(data + padding, altchars="-_" if re.search(r"[_-]", data) else None)
 
 
-def _decodable(content, name, max_pixels, grey_range):
-    """The bytes of an image file that may be decoded, and is decoded to the pixels that training sees."""
-    try:
+def _decodable(columns, max_pixels, grey_range):
+    """`{input: image files}` that may be decoded, as files that are decoded to the pixels that training sees.
+
+    What headers announce is added up over the whole request before any image is re-coded.
+    """
+    headers = {name: [_header(content, name, max_pixels) for content in files] for name, files in columns.items()}
+    total = sum(header.height * header.width for found in headers.values() for header in found)
+    if total > (most := LARGEST_IMAGES * max_pixels):
+        raise Refusal(400, f"the images of a request must have at most {most:,} pixels together. Received: {total:,}")
+    found = {}
+    for name, files in columns.items():
+        with _refused(name):
+            found[name] = [
+                content if _is_decoded(content, header) else as_png(content, grey_range)
+                for content, header in zip(files, headers[name], strict=True)
+            ]
+    return found
+
+
+def _header(content, name, max_pixels):
+    with _refused(name):
         header = read_header(content, max_pixels)
         if header.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
             raise ValueError(f"a JPEG must have at most {MAX_SCANS} scans")
-        return content if _is_decoded(content, header) else as_png(content, grey_range)
+        return header
+
+
+@contextmanager
+def _refused(name):
+    """A context in which what is wrong with a value of an input is a `Refusal` that names the input."""
+    try:
+        yield
     except ValueError as error:
         raise Refusal(400, f"input {name}: {error}") from None
 
@@ -309,8 +341,18 @@ def _is_decoded(content, header):
     A GIF is none, although it would: TensorFlow decodes every frame, each of a size of its own, to use the first.
     """
     if header.format == "JPEG":
-        return header.mode != "CMYK" or b"Adobe" in content
+        return header.mode != "CMYK" or _is_marked(content)
     return header.format == "PNG" and (header.mode != "RGB" or b"tRNS" not in content)
+
+
+def _is_marked(content):
+    """Whether a JPEG has Adobe's mark where a graph looks for it: in a segment of its own, before the first scan."""
+    place = 2
+    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] in SEGMENTS:
+        if content[place + 1] == 0xEE and content[place + 4 : place + 9] == b"Adobe":
+            return True
+        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4]))
+    return False
 
 
 def write_predict(rows, row_form):

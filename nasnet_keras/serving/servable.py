@@ -109,7 +109,7 @@ class Versions:
     Attributes:
         current: the `Servable`, or None before the first.
         loading: the number of a version that is being loaded, or None.
-        broken: `{version: (what its files were, why it failed)}`.
+        broken: `{version: (what its files were, why it failed)}`, of those that are on the disk.
 
     Raises:
         ValueError: no such folder, or no version in it.
@@ -119,33 +119,44 @@ class Versions:
         self.path = Path(path)
         self.current = self.loading = None
         self.broken = {}
+        self._files = None  # what those of the current one were when it was loaded
         self._sizes = sizes
         check_versions(path)
 
     async def refresh(self):
-        """Load the newest version that can be, unless it is served already. The old one serves until then."""
-        for version, folder in versions(self.path):
-            if self.current and version == self.current.version:
+        """Load the newest version that can be, unless it is served already. The old one serves until then.
+
+        A number says little: a version that was deleted may have been exported anew under the same.
+        """
+        found = versions(self.path)
+        self.broken = {version: why for version, why in self.broken.items() if version in dict(found)}
+        for version, folder in found:
+            served, files = self.current is not None and version == self.current.version, _files(folder)
+            if served and files == self._files:
                 return
-            files = _files(folder)
-            if version in self.broken and self.broken[version][0] == files:
-                continue
-            self.loading = version
-            try:
-                servable = await asyncio.to_thread(Servable, folder, self._sizes)
-            except Exception as error:  # a broken SavedModel raises whatever TensorFlow meets first
-                reason = " ".join(str(error).split())[:300]
-                self.broken[version] = (files, reason)
-                log.warning("version %d cannot be served and is ignored: %s", version, reason)
-                continue
-            finally:
-                self.loading = None
-            self.broken.pop(version, None)
-            old, self.current = self.current, servable
-            log.info("version %d is served%s", version, f", in place of {old.version}" if old else "")
-            del old
-            gc.collect()  # TensorFlow's objects know each other in circles, and a model is large
-            return
+            if await self._load(version, folder, files) or served:  # else what is in memory is the best there is
+                return
+
+    async def _load(self, version, folder, files):
+        """Whether a version can be loaded, which is served then; one that is broken is not tried again as it is."""
+        if version in self.broken and self.broken[version][0] == files:
+            return False
+        self.loading = version
+        try:
+            servable = await asyncio.to_thread(Servable, folder, self._sizes)
+        except Exception as error:  # a broken SavedModel raises whatever TensorFlow meets first
+            reason = " ".join(str(error).split())[:300]
+            self.broken[version] = (files, reason)
+            log.warning("version %d cannot be served and is ignored: %s", version, reason)
+            return False
+        finally:
+            self.loading = None
+        self.broken.pop(version, None)
+        old, self.current, self._files = self.current, servable, files
+        log.info("version %d is served%s", version, f", in place of {old.version}" if old else "")
+        del old
+        gc.collect()  # TensorFlow's objects know each other in circles, and a model is large
+        return True
 
 
 def _files(folder):

@@ -122,6 +122,13 @@ class Patient(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
 
+    def data_received(self, data):
+        """Take what has come. What begins no request, such as an empty line, does not keep the connection open."""
+        super().data_received(data)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self._timer is None and self.timeout_keep_alive_task is None:
+            self._wait()
+
     def connection_lost(self, exc):
         """Wait no longer."""
         self._wait_no_longer()

@@ -6,8 +6,9 @@ import math
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
+from threading import Lock
 
 import orjson
 from prometheus_client import (
@@ -77,6 +78,7 @@ class Service:
         self._on_ready, self._on_failure = on_ready, on_failure
         self._bodies = Bodies(limits)
         self._readers = ThreadPoolExecutor(2, "bodies")
+        self._reading, self._lock = 0, Lock()  # rows of requests that are read, or wait for it
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         metric = {"namespace": "nasnet", "registry": self._registry}
@@ -149,7 +151,7 @@ class Service:
         match = PATH.fullmatch(request.url.path)
         verb = (match["verb"].strip(":/") or "status") if match else "unknown"
         try:
-            if not match or request.method != ("POST" if match["verb"].startswith(":") else "GET"):
+            if not match or request.method not in (("POST",) if match["verb"].startswith(":") else ("GET", "HEAD")):
                 raise Refusal(400, f"Malformed request: {request.method} {request.url.path[:200]}")
             if verb == "status":
                 answer = self._status(match)
@@ -180,7 +182,7 @@ class Service:
             raise Refusal(400, f"Unrecognized servable version label: {match['label'][:100]}")
         if current is None:
             raise Refusal(503, f"the model {self.name} is loading")
-        if match["version"] and match["version"].lstrip("0") != str(current.version):
+        if match["version"] and not _is_number(match["version"], current.version):
             raise Refusal(404, f"Servable not found for request: Specific({self.name}, {match['version'][:20]})")
         return current
 
@@ -190,34 +192,61 @@ class Service:
             raise Refusal(400, f"Expected {verb} signature method_name. Was: tensorflow/serving/predict")
         async with self._bodies.read(request) as body:
             sent = sent_as(body, request.headers.get("content-type", ""))
-            arguments = body, servable.signatures, self.limits.pixels, self.limits.queue, servable.grey_range, sent
-            # A small body may hold an image that takes long: its key is told even from one that hides it.
-            if sent.kind == "json" and len(body) <= READ_AT_ONCE and b"b64" not in body and b"\\u" not in body:
-                name, rows, row_form = read_predict(*arguments)
-            else:
-                loop = asyncio.get_running_loop()
-                name, rows, row_form = await loop.run_in_executor(self._readers, read_predict, *arguments)
+            limits = self.limits
+            with self._places() as admit:
+                arguments = servable.signatures, limits.pixels, limits.queue, servable.grey_range, sent, admit
+                # A small body may hold an image that takes long: its key is told even from one that hides it.
+                if sent.kind == "json" and len(body) <= READ_AT_ONCE and b"b64" not in body and b"\\u" not in body:
+                    name, rows, row_form = read_predict(body, *arguments)
+                else:
+                    loop = asyncio.get_running_loop()
+                    name, rows, row_form = await loop.run_in_executor(self._readers, read_predict, body, *arguments)
             specs = servable.signatures[name]
-            try:
-                results = await self.batcher.run(servable.runs[name], rows, **_together(specs, rows[0]))
-            except QueueFull:
-                raise Refusal(503, f"the queue is full: {len(self.batcher)} rows wait. Try again later") from None
+            with self._bodies.hold(rows):
+                try:
+                    results = await self.batcher.run(servable.runs[name], rows, **_together(specs, rows[0]))
+                except QueueFull:
+                    raise _full(len(self.batcher)) from None
         return write_predict(results, row_form)
+
+    @contextmanager
+    def _places(self):
+        """Places in the queue for a request while it is read: one, until the function given is told its rows.
+
+        So a full queue costs nobody the work of a request that would then be refused. Raises `Refusal`.
+        """
+        held = 0
+
+        def take(rows):
+            nonlocal held
+            with self._lock:
+                waiting = len(self.batcher) + self._reading - held
+                if waiting + rows > self.limits.queue:
+                    raise _full(waiting)
+                self._reading += rows - held
+                held = rows
+
+        take(1)
+        try:
+            yield take
+        finally:
+            with self._lock:
+                self._reading -= held
 
     def _status(self, match):
         versions, current = self.versions, self.versions.current
         if match["name"] != self.name or match["label"]:
             raise Refusal(404, f"Could not find any versions of model {match['name'][:100]}")
-        rows = [(version, "END", "UNKNOWN", reason) for version, (_, reason) in versions.broken.items()]
-        rows += [(current.version, "AVAILABLE", "OK", "")] if current else []
-        rows += [(versions.loading, "LOADING", "OK", "")] if versions.loading else []
+        rows = {version: ("END", "UNKNOWN", reason) for version, (_, reason) in versions.broken.items()}
+        rows |= {} if versions.loading is None else {versions.loading: ("LOADING", "OK", "")}
+        rows |= {current.version: ("AVAILABLE", "OK", "")} if current else {}  # whatever becomes of its files
         if match["version"]:
-            rows = [row for row in rows if row[0] == int(match["version"][:20])]
+            rows = {version: row for version, row in rows.items() if _is_number(match["version"], version)}
             if not rows:
                 raise Refusal(404, f"Could not find version {match['version'][:20]} of model {self.name}")
         states = [
             {"version": str(version), "state": state, "status": {"error_code": code, "error_message": message}}
-            for version, state, code, message in sorted(rows, reverse=True)
+            for version, (state, code, message) in sorted(rows.items(), reverse=True)
         ]
         return orjson.dumps({"model_version_status": states}, option=orjson.OPT_INDENT_2)
 
@@ -256,6 +285,15 @@ class Service:
             match = PATH.fullmatch(request.url.path)
             response.headers["allow"] = "POST" if match and match["verb"].startswith(":") else "GET, HEAD"
         return response
+
+
+def _is_number(text, version):
+    """Whether digits, of which there may be thousands, are the number of a version."""
+    return (text.lstrip("0") or "0") == str(version)
+
+
+def _full(waiting):
+    return Refusal(503, f"the queue is full: {waiting} rows wait. Try again later")
 
 
 def _together(specs, row):

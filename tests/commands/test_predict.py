@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from pixels import png, tiff
 
 from nasnet_keras import read_image
 from nasnet_keras.cli import main
@@ -184,3 +185,18 @@ def test_names_that_cannot_be_printed_are_escaped(place, capsys):
     code, _, _ = call(capsys, name, "--output", "a.jsonl")
     assert json.loads((place / "a.jsonl").read_text())["image"] == name
     assert np.isclose(sum(one["score"] for one in json.loads((place / "a.jsonl").read_text())["classes"]), 1, atol=1e-5)
+
+
+def test_greys_that_the_model_reads_as_black_are_told(place, capsys):
+    """By what can be done about it: `predict` has no option for a range, which a model gets when it is trained."""
+    values = np.random.default_rng(0).integers(0, 4096, (9, 11))
+    Path("dark.png").write_bytes(png(values.astype(np.uint16)[..., None], 0))
+    Path("float.tif").write_bytes(tiff(values.astype(np.float32)))
+    code, _, err = call(capsys, "dark.png", "photos/red/00.png")
+    note = "1 of 2 images looked at have greys of more than 8 bits, and use 16 of 256 greys: --grey-range 0:4095"
+    assert code == 0 and len(err) == 1 and f"{note}, where the model is trained" in err[0]
+    code, _, err = call(capsys, "float.tif")
+    assert code == 2 and len(err) == 1 and "--grey-range LOW:HIGH where the model is trained" in err[0]
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    keras.Sequential(layers).save("own.keras")
+    assert call(capsys, "photos/red/00.png", "--model", "own.keras")[::2] == (0, [])

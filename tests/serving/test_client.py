@@ -116,6 +116,11 @@ def test_tries(server, rng):
         list(client.predict([image]))
     assert caught.value.code == 503 and len(server.requests) == 9 and len(server.pauses) == 8
     assert max(server.pauses) <= 10
+    del server.pauses[:]
+    server.answers += [(503, {"retry-after": asked}, {"error": "busy"}) for asked in ("60", "9" * 400, "\xb2", "soon")]
+    with Client(server.url) as client:
+        assert len(list(client.predict([image]))) == 1
+    assert server.pauses[:2] == [60, 3600] and max(server.pauses[2:]) <= 1.2
 
 
 @pytest.mark.parametrize(

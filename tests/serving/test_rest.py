@@ -89,6 +89,13 @@ def test_inks_without_a_mark_are_recoded():
     bare = content[:place] + content[place + 16 :]
     (row,) = read({"instances": [b64(bare)], **request})[1]
     np.testing.assert_array_equal(read_image(row["image_bytes"]), read_image(bare))
+    for note in (b"Adobe", b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\0\0"):  # in a comment, as in profiles and thumbnails
+        mentions = bare[:2] + b"\xff\xfe" + (len(note) + 2).to_bytes(2) + note + bare[2:]
+        (row,) = read({"instances": [b64(mentions)], **request})[1]
+        assert row["image_bytes"].startswith(b"\x89PNG")
+        np.testing.assert_array_equal(read_image(row["image_bytes"]), read_image(bare))
+    behind = content[:2] + b"\xff\xfe\0\7Adobe" + content[2:]  # the mark is no less one behind another segment
+    assert read({"instances": [b64(behind)], **request})[1][0]["image_bytes"] == behind
 
 
 def test_several_inputs_and_free_sizes():
@@ -292,6 +299,44 @@ def test_a_bomb_is_never_decoded(rng, monkeypatch):
     for content in [*contents, bomb()]:
         request = {"instances": [b64(content)], "signature_name": "image_bytes"}
         refused(request, "cannot read the image of .* it has more than 1,000,000 pixels")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_all_images_of_a_request_announce_is_limited(kind, rng, monkeypatch):
+    """Sixteen of the greatest size, and not one of them is decoded before it is known."""
+    monkeypatch.setattr(rest, "as_png", lambda content, grey_range: content)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    content = announce(encode(noise(rng), kind), kind, 1000, 1000)
+
+    def ways(count):
+        body = json.dumps({"signature_name": "image_bytes", "inputs": [b64(content)] * count}).encode()
+        content_type, files = form(*[content] * count)
+        return (body, None), (files, sent_as(files, content_type))
+
+    for body, sent in ways(16):
+        assert len(read_predict(body, SIGNATURES, 1_000_000, 256, sent=sent)[1]) == 16
+    monkeypatch.setattr(rest, "as_png", None)
+    for body, sent in ways(17):
+        with pytest.raises(Refusal, match="at most 16,000,000 pixels together. Received: 17,000,000") as caught:
+            read_predict(body, SIGNATURES, 1_000_000, 256, sent=sent)
+        assert caught.value.code == 400
+
+
+def test_rows_are_admitted_before_they_are_read():
+    def admit(rows):
+        raise Refusal(503, f"{rows} rows")
+
+    content_type, files = form(b"no image", b"nor this")
+    for body, sent, words in (
+        ({"instances": ["x", "y"], "signature_name": "image_bytes"}, None, "2 rows"),
+        ({"instances": ["x"]}, None, "1 rows"),
+        (files, sent_as(files, content_type), "2 rows"),
+        (b"no image", Sent("image"), "1 rows"),
+    ):
+        body = json.dumps(body).encode() if isinstance(body, dict) else body
+        with pytest.raises(Refusal, match=words) as caught:
+            read_predict(body, SIGNATURES, 1000, 4, sent=sent, admit=admit)
+        assert caught.value.code == 503
 
 
 def test_broken_headers_and_endless_scans(rng):

@@ -88,6 +88,40 @@ def test_the_newest_version_that_loads(folder, caplog):
     assert "version 3 is served, in place of 7" in caplog.text
 
 
+def test_a_version_that_is_exported_anew_under_its_number(tmp_path, caplog, monkeypatch):
+    class Read:
+        def __init__(self, folder, sizes):
+            if (folder / "saved_model.pb").read_bytes() == b"broken":
+                raise ValueError("no good")
+            self.version = int(folder.name)
+
+    def export(version, content):
+        (tmp_path / version).mkdir(exist_ok=True)
+        (tmp_path / version / "saved_model.pb").write_bytes(content)
+
+    def look():
+        asyncio.run(versions.refresh())
+        return versions.current
+
+    monkeypatch.setattr("nasnet_keras.serving.servable.Servable", Read)
+    caplog.set_level("INFO")
+    export("1", b"old")
+    export("3", b"old")
+    versions = Versions(tmp_path)
+    first = look()
+    assert look() is first
+    shutil.rmtree(tmp_path / "3")
+    export("3", b"newer")
+    second = look()
+    assert second is not first and second.version == 3 and look() is second
+    assert "version 3 is served, in place of 3" in caplog.text
+    export("3", b"broken")
+    assert look() is look() is second and list(versions.broken) == [3]  # what is in memory is good
+    assert caplog.text.count("version 3 cannot be served") == 1
+    shutil.rmtree(tmp_path / "3")
+    assert look().version == 1 and not versions.broken  # nor is it listed any longer
+
+
 def test_folders_that_hold_no_model(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(ValueError, match="`model` must .*Received"):

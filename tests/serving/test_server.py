@@ -137,14 +137,17 @@ def test_the_clients_of_the_documentation(server, language, rng, tmp_path):
 def test_the_page_in_a_browser(server, rng, tmp_path):
     (tmp_path / "photo.png").write_bytes(encode(noise(rng, 40, 60), "PNG"))
     (tmp_path / "other.jpg").write_bytes(encode(noise(rng, 30, 20), "JPEG"))
+    for name, kind in (("scan.tif", "TIFF"), ("plain.ppm", "PPM")):  # which browsers do not show
+        (tmp_path / name).write_bytes(encode(noise(rng, 20, 30), kind))
     (tmp_path / "notes.png").write_text("no image")
     browser = Browser(tmp_path / "profile")
     try:
         browser.open(f"{server.url}/")
         browser.wait("document.querySelector('#model').textContent === 'Model net, version 1'")
         seen = []
-        for act, name in ((browser.choose, "photo.png"), (browser.drop, "other.jpg")):
-            act("#file" if act == browser.choose else "#drop", tmp_path / name)
+        for name in ("photo.png", "other.jpg", "scan.tif", "plain.ppm"):
+            act, selector = (browser.choose, "#file") if name == "photo.png" else (browser.drop, "#drop")
+            act(selector, tmp_path / name)
             browser.wait(f"document.querySelector('#preview').alt.includes('{name}')")
             browser.wait("document.querySelectorAll('#classes li').length === 3")
             seen = browser.evaluate("[...document.querySelectorAll('#classes .name')].map(e => e.textContent)")

@@ -144,6 +144,41 @@ def test_wrong_addresses(method, path, code, words):
     serve(scenario)
 
 
+def test_head_and_leading_zeros():
+    async def scenario(ask, service):
+        for address in ("/v1/models/net", "/v1/models/net/versions/5", "/v1/models/net/metadata", "/livez"):
+            assert (await ask("HEAD", address))[0] == 200
+        assert (await ask("HEAD", "/v1/models/net/versions/4"))[0] == 404
+        assert (await ask("HEAD", PREDICT))[0] == 400
+        padded = f"/v1/models/net/versions/{'0' * 30}5"
+        assert (await ask("GET", padded))[0] == (await ask("POST", f"{padded}:predict", body([1, 2])))[0] == 200
+
+    serve(scenario)
+
+
+def test_version_0():
+    async def scenario(ask, service):
+        service.versions.current.version = 0
+        for address in ("/v1/models/net/versions/0", "/v1/models/net/versions/00", "/v1/models/net"):
+            assert (await ask("GET", address))[1]["model_version_status"][0]["version"] == "0"
+        assert (await ask("POST", "/v1/models/net/versions/0:predict", body([1, 2])))[0] == 200
+        assert (await ask("GET", "/v1/models/net/versions/5"))[0] == 404
+        service.versions.current, service.versions.loading = None, 0
+        (state,) = (await ask("GET", "/v1/models/net"))[1]["model_version_status"]
+        assert (state["version"], state["state"]) == ("0", "LOADING")
+
+    serve(scenario)
+
+
+def test_what_is_served_is_available_whatever_becomes_of_its_files():
+    async def scenario(ask, service):
+        service.versions.broken, service.versions.loading = {5: ((), "no good"), 4: ((), "no good")}, 5
+        states = (await ask("GET", "/v1/models/net"))[1]["model_version_status"]
+        assert [(state["version"], state["state"]) for state in states] == [("5", "AVAILABLE"), ("4", "END")]
+
+    serve(scenario)
+
+
 def test_before_the_model_is_there():
     async def scenario(ask, service):
         code, answer, headers = await ask("POST", PREDICT, body([1, 2]))

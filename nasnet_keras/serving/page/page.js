@@ -1,7 +1,9 @@
 const get = (id) => document.getElementById(id);
-const AS_IT_IS = ["image/jpeg", "image/png", "image/gif", "image/bmp"];
+// What the server reads as well as a browser, or better.
+const AS_IT_IS = ["jpeg", "png", "gif", "bmp", "webp", "avif", "tiff"].map((kind) => `image/${kind}`);
 const LARGEST = 4_000_000; // bytes; a larger file is made smaller here, since the model looks at few pixels anyway
 const SIDE = 1600; // pixels of the longer side then
+const MOST = 24_000_000; // bytes of a file that goes as it is: in base64 the 32 MiB that a body may have
 let address = "";
 let latest = 0;
 let refused = null; // the file that a wrong key kept from being looked at
@@ -45,11 +47,17 @@ async function meet() {
 /** The file in a format and a size that the server takes. */
 async function prepared(file) {
   if (AS_IT_IS.includes(file.type) && file.size <= LARGEST) return file;
-  const image = await createImageBitmap(file);
-  const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
-  const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas.convertToBlob({ type: "image/png" });
+  try {
+    const image = await createImageBitmap(file);
+    const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
+    const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    return await canvas.convertToBlob({ type: "image/png" });
+  } catch {
+    // The server reads more kinds than a browser, and says what it cannot read.
+    if (file.size > MOST) throw new Error("This file is too large, and the browser cannot make it smaller.");
+    return file;
+  }
 }
 
 /** A question for a heat map too, which takes the image in JSON. */
@@ -71,7 +79,7 @@ async function classify(file) {
   preview.hidden = false;
   show("Looking…", []);
   try {
-    const image = await prepared(file).catch(() => { throw new Error("This file is not an image that can be read."); });
+    const image = await prepared(file);
     refused = address ? null : file;
     if (!address) throw new Error(get("key").hidden ? "The server does not answer." : "The key is needed first.");
     const start = performance.now();
