@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.augmentation import AUGMENTATIONS
+from nasnet_keras.data.loading import SHARES
 from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
@@ -17,7 +18,6 @@ DATA_HELP = (
     "digits (built in), a folder root/<class>/* or root/{train,test}/<class>/*, a table of files and labels "
     "(.csv, .tsv, .jsonl, .parquet), or tfds:NAME"
 )
-SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MOST_EPOCHS = 1000  # with `--hours`, where the time decides
 MODEL_HELP = "a directory that `train` or `finetune` wrote, a Keras file, or a name of the zoo"

@@ -19,12 +19,12 @@ import PIL
 from nasnet_keras.files import expanded, parse_object, write_atomically
 
 PLACE = "~/.cache/nasnet_keras/findings"
-FORMAT = "nasnet-findings/1"
+FORMAT = "nasnet-findings/2"  # another one where files are read in another way than before
 KEY = 8  # bytes of the digest that a file is known by
 SETTLED = 2  # seconds: what was changed later than that may change again without another time
 MOST = 200_000  # findings of a kind, unless one start makes more
 FOLDERS = 200  # that findings are kept of
-# What says nothing of a file's content: it is looked into again.
+# What says nothing of a file's content: it is looked into again, as is what failed for want of memory.
 PASSING = frozenset(map(os.strerror, errno.errorcode))
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Findings:
         Args:
             kind: what is asked, a word.
             path: of the file.
-            find: a function of the path, which gives what JSON has; None, and a system's error, are not kept.
+            find: a function of the path, which gives what JSON has; None, and what `is_passing`, are not kept.
             status: what `os.stat` says of the file, if that is known.
         """
         try:
@@ -67,7 +67,7 @@ class Findings:
             if key in known:
                 return now.setdefault(key, known[key])
         value = find(path)
-        if not (value is None or (isinstance(value, str) and value in PASSING)) and _is_settled(status):
+        if value is not None and not is_passing(value) and _is_settled(status):
             now[key], self._changed = value, True
         return value
 
@@ -109,6 +109,11 @@ def look(kind, source, find, findings=None, status=None):
     if findings is None or not isinstance(source, str):
         return find(source)
     return findings.about(kind, source, find, status)
+
+
+def is_passing(value):
+    """Whether a finding is the reason of a failure that says nothing of the file: the system's, or no memory left."""
+    return isinstance(value, str) and (value in PASSING or "memory" in value.lower())
 
 
 def _is_settled(status):

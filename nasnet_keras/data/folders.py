@@ -18,8 +18,8 @@ from operator import attrgetter
 import numpy as np
 from PIL import Image
 
-from nasnet_keras.data.findings import look
-from nasnet_keras.data.images import FORMATS, read_size
+from nasnet_keras.data.findings import is_passing, look
+from nasnet_keras.data.images import FORMATS, read_size, reason
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.files import CODE
 
@@ -29,80 +29,30 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 # Taken for images until they are read; what has another suffix, or none, is looked into.
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-    ]
-)
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
+))  # fmt: skip
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 # Never images: not even looked into.
-OTHER_SUFFIXES = frozenset(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".md",
-        ".html",
-        ".htm",
-        ".py",
-        ".ipynb",
-        ".db",
-        ".ini",
-        ".log",
-        ".npy",
-        ".npz",
-        ".zip",
-        ".gz",
-        ".tar",
-        ".mp4",
-        ".mov",
-        ".avi",
-        ".pdf",
-        ".svg",
-        ".mat",
-        ".h5",
-        ".parquet",
-    ]
-)
+OTHER_SUFFIXES = frozenset((
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".py", ".ipynb",
+    ".db", ".ini", ".log", ".npy", ".npz", ".zip", ".gz", ".tar", ".mp4", ".mov", ".avi", ".pdf", ".svg", ".mat", ".h5",
+    ".parquet",
+))  # fmt: skip
 # What archivers, file servers and annotation tools leave beside the classes. Hidden folders are foreign as well.
-FOREIGN = frozenset(
-    [
-        "__macosx",
-        "@eadir",
-        "#recycle",
-        "@recycle",
-        "$recycle.bin",
-        "lost+found",
-        "__pycache__",
-        "masks",
-        "annotations",
-        "labels",
-    ]
-)
+FOREIGN = frozenset((
+    "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "__pycache__", "masks", "annotations",
+    "labels",
+))  # fmt: skip
 MAX_DEPTH = 64
 MAX_ENTRIES = 20_000_000
 MAX_CLASSES = 50_000
+# What is called like another image and one of these is a picture of what is where in that one.
+MASKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "annotation", "groundtruth", "gt")
+BEHIND = "0123456789 _.-"  # such a word, and " _.-" before it
+# What programs write for a label that is missing.
+GAPS = frozenset(("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +150,7 @@ def read_folder(root, findings=None):
         raise ValueError(f"`data` must have at most {MAX_CLASSES:,} classes. Received: {root} with {len(classes):,}")
     names = tuple(sorted(classes))
     base = os.path.join(root, top.path) if top.path else root
-    parts = {"train": _files(root, [classes[name] for name in names])}
+    parts = {"train": _files(root, [[classes[name]] for name in names])}
     for part in ("validation", "test"):
         if part in given and (files := _other_part(root, given[part], names, left_out, notes, around)):
             parts[part] = files
@@ -346,8 +296,8 @@ def _looks_like_image(path):
         read_size(path)
     except OSError:
         return None  # for now
-    except ValueError:
-        return False
+    except ValueError as error:
+        return None if is_passing(reason(path, error)) else False
     return True
 
 
@@ -387,13 +337,15 @@ def _parts(top, root, left_out, notes):
             notes.append(f"{shown(folder.path)}/ is none of train, validation and test, and is not used")
             _leave_out(folder, "sibling", left_out)
     else:  # a class may be called train, but other names of parts are taken for classes only if nothing else fits
-        names = {folder.name for folder in others}
-        for folder in named.pop("train", ()):
-            notes.append(f"{shown(folder.path)}/ has no folders with images in it, and is taken for a class")
-            names.add(folder.name)
+        others = [*others, *named.pop("train", ())]
+        names, nested = {folder.name for folder in others}, all(folder.with_images() for folder in others)
+
+        def is_part(folder):
+            inside, exact = {one.name for one in folder.with_images()}, folder.name.strip().lower() in PARTS
+            return not inside or bool(inside & names) or (exact and not nested)  # test/unknown, beside flat classes
+
         for part, folders in list(named.items()):
-            parted = [one for one in folders if not one.with_images() or {f.name for f in one.with_images()} & names]
-            named[part] = parted
+            named[part] = list(filter(is_part, folders))
         named = {part: folders for part, folders in named.items() if folders}
         named["train"] = [top]
     for part, folders in named.items():
@@ -425,20 +377,26 @@ def _other_part(root, folder, names, left_out, notes, around):
         left_out |= {f"{folder.path}/{name}": ("label", label) for name in folder.files}
         folder.files, folder.sizes = [], array("q")
         return None
-    present = {one.name if one.name in known else composed.get(_composed(one.name), one.name): one for one in inside}
-    for name in sorted(set(present) - known):
-        _leave_out(present[name], "class", left_out)
-    if not known & set(present):
+    present = {}  # of a class there may be two folders, with its letters in two forms
+    for one in inside:
+        name = one.name if one.name in known else composed.get(_composed(one.name), one.name)
+        present.setdefault(name, []).append(one)
+    strange = sorted(set(present) - known)
+    for name in strange:
+        for one in present[name]:
+            _leave_out(one, "class", left_out)
+    if none := not known & set(present):
         notes.append(f"{label} has none of the classes of the training images and is not used")
-        return None
-    if strange := sorted(set(present) - known):
+    elif strange:
         notes.append(f"{label} has classes that training does not have, which are not used: {few(strange)}")
-        folded = {name.casefold() for name in known}
-        if alike := [name for name in strange if name.casefold() in folded]:
-            notes.append(f"names that differ only in upper and lower case are other classes: {few(alike)} in {label}")
+    folded = {name.casefold() for name in composed}
+    if alike := [name for name in strange if _composed(name).casefold() in folded]:
+        notes.append(f"names that differ only in upper and lower case are other classes: {few(alike)} in {label}")
+    if none:
+        return None
     if missing := [name for name in names if name not in present]:
         notes.append(f"{label} has no images of {len(missing)} of {len(names)} classes: {few(missing)}")
-    return _files(root, [present.get(name) for name in names])
+    return _files(root, [present.get(name, ()) for name in names])
 
 
 def _composed(name):
@@ -449,32 +407,64 @@ def _leave_out(folder, kind, left_out):
     left_out |= {path: (kind, shown(folder.name)) for path, _ in folder.every_file()}
 
 
-def _files(root, folders):
-    """The `Files` of a folder for each class, None for one without images."""
+def _files(root, classes):
+    """The `Files` of the folders of each class."""
     paths, sizes, counts = [], array("q"), []
     start = os.path.join(root, "")
-    for folder in folders:
+    for folders in classes:
         before = len(paths)
-        for path, size in folder.every_file() if folder else ():
-            paths.append(start + path)
-            sizes.append(size)
+        for folder in folders:
+            for path, size in folder.every_file():
+                paths.append(start + path)
+                sizes.append(size)
         counts.append(len(paths) - before)
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return Files(tuple(paths), np.array(sizes, np.int64), labels)
 
 
 def names_alike(names):
-    """A line on classes whose names differ only in case, if there are any."""
-    found = {}
+    """Lines on classes whose names a reader takes for the same, and on names that stand for no label."""
+    found, names = {}, list(names)
     for name in names:
-        found.setdefault(name.casefold(), []).append(name)
-    if pairs := [" and ".join(map(shown, same)) for same in found.values() if len(same) > 1]:
-        yield f"classes whose names differ only in upper and lower case are different ones: {few(pairs)}"
+        found.setdefault(_composed(" ".join(name.split())).casefold().removesuffix(".0"), []).append(name)
+    by_case, otherwise = [], []
+    for same in found.values():
+        if len(same) > 1:
+            kind = otherwise if len({name.casefold() for name in same}) > 1 else by_case
+            kind.append(" and ".join(map(shown, same)))
+    if by_case:
+        yield f"classes whose names differ only in upper and lower case are different ones: {few(by_case)}"
+    if otherwise:
+        how = "in blanks, a .0, or how a letter with its accent is stored"
+        yield f"classes whose names differ only {how} are different ones: {few(otherwise)}"
+    if gaps := [name for name in names if name.strip() in GAPS]:
+        yield f"{few(gaps)}: a class of its own, although programs write that for a label which is missing"
+
+
+def _unmasked(stem):
+    """What the image is called to which a mask of such a name belongs; None of other names."""
+    if not (stem := stem.rstrip(BEHIND)).lower().endswith(MASKS):
+        return None
+    word = next(word for word in MASKS if stem.lower().endswith(word))
+    return stem[: -len(word)].rstrip(" _.-")
+
+
+def _with_masks(folder):
+    """A mask beside its image in a class's folder, where at least a third of the files seem to be such; else None."""
+    names = [path[path.rfind("/") + 1 :] for path, _ in folder.every_file()]
+    stems = {name.rpartition(".")[0] or name: name for name in names}
+    masks = [stem for stem in stems if _unmasked(stem) in stems]
+    return stems[masks[0]] if masks and 3 * len(masks) >= len(names) else None
 
 
 def _remarks(classes):
     """What is odd about the classes, a line each."""
     yield from names_alike(folder.name for folder in classes)
+    for folder in filter(_part, classes):
+        yield f"{shown(folder.path)}/ is taken for a class, and for no part"
+    if masked := {folder.name: mask for folder in classes if (mask := _with_masks(folder))}:
+        said = "files called as masks of others are trained on as images, unless they lie in a folder masks/"
+        yield f"{few(masked)}: {said}, such as {few(masked.values())}"
     inside = [{one.name for one in folder.with_images()} for folder in classes]
     if parts := sorted({name for names in inside for name in names if name.strip().lower() in PARTS}):
         yield f"classes have folders called {few(parts)} inside, whose images are divided anew"

@@ -6,6 +6,7 @@ the file.
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -28,6 +29,8 @@ MAX_SEGMENTS = 2_000  # of notes before the pixels of a JPEG: a graph walks thro
 MAX_CHUNKS = 100_000  # of a PNG, likewise
 BLOCK = 1 << 24  # bytes
 ORIENTATION, SHORT, LONG = 0x112, 3, 4
+# Of TIFFs.
+KIND, OLD_KIND, BITS, PHOTOMETRIC, PLANES = 254, 255, 258, 262, 284
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,12 +50,15 @@ class Header:
         format: one of `FORMATS`, or `"HEIF"`.
         mode: Pillow's name of its pixels: `"RGB"`, `"L"`, `"P"`, `"RGBA"`, `"I;16"`, `"CMYK"`, …
         height, width: in pixels, as `read_image` returns it.
+        deep_colours: whether it has colours, or greys with transparency, of more than 8 bits, of which the high ones
+            are kept.
     """
 
     format: str
     mode: str
     height: int
     width: int
+    deep_colours: bool = False
 
 
 def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
@@ -62,7 +68,9 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
     counts), of an animation the first frame is taken, and transparent pixels are composited over white. Greyscale,
     palette and CMYK images become RGB. Of 16 bits the high byte is kept, unless `grey_range` says what is black and
     what is white; greys without an agreed range, floating-point, signed or of 32 bits, need it. A large JPEG is
-    reduced by `jpeg_ratio` while it is decoded.
+    reduced by `jpeg_ratio` while it is decoded. A TIFF whose first image is only a preview, as in a camera's raw file,
+    and one of 16 bits with its colours one after the other and not compressed, are refused: Pillow would give other
+    pixels than are meant.
 
     Args:
         source: the path of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF or (with the extra `heic`) HEIF file, or its
@@ -71,7 +79,8 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
             `(height, width)`: the largest centred part with the wanted aspect ratio is cut out
             and resized (bilinear with antialiasing), so nothing is distorted.
         grey_range: None, or `(low, high)`: of images with greys of more than 8 bits the values that become 0 and 255;
-            what lies outside is clipped. Other images are as they are.
+            what lies outside is clipped. In a TIFF that says that its lowest value is white, `low` is white. Other
+            images are as they are.
         channels: 3, or 1 for the luma of these.
         part: None for the largest centred part, or a function of an image's height and width that gives another one,
             `(top, left, height, width)` in pixels, as it is to be seen; the corners may lie between pixels. It is
@@ -150,7 +159,8 @@ def read_header(source, max_pixels=None):
     """
     with _opened(source, max_pixels) as (image, orientation):
         width, height = image.size if orientation < 5 else image.size[::-1]
-        return Header("JPEG" if image.format == "MPO" else image.format, image.mode, height, width)
+        kind = "JPEG" if image.format == "MPO" else image.format
+        return Header(kind, image.mode, height, width, _has_deep_colours(image))
 
 
 def read_greys(source):
@@ -161,6 +171,20 @@ def read_greys(source):
     """
     with _opened(source) as (image, _):
         return _values(image) if _is_deep(image) else None
+
+
+def read_deep_colours(source):
+    """What is kept of colours of more than 8 bits, uint8 [height, width, channels] without transparency; else None.
+
+    Raises:
+        ValueError: as for `read_image`.
+    """
+    with _opened(source) as (image, _):
+        if not _has_deep_colours(image):
+            return None
+        colours = [place for place, band in enumerate(image.getbands()) if band not in "Aa"]
+        pixels = np.asarray(image)
+        return pixels[..., colours]
 
 
 def as_png(source, grey_range=None):
@@ -273,6 +297,8 @@ def _opened(source, max_pixels=None):
             image = _open(stream)
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
+            if image.format == "TIFF":
+                _check_tiff(image)
             yield image, _orientation(image, stream)
     except Exception as error:  # decoders raise nearly anything on broken input
         raise ValueError(f"cannot read the image {called(source)}: {_reason(error, max_pixels)}") from None
@@ -293,6 +319,17 @@ def _open(stream):
     return HeifImageFile(stream)
 
 
+def _check_tiff(image):
+    """Raise `ValueError` for what Pillow takes for something else than is meant."""
+    kind, old, planes = (image.tag_v2.get(tag) for tag in (KIND, OLD_KIND, PLANES))
+    if old == 2 or (isinstance(kind, int) and kind & 1):
+        raise ValueError("its first image is only a preview (is it a camera's raw file?): develop it to JPEG or PNG")
+    # Pillow would take the low and the high bytes of 16 bits for pixels in turn.
+    deep = 8 < max(image.tag_v2.get(BITS, (1,))) < 32
+    if planes == 2 and deep and image.info.get("compression") == "raw":
+        raise ValueError("it has 16 bits and each colour for itself, not compressed: store it with interleaved colours")
+
+
 def _reason(error, max_pixels):
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"it has more than {max_pixels:,} pixels"
@@ -300,6 +337,8 @@ def _reason(error, max_pixels):
         return f"it is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, MemoryError):
+        return os.strerror(errno.ENOMEM)
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -337,6 +376,16 @@ def _png_exif(stream):
 def _is_deep(image):
     """Whether these are greys of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
+
+
+def _has_deep_colours(image):
+    """Whether an image that is not decoded yet has colours, or greys with transparency, of more than 8 bits."""
+    if image.format not in ("PNG", "TIFF", "PPM") or _is_deep(image) or not image.tile:
+        return False
+    decoder, _, _, how = image.tile[0]
+    if decoder in ("ppm", "ppm_plain"):
+        return isinstance(how, tuple) and how[1] > 255
+    return ";16" in (how if isinstance(how, str) else how[0])
 
 
 def of_pillow(image, grey_range=None):
@@ -393,6 +442,8 @@ def _eight_bits(image, grey_range):
         kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
         advice = "give `grey_range`, on the command line --grey-range LOW:HIGH where the model is trained"
         raise ValueError(f"its {kind} greys have no agreed range: {advice}")
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:
+        greys = 255 - greys  # 0 is white: Pillow turns only those of 8 bits
     if "transparency" in image.info:
         greys[values == image.info["transparency"]] = 255
     return greys

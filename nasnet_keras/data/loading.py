@@ -29,6 +29,7 @@ __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
 MEMORY_LIMIT = 2 << 30  # bytes
 CHECKED = 20_000  # files that are all decoded before the first epoch, where they do not fit into memory
 RULES = ("hashed", "seeded")
+SHARES = {"validation": 0.1, "test": 0.2}  # that are held out by default
 
 logger = logging.getLogger(__name__)
 
@@ -221,6 +222,7 @@ def open_data(
     source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
+    unused = tuple(_unused_shares(shares, given))
     shares |= held_out.shares if held_out else {}
     shares = {part: share for part, share in shares.items() if part not in given}
     left_out, notes, record = LeftOut(), (), None if split_rule == "seeded" else Record(None, shares)
@@ -230,6 +232,7 @@ def open_data(
         splits, record, notes = _divided(source.listing, given, shares, held_out)
         left_out = source.listing.left_out
         check_strict(strict, name, left_out)
+    notes += unused
     if limit is not None:
         splits |= limited(splits, limit, seed, 1 if given["train"].several else len(class_names))
     train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
@@ -273,6 +276,13 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
         splits = {part: replace(split, images=_resized(split.images, size)) for part, split in splits.items()}
     shape = splits["train"].images.shape[1:]
     return replace(data, **splits, image_shape=shape, left_out=left_out, notes=notes)
+
+
+def _unused_shares(shares, given):
+    """A line on each share that was asked for of a part that the data bring themselves."""
+    for part, share in shares.items():
+        if part in given and share and share != SHARES[part]:
+            yield f"`{part}` {share:g} is not used: the data have images for {part} of their own"
 
 
 def _grey_note(images):

@@ -21,13 +21,15 @@ class Table:
         names: of the columns.
         rows: a function of some names that gives (line, list of cells) of each row.
         label: what errors call the table.
+        texts: names of the columns that may have texts, None for all.
 
     Raises:
         ValueError: two columns have the same name.
     """
 
-    def __init__(self, names, rows, label):
+    def __init__(self, names, rows, label, texts=None):
         self.names, self.rows, self.label = names, rows, label
+        self.texts = names if texts is None else texts
         double = [name for name, count in Counter(names).items() if count > 1 and name]
         if double:
             raise ValueError(f"{label} must have different names for its columns. Received: {few(double)} twice")
@@ -147,12 +149,14 @@ def _once(pairs):
 
 def _parquet(path, label):
     try:
-        from pyarrow import parquet
+        from pyarrow import parquet, types
     except ImportError:
         raise ValueError(f"{label} needs a package: pip install nasnet_keras[parquet]") from None
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)
+        kinds = (types.is_string, types.is_large_string, types.is_dictionary)
+        texts = [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
     except Exception as error:  # of C++, in its own words
         raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None
 
@@ -168,7 +172,7 @@ def _parquet(path, label):
                 raise
             raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None
 
-    return Table(names, chosen, label)
+    return Table(names, chosen, label, texts)
 
 
 def rows_of(frame):

@@ -4,12 +4,14 @@ A row names a file and what is on it, perhaps also the part that it belongs to. 
 `Columns`, or by their names. What is in no row is not looked at; what of a row cannot be used is left out and counted.
 """
 
+import contextlib
 import errno
 import hashlib
 import math
 import os
 import re
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -185,7 +187,38 @@ def _choose(table, columns):
     if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
         notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
         split = None
+    if split is None:
+        split, told = _column_of_parts(table, used)
+        notes += told
     return file, labels, split, notes
+
+
+def _column_of_parts(table, used):
+    """(The column that names parts, whatever it is called, or None; what to tell of that) of those not used yet.
+
+    Every cell of it that is not empty is a part's name, and there are several: what it marks must not be trained on.
+    """
+    names = [name for name in table.texts if name and name not in used]
+    found = dict.fromkeys(range(len(names)), frozenset())
+    for _, cells in table.rows(names) if names else ():
+        for place in list(found):
+            cell = cells[place]
+            part = _part(cell) if isinstance(cell, str | bytes) else "" if _is_none(cell) else None
+            if part in PARTS.values():
+                found[place] |= {part}
+            elif part != "":
+                del found[place]
+        if not found:
+            break
+    parts = {names[place]: own for place, own in found.items() if len(own) > 1}
+    if not parts:
+        return None, []
+    if len(parts) > 1:
+        return None, [f"the columns {few(parts)} name parts, and are not used: --split-column says which one counts"]
+    ((name, own),) = parts.items()
+    if "train" not in own:
+        return None, [f"the column {shown(name)} names parts but none for training, and is not used: --split-column"]
+    return name, [f"the column {shown(name)} names parts, and is used as that: --split-column names another one"]
 
 
 def _part(cell):
@@ -202,11 +235,16 @@ def _written(cell):
     if isinstance(cell, (Mapping, *LISTS)):
         rule = "texts or numbers in its columns, or a list of them where an image has several labels"
         raise ValueError(f"`data` must have {rule}. Received: {shown(repr(cell)[:80])}")
-    if cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT"):
+    if _is_none(cell):
         return ""
     if isinstance(cell, float | np.floating) and cell.is_integer():
         return str(int(cell))  # a column of integers with a gap in it
     return str(cell)
+
+
+def _is_none(cell):
+    """Whether a cell that is no text says that there is nothing."""
+    return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT")
 
 
 class _Names:
@@ -229,10 +267,15 @@ class _Names:
         self.separated |= len(parts) > 1
         return tuple(self._number(part) for one in parts if (part := one.strip()))
 
-    def notes(self, joined):
-        """What a user should know of the cells, a line each; whether rows of one file have been joined."""
+    def notes(self, joined, without):
+        """What a user should know of the cells, a line each.
+
+        Whether rows of one file have been joined, and how many images have no label, count.
+        """
         if self.several and not (self.separated or self.lengths or joined):
             yield f"no cell has the separator {self.separator!r}: each image has one label at most"
+        if self.several and without:
+            yield f"{without:,} {'images' if without > 1 else 'image'} without any label count as having none of them"
 
     def _number(self, text):
         number = self.numbers.get(text)
@@ -269,7 +312,7 @@ class _Marks:
             raise ValueError("`label_column` must have 1 and 0, or 1 and -1. Received: -1 beside 0 or nothing")
         return tuple(found)
 
-    def notes(self, joined):
+    def notes(self, joined, without):
         """What a user should know of the cells, a line each."""
         if "" in self.kinds and len(self.kinds) > 1:
             yield "empty cells of label columns count as 0"
@@ -342,17 +385,28 @@ class _Rows:
         except ValueError:  # a byte 0 in it
             return path, ("missing", "")
         except OSError as error:
-            if "\\" in name and error.errno == errno.ENOENT:
+            if error.errno != errno.ENOENT:
+                return path, ("unreadable", error.strerror)
+            if "\\" in name:
                 return self._found(name.replace("\\", "/"), line)
-            return path, (("missing", "") if error.errno == errno.ENOENT else ("unreadable", error.strerror))
+            below = self._name(path)
+            for form in ("NFC", "NFD"):  # some systems take letters apart from their accents
+                other = path.removesuffix(below) + unicodedata.normalize(form, below)
+                with contextlib.suppress(OSError):
+                    return other, os.stat(other)
+            return path, ("missing", "")
 
     def listing(self, marks, notes):
         """The `TableListing` of all rows."""
+        kinds = {kind for kind, _ in self.left_out.values()}
+        words = f"; parts are called {', '.join(PARTS)}" if "part" in kinds else ""
         if not self.paths:
             why = LeftOut(self.root, self.left_out).summary()
             example = next(iter(self.left_out), "")
             hint = f", such as {shown(example[:100])}; paths are relative to {shown(self.root)}" if example else ""
-            raise ValueError(f"{self.table} must have a row whose file is there. Received: {why or 'no row'}{hint}")
+            hint = "" if kinds == {"part"} else hint
+            received = f"{why or 'no row'}{hint}{words}"
+            raise ValueError(f"{self.table} must have a row whose file is there. Received: {received}")
         for index, further in self.further.items():
             self.labels[index] = tuple(further.union(self.labels[index]))
         several = marks.several or bool(marks.lengths)
@@ -363,11 +417,14 @@ class _Rows:
             raise ValueError(f"{self.table} must have {rule}. Received: lists of 1 and 0")
         parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
         if not (parts == 0).any():
-            raise ValueError(f"{self.table} must have rows for train. Received: {few(sorted(set(self.parts)))}")
+            more = LeftOut(self.root, self.left_out).summary() if words else ""
+            received = few(sorted(set(self.parts))) + (f", and {more}{words}" if words else "")
+            raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
         if self.joined:
             notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
-        notes += [*marks.notes(self.joined), *names_alike(names), *([] if several else _hints(names))]
+        without = sum(label == () for label in self.labels)
+        notes += [*marks.notes(self.joined, without), *names_alike(names), *([] if several else _hints(names))]
         labels = self._labels(number_of, several, len(names))
         used = np.array([label is not None for label in self.labels], bool)
         order = np.array(sorted(range(len(parts)), key=self.paths.__getitem__), np.int64)

@@ -124,7 +124,24 @@ def test_a_systems_errors_are_not_kept(tmp_path):
     assert values == ["it is cut off"] * 2 and answers == ["never asked"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format":"nasnet-findings/1"}', "cut"])
+def test_what_failed_for_want_of_memory_is_tried_again(photos, monkeypatch):
+    """As Python, as Pillow's decoders and as NumPy say it; also of a file whose suffix says nothing."""
+    errors = {"3.png": MemoryError(), "4.png": OSError("out of memory error when reading image file"),
+              "5.png": MemoryError("Unable to allocate 9 GiB for an array"), "bare": MemoryError()}  # fmt: skip
+    opened = images._open
+
+    def starved(stream):
+        if error := errors.get(os.path.basename(stream.name)):
+            raise error
+        return opened(stream)
+
+    monkeypatch.setattr(images, "_open", starved)
+    assert set(load(photos).left_out) == {"a/cut.png", "b/bare", *(f"{c}/{n}.png" for c in "ab" for n in "345")}
+    monkeypatch.setattr(images, "_open", opened)
+    assert set(load(photos).left_out) == {"a/cut.png"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format":"nasnet-findings/2"}', "cut"])
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     file = str(written(tmp_path / "a", b""))
     one = Findings(tmp_path, tmp_path / "cache")

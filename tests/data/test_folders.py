@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nasnet_keras.data import folders as folders_module
-from nasnet_keras.data.folders import read_folder
+from nasnet_keras.data.folders import names_alike, read_folder
 from nasnet_keras.data.loading import load_data, open_data
 
 stream = io.BytesIO()
@@ -62,6 +62,31 @@ USED = {
                                        {"test": [0, 1]}, ""),
     "classes beside a flat test": ({"cat": 3, "dog": 3, "test": 2}, {"cat": 3, "dog": 3}, {},
                                    "test/ has no labels and is not used | 2 images without labels: test/"),
+    "classes beside a test of one strange folder": ({"cat": 3, "dog": 3, "test/unknown": 2}, {"cat": 3, "dog": 3}, {},
+        "test/ has none of the classes of the training images and is not used | "
+        "2 images of classes that there are not in training: unknown"),
+    "classes beside test/test": ({"cat": 3, "dog/old": 2, "dog": 1, "Test/Test": 2}, {"cat": 3, "dog": 3}, {},
+        "Test/ has none of the classes of the training images and is not used"),
+    "classes beside a part in other letters": ({"cat": 3, "dog": 3, "valid/Cat": 2, "valid/Dog": 1},
+        {"cat": 3, "dog": 3}, {}, "valid/ has none of the classes of the training images and is not used | "
+        "names that differ only in upper and lower case are other classes: Cat, Dog in valid/"),
+    "a class called test, of folders like the others": ({"cat/a": 2, "dog/b": 2, "test/c": 1},
+        {"cat": 2, "dog": 2, "test": 1}, {}, "test/ is taken for a class, and for no part"),
+    "a class that sounds like a part": ({"flask": 2, "test_tube/long": 2, "test_tube/short": 1},
+        {"flask": 2, "test_tube": 3}, {}, "test_tube/ is taken for a class, and for no part"),
+    "a class called test in training": ({**TRAIN, "train/test": 2}, {"cat": 4, "dog": 5, "test": 2}, {},
+        "train/test/ is taken for a class, and for no part"),
+    "masks beside images": (
+        {"sound": 3, **{f"lump/lump ({n}){end}.png": None for n in range(3) for end in ("", "_mask", "_mask_1")}},
+        {"lump": 9, "sound": 3}, {}, "lump: files called as masks of others are trained on as images, unless | "
+        "masks/, such as lump (0)_mask"),
+    "segmentations in a folder of a class": (
+        {"a": 3, **{f"b/{n}.png": None for n in range(3)}, **{f"b/s/{n}-Segmentation.png": None for n in range(3)}},
+        {"a": 3, "b": 6}, {}, "b: files called as masks of others"),
+    "names that end as those of masks": ({"a": 3, **{f"b/{name}.png": None for name in ("1", "mask", "2_mask", "gt")}},
+                                         {"a": 3, "b": 4}, {}, ""),
+    "one letter in two forms": ({"caf\u00e9": 2, "cafe\u0301": 3}, {"cafe\u0301": 3, "caf\u00e9": 2}, {},
+                                "classes whose names differ only in blanks, a .0, or how a letter"),
     "a class that test lacks": ({**TRAIN, "test/dog": 2}, {"cat": 4, "dog": 5}, {"test": [1, 1]},
                                 "test/ has no images of 1 of 2 classes: cat"),
     "an empty class of test": ({**TRAIN, "test/dog": 2, "test/cat": 0}, {"cat": 4, "dog": 5}, {"test": [1, 1]},
@@ -310,10 +335,41 @@ def test_classes_that_seem_to_be_something_else_are_told(tmp_path):
 def test_names_of_one_meaning_in_two_forms_are_one_class(tmp_path):
     """Some systems take letters apart from their accents."""
     files = {"train/caf\u00e9": 3, "train/the": 3, "test/cafe\u0301": 2, "test/the": 1}
-    listing = read_folder(write(tmp_path / "photos", files))
+    root = write(tmp_path / "photos", files)
+    listing = read_folder(root)
     assert listing.parts["test"].labels.tolist() == [0, 0, 1] and listing.notes == ()
+    write(root, {"test/caf\u00e9": 3})  # which some systems would say is there already
+    listing = read_folder(root)
+    assert listing.parts["test"].labels.tolist() == [0] * 5 + [1] and listing.notes == ()
+    assert list(listing.parts["test"].paths) == sorted(listing.parts["test"].paths) and not listing.left_out
     notes = read_folder(write(tmp_path / "other", {"train/Cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 1})).notes
     assert "names that differ only in upper and lower case are other classes: cat in test/" in notes
+    assert "classes whose names differ" not in "".join(notes)
+
+
+def test_names_that_a_reader_takes_for_the_same():
+    """Letters in two forms, blanks, and numbers that have become floats; and what programs write for nothing."""
+    assert list(names_alike(["1", "10", "1.5", "none", "caf\u00e9", "Cat", "dog"])) == []
+    case, other, gaps = names_alike(["Cat", "cat", "1", "1.0", "a  b", "a b", "cafe\u0301", "caf\u00e9", "nan", "<NA>"])
+    assert case.endswith("only in upper and lower case are different ones: Cat and cat")
+    assert other.endswith("are different ones: 1 and 1.0, a  b and a b, cafe\u0301 and caf\u00e9")
+    assert gaps.startswith("nan, <NA>: ")
+
+
+def test_a_share_of_a_part_that_is_there_is_told(tmp_path):
+    root = write(tmp_path, {**TRAIN, "test/cat": 2, "test/dog": 1})
+    said = "is not used: the data have images for test of their own"
+    assert open_data(root, test=0.3).notes == (f"`test` 0.3 {said}",)
+    assert open_data(root, test=0.2, validation=0.3).notes == () == open_data(root, test=0, validation=0).notes
+
+
+def test_a_camera_s_raw_file_is_no_image(tmp_path):
+    """It is a TIFF that begins with a preview."""
+    root = write(tmp_path, {"cat": 3, "dog": 3})
+    Image.new("RGB", (160, 120)).save(f"{root}/cat/1.nef", "TIFF", tiffinfo={254: 1})
+    Image.new("RGB", (160, 120)).save(f"{root}/dog/1.xyz", "TIFF", tiffinfo={254: 0})
+    listing = read_folder(root)
+    assert listing.left_out.summary() == "1 file of unknown type: .nef" and len(listing.parts["train"]) == 7
 
 
 def test_a_class_that_cannot_be_read_is_not_called_empty(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_of_all_kinds import announce
 from PIL import Image, ImageOps
-from pixels import alpha, deep, drawn, exif, inks, png, png_chunk, tiff, write
+from pixels import alpha, colours, deep, drawn, exif, inks, png, png_chunk, tiff, write
 
 from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.images import (
@@ -249,6 +249,101 @@ def test_the_user_is_told_of_dark_greys(photograph):
     assert grey_note(
         (shallow,)
     ) == "1 of 1 images looked at have greys of more than 8 bits, and use 16 of 256 greys: " + ("--grey-range 0:4095")
+
+
+def test_the_user_is_told_of_dark_colours_of_16_bits(photograph):
+    """Of colours the high byte is kept, whatever range there is."""
+    full, clear = colours(photograph), colours(photograph, alpha_channel=True)
+    clear[..., 3] |= 1 << 15
+    twelve, veiled = full >> 4, np.concatenate([clear[..., :3] >> 4, clear[..., 3:]], -1)
+    kinds = (
+        png(twelve, 2),
+        png(veiled, 6),
+        png(veiled[..., [0, 3]], 4),
+        tiff(twelve, "<", photometric=2),
+        tiff(twelve, ">", photometric=2),
+        b"P6 24 16 65535 " + (twelve >> 1).astype(">u2").tobytes(),
+    )
+    for content in kinds:
+        assert read_header(content).deep_colours
+        assert grey_note((write(photograph, "PNG"), content)) == (
+            "1 of 2 images looked at have colours of 16 bits, and use 16 of 256 values: convert them to 8 bits"
+        )
+        note = grey_note((content,), (0, 4095))
+        assert "which --grey-range does not change: it is for greys, and use 16 of 256 values" in note
+        np.testing.assert_array_equal(read_image(content), read_image(content, grey_range=(0, 4095)))
+    for content in (png(full, 2), tiff(full, photometric=2), b"P6 24 16 4095 " + twelve.astype(">u2").tobytes()):
+        assert grey_note((content,)) is None
+        assert grey_note((content,), (0, 9)).endswith("which --grey-range does not change: it is for greys")
+    greys = png(deep(photograph, 4095).astype(np.uint16)[..., None], 0)
+    assert grey_note((greys, kinds[0])).count(" of 2 images looked at ") == 2
+    assert not read_header(greys).deep_colours and not read_header(write(photograph, "TIFF")).deep_colours
+
+
+# ---------------------------------------------------------------- TIFFs that say more than Pillow heeds
+
+
+@pytest.mark.parametrize("tags", [{254: 1}, {254: 5}, {255: 2}])
+def test_a_preview_is_not_taken_for_the_image(tags, photograph):
+    for options in ({}, {"compression": "tiff_lzw"})[: 1 if 255 in tags else 2]:  # libtiff does not write that
+        content = write(photograph, "TIFF", tiffinfo=tags, **options)
+        for read in (read_image, read_size):
+            with pytest.raises(ValueError, match="its first image is only a preview .*develop it"):
+                read(content)
+
+
+@pytest.mark.parametrize("tags", [{254: 0}, {254: 2}, {255: 1}])
+def test_pages_and_whole_images_are_read(tags, photograph):
+    np.testing.assert_array_equal(read_image(write(photograph, "TIFF", tiffinfo=tags)), np.asarray(photograph))
+
+
+@pytest.mark.parametrize("grey_range", [None, (0, 65535), (0, 4095), (100, 3000)])
+def test_greys_whose_lowest_value_is_white(grey_range, photograph):
+    """Pillow turns those of 8 bits only."""
+    values = deep(photograph, 4095 if grey_range and grey_range[1] < 65535 else 65535).astype(np.uint16)
+    expected = 255 - read_image(tiff(values), grey_range=grey_range)
+    image = Image.fromarray(values)
+    for content in (
+        tiff(values, photometric=0),
+        write(image, "TIFF", tiffinfo={262: 0}),
+        write(image, "TIFF", tiffinfo={262: 0}, compression="tiff_lzw"),
+    ):
+        np.testing.assert_array_equal(read_image(content, grey_range=grey_range), expected)
+        np.testing.assert_array_equal(read_image(as_png(content, grey_range)), expected)
+    if grey_range:
+        for order in "<>":
+            floats = tiff(values.astype(np.float32), order, photometric=0)
+            np.testing.assert_array_equal(read_image(floats, grey_range=grey_range), expected)
+    eight = np.asarray(photograph.convert("L"))
+    np.testing.assert_array_equal(read_image(tiff(eight, photometric=0))[..., 0], 255 - eight)
+    assert grey_note((tiff(values >> 4, photometric=0),)) == grey_note((tiff(values >> 4),)) is not None
+
+
+def in_planes(values, order="<"):
+    """A TIFF of an array [height, width, 3], one colour after the other, not compressed."""
+    height, width, count = values.shape
+    planes = [plane.astype(values.dtype.newbyteorder(order)).tobytes() for plane in np.moveaxis(values, -1, 0)]
+    end, size = 8 + sum(map(len, planes)), len(planes[0])
+    lists = [struct.pack(f"{order}3H", *[8 * values.itemsize] * 3),
+             struct.pack(f"{order}3I", 8, 8 + size, 8 + 2 * size), struct.pack(f"{order}3I", *[size] * 3)]  # fmt: skip
+    places = [end, end + len(lists[0]), end + len(lists[0]) + len(lists[1])]
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, places[0]), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 3, places[1]), (277, 3, 1, count), (278, 4, 1, height), (279, 4, 3, places[2]), (284, 3, 1, 2)]
+    entries = b"".join(
+        struct.pack(f"{order}HHI" + ("H2x" if form == 3 and number == 1 else "I"), tag, form, number, value)
+        for tag, form, number, value in tags
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", end + sum(map(len, lists)))
+    return head + b"".join(planes) + b"".join(lists) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_colours_of_16_bits_in_planes_are_refused(order, photograph):
+    """Pillow would read the bytes of each value as two pixels."""
+    np.testing.assert_array_equal(read_image(in_planes(np.asarray(photograph), order)), np.asarray(photograph))
+    for read in (read_image, read_size):
+        with pytest.raises(ValueError, match="store it with interleaved colours"):
+            read(in_planes(colours(photograph), order))
 
 
 # ---------------------------------------------------------------- inks, luma, headers, large JPEGs

@@ -4,6 +4,7 @@ import codecs
 import json
 import os
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -104,6 +105,46 @@ def test_parts_are_those_of_the_column(place):
     assert "the column part names no part, and is not used" in data.notes[0] and len(data.test)
     with pytest.raises(ValueError, match="must have a row whose file is there. Received: 40 rows of other parts"):
         load_data(place / "u.csv", split_column="part")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_column_of_parts_is_used_whatever_it_is_called(name, place):
+    """What it marks must not be trained on."""
+    parts = ["Train", "valid", "testing", "train"]
+    header, rows = ("file", "id", "label", "data set"), []
+    for number, (file, label) in enumerate(ROWS):
+        rows.append((file, number, label, parts[number % 4] if number else "train"))
+    write(place / name, rows, header)
+    data = load_data(place / name)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 10, 10]
+    assert data.notes == ("the column data set names parts, and is used as that: --split-column names another one",)
+
+
+def test_columns_that_only_may_be_parts_are_told(place):
+    def notes(cells, header=("file", "label", "one", "two"), **options):
+        write(place / "t.csv", [(*row, *cells(number)) for number, row in enumerate(ROWS)], header)
+        return load_data(place / "t.csv", **options).notes
+
+    both = notes(lambda number: ("train", "train" if number % 2 else "val") if number % 3 else ("test", ""))
+    assert both == ("the columns one, two name parts, and are not used: --split-column says which one counts",)
+    assert notes(lambda number: (("test", "")[number % 2], "dev")) == ()
+    (none,) = notes(lambda number: (("test", "dev")[number % 2], "x"))
+    assert none == "the column one names parts but none for training, and is not used: --split-column"
+    assert notes(lambda number: ("train", "train" if number < 39 else "tram")) == ()
+    assert notes(lambda number: ("train", ("train", "test")[number % 2]), split_column="two") == ()
+
+
+def test_the_words_for_parts_are_told_where_others_stand(place):
+    rows = [(*row, str(number % 2)) for number, row in enumerate(ROWS)]
+    write(place / "t.csv", rows, (*HEADER, "is_test"))
+    words = "; parts are called train, training, val, valid, validation, dev, test, testing"
+    with pytest.raises(ValueError, match="must have a row whose file is there") as error:
+        load_data(place / "t.csv", split_column="is_test")
+    assert str(error.value).endswith(f"Received: 40 rows of other parts: 0, 1{words}")
+    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "test")], (*HEADER, "is_test"))
+    with pytest.raises(ValueError, match="must have rows for train. Received: test, and 40 rows of other") as error:
+        load_data(place / "t.csv", split_column="is_test")
+    assert str(error.value).endswith(words)
 
 
 def test_what_cannot_be_used_is_counted_by_reason(place):
@@ -379,6 +420,42 @@ def test_what_may_be_a_mistake_is_told(place):
     assert "a class each: that a number is learnt (regression) is not there" in " ".join(
         load_data(place / "t.csv").notes
     )
+
+
+def test_images_without_any_label_are_told(place):
+    """An empty cell may say that there is none of the labels, or that nobody has looked."""
+    rows = [(file, ("", "a|b", "b")[number % 3]) for number, (file, _) in enumerate(ROWS)]
+    write(place / "t.csv", rows)
+    data = load_data(place / "t.csv", separator="|")
+    assert data.notes == ("14 images without any label count as having none of them",)
+    write(place / "t.csv", [*rows[1:], ("images/cat00.png", "a"), ("gone.png", "")])
+    assert "13 images without any label count" in load_data(place / "t.csv", separator="|").notes[0]
+    write(place / "t.jsonl", [(file, ["a", "b"][: number % 3]) for number, (file, _) in enumerate(ROWS)])
+    assert load_data(place / "t.jsonl").notes == ()  # a list without any is said as it is
+
+
+def test_labels_that_stand_for_none_and_those_of_one_meaning_are_told(place):
+    cells = ("1", "1.0", "nan", "2")
+    write(place / "t.csv", [(file, cells[number % 4]) for number, (file, _) in enumerate(ROWS)])
+    notes = load_data(place / "t.csv").notes
+    assert any(note.startswith("nan: a class of its own, although programs write that") for note in notes)
+    assert any(note.endswith("are different ones: 1 and 1.0") for note in notes) and len(notes) == 2
+
+
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_files_named_in_another_form_are_found(written, stored, place):
+    """Some systems take letters apart from their accents."""
+    folder = place / unicodedata.normalize(stored, "Zo\u00eb")
+    folder.mkdir()
+    rows = []
+    for number, (file, label) in enumerate(ROWS[:6] + ROWS[-6:]):
+        name = f"caf\u00e9 {number}.png"
+        os.link(place / file, folder / unicodedata.normalize(stored, name))
+        rows.append((unicodedata.normalize(written, f"Zo\u00eb/{name}"), label))
+    write(place / "t.csv", [*rows, (unicodedata.normalize(written, "Zo\u00eb/caf\u00e9.png"), "cat")])
+    data = load_data(place / "t.csv")
+    assert data.left_out.summary() == "1 file that is not there" and sum(len(split) for split in (
+        data.train, data.validation, data.test)) == 12  # fmt: skip
 
 
 def test_labels_that_are_numbers_are_names(place):
