@@ -467,3 +467,11 @@ def test_a_key_that_comes_twice_is_refused(place):
     (place / "t.jsonl").write_text('{"file": "a", "label": "x"}\n{"file": "a", "label": "b", "label": "c"}\n')
     with pytest.raises(ValueError, match="must have each key once in a line, unlike 'label' in line 2"):
         load_data(place / "t.jsonl")
+
+
+def test_strict_names_a_data_frame(place, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(place)
+    frame = pandas.DataFrame([*ROWS, ("images/gone.png", "cat")], columns=["file", "label"])
+    with pytest.raises(ValueError, match="`strict`.*Received: a DataFrame with 1 file that is not there"):
+        load_data(frame, strict=True)
