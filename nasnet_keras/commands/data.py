@@ -105,9 +105,7 @@ def _lines(found, pairs, passed_over):
     if pairs is not None:
         lines.append(f"pairs in different parts that look the same: {len(pairs):,}")
     if passed_over:
-        lines.append(
-            f"images that were not compared, as they cannot be read or show next to nothing: {passed_over:,}"
-        )
+        lines.append(f"images that were not compared, as they cannot be read or show next to nothing: {passed_over:,}")
     return lines
 
 
