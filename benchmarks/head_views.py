@@ -25,8 +25,19 @@ def run(data, views, seed, epochs):
     """One fine-tuning in a process of its own: what RESULTS has of it."""
     with tempfile.TemporaryDirectory() as folder:
         common = [sys.executable, "-m", "nasnet_keras.cli"]
-        words = ["finetune", "--model", "NASNetCIFAR", "--weights", "cifar10", "--data", str(data), "--image-size", "64"]
-        words += ["--unfreeze", "head", "--epochs", str(epochs), "--patience", "0", "--seed", str(seed)]
+        words = ["finetune", "--model", "NASNetCIFAR", "--weights", "cifar10", "--data", str(data)]
+        words += [
+            "--image-size",
+            "64",
+            "--unfreeze",
+            "head",
+            "--epochs",
+            str(epochs),
+            "--patience",
+            "0",
+            "--seed",
+            str(seed),
+        ]
         words += ["--directory", f"{folder}/net", *([] if views == "none" else ["--head-views", views])]
         start = time.perf_counter()
         subprocess.run([*common, *words], check=True)

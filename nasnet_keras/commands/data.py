@@ -15,7 +15,7 @@ from nasnet_keras.data.images import read_image
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import check_strict, open_data
 from nasnet_keras.data.sides import PARTS
-from nasnet_keras.data.survey import near_pairs, survey
+from nasnet_keras.data.survey import near_places, survey
 from nasnet_keras.files import check_file
 
 SUMMARY = "show what is seen in a data set: classes, parts, sizes, what is left out, a contact sheet"
@@ -63,12 +63,13 @@ def run(options, data, output):
             data = replace(data, left_out=data.all_left_out())
             check_strict(options.strict, data.name, data.left_out)
         found = survey(data, progress)
-        pairs = near_pairs(data, progress) if options.near and is_files else None
-    _print(found, pairs, data.left_out.name_of)
-    lines = _lines(found, pairs)
+        pairs, passed_over = near_places(data, progress) if options.near and is_files else (None, 0)
+    lines = _lines(found, pairs, passed_over)
+    _print(found, lines, data, pairs)
     groups = _groups(data, pairs)
     if pairs is not None:
-        found["near"] = [[f"{part}: {data.left_out.name_of(source)}" for part, source in pair] for pair in pairs]
+        found["near"] = [[f"{part}: {_name(data, part, index)}" for part, index in pair] for pair in pairs]
+        found["not_compared"] = passed_over
     with without_greetings():
         from nasnet_keras.pictures.contact_sheet import contact_sheet
     try:
@@ -89,7 +90,7 @@ def _figures(found):
     return figures
 
 
-def _lines(found, pairs):
+def _lines(found, pairs, passed_over):
     """What there is to say, a line each."""
     lines = []
     if sizes := found["sizes"]:
@@ -103,10 +104,12 @@ def _lines(found, pairs):
         lines.append(f"not used: {len(names):,} × {reason}: {few(names)}")
     if pairs is not None:
         lines.append(f"pairs in different parts that look the same: {len(pairs):,}")
+    if passed_over:
+        lines.append(f"images that were not compared, as they cannot be read or show next to nothing: {passed_over:,}")
     return lines
 
 
-def _print(found, pairs, name_of):
+def _print(found, lines, data, pairs):
     rows = found["classes"]
     chosen = sorted(rows, key=lambda row: sum(row[part] for part in PARTS))[:SHOWN]
     title = f"The {SHOWN} smallest of {len(rows):,} classes" if len(rows) > SHOWN else None
@@ -116,10 +119,14 @@ def _print(found, pairs, name_of):
     table.add_section()
     table.add_row("together", *(f"{found['images'][part]:,}" for part in PARTS))
     Console().print(table)
-    for line in _lines(found, pairs):
+    for line in lines:
         print(line)
-    for one, other in (pairs or [])[:NAMES]:
-        print("  " + " and ".join(f"{shown(name_of(source))} ({part})" for part, source in (one, other)))
+    for pair in (pairs or [])[:NAMES]:
+        print("  " + " and ".join(f"{shown(_name(data, part, index))} ({part})" for part, index in pair))
+
+
+def _name(data, part, index):
+    return data.left_out.name_of(getattr(data, part).images.name(index))
 
 
 def _groups(data, pairs):
@@ -127,7 +134,9 @@ def _groups(data, pairs):
     groups = []
     if pairs:
         images = [
-            _image(source, f"{part}: {data.left_out.name_of(source)}") for pair in pairs[:20] for part, source in pair
+            _image(getattr(data, part).images, index, f"{part}: {_name(data, part, index)}")
+            for pair in pairs[:20]
+            for part, index in pair
         ]
         groups.append(("Alike in different parts", "in pairs, the most alike first", images))
     for label, name in enumerate(data.class_names[:SHOWN]):
@@ -136,18 +145,20 @@ def _groups(data, pairs):
             split = getattr(data, part)
             own = split.of_class(label)
             for index in own[:: -(-len(own) // EACH) or 1][: EACH if part == "train" else EACH // 4]:
-                source = split.images.sources[index] if isinstance(split.images, ImageFiles) else split.images[index]
-                images.append(_image(source, part))
+                images.append(_image(split.images, index, part))
         groups.append((name, "", [image for image in images if image]))
     return [(heading, note, [image for image in images if image]) for heading, note, images in groups]
 
 
-def _image(source, caption):
+def _image(images, index, caption):
     """(caption, JPEG file) of a thumbnail; None for a file that cannot be read."""
     from PIL import Image
 
     try:
-        pixels = read_image(source, THUMBNAIL) if isinstance(source, str | bytes) else source
+        if isinstance(images, ImageFiles):
+            pixels = read_image(images.source(index), THUMBNAIL, images.grey_range)
+        else:
+            pixels = images[index]
     except ValueError:
         return None
     buffer = io.BytesIO()

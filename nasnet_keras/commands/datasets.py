@@ -51,7 +51,7 @@ def decode(options, data, model=None, memory_limit=MEMORY_LIMIT, as_files=False)
             size = size or tuple(own)
         elif size is None and options.command == "evaluate":  # as `predict` and an export show them to it
             size = image_size(model)
-            tell(f"the model takes images of any size, and sees these at {size[0]}x{size[1]}: --image-size is another one")
+            tell(f"the model takes images of any size, and sees these at {size[0]}x{size[1]}, or at --image-size")
     with decoding() as progress:
         found = decoded(data, size, memory_limit, progress, options.strict, as_files)
     tell_of(found)
@@ -163,9 +163,7 @@ def _division_of_source(options, data):
 
 def _knows(record, data):
     """Whether most of the images that a training had are among these, so that the others have been added since."""
-    old, new = (
-        one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record)
-    )
+    old, new = (one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record))
     return len(old & new) > len(old) / 2
 
 

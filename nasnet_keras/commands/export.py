@@ -38,8 +38,9 @@ def add_options(parser):
         metavar="DIR",
         help="the model's folder, with a version below; for other formats a new folder",
     )
-    parser.add_argument("--format", choices=("saved_model", "onnx", "litert", "openvino"), default="saved_model", help="of what is written (default: saved_model)")
-    parser.add_argument("--calibration", metavar="DATA", help="typical images, on which the ranges of int8 are measured")
+    formats = ("saved_model", "onnx", "litert", "openvino")
+    parser.add_argument("--format", choices=formats, default="saved_model", help="(default: saved_model)")
+    parser.add_argument("--calibration", metavar="DATA", help="typical images, on which ranges of int8 are measured")
     parser.add_argument(
         "--batch", type=int, help="images of every call of another format; 1 is faster in openvino (default: any)"
     )

@@ -32,8 +32,8 @@ def add_data(
     parser.add_argument("--data", default="digits", help=DATA_HELP)
     parser.add_argument("--limit", type=int, help=limit)
     help_text = (
-        "resize images to this many pixels, or HEIGHTxWIDTH (default: their own, if all are alike and of at most 256, else "
-        "224; a model's are what it was made for)"
+        "resize images to this many pixels, or HEIGHTxWIDTH (default: their own, if all are alike and of at most 256, "
+        "else 224; a model's are what it was made for)"
     )
     parser.add_argument("--image-size", type=image_size, help=help_text)
     add_division(parser, seed)

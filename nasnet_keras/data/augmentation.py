@@ -96,8 +96,8 @@ AUGMENTATIONS = {
     "alternating": (reflected_crop,),
     "photo": (random_resized_crop, flip, colour_jitter),
 }
-# Recipes that mirror every image in every second epoch, half of them in the first, instead of by chance: each two epochs
-# show both sides of each. What is mirrored then hangs on an image's place in its split, so `Batches` does it.
+# Recipes that mirror every image in every second epoch, half of them in the first, instead of by chance: each two
+# epochs show both sides of each. What is mirrored hangs on an image's place in its split, so `Batches` does it.
 ALTERNATING = ("alternating",)
 # Steps that begin with a part of an image: of a file it is cut out of all of its pixels, not of those that were kept.
 PARTS = {random_resized_crop: random_part}

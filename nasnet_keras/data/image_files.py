@@ -71,11 +71,18 @@ def _height_and_width(source):
         return reason(source, error)
 
 
-def _size_of(source):
+def bytes_of(source):
+    """How many bytes an encoded image has, given as `bytes` or as a path; none where there is no file."""
     try:
         return len(source) if isinstance(source, bytes) else os.path.getsize(source)
     except OSError:
         return 0
+
+
+def _words(error):
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +119,21 @@ class ImageFiles:
             return np.array(self._decode(chosen))
         return self.take(chosen).decode()
 
+    def source(self, index):
+        """An image as its path or as encoded `bytes`.
+
+        Raises:
+            ValueError: naming the image, where the source cannot give it, whatever it says itself.
+        """
+        if isinstance(self.sources, tuple):
+            return self.sources[index]
+        try:
+            return self.sources[index]
+        except MemoryError:
+            raise
+        except Exception as error:  # a file that is gone, or what a reader of records written in C++ has to say
+            raise ValueError(f"cannot read the image {called(self.name(index))}: {_words(error)}") from None
+
     def take(self, indices, axis=0):
         """The images at these indices, still not decoded; named after the method of arrays."""
         if axis != 0:
@@ -134,8 +156,14 @@ class ImageFiles:
     def stored(self):
         """What the encoded images take together, in bytes, by a sample of them; unreadable ones count as nothing."""
         sample = np.unique(np.linspace(0, len(self) - 1, SAMPLE).astype(int)) if len(self) else ()
-        sizes = [_size_of(self.sources[index]) for index in sample]
+        sizes = [self._stored(index) for index in sample]
         return round(len(self) * np.mean(sizes)) if sizes else 0
+
+    def _stored(self, index):
+        try:
+            return bytes_of(self.source(index))
+        except ValueError:
+            return 0
 
     def decode(self, progress=None):
         """All images, uint8 [n, height, width, 3]; see `read`. Raises `ValueError` naming a file that is broken."""
@@ -168,7 +196,7 @@ class ImageFiles:
         def read(index):
             images[index] = function(index, partial(self._decode, index))
 
-        return images, self._each(read, progress)
+        return images, self.each(read, progress)
 
     def check(self, progress=None):
         """Decode all images and keep none; {index: the reason} of those that cannot be read.
@@ -180,31 +208,44 @@ class ImageFiles:
         def one(index):
             if self.findings is None:
                 self._decode(index)
-            elif why := look(kind, self.sources[index], lambda _: self._reason(index), self.findings):
+            elif why := look(kind, self.source(index), lambda _: self._reason(index), self.findings):
                 raise ValueError(why)
 
-        return self._each(one, progress)
+        return self.each(one, progress)
 
     def _reason(self, index):
         """Why an image cannot be read, without its name; empty of one that can."""
         try:
             self._decode(index)
         except ValueError as error:
-            return reason(self.sources[index], error)
+            return self._why(index, error)
         return ""
 
-    def _decode(self, index, part=None):
-        return read_pillow(self.sources[index], self.image_size, self.grey_range, part=part)
+    def _why(self, index, error):
+        """The reason of an error without the image's name; the source is not asked again, as it may be what fails."""
+        text = reason(self.name(index), error)
+        return text.partition(": ")[2] if text.startswith("cannot read the image of ") else text
 
-    def _each(self, function, progress):
-        """Call a function for every image; {index: the reason} of those that are broken, which are noted."""
+    def _decode(self, index, part=None):
+        return read_pillow(self.source(index), self.image_size, self.grey_range, part=part)
+
+    def each(self, function, progress=None):
+        """Call a function for every image, on all processors.
+
+        Args:
+            function: of an image's index; its `ValueError` says that the image is broken, which is noted in `broken`.
+            progress: as for `read`.
+
+        Returns:
+            {index: the reason} of those that are broken.
+        """
         broken = {}
 
         def attempt(index):
             try:
                 function(index)
             except ValueError as error:
-                broken[index] = reason(self.sources[index], error)
+                broken[index] = self._why(index, error)
                 self.broken[self.name(index)] = broken[index]
 
         threads = os.cpu_count() or 1

@@ -225,13 +225,13 @@ def open_data(
     unused = tuple(_unused_shares(shares, given))
     shares |= held_out.shares if held_out else {}
     shares = {part: share for part, share in shares.items() if part not in given}
-    left_out, notes, record = LeftOut(), (), None if split_rule == "seeded" else Record(None, shares)
+    left_out, notes, record = LeftOut(), source.notes, None if split_rule == "seeded" else Record(None, shares)
     if source.listing is None:
         splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
     else:
         splits, record, notes = _divided(source.listing, given, shares, held_out)
         left_out = source.listing.left_out
-        check_strict(strict, name, left_out)
+        check_strict(strict, called(name), left_out)
     notes += unused
     if limit is not None:
         splits |= limited(splits, limit, seed, 1 if given["train"].several else len(class_names))

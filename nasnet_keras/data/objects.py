@@ -4,19 +4,25 @@ They are gone through once, and kept in memory as pixels of 8 bits; images that 
 they are until they are decoded.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 
 import numpy as np
 
-from nasnet_keras.data.folders import MAX_CLASSES
+from nasnet_keras.data.folders import MAX_CLASSES, names_alike
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import of_pillow, resize
 from nasnet_keras.data.left_out import shown
+from nasnet_keras.data.splits import renumbered
 
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
+DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
+LONGEST_PATH = 4096  # bytes
 RULE = "(image, label) pairs, or batches of them"
+
+logger = logging.getLogger(__name__)
 
 
 def is_object(data):
@@ -33,9 +39,10 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
         data: a pair of all images and all labels, images [n, height, width, channels], greys [n, height, width], or a
             list; a `tf.data.Dataset` or a `PyDataset` that gives such pairs, or single ones, as do lists and other
             things with `len` and `[i]`. Images are integers in 0–255, or floats in 0–255 or 0–1, with their channels
-            last or first; Pillow's; or paths or encoded bytes. Labels are integers or names; 0 and 1 for each class: of
-            one 1 in each row the class is meant, else an image may have several labels, as it may if they are lists of
-            names, or bool.
+            last or first; Pillow's; or paths, as text or as the bytes that `tf.data` has, or encoded bytes. Labels are
+            integers from 0 or names, of which blanks around them are no part; 0 and 1 for each class: of one 1 in each
+            row the class is meant, else an image may have several labels, as it may if they are lists of names, or
+            bool.
         size: `(height, width)` that images are brought to; None: they have one size already.
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
         label: the argument that an error names.
@@ -45,7 +52,7 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
 
     Raises:
-        ValueError: something else, weights beside the labels, endless data, more than 4 GiB of pixels.
+        ValueError: something else, gaps in the labels, weights beside them, endless data, more than 4 GiB of pixels.
     """
     images, labels = _Images(size, label, grey_range), []
     for element in _elements(data, label):
@@ -64,6 +71,9 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
     labels, names = _labels(labels, given if own is None else tuple(own), label)
     if own is not None and given is not None and names != given:
         labels, names = _renumbered(labels, names, given, label), given
+    if own is None and given is None:
+        _tell_of_absent(labels, names, label)
+    images.tell_if_dark()
     return {"train": (images.all(), labels)}, names
 
 
@@ -93,6 +103,7 @@ class _Images:
     def __init__(self, size, label, grey_range):
         self.size, self.label, self.grey_range, self.count = size, label, grey_range, 0
         self.arrays, self.sources, self.bytes, self.unit, self.greys = [], [], 0, None, False
+        self.highest = None  # of all pixels
 
     def __len__(self):
         return self.count
@@ -102,10 +113,15 @@ class _Images:
         if isinstance(image, ImageFiles):
             self.arrays, self.count = [image], len(image)
             return True
-        if isinstance(image, str | os.PathLike | bytes):
-            self.sources.append(image if isinstance(image, bytes) else os.fspath(image))
+        if _is_source(image):
+            self.sources.append(_source(image))
             self.count += 1
             return False
+        several = image.tolist() if isinstance(image, np.ndarray) and image.dtype.kind in "OSU" else image
+        if isinstance(several, list | tuple) and several and all(map(_is_source, several)):  # a batch of them
+            self.sources += map(_source, several)
+            self.count += len(several)
+            return True
         if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
             try:
                 image = of_pillow(image, self.grey_range)
@@ -131,6 +147,8 @@ class _Images:
         if self.bytes > MOST_BYTES:
             raise ValueError(f"`{self.label}` must have at most {MOST_BYTES:,} bytes of pixels; files may have more")
         self.arrays.append(pixels)
+        if (self.highest or 0) < DARK:
+            self.highest = max(self.highest or 0, int(pixels.max(initial=0)))
         self.count += len(pixels)
         return many
 
@@ -165,6 +183,14 @@ class _Images:
             raise ValueError(f"`{self.label}` must have images in 0–{most}{before}. Received: {low:g} to {high:g}")
         return np.rint(pixels * (255 / most)).astype(np.uint8)
 
+    def tell_if_dark(self):
+        """Say it where arrays use few of the 255 values that are there, as those of 0 and 1, or of 4 bits."""
+        if self.highest is not None and self.highest < DARK:
+            advice = "multiply them so that white is 255, or give floats in 0–1"
+            logger.warning(
+                "`%s`: images go up to %d of 255, which is nearly black: %s", self.label, self.highest, advice
+            )
+
     def all(self):
         """One array, or an `ImageFiles`."""
         if self.sources and self.arrays:
@@ -172,6 +198,20 @@ class _Images:
         if not self.sources:
             return self.arrays[0] if len(self.arrays) == 1 else np.concatenate(self.arrays)
         return ImageFiles(tuple(self.sources), self.size or own_size(self.sources), self.grey_range)
+
+
+def _is_source(image):
+    return isinstance(image, str | os.PathLike | bytes)
+
+
+def _source(image):
+    """A path as text, or encoded bytes; bytes that are the path of a file, or read like one, are a path."""
+    if not isinstance(image, bytes):
+        return os.fspath(image)
+    if len(image) >= LONGEST_PATH:
+        return image
+    path = os.fsdecode(image)
+    return path if os.path.exists(path) or (path.isprintable() and os.path.splitext(path)[1]) else image
 
 
 def _named(data):
@@ -188,38 +228,21 @@ def _renumbered(labels, own, names, label):
     if missing:
         received = f"{', '.join(map(shown, own[:20]))}, which {label} calls its classes"
         raise ValueError(f"`{label}` must have the classes {', '.join(map(shown, names[:20]))}. Received: {received}")
-    places = np.array([names.index(name) for name in own], np.int32)
-    if labels.ndim == 1:
-        return places[labels]
-    marks = np.zeros((len(labels), len(names)), bool)
-    marks[:, places] = labels
-    return marks
+    return renumbered(labels, own, names)
 
 
 def _labels(labels, names, label):
     """(labels as in a `Split`, class names) of labels in whatever form."""
-    first = labels[0]
-    if isinstance(first, list | tuple) and all(isinstance(one, str | bytes) for part in labels for one in part):
-        lists = [[_text(one) for one in part] for part in labels]
-        names = names or tuple(sorted({one for part in lists for one in part}))
-        marks = np.zeros((len(lists), len(names)), bool)
-        for index, part in enumerate(lists):
-            marks[index, [_number(names, one, label) for one in part]] = True
-        return marks, names
-    if isinstance(first, str | bytes):
-        texts = [_text(one) for one in labels]
-        names = names or tuple(sorted(set(texts)))
-        numbers = {name: number for number, name in enumerate(names)}
-        return np.array(
-            [numbers[one] if one in numbers else _number(names, one, label) for one in texts], np.int32
-        ), names
+    is_empty = all(isinstance(one, list | tuple) and not one for one in labels)
+    if kind := next(filter(None, map(_kind, labels)), list if is_empty else None):
+        return _of_names(labels, names, label, kind)
     try:
         values = np.stack([np.asarray(one) for one in labels])
     except ValueError:
         values = np.array(None)
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype != bool:
         values = values[:, 0]
-    whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
+    whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and _are_whole(values))
     if values.ndim == 1 and whole and values.dtype != bool:
         least, most = int(values.min()), int(values.max())
         if most >= MAX_CLASSES:
@@ -236,15 +259,74 @@ def _labels(labels, names, label):
         if values.dtype != bool and (values.sum(1) == 1).all():  # the class alone, written as a row
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
-    rule = "labels that are integers, names, or 0 and 1 for each class"
-    raise ValueError(f"`{label}` must have {rule}. Received: {shown(repr(first)[:80])}")
+    odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)
+    raise _wrong(label, "labels that are integers, names, or 0 and 1 for each class", labels, odd)
+
+
+def _of_names(labels, names, label, kind):
+    """The same of names, or of a list of names for each image; what is neither is refused, and no class called nan."""
+    rule = "a list of names for each image" if kind is list else "a name for each image"
+    rows = []
+    for index, one in enumerate(labels):
+        parts = [one] if kind is str else one if isinstance(one, list | tuple) else [None]
+        if not all(isinstance(part, str | bytes) and part.strip() for part in parts):
+            raise _wrong(label, rule, labels, index)
+        rows.append(list(map(_text, parts)))
+    if names is None:
+        rows = [[text.strip() for text in row] for row in rows]
+        names = tuple(sorted({text for row in rows for text in row}))
+        for note in names_alike(names):
+            logger.warning("`%s`: %s", label, note)
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = [[_number(numbers, text, label) for text in row] for row in rows]
+    if kind is str:
+        return np.array([row[0] for row in rows], np.int32), names
+    marks = np.zeros((len(rows), len(names)), bool)
+    for index, row in enumerate(rows):
+        marks[index, row] = True
+    return marks, names
+
+
+def _kind(one):
+    """`str` of a name, `list` of a list of names, None of another label."""
+    if isinstance(one, str | bytes):
+        return str
+    return list if isinstance(one, list | tuple) and any(isinstance(part, str | bytes) for part in one) else None
+
+
+def _are_whole(values):
+    return bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+
+
+def _is_number(one, like):
+    """Whether a label is an integer, or 0 and 1 for each class, of the shape of another one; no gap is."""
+    try:
+        values = np.asarray(one, float)  # of None NaN
+        fits = values.shape == np.shape(like) and _are_whole(values)
+    except (TypeError, ValueError):
+        return False
+    return fits and (values.ndim == 0 or bool(((values == 0) | (values == 1)).all()))
+
+
+def _wrong(label, rule, labels, index):
+    return ValueError(f"`{label}` must have {rule}. Received: {shown(repr(labels[index])[:80])} for image {index}")
+
+
+def _tell_of_absent(labels, names, label):
+    """Say which numbers no image has: where they count from 1 there is a class too many."""
+    counts = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
+    advice = "" if labels.ndim == 2 else ": labels count from 0, and each number is a class"
+    if absent := [names[index] for index in np.flatnonzero(counts == 0)]:
+        logger.warning("`%s`: no image has the labels %s%s", label, few(absent), advice)
 
 
 def _text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _number(names, name, label):
-    if name not in names:
+def _number(numbers, name, label):
+    """The number of a class by its name, with blanks around it or without."""
+    found = numbers.get(name, numbers.get(name.strip()))
+    if found is None:
         raise ValueError(f"`{label}` must have labels that are among the classes. Received: {name!r}")
-    return names.index(name)
+    return found

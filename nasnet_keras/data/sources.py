@@ -19,6 +19,7 @@ from nasnet_keras.data.examples import open_examples
 from nasnet_keras.data.findings import Findings
 from nasnet_keras.data.folders import Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles, own_size
+from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
 from nasnet_keras.data.tables import is_table, read_table
@@ -39,11 +40,13 @@ class Source:
         parts: {part: (images, labels)}.
         class_names: a name for each label.
         listing: a folder's or a table's `folders.Listing`, in the order of the parts' images; None for other data.
+        notes: what a user should know of data without a listing, a line each.
     """
 
     parts: dict
     class_names: tuple[str, ...]
     listing: Listing | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None, columns=None):
@@ -204,18 +207,29 @@ def _tfds(name, size, data_dir, download, progress):
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
         raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
+    if info.features[images[0]].np_dtype == np.float32:  # whose bytes TFDS keeps as the four channels of a PNG
+        raise ValueError(f"`data` 'tfds:{name}' must have images of 8 or 16 bits. Received: float32")
     read = {
         part: _tfds_part(info, part, images[0], labels[0], progress) for part in SEEDED_PARTS if part in info.splits
     }
     # Some test sets are published without their labels, which are -1 then.
-    read = {part: pair for part, pair in read.items() if part == "train" or (pair[1] >= 0).all()}
+    unlabelled = {part: (found < 0).sum() for part, (_, found) in read.items() if part != "train" and (found < 0).any()}
+    notes = [
+        f"{part} has no labels for {count:,} of {len(read[part][1]):,} images and is not used"
+        for part, count in unlabelled.items()
+    ]
+    read = {part: pair for part, pair in read.items() if part not in unlabelled}
     size = size or own_size(read["train"][0])
     class_names = tuple(info.features[labels[0]].names)
     for part, (_, found) in read.items():
         if len(found) and not 0 <= found.min() <= found.max() < len(class_names):
             rule = f"from 0 to {len(class_names) - 1} in {part}, as it has {len(class_names)} classes"
             raise ValueError(f"`data` 'tfds:{name}' must have labels {rule}. Received: {found.min()} to {found.max()}")
-    return Source({part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}, class_names)
+    counts = np.bincount(read["train"][1], minlength=len(class_names))
+    if absent := [class_names[index] for index in np.flatnonzero(counts == 0)]:
+        notes.append(f"no image for training has the classes {few(absent)}")
+    parts = {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}
+    return Source(parts, class_names, notes=tuple(notes))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.left_out import few
 from nasnet_keras.data.records import Record
 
 
@@ -18,7 +19,8 @@ class Split:
         labels: int32 [n], numbers of classes; or bool [n, classes], where an image may have several labels.
         broken: how many images it had besides, which were left out because they could not be read.
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
-        origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`.
+        origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`,
+            which cannot be written to then: recipes that crop read the files again, and would not see it.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -34,6 +36,8 @@ class Split:
         shape = tuple(getattr(self.images, "shape", ()))
         if len(shape) != 4 or shape[3] < 1 or getattr(self.images, "dtype", np.uint8) != np.uint8:
             raise ValueError(f"`images` must be uint8 of shape [n, height, width, channels]. Received: {shape}")
+        if self.origin and self.origin[0] is self.images:
+            self.images.flags.writeable = False
         labels = np.asarray(self.labels)
         if labels.dtype == bool and labels.ndim == 2 and len(labels) == shape[0]:
             object.__setattr__(self, "labels", labels)
@@ -122,7 +126,8 @@ def hold_out(split, shares, seed, class_names):
         class_names: a name for every label.
 
     Returns:
-        A dict with a `Split` for each part and for `"train"`, which keeps the rest.
+        A dict with a `Split` for each part and for `"train"`, which keeps the rest. A class without any image has none
+        in each.
 
     Raises:
         ValueError: naming a class of which nothing would be left for training.
@@ -135,7 +140,7 @@ def hold_out(split, shares, seed, class_names):
         low, taken = taken, taken + np.maximum(np.round(counts * share), least * (share > 0)).astype(int)
         bounds[part] = (low, taken)
     bounds["train"] = (taken, counts)
-    for index in () if split.several else np.flatnonzero(counts <= taken)[:1]:
+    for index in () if split.several else np.flatnonzero((counts <= taken) & (counts > 0))[:1]:
         wanted = " and ".join(f"{share:g} for {part}" for part, share in shares.items() if share)
         raise ValueError(
             f"class {class_names[index]!r} has {counts[index]} images, too few to train on"
@@ -183,11 +188,32 @@ def strata(labels):
     return groups
 
 
-def check_classes(names, class_names):
-    """Raise `ValueError` unless a model's classes are those of the data, in whatever order."""
-    if sorted(names) != sorted(class_names):
-        odd = sorted(set(names) ^ set(class_names))
-        raise ValueError(f"`data` must have the model's {len(names)} classes. They differ in: {', '.join(odd[:10])}")
+def check_classes(names, class_names, some=False):
+    """Raise `ValueError` unless a model's classes are those of the data, in whatever order.
+
+    Args:
+        names: the model's.
+        class_names: those of the data.
+        some: whether the data may lack some of them.
+    """
+    if sorted(names) == sorted(class_names):
+        return
+    odd, rule = sorted(set(names) ^ set(class_names)), f"the model's {len(names)} classes"
+    if some and len(set(names)) == len(names):
+        odd, rule = sorted(set(class_names) - set(names)), f"{rule}, {few(names)}, or some of them"
+        if not odd:
+            return
+    raise ValueError(f"`data` must have {rule}. They differ in: {', '.join(odd[:10])}")
+
+
+def renumbered(labels, own, names):
+    """Labels of a `Split` that count by their own names as labels that count by others, of which they may lack some."""
+    places = np.array([names.index(name) for name in own], np.int32)
+    if labels.ndim == 1:
+        return places[labels]
+    marks = np.zeros((len(labels), len(names)), bool)
+    marks[:, places] = labels
+    return marks
 
 
 def _by_class(labels, seed, classes=0):

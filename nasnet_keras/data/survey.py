@@ -1,12 +1,11 @@
 """What a data set looks like from outside: counts, sizes and kinds of files, images that are nearly the same."""
 
-import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
-from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.image_files import ImageFiles, bytes_of
 from nasnet_keras.data.images import read_header, read_image
 from nasnet_keras.data.sides import PARTS
 
@@ -17,7 +16,7 @@ COMPARED = 100  # images of the same look that one is compared with
 
 
 def survey(data, progress=None):
-    """Count what a data set holds; of files only the headers are read.
+    """Count what a data set holds; of files only the headers are read, and of records one image at a time.
 
     Args:
         data: a `loading.Data`.
@@ -30,15 +29,12 @@ def survey(data, progress=None):
         are no files `kinds` and `bytes` are None.
     """
     splits = {part: getattr(data, part) for part in PARTS}
-    files = [source for split in splits.values() for source in getattr(split.images, "sources", ())]
     found = {"data": data.name}
     if isinstance(data.train.images, ImageFiles):
-        headers, broken = _headers(files, progress)
-        for split in splits.values():
-            split.images.broken.update(broken)
+        headers, stored = _headers(splits.values(), progress)
         sizes = [(header.height, header.width) for header in headers]
         kinds = dict(Counter(f"{header.format} {header.mode}" for header in headers).most_common())
-        found |= {"kinds": kinds, "bytes": sum(map(_bytes, files))}
+        found |= {"kinds": kinds, "bytes": stored}
     else:
         sizes = [split.images.shape[1:3] for split in splits.values() if len(split)]
         found |= {"kinds": None, "bytes": None}
@@ -65,11 +61,29 @@ def near_pairs(data, progress=None):
         progress: None, or a function called with the number of images read and of all.
 
     Returns:
-        A list of pairs `((part, source), (part, source))`, the most alike first.
+        A list of pairs `((part, name), (part, name))`, the most alike first; of files the names are their paths.
     """
-    splits = [(part, source) for part in PARTS for source in getattr(getattr(data, part).images, "sources", ())]
-    greys = _thumbnails([source for _, source in splits], progress)
-    sides = np.array([PARTS.index(part) for part, _ in splits])
+    pairs, _ = near_places(data, progress)
+    return [tuple((part, getattr(data, part).images.name(index)) for part, index in pair) for pair in pairs]
+
+
+def near_places(data, progress=None):
+    """What `near_pairs` finds by number, and how much it could not look at.
+
+    Args:
+        data, progress: as for `near_pairs`.
+
+    Returns:
+        (a list of pairs `((part, index), (part, index))`, how many images were not compared, because they cannot be
+        read or have no structure).
+    """
+    images = [getattr(data, part).images for part in PARTS]
+    lengths = [len(one) for one in images]
+    greys = np.zeros((sum(lengths), THUMBNAIL, THUMBNAIL), np.float32)  # and so they stay if one cannot be read
+    starts = np.cumsum(lengths) - lengths
+    for one, start in zip(images, starts, strict=True):
+        _thumbnails(one, greys[start:], _of_all(progress, int(start), len(greys)))
+    sides = np.repeat(np.arange(len(PARTS)), lengths)
     usable = np.flatnonzero(greys.std((1, 2)) >= FLAT)
     small = greys[usable].reshape(-1, 8, 2, THUMBNAIL).mean(2)[..., [0, 2, 4, 6, 8, 9, 11, 13, 15]]
     bits = (small[..., 1:] > small[..., :-1]).reshape(len(usable), 64)
@@ -90,51 +104,40 @@ def near_pairs(data, progress=None):
                 pair = tuple(sorted((int(usable[first]), int(usable[second]))))
                 pairs[pair] = np.abs(greys[pair[0]] - greys[pair[1]]).mean()
     found = sorted((difference, pair) for pair, difference in pairs.items() if difference <= NEAR_GREYS)
-    return [(splits[first], splits[second]) for _, (first, second) in found]
+    places = [tuple((PARTS[sides[one]], int(one - starts[sides[one]])) for one in pair) for _, pair in found]
+    return places, len(greys) - len(usable)
 
 
-def _headers(files, progress):
-    """(headers, {file: the reason} of those that have none)."""
-    broken = {}
+def _headers(splits, progress):
+    """(headers of the images that have one, the bytes of all); the others are noted as broken."""
+    total, found, stored = sum(map(len, splits)), [], 0
+    for split in splits:
+        images, headers, sizes = split.images, [None] * len(split), np.zeros(len(split), np.int64)
 
-    def read(source):
-        try:
-            return read_header(source)
-        except ValueError as error:
-            broken[source] = str(error).partition(": ")[2]
-            return None
+        def read(index, images=images, headers=headers, sizes=sizes):
+            source = images.source(index)
+            sizes[index] = bytes_of(source)
+            headers[index] = read_header(source)
 
-    return [header for header in _each(read, files, progress) if header], broken
-
-
-def _thumbnails(files, progress):
-    """float32 [n, 16, 16] greys; zeros for an image that cannot be read."""
-
-    def read(source):
-        try:
-            return read_image(source, THUMBNAIL).mean(-1, dtype=np.float32)
-        except ValueError:
-            return np.zeros((THUMBNAIL, THUMBNAIL), np.float32)
-
-    greys = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.float32)
-    for index, image in enumerate(_each(read, files, progress)):
-        greys[index] = image
-    return greys
+        images.each(read, _of_all(progress, len(found), total))
+        found += headers
+        stored += int(sizes.sum())
+    return [header for header in found if header], stored
 
 
-def _each(function, files, progress):
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, result in enumerate(pool.map(function, files), 1):
-            if progress and (done % 100 == 0 or done == len(files)):
-                progress(done, len(files))
-            yield result
+def _thumbnails(images, greys, progress):
+    """Write 16×16 greys of image files to the first of float32 [n, 16, 16]; not of an image that cannot be read."""
+
+    def read(index):
+        pixels = read_image(images.source(index), THUMBNAIL, images.grey_range)
+        greys[index] = pixels.mean(-1, dtype=np.float32)
+
+    replace(images, broken={}).each(read, progress)
 
 
-def _bytes(source):
-    try:
-        return len(source) if isinstance(source, bytes) else os.path.getsize(source)
-    except OSError:
-        return 0
+def _of_all(progress, before, total):
+    """A function that tells how much of one part is done as how much of all is; None for None."""
+    return progress and (lambda done, _: progress(before + done, total))
 
 
 def _sizes(sizes):

@@ -350,7 +350,7 @@ def _in_proportion(image_shape, shorter):
 
 
 def images_at_a_time(shape, most=JUDGED):
-    """How many images of `(height, width, …)` are looked at together without learning: of large ones fewer, a power of 2.
+    """How many images of `(height, width, …)` are judged together: of large ones fewer, a power of 2.
 
     A batch of 256 images of 331 pixels would take a NASNetLarge some thirty gigabytes.
     """

@@ -41,6 +41,7 @@ class Entry:
 
     def check_options(self, options):
         """Raise `ValueError` if the weights are of a network with another one of these arguments."""
+
         def differs(value, given):  # one number stands for each of three stacks
             return given != value and not (isinstance(given, list | tuple) and list(given) == [value] * 3)
 
@@ -86,7 +87,7 @@ def find(weights, model, include_top=True):
 
 
 def is_file(weights):
-    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index: a folder of it is `./NAME`."""
+    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index, even beside such a folder."""
     names = {"", *NO_FILES, *(name for entry in entries() for name in (entry.name, entry.weights))}
     if not isinstance(weights, str | os.PathLike) or weights in names:
         return False

@@ -1,6 +1,9 @@
 """The command `data`: what it prints, draws and refuses."""
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -78,3 +81,22 @@ def test_a_sheet_that_cannot_be_written_is_one_line(photos, capsys):
 def test_no_data_is_one_line(photos, capsys):
     code, _, err = call(capsys, "nothing")
     assert code == 2 and len(err) == 1 and "does not exist" in err[0]
+
+
+def test_deep_greys_are_shown_by_their_range(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    values = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))
+    for name in ("cat", "dog"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(np.roll(values, number, axis=1)).save(f"scans/{name}/{number:02}.png")
+            Image.fromarray(np.roll(values, number, axis=0).astype(np.float32)).save(f"scans/{name}/{number:02}.tif")
+    for words, brightest in (([], 20), (["--grey-range", "0:4095"], 255)):
+        code, out, _ = call(capsys, "scans", "--near", "--json", *words)
+        page = (tmp_path / "scans-sheet.html").read_text()
+        found = [base64.b64decode(one) for one in re.findall(r"data:image/jpeg;base64,([\w+/=]+)", page)]
+        shown = [int(np.asarray(Image.open(io.BytesIO(one))).max()) for one in found]
+        figures = json.loads(out.splitlines()[-1])
+        assert code == 0 and max(shown) <= brightest and (not words or min(shown) > 240)
+        assert (figures["not_compared"] > 0) == (not words)
+        assert ("images that were not compared" in out) == (not words)

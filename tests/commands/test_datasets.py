@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nasnet_keras.cli import main, parser
-from nasnet_keras.commands import datasets
+from nasnet_keras.commands import datasets, evaluate
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
 
@@ -191,3 +191,31 @@ def test_what_lies_beside_a_model_file_may_be_somebody_elses(tmp_path, capsys):
     shutil.copy(tmp_path / "mine.keras", tmp_path / "model.keras")
     assert main(["evaluate", "--model", str(tmp_path / "mine.keras"), *words]) == 2
     assert "data.json must be a file of the format" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+def test_data_may_lack_classes_of_the_model_that_is_measured(photos, capsys):
+    """Whether the file says its classes before it is loaded or not; strange classes are refused."""
+    import keras
+
+    from nasnet_keras import NASNet
+
+    names = ("red", "green", "blue")
+    net = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3, class_names=names)
+    net.save("net.keras")
+    keras.Sequential([keras.Input((8, 8, 3)), net]).save("wrapped.keras")
+    words = ["evaluate", "--data", "photos", "--split", "all", "--json", "--matrix", "--model"]
+    data = evaluate.check(options(*words, "net.keras"))["data"]
+    assert data.class_names == names and data.test.counts(3).tolist() == [31, 0, 30]
+    told = "nasnet-keras: photos has no images of green, which count as 0 images"
+    assert told in capsys.readouterr().err
+    code, out, err = call(capsys, *words, "wrapped.keras")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and told in err
+    assert [(row["name"], row["images"]) for row in figures["classes"]] == [("red", 30), ("green", 0), ("blue", 30)]
+    assert figures["classes"][1]["recall"] is None and list(map(sum, figures["confusion"])) == [30, 0, 30]
+    os.rename("photos/blue", "photos/violet")
+    code, _, err = call(capsys, "evaluate", "--model", "net.keras", "--data", "photos", "--split", "all")
+    assert code == 2 and len(err) == 1 and "`data` must have the model's 3 classes" in err[0]
+    assert err[0].endswith("They differ in: violet")

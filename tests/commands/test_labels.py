@@ -234,3 +234,19 @@ def test_a_separator_that_looks_like_a_home_is_one(place, tmp_path, capsys):
         capsys, "data", tmp_path / "t.csv", "--separator", "~", "--json", "--output", tmp_path / "a.html"
     )
     assert code == 0 and sorted(row["name"] for row in json.loads(out.splitlines()[-1])["classes"]) == [*NAMES]
+
+
+def test_a_table_may_lack_labels_of_the_model_that_is_measured(place, tmp_path, capsys):
+    names = ("red", "white", "blue", "green")
+    network = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 4}
+    model = NASNet(
+        "tiny", **network, class_names=names, classifier_activation="sigmoid", thresholds=(0.5, 0.5, 0.5, 0.5)
+    )
+    model.save(tmp_path / "net.keras")
+    words = ["--data", place / "several.csv", "--separator", "|", "--split", "all"]
+    data = found(["evaluate", "--model", tmp_path / "net.keras", *words])
+    assert "has no images of white, which count as 0 images" in capsys.readouterr().err
+    assert data.class_names == names and data.test.labels.shape == (80, 4) and not data.test.labels[:, 1].any()
+    for number, path in enumerate(data.test.images.sources):
+        bright = read_image(path).min((0, 1)) >= 150
+        assert data.test.labels[number, [0, 3, 2]].tolist() == bright.tolist()

@@ -144,3 +144,69 @@ def test_a_network_learns_nothing_from_what_cannot_be_read(photos, monkeypatch):
         trained.append(history["loss"][0] * size)
     assert figures[0][0] == pytest.approx(figures[1][0]) and trained[0] == pytest.approx(trained[1], rel=1e-5)
     assert figures[0][1]["images"] == 40 and sum(map(sum, figures[0][1]["confusion"])) == 40
+
+
+class Reader:
+    """Encoded images, of which a reader of records refuses one in its own words."""
+
+    def __init__(self, files, error):
+        self.files, self.error = files, error
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise self.error
+        return self.files[index]
+
+    def take(self, indices):
+        return Part(self, list(indices))
+
+    def name(self, index):
+        return f"record {index}"
+
+
+class Part(Reader):
+    """Some of them."""
+
+    def __init__(self, whole, indices):
+        super().__init__(indices, None)
+        self.whole = whole
+
+    def __getitem__(self, index):
+        return self.whole[self.files[index]]
+
+    def name(self, index):
+        return self.whole.name(self.files[index])
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "shard"), "No such file or directory"),
+        (KeyError("image"), "'image'"),
+        (RuntimeError("DATA_LOSS:\n corrupted"), "DATA_LOSS: corrupted"),
+    ],
+)
+def test_what_a_reader_of_records_raises_is_a_broken_image(error, why):
+    files = ImageFiles(Reader([jpeg(number) for number in range(4)], error), (16, 16))
+    _, _, weights = Batches(loading.Split(files, np.zeros(4, int)), 4)[0]
+    assert weights.tolist() == [1, 1, 0, 1] and files.broken == {"record 2": why}
+    assert files.check() == {2: why} and files.stored() > 0
+    with pytest.raises(ValueError, match="^cannot read the image record 2: "):
+        files.decode()
+    files = ImageFiles(Reader([jpeg(1), WEB], error), (16, 16))
+    assert files.read()[1][1].startswith("it is not a JPEG")
+
+
+def test_pixels_that_know_their_files_cannot_be_written_to(photos):
+    """A recipe that crops reads the files again, and what was changed in place would be lost without a word."""
+    data = load_data(photos)
+    for split in (data.train, data.validation, data.train.take(6, 0), loading.Split.joined([data.train, data.test])):
+        assert split.files is not None
+        with pytest.raises(ValueError, match="read-only"):
+            split.images[...] = 0
+    changed = loading.replace(data.train, images=255 - data.train.images)
+    assert changed.files is None
+    changed.images[...] = 0

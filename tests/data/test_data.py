@@ -883,3 +883,16 @@ def test_evaluate_and_predict_see_every_image_in_order():
     np.testing.assert_allclose(logits, model.predict(normalize(split.images), verbose=0), atol=1e-5)
     accuracy = model.evaluate(Batches(split, 4), verbose=0, return_dict=True)["accuracy"]
     assert accuracy == pytest.approx((logits.argmax(1) == split.labels).mean())
+
+
+def test_a_class_without_images_holds_nothing_out():
+    """Labels that count from 1, and data sets that name more classes than they have."""
+    split = Split(Numbers(range(30)), np.repeat([1, 2, 4], 10))
+    parts = hold_out(split, {"test": 0.2, "validation": 0.1}, 0, list("abcde"))
+    assert {part: one.counts(5).tolist() for part, one in parts.items()} == {
+        "test": [0, 2, 2, 0, 2],
+        "validation": [0, 1, 1, 0, 1],
+        "train": [0, 7, 7, 0, 7],
+    }
+    with pytest.raises(ValueError, match="class 'a' has 1 images, too few to train on after holding out"):
+        hold_out(Split(Numbers(range(3)), [0, 2, 2]), {"test": 0.2}, 0, list("abc"))

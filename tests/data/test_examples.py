@@ -1,6 +1,7 @@
 """Examples of TensorFlow Datasets by number: the index, the order, and files that are not as they should be."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from PIL import Image
 
 from nasnet_keras.data import examples
 from nasnet_keras.data.examples import open_examples, read_in_turn
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.splits import Split
+from nasnet_keras.data.survey import near_pairs, survey
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -37,12 +40,16 @@ def prepare(root, form="tfrecord", shards=SHARDS, in_order=False, count=203, nam
         )
         for number in range(count)
     ]
+    return store(root, name, features, {"train": rows}, form, shards, in_order)
+
+
+def store(root, name, features, parts, form="tfrecord", shards=1, in_order=False):
     tfds.dataset_builders.store_as_tfds_dataset(
         name=name,
         version="1.0.0",
         data_dir=root,
         features=tfds.features.FeaturesDict(features),
-        split_datasets={"train": rows},
+        split_datasets=parts,
         disable_shuffling=in_order,
         file_format=form,
         download_config=tfds.download.DownloadConfig(try_download_gcs=False, num_shards=shards),
@@ -234,3 +241,75 @@ def test_several_parts_are_one_source(tmp_path):
     some = whole.select(np.array([200, 0, 100]))
     np.testing.assert_array_equal([grey % 10 for grey in greys(some.images.sources)], some.labels)
     assert some.images.name(1) == data.train.images.name(0)
+
+
+def test_records_are_looked_at_one_by_one(tmp_path, monkeypatch):
+    """The whole data set may be larger than memory; and broken records of one length are two."""
+    folder = prepare(tmp_path, shards=1)
+    data = open_data("tfds:shades", data_dir=tmp_path, validation=0.2, test=0.2)
+    sources = data.train.images.sources
+    (shard,) = folder.glob("shades-train*")
+    content = bytearray(shard.read_bytes())
+    for _, start, size in sources.places[[3, 8]].tolist():
+        content[start : start + size] = bytes(size)
+    shard.write_bytes(content)
+    monkeypatch.setattr(examples.RecordFiles, "__iter__", lambda _: pytest.fail("all at once"), raising=False)
+    found = survey(data)
+    assert found["images"]["train"] == len(data.train) - 2 and sum(found["images"].values()) == 201
+    assert sum(row["train"] for row in found["classes"]) == len(data.train) - 2
+    assert found["kinds"] == {"PNG RGB": 201}
+    parts = [data.train, data.validation, data.test]
+    assert found["bytes"] == sum(int(one.images.sources.places[:, 2].sum()) for one in parts)
+    assert sorted(itertools.chain.from_iterable(found["left_out"].values())) == sorted(
+        sources.name(index) for index in (3, 8)
+    )
+    assert near_pairs(data) == []  # one grey each
+
+
+def test_pairs_of_records_have_their_names(tmp_path):
+    rng = np.random.default_rng(0)
+    looks = [rng.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(4)]
+    rows = [(f"{number}", {"image": one, "label": number % 2}) for number, one in enumerate(looks)]
+    features = {"image": tfds.features.Image(shape=(16, 16, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+    store(tmp_path, "looks", features, {"train": rows, "test": rows[1:2]})
+    data = open_data("tfds:looks", data_dir=tmp_path, validation=0)
+    ((one, other),) = near_pairs(data)
+    assert (one[0], other[0]) == ("train", "test") and other[1] == data.test.images.name(0)
+    assert one[1] in {data.train.images.name(index) for index in range(4)}
+
+
+def test_classes_without_images_and_parts_without_labels_are_told(tmp_path):
+    """As letters of which the first class is never used, and a test set whose labels are a secret."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    rows = [(f"{number}", {"image": pixels, "label": 1 + number % 2}) for number in range(20)]
+    secret = [(f"{number}", {"image": pixels, "label": -1}) for number in range(5)]
+    features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=3)}
+    store(tmp_path, "letters", features, {"train": rows, "test": secret})
+    data = open_data("tfds:letters", data_dir=tmp_path)
+    assert data.train.counts(3)[0] == 0 and len(data.test) == 4  # of the images for training
+    assert data.notes == (
+        "test has no labels for 5 of 5 images and is not used",
+        "no image for training has the classes 0",
+    )
+
+
+def test_floats_that_are_kept_as_four_channels_are_refused(tmp_path):
+    image = tfds.features.Image(shape=(8, 8, 1), dtype=np.float32)
+    features = {"image": image, "label": tfds.features.ClassLabel(num_classes=2)}
+    rows = [(f"{number}", {"image": np.full((8, 8, 1), 0.5, np.float32), "label": number % 2}) for number in range(4)]
+    store(tmp_path, "floats", features, {"train": rows})
+    with pytest.raises(ValueError, match="'tfds:floats' must have images of 8 or 16 bits. Received: float32"):
+        open_data("tfds:floats", data_dir=tmp_path)
+
+
+def test_a_shard_that_goes_has_broken_images(tmp_path):
+    """Said as of other broken images; the training goes on without them, as it does without files that go."""
+    folder = prepare(tmp_path, shards=1)
+    data = open_data("tfds:shades", data_dir=tmp_path, validation=0, test=0)
+    (shard,) = folder.glob("shades-train*")
+    shard.unlink()
+    images = ImageFiles(data.train.images.sources.take([0, 1]), (8, 8))
+    found, broken = images.read()
+    assert broken == dict.fromkeys([0, 1], "No such file or directory") and not found.any()
+    assert survey(data)["images"]["train"] == 0
+    assert data.all_left_out()[images.name(0)] == "broken file: No such file or directory"

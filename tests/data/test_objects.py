@@ -243,3 +243,92 @@ def test_pillow_images_are_read_as_their_files_are(tmp_path):
         path = tmp_path / f"{name}.png"
         found, _ = read_object_data(Pairs([Image.open(path)] * 2, [0, 1]))
         np.testing.assert_array_equal(found["train"][0][0], read_image(path))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["cat", None, "dog"], r"a name for each image\. Received: None for image 1"),
+        (["cat", "dog", NAN], r"a name for each image\. Received: nan for image 2"),
+        ([NAN, "cat", "dog"], r"a name for each image\. Received: nan for image 0"),
+        (["cat", 3, "dog"], r"a name for each image\. Received: 3 for image 1"),
+        (["cat", "dog", " "], r"a name for each image\. Received: ' ' for image 2"),
+        (["cat", ["cat", "dog"], "dog"], r"a name for each image\. Received: \['cat', 'dog'\] for image 1"),
+        ([["cat", "dog"], "cat", ["dog"]], r"a list of names for each image\. Received: 'cat' for image 1"),
+        ([["cat"], None, ["dog"]], r"a list of names for each image\. Received: None for image 1"),
+        ([["cat"], ["dog"], NAN], r"a list of names for each image\. Received: nan for image 2"),
+        ([[], ["cat", None], ["dog"]], r"a list of names for each image\. Received: \['cat', None\] for image 1"),
+        ([0, 1, None], r"labels that are integers.* Received: None for image 2"),
+        ([0, NAN, 1], r"labels that are integers.* Received: nan for image 1"),
+        ([0, float("inf"), 1], r"labels that are integers.* Received: inf for image 1"),
+        ([[0, 1], [1, 0], [1, 2]], r"labels that are integers.* Received: \[1, 2\] for image 2"),
+    ],
+)
+def test_gaps_and_mixtures_are_no_classes(labels, says):
+    """Whichever comes first, and however the labels are packed."""
+    for data in ((IMAGES[:3], objects(labels)), Pairs(IMAGES[:3], labels), list(zip(IMAGES, labels, strict=False))):
+        with pytest.raises(ValueError, match=f"`data` must have {says}$"):
+            read_object_data(data)
+
+
+def test_names_are_those_of_tables(caplog):
+    """Blanks around a name are no part of it, and names that differ only in case are told."""
+    found, names = read_object_data(Pairs(IMAGES[:4], ["cat", "Cat", "cat ", b"dog"]))
+    assert names == ("Cat", "cat", "dog") and found["train"][1].tolist() == [1, 0, 1, 2]
+    assert "`data`: classes whose names differ only in upper and lower case" in caplog.text
+    assert "Cat and cat" in caplog.text
+    caplog.clear()
+    found, names = read_object_data(Pairs(IMAGES[:2], ["cat ", "dog"]), class_names=("dog", "cat"))
+    assert found["train"][1].tolist() == [1, 0] and not caplog.text
+    found, _ = read_object_data(Pairs(IMAGES[:2], ["cat ", "cat"]), class_names=("cat", "cat "))
+    assert found["train"][1].tolist() == [1, 0]
+    read_object_data(Pairs(IMAGES[:3], np.array(["cat", "dog", NAN])))
+    assert "the classes nan may be gaps in the labels" in caplog.text
+    with pytest.raises(ValueError, match="among the classes. Received: 'owl'"):
+        read_object_data(Pairs(IMAGES[:2], ["cat", "owl"]), class_names=("cat", "dog"))
+
+
+@pytest.mark.parametrize("high", [1, 16, 63])
+def test_arrays_that_use_few_of_all_values_are_told(caplog, high):
+    dark = np.minimum(IMAGES, high)
+    for data in ((dark, LABELS), Pairs(dark.astype("float64") if high > 1 else dark, LABELS)):
+        caplog.clear()
+        found, _ = read_object_data(data, label="train")
+        np.testing.assert_array_equal(found["train"][0], dark)
+        assert f"`train`: images go up to {high} of 255" in caplog.text
+    caplog.clear()
+    read_object_data(([*dark, IMAGES[0]], [*LABELS, 0]))
+    read_object_data((np.minimum(IMAGES / 255, 1), LABELS))
+    assert not caplog.text
+
+
+def test_labels_that_count_from_one_are_told(caplog):
+    data = load_data((IMAGES, LABELS + 1))
+    assert data.class_names == ("0", "1", "2", "3") and data.train.counts(4)[0] == 0
+    assert "no image has the labels 0: labels count from 0" in caplog.text
+    caplog.clear()
+    read_object_data((IMAGES, LABELS))
+    read_object_data((IMAGES[:2], LABELS[:2]), class_names=("a", "b", "c"))
+    assert not caplog.text
+
+
+def test_tensors_of_paths_are_paths(tmp_path):
+    """TensorFlow's texts are bytes; one of a file that is not there is a missing file, and no image of 9 bytes."""
+    paths = [str(tmp_path / f"{number} ö.png") for number in range(4)]
+    for path, image in zip(paths, IMAGES, strict=False):
+        Image.fromarray(image).save(path)
+    whole = tf.data.Dataset.from_tensor_slices((paths, [0, 1, 0, 1]))
+    for data in (whole, whole.batch(3), [(paths[:3], [0, 1, 0]), (paths[3:], [1])]):
+        found, names = read_object_data(data)
+        assert list(found["train"][0].sources) == paths and names == ("0", "1")
+        np.testing.assert_array_equal(found["train"][0][:], IMAGES[:4])
+        assert found["train"][1].tolist() == [0, 1, 0, 1]
+    Path(paths[2]).unlink()
+    data = load_data(whole.batch(2), test=0, validation=0)
+    assert len(data.train) == 3 and data.left_out[paths[2]].endswith("No such file or directory")
+    encoded = [Path(path).read_bytes() for path in paths[:2]]
+    found, _ = read_object_data(tf.data.Dataset.from_tensor_slices((encoded, [0, 1])).batch(2))
+    np.testing.assert_array_equal(found["train"][0][:], IMAGES[:2])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from nasnet_keras.data.loading import load_data, open_data
-from nasnet_keras.data.survey import near_pairs, survey
+from nasnet_keras.data.survey import near_pairs, near_places, survey
 
 
 def texture(seed, height=40, width=48):
@@ -80,3 +80,19 @@ def test_many_pictures_of_one_look_take_bounded_time(tmp_path):
         )
     pairs = near_pairs(open_data(tmp_path, validation=0))
     assert 999 <= len(pairs) <= 100_000
+
+
+def test_deep_greys_are_compared_by_their_range(tmp_path):
+    """Of 12 bits the high byte alone shows next to nothing, and floats nothing at all: those are counted."""
+    for part, size in (("train", (48, 40)), ("test", (96, 80))):
+        for name, seed in (("a", 0), ("b", 20)):
+            (tmp_path / part / name).mkdir(parents=True)
+            deep = np.asarray(texture(seed).convert("L").resize(size), np.uint16) * 16
+            Image.fromarray(deep).save(tmp_path / part / name / "deep.png")
+            deep = np.asarray(texture(seed + 1).convert("L").resize(size), np.float32) * 16
+            Image.fromarray(deep).save(tmp_path / part / name / "float.tif")
+    pairs, passed_over = near_places(open_data(tmp_path, validation=0, grey_range=(0, 4095)))
+    assert passed_over == 0
+    assert sorted(pairs) == [(("train", index), ("test", index)) for index in range(4)]
+    pairs, passed_over = near_places(open_data(tmp_path, validation=0))
+    assert pairs == [] and passed_over == 8

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -544,3 +545,19 @@ def test_a_key_that_comes_twice_is_refused(place):
     (place / "t.jsonl").write_text('{"file": "a", "label": "x"}\n{"file": "a", "label": "b", "label": "c"}\n')
     with pytest.raises(ValueError, match="must have each key once in a line, unlike 'label' in line 2"):
         load_data(place / "t.jsonl")
+
+
+class DataFrame(dict):
+    """What a table is known by that pandas has made, where pandas is not installed."""
+
+    iloc, index = None, SimpleNamespace(names=[None])
+    columns = property(lambda self: list(self))
+
+
+def test_strict_names_a_data_frame(place, monkeypatch):
+    monkeypatch.chdir(place)
+    files, labels = zip(*ROWS, ("images/gone.png", "cat"), strict=True)
+    frame = DataFrame(file=np.array(files), label=np.array(labels))
+    assert load_data(frame).left_out.summary().startswith("1 file that is not there")
+    with pytest.raises(ValueError, match="`strict`.*Received: a DataFrame with 1 file that is not there"):
+        load_data(frame, strict=True)

@@ -582,7 +582,7 @@ def test_layers_that_were_changed_are_kept_in_files(layer, tmp_path, rng):
 def test_each_head_keeps_its_activation(tmp_path, rng):
     model = tiny(repeats=2, input_shape=(32, 32, 3), auxiliary_head=True, classifier_activation="softmax")
     model.get_layer("predictions").activation = None
-    for number in range(2):
+    for _ in range(2):
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         x = images(rng, 32, 32)
@@ -598,7 +598,8 @@ def test_names_stay_with_a_network_on_another_graph(tmp_path):
     model = tiny(input_tensor=keras.layers.RandomFlip()(image), **names)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert answers.class_names(loaded) == ("cat", "dog") and answers.thresholds(loaded).tolist() == pytest.approx([0.3, 0.6])
+    assert answers.class_names(loaded) == ("cat", "dog")
+    assert answers.thresholds(loaded).tolist() == pytest.approx([0.3, 0.6])
 
     def other(layer):
         return keras.layers.Dense(5, name="logits") if layer.name == "logits" else layer.from_config(layer.get_config())
