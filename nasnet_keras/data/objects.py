@@ -13,7 +13,7 @@ import numpy as np
 from nasnet_keras.data.folders import MAX_CLASSES, names_alike
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import of_pillow, resize
-from nasnet_keras.data.left_out import shown
+from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.splits import renumbered
 
 MOST_BYTES = 4 << 30  # of pixels

@@ -87,7 +87,7 @@ def find(weights, model, include_top=True):
 
 
 def is_file(weights):
-    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index, even beside such a folder."""
+    """Whether `weights` means a file (or a checkpoint's prefix) and not a name of the index, even beside such a one."""
     names = {"", *NO_FILES, *(name for entry in entries() for name in (entry.name, entry.weights))}
     if not isinstance(weights, str | os.PathLike) or weights in names:
         return False

@@ -286,7 +286,7 @@ def test_names_are_those_of_tables(caplog):
     found, _ = read_object_data(Pairs(IMAGES[:2], ["cat ", "cat"]), class_names=("cat", "cat "))
     assert found["train"][1].tolist() == [1, 0]
     read_object_data(Pairs(IMAGES[:3], np.array(["cat", "dog", NAN])))
-    assert "the classes nan may be gaps in the labels" in caplog.text
+    assert "nan: a class of its own, although programs write that for a label" in caplog.text
     with pytest.raises(ValueError, match="among the classes. Received: 'owl'"):
         read_object_data(Pairs(IMAGES[:2], ["cat", "owl"]), class_names=("cat", "dog"))
 
