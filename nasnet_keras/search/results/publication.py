@@ -195,9 +195,7 @@ def _final_figures(directory, best):
                 continue  # of a cell that was the best then
             accuracy = row["accuracy"]  # None where there are no test images
             found[row["network"]] = {
-                f"test {row.get('measure', 'accuracy').replace('_', ' ')}": (
-                    "–" if accuracy is None else f"{accuracy:.2%}"
-                ),
+                f"test {row.get('measure', 'accuracy').replace('_', ' ')}": None if accuracy is None else f"{accuracy:.2%}",
                 "epochs": row["epochs"],
                 "parameters": row["parameters"],
                 "multiply-adds": row["multiply_adds"],
