@@ -194,8 +194,9 @@ def _final_figures(directory, best):
             if row["network"] == "found" and not (best and row["digest"] == best.digest):
                 continue  # of a cell that was the best then
             accuracy = row["accuracy"]  # None where there are no test images
+            measure = row.get("measure", "accuracy").replace("_", " ")
             found[row["network"]] = {
-                f"test {row.get('measure', 'accuracy').replace('_', ' ')}": None if accuracy is None else f"{accuracy:.2%}",
+                f"test {measure}": None if accuracy is None else f"{accuracy:.2%}",
                 "epochs": row["epochs"],
                 "parameters": row["parameters"],
                 "multiply-adds": row["multiply_adds"],
