@@ -48,7 +48,8 @@ def write_atomically(path, content):
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):  # a signal that arrives in `replace` is raised when that has worked
+            os.unlink(temporary)
         raise
     sync_folder(path.parent)
 

@@ -18,6 +18,20 @@ def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
+def test_a_signal_while_a_file_gets_its_name_is_what_is_raised(tmp_path, monkeypatch):
+    """It comes when the system call is over, and the name has been given."""
+    replace = os.replace
+
+    def interrupted(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"new"
+
+
 def wrapped():
     """As zipfile does it: while it closes, it raises something else."""
     try:

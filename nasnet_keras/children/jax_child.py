@@ -38,8 +38,8 @@ class Child(BaseChild):
             self._steps.append((step.primitive, reads, step.result.number, numbers[:trained], numbers[trained:]))
 
     def get_weights(self):
-        """All weights as NumPy arrays, in the order of `program.weights`."""
-        return [np.asarray(value) for value in self._weights]
+        """All weights as NumPy arrays, in the order of `program.weights`, which the caller may write into."""
+        return [np.array(value) for value in self._weights]
 
     def set_weights(self, weights):
         """Replace all weights and start the optimiser anew; see `get_weights`."""

@@ -1,13 +1,16 @@
 """A found cell trained for longer than a child: a genotype and data in, a model and its figures out."""
 
 import json
+import logging
 
 from nasnet_keras.children.settings import accuracy, sizes_of
 from nasnet_keras.data.records import write_record
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.models.network import multiply_adds
 from nasnet_keras.training import fitting
 from nasnet_keras.training.figures import judged
+
+logger = logging.getLogger(__name__)
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
@@ -31,18 +34,30 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
         `validation_accuracy`, `epochs`, `filters`. Of several labels an image the accuracies are mean average
-        precisions, and `measure` says so.
+        precisions, and `measure` says so. An accuracy of no images is None.
     """
     record = directory / "result.json"
-    row = json.loads(record.read_text()) if record.exists() else None
+    row = _read(record)
     # What an earlier version has trained does not say with how many filters, and stands.
     wanted = {"digest": genotype.digest, "epochs": epochs}
     wanted |= {"filters": child.filters} if row and "filters" in row else {}
-    if row is None or "validation_accuracy" not in row or any(row[key] != value for key, value in wanted.items()):
+    if row is None or "validation_accuracy" not in row or any(row.get(key) != value for key, value in wanted.items()):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
         write_record(directory, data)
         write_atomically(record, json.dumps(row).encode())
     return row
+
+
+def _read(record):
+    """The figures in a file, a dict; None where there is none, or none that can be read: it is written anew then."""
+    try:
+        return read_object(record)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        record.replace(record.with_name(f"{record.name}.damaged"))
+        logger.warning("%s; it is kept as %s.damaged, and the network is trained again", error, record.name)
+        return None
 
 
 def _train(name, genotype, data, child, epochs, seed, directory, progress):

@@ -6,6 +6,7 @@ concatenations share them too. The moving statistics belong to one child and are
 """
 
 import io
+import logging
 import re
 
 import numpy as np
@@ -15,6 +16,8 @@ from nasnet_keras.children.settings import accuracy, sizes_of
 from nasnet_keras.data.batches import readable
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training import fitting
+
+logger = logging.getLogger(__name__)
 
 CELL = re.compile(r"(stem_cell|reduction_cell|cell)_\d+")
 OPERATION = re.compile(rf"{CELL.pattern}/block_(\d+)/(left|right)/")
@@ -36,8 +39,9 @@ class SharedWeights:
         Args:
             child: a `child.BaseChild`.
         """
-        weights = child.get_weights()
+        weights = list(child.get_weights())
         for number, axis, parts in keys(child):
+            weights[number] = np.array(weights[number])  # a framework's own arrays cannot be written
             start = 0
             for key, length in parts:
                 piece = _piece(weights[number], axis, start, length)
@@ -64,7 +68,8 @@ class SharedWeights:
     @classmethod
     def from_file(cls, path):
         """(the weights, {name: number}) of a file that holds what `to_bytes` gave."""
-        with np.load(path, allow_pickle=False) as stored:
+        # Through memory: NumPy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             names = [name for name in stored.files if name.startswith("weights ")]
             about = {name: stored[name].item() for name in stored.files if name not in names}
             return cls({name.removeprefix("weights "): stored[name] for name in names}), about
@@ -178,11 +183,27 @@ class SharedEvaluation:
 
     def _load(self, trial):
         """(the weights that this trial starts from, how many trials have trained them)."""
-        states = [SharedWeights.from_file(path) for number, path in self._files().items() if number != trial]
+        states = [self._read(path) for number, path in self._files().items() if number != trial]
+        states = [state for state in states if state is not None]
         if not states:
             return SharedWeights(), 0
-        shared, about = max(states, key=lambda state: state[1]["trials"])
-        return shared, about["trials"]
+        return max(states, key=lambda state: state[1])
+
+    def _read(self, path):
+        """(weights, how many trials have trained them) of a file; None if it is damaged, and then it is set aside."""
+        try:
+            shared, about = SharedWeights.from_file(path)
+            return shared, about["trials"]
+        except OSError:  # of the disk, not of the file: it may be there the next time
+            raise
+        except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            logger.warning(
+                "%s cannot be read (%s) and is kept as %s; the weights go on from an earlier trial's",
+                path, error, aside.name,
+            )  # fmt: skip
+            return None
 
     def _save(self, shared, trial, trials):
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from nasnet_keras.commands.terminal import finish
 from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.search.results.publication import write_report
+from nasnet_keras.search.results.publication import renew_report
 
 SUMMARY = "write a search's report, also while it runs"
 EXAMPLE = "report found"
@@ -26,8 +26,8 @@ def check(options):
 
 
 def run(options, directory, trials):
-    """Write the report of a search as it stands."""
-    write_report(directory.path, trials)
+    """Write the report of a search as it stands; what is the best a search that runs says itself."""
+    renew_report(directory.path)
     if options.tensorboard:
         from nasnet_keras.search.results.tensorboard import Summaries
 

@@ -20,6 +20,7 @@ from nasnet_keras.commands.terminal import finish, percent, tell, without_greeti
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_secret
 from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
+from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.results.preference import Preference
@@ -27,6 +28,7 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
 from nasnet_keras.search.trials.imported import read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
@@ -158,6 +160,8 @@ def check(options):
             tell(f"{genotype.name or genotype.digest} is trained, but the controller learns nothing from it: {error}")
     for name, least in (("max_trials", 1), ("final_epochs", 1), ("retrain", 0), ("workers", 0)):
         check_integer(name, getattr(options, name), least)
+    if options.workers and not engine:
+        Machine(options.workers, None)  # asked whether there may be so many before anything is loaded
     for name, unit in (("hours", ""), ("lease", "seconds"), ("patience", "seconds")):
         check_positive(name, getattr(options, name), unit, optional=name == "hours")
     places = {"role": role, "engine": engine}
@@ -179,6 +183,7 @@ def check(options):
     except ValueError as error:
         raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
     _require_controller(options)
+    _tell_of_evolution(options)
     compare_children(directory, description(child))
     if options.start_from:
         check_start(directory, options.start_from)
@@ -211,6 +216,17 @@ def _require_controller(options):
         value = getattr(options, option)
         if options.controller != "rl" and value != SMALL[name]:
             raise ValueError(f"`{option}` is for the controller rl. Received: {value}, {options.controller}")
+
+
+def _tell_of_evolution(options):
+    """Say it where evolution has no trial left that is not random: its population is that of the paper."""
+    population = EvolutionSettings().population
+    knows_others = options.start_from or SearchDirectory(options.directory).imported.exists()
+    if options.controller == "evolution" and options.max_trials <= population and not knows_others:
+        tell(
+            f"evolution proposes at random until {population} children have a reward: with --max-trials "
+            f"{options.max_trials} this is a random search (for so few, --controller predictor was measured ahead)"
+        )
 
 
 def _settings(options):
@@ -281,7 +297,8 @@ def _plain_role(options):
     name = "chief" if options.role == "chief" else options.name or f"worker-{socket.gethostname()}-{os.getpid()}"
     if options.role == "worker" and "chief" in name:
         raise ValueError(f"`name` must not contain chief, which is KerasTuner's word for one. Received: {name!r}")
-    return Role(name, host, int(port))
+    with named(tuner_id="name"):
+        return Role(name, host, int(port))
 
 
 def run(options, space, child, rules, settings, role, engine, data):

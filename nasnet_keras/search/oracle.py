@@ -17,13 +17,14 @@ from contextlib import contextmanager
 import keras_tuner
 
 from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.files import expanded
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.rules import check_rules
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.strategies.strategy import Strategy
 from nasnet_keras.search.trials.format import TrialFormat, one_line
-from nasnet_keras.search.trials.imported import read_tries
+from nasnet_keras.search.trials.imported import check_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.search.trials.state import SearchState
 
@@ -55,7 +56,8 @@ class NASNetOracle(keras_tuner.Oracle):
     Args:
         max_trials: trials in all, those of earlier runs included; None for no limit.
         space: a `SearchSpace`; by default the paper's.
-        strategy: `"rl"`, `"random"`, `"evolution"`, `"local"`, `"predictor"`, or a `Strategy` object, which is copied.
+        strategy: `"rl"`, `"random"`, `"evolution"`, `"local"`, `"predictor"`, or a `Strategy` object, which is copied
+            with what it has learnt.
         objective: a `keras_tuner.Objective`; a strategy is told the negative of one to minimise.
         seed: integer from 0 to 2**32 - 1; by default that of the search in the folder, or a new one.
         settings: of the strategy; by default its defaults.
@@ -67,7 +69,8 @@ class NASNetOracle(keras_tuner.Oracle):
             with the death of their process included; None for no limit.
         rules: a tuple of `rules.Rule`.
         hours: after so many, counted from this oracle's first trial, no trial is given out; None for no limit.
-        imports: what a new search begins with: dicts with `decisions` and `reward`, see `trials.imported.read_imports`.
+        imports: what a new search begins with: dicts with `decisions` and `reward`, see `trials.imported.read_imports`;
+            of an objective to minimise that is the loss itself.
         tries: the first trials' genotypes, as `load_genotype` takes them, before the strategy proposes. One that lies
             outside of the space is trained as well; the strategy learns nothing from it.
 
@@ -108,6 +111,8 @@ class NASNetOracle(keras_tuner.Oracle):
         check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
         check_integer("max_attempts", max_attempts, 1, optional=True)
         check_positive("hours", hours, optional=True)
+        if isinstance(strategy, Strategy):
+            strategy = copy.deepcopy(strategy)  # whoever made it may go on with it
         self.strategy = make_strategy(strategy, space, seed, settings)
         # KerasTuner replaces the seeds 0 and None by a random one; it draws nothing here.
         super().__init__(
@@ -124,7 +129,7 @@ class NASNetOracle(keras_tuner.Oracle):
         self.tune_new_entries = False
         self.verbose = 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
-        self._imports, self._hours, self._ends_at = imports, hours, None
+        self._imports, self._hours, self._ends_at = check_imports(imports, self.space), hours, None
         self._format = TrialFormat(self.space, self.objective, self.rules)
         self.hyperparameters = self._format.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.
@@ -383,7 +388,7 @@ class NASNetOracle(keras_tuner.Oracle):
             self._state.finish(trial, score, reason, **further)
 
     def _set_project_dir(self, directory, project_name):
-        super()._set_project_dir(directory, project_name)
+        super()._set_project_dir(expanded(directory), project_name)
         self.close()
 
     def _forget(self):

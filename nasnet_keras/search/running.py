@@ -1,7 +1,7 @@
 """The loop of a search, and what becomes of a trial in whatever process its child runs.
 
 Propose, place, finish: there is one loop, and three places, this process (`Here`), others of this machine, and Ray
-(both a `distributed.pool.Pool`). A place has `resize`, `free`, `begin`, `events` and `state`.
+(both a `distributed.pool.Pool`). A place has `resize`, `free`, `begin`, `is_busy`, `events` and `state`.
 """
 
 import logging
@@ -122,6 +122,8 @@ def failure(error):
 def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=lambda state: None):
     """Propose, place, finish, until the search is done.
 
+    Trials that somebody else was given and has not ended are left: the search is done without them.
+
     Args:
         oracle: the `NASNetOracle`, with its folder.
         place: where children run. Its `events` are triples of worker, trial, and a dict: `lost`, the reason, of a trial
@@ -143,11 +145,16 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
     while not oracle.is_done():
         left = oracle.remaining_trials()
         place.resize(math.inf if left is None else max(left, 0) + len(oracle.open_trials()))
+        trial = None
         while (worker := place.free()) and (trial := oracle.create_trial(worker)).status == TrialStatus.RUNNING:
             on_begin(trial)
             place.begin(worker, trial)
         if state := place.state():
             on_look({**state, "waiting": len(oracle.open_trials()) - state["working"]})
+        if trial is not None and trial.status == TrialStatus.STOPPED and not place.is_busy():
+            if not oracle.is_done():
+                logger.warning("left to whoever has them: the trials %s", ", ".join(oracle.open_trials()))
+            return
         for worker, trial, event in place.events(1.0, report):
             if "lost" in event:
                 why = event["lost"]
@@ -188,10 +195,15 @@ class Here:
         """Take a trial."""
         self._trial = trial
 
+    def is_busy(self):
+        """Whether there is a trial."""
+        return self._trial is not None
+
     def events(self, seconds, report):
-        """Train the child of the trial, and tell its end."""
+        """Train the child of the trial, and tell its end; without one, nothing after so many seconds."""
         trial, self._trial = self._trial, None
         if trial is None:
+            time.sleep(seconds)
             return []
         self._run(trial)
         return [(self._name, trial, {"status": trial.status, "message": trial.message})]

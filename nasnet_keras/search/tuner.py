@@ -5,7 +5,7 @@ loop with everything around it: a directory that survives anything, the found ce
 """
 
 import tempfile
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
-from nasnet_keras.files import make_folder
+from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks
-from nasnet_keras.search.directory import SearchDirectory, check_start, description, keep_children
+from nasnet_keras.search.directory import DirectoryLock, SearchDirectory, check_start, description, keep_children
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import current_role
@@ -39,6 +39,7 @@ from nasnet_keras.search.trials.imported import read_imports
 RETRIES = 1  # of a child after an accident, in `search`
 # Arguments of Keras' `fit` that KerasTuner would pass on.
 OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
+OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class NASNetTuner(BaseTuner):
         directory, project_name, overwrite: as in KerasTuner.
 
     Raises:
-        ValueError: `overwrite` on a worker; KerasTuner's variables make no sense.
+        ValueError: `overwrite` on a worker, or of a search that another process is running; KerasTuner's variables
+            make no sense.
 
     Examples:
         >>> from nasnet_keras import ChildSettings, NASNetOracle, NASNetTuner, load_data
@@ -121,36 +123,48 @@ class NASNetTuner(BaseTuner):
             )
         for label, value in (("lease", lease), ("patience", patience)):
             check_positive(label, value, "seconds")
-        super().__init__(oracle, **kwargs)
-        self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
         self.own_oracle = oracle
+        kwargs["directory"] = expanded(kwargs.get("directory"))
+        with _right_to_overwrite(**kwargs):
+            super().__init__(oracle, **kwargs)
+        if not self._is_worker():
+            self.oracle = oracle  # where KerasTuner's variables are left from elsewhere, it has put a client there
+        self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
         self.child, self.cost = child or ChildSettings(), cost
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
         oracle.on_finished, self.on_place = on_trial, lambda state: None
 
-    def search(self, data, y=None, *, validation_data=None, validation_split=0.0, verbose=0, **further):
+    def search(self, data=None, y=None, *, x=None, validation_data=None, validation_split=0.0, verbose=0, **further):
         """Run the trials, or what part of that is this process's.
 
         Args:
             data: a `data.Data`; or, as in KerasTuner, images [n, height, width, channels].
             y: the labels of such images, see `arrays.data_of_arrays`.
+            x: another name of `data`, which is KerasTuner's.
             validation_data: `(x, y)`, whose accuracy is the reward.
             validation_split: instead, the share of `data` that is held out.
             verbose: as in KerasTuner.
             **further: of a chief, further arguments of `chief.serve`.
 
         Raises:
-            ValueError: arrays that do not fit, or an argument of `fit`, which a child's settings decide on.
+            ValueError: arrays that do not fit, an argument of `fit`, which a child's settings decide on, or one that
+                nobody knows.
         """
+        if (data is None) == (x is None):
+            received = "neither" if data is None else "both"
+            raise ValueError(f"`data` must be a Data or an array, or `x` in its place. Received: {received}")
+        data = x if data is None else data
         if y is not None or validation_data is not None or isinstance(data, np.ndarray):
             if isinstance(data, Data):
                 raise ValueError("`y` and `validation_data` must be left out: a Data has them")
             data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
         elif validation_split:
             raise ValueError(f"`validation_split` is for arrays: a Data has them all. Received: {validation_split!r}")
-        if wrong := [name for name in further if name in OF_FIT]:
+        if wrong := [name for name in further if name not in OF_CHIEF]:
             rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
+            if wrong[0] not in OF_FIT:
+                rule = "left out: a search has no such argument, and `child=ChildSettings(…)` says how children train"
             raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
         self.own_oracle.verbose = verbose
         if self.role is None:
@@ -210,6 +224,14 @@ class NASNetTuner(BaseTuner):
         """Tell the oracle."""
         self.oracle.end_trial(trial)
 
+    def save(self):
+        """Nothing: whatever has happened is on the disk already."""
+
+    def reload(self):
+        """Read the project folder anew, as `NASNetOracle.reload`; a tuner has nothing beside it."""
+        if not self._is_worker():
+            self.own_oracle.reload()
+
     def on_search_end(self):
         """Quiet."""
 
@@ -236,6 +258,19 @@ class NASNetTuner(BaseTuner):
             "the weights of children are not kept. Take the genotype, "
             "`oracle.space.decode_values(trial.hyperparameters.values)`, and train a network of it"
         )
+
+
+def _right_to_overwrite(directory=None, project_name=None, overwrite=False, **_):
+    """A context in which no other process searches in the folder that KerasTuner is about to remove.
+
+    It removes what lies there without a question, and whoever searched there would go on in the new search's logs.
+
+    Raises:
+        ValueError: another process searches there; nothing is removed.
+    """
+    place = SearchDirectory(Path(directory or ".") / (project_name or "untitled_project"))
+    in_use = overwrite and place.lock_file.exists()
+    return closing(DirectoryLock(place)) if in_use else nullcontext()
 
 
 def search(

@@ -47,6 +47,21 @@ def test_the_same_genotype_gets_everything_that_is_trained():
             np.testing.assert_array_equal(one, other)
 
 
+def test_arrays_that_a_framework_keeps_to_itself_are_left_alone(monkeypatch):
+    """As JAX's, which NumPy sees and cannot write."""
+    first, second, shared = child(*FOUR, seed=1), child(*FOUR, seed=2), SharedWeights()
+    shared.take(first)
+    own = second.get_weights()
+    before = [value.copy() for value in own]
+    for value in own:
+        value.flags.writeable = False
+    with monkeypatch.context() as patch:
+        patch.setattr(second, "get_weights", lambda: own)
+        shared.give(second)
+    assert all(map(np.array_equal, own, before))
+    np.testing.assert_array_equal(named(second)["logits/kernel"], named(first)["logits/kernel"])
+
+
 def test_an_operation_is_shared_between_the_same_states_only():
     first, shared = child(*FOUR, seed=1), SharedWeights()
     shared.take(first)
@@ -139,6 +154,24 @@ def test_a_failed_trial_leaves_the_weights_alone(digits, tmp_path, monkeypatch):
     with pytest.raises(FloatingPointError, match="loss is nan"):
         shared.evaluate(load_genotype("tiny"), digits, 1, 1)
     assert calls and sorted(path.name for path in shared.directory.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"{}", lambda content: content[:-99]])
+def test_a_damaged_file_is_set_aside_and_the_one_before_it_goes_on(damage, tmp_path, caplog):
+    tuner = NASNetTuner(NASNetOracle(3, space=SPACE, seed=0), CHILD, directory=tmp_path, project_name="s")
+    evaluation, folder = tuner.shared, tuner.shared.directory
+    evaluation._save(SharedWeights({"a": np.ones(2)}), 0, 1)
+    evaluation._save(SharedWeights({"a": np.zeros(2000)}), 1, 2)
+    hurt = folder / "trial-00001.npz"
+    hurt.write_bytes(damage(hurt.read_bytes()))
+    shared, trials = evaluation._load(2)
+    assert trials == 1 and shared.tables["a"].tolist() == [1, 1]
+    assert (folder / "trial-00001.npz.damaged").exists() and "trial-00001.npz cannot be read" in caplog.text
+    evaluation._save(shared, 2, 2)
+    assert evaluation._load(3)[1] == 2
+    for path in folder.glob("*.npz"):
+        path.write_bytes(b"")
+    assert evaluation._load(3)[0].tables == {}
 
 
 def test_training_goes_on_from_trial_to_trial(digits, tmp_path):

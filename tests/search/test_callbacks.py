@@ -146,9 +146,10 @@ def test_the_page_says_so_and_renews_itself_until_the_end(tmp_path):
     assert not any(thread is report._thread for thread in threading.enumerate())
 
 
-def test_a_full_disk_does_not_end_the_search(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TypeError("of a page")], ids=repr)
+def test_a_page_that_cannot_be_written_does_not_end_the_search(error, tmp_path, monkeypatch, caplog):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(live, "write_page", full)
     with LiveReport(tmp_path, 10, every=0.01) as report:

@@ -67,6 +67,10 @@ class Leases:
             return over
 
 
+class _Foreign(Exception):
+    """A worker searches something else; the text says what."""
+
+
 class Servicer(OracleServicer):
     """Answers the workers.
 
@@ -86,6 +90,9 @@ class Servicer(OracleServicer):
         self.error = None
         self._clock = clock
         self._seen = {}  # worker -> when it was heard of; those that know that there is no more work are out
+        for name in ("on_started", "on_finished"):
+            if listener := getattr(oracle, name):
+                setattr(oracle, name, self._heard(listener))
         for trial_id in oracle.open_trials():  # of a chief before this one; their workers may be there still
             oracle.hold(trial_id)
             self.leases.grant(trial_id)
@@ -152,7 +159,7 @@ class Servicer(OracleServicer):
             reason = difference(self.description, json.loads(told))
             if reason:
                 logger.warning("worker %s is refused: %s", worker, reason)
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {reason}")
+                raise _Foreign(reason)
         if worker not in self._seen:
             logger.info("worker %s is there", worker)
         self._seen[worker] = self._clock()
@@ -161,16 +168,30 @@ class Servicer(OracleServicer):
     def _workers_of(self, trial_id):
         return [worker for worker, trial in list(self.oracle.ongoing_trials.items()) if trial.trial_id == trial_id]
 
+    def _heard(self, listener):
+        """The listener; its exception ends the chief, whatever it is and whoever asks meanwhile."""
+
+        def tell(what):
+            try:
+                listener(what)
+            except BaseException as error:
+                self.error = error if self.error is None else self.error
+                raise
+
+        return tell
+
     @contextmanager
     def _errors_answered(self, context):
         """An exception of the oracle becomes an answer; one that the search does not survive ends the chief."""
         try:
             yield
-        except ValueError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
-        except (OSError, RuntimeError) as error:
+        except _Foreign as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {error}")
+        except Exception as error:
+            if isinstance(error, ValueError) and error is not self.error:  # the worker's fault
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
             logger.error("the chief ends: %s", error)
-            self.error = error
+            self.error = error if self.error is None else self.error
             context.abort(grpc.StatusCode.ABORTED, f"the chief ends: {error}")
 
 
@@ -240,9 +261,9 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, every=0.2, c
     try:
         if on_ready:
             on_ready(port)
-        while not servicer.sweep():
-            if servicer.error is not None:
-                raise servicer.error
+        while servicer.error is None and not servicer.sweep():
             time.sleep(every)
+        if servicer.error is not None:
+            raise servicer.error
     finally:
         server.stop(grace=1).wait()

@@ -79,6 +79,10 @@ class Pool:
         """Let a free worker have a trial."""
         self._ask(worker, trial, "begin", trial.trial_id, dict(trial.hyperparameters.values))
 
+    def is_busy(self):
+        """Whether any worker has a trial."""
+        return bool(self._running)
+
     def events(self, seconds, report):
         """[(worker, trial, event)] of what is new, after at most so many seconds; see `running.run_trials`."""
         futures, events = [*self._starting, *self._running], []

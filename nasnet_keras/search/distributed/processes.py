@@ -38,7 +38,7 @@ class Machine:
         if workers > (most := MOST * len(os.sched_getaffinity(0))):
             rule = f"at most {most} on this machine, {MOST} for each processor; Ray takes more machines"
             raise ValueError(f"`workers` must be {rule}. Received: {workers}")
-        self.workers, self.logs, self._processes = workers, logs, {}  # number: (process, pipe)
+        self.workers, self.logs, self._processes = workers, logs, {}  # number: (process, pipe, where its words begin)
 
     @contextmanager
     def place(self, children, data):
@@ -60,12 +60,13 @@ class Machine:
     def start(self, _):
         """The name of a new worker, and the number of its process."""
         number = min(set(range(self.workers)) - set(self._processes))
-        here, there = multiprocessing.Pipe()
-        parts = there, str(self._log(number)), share_of_machine(number, self.workers)
+        (here, there), log = multiprocessing.Pipe(), self._log(number)
+        parts = there, str(log), share_of_machine(number, self.workers)
+        begin = log.stat().st_size if log.exists() else 0
         process = multiprocessing.get_context("spawn").Process(target=_work, args=parts, daemon=True)
         process.start()
         there.close()
-        self._processes[number] = process, here
+        self._processes[number] = process, here, begin
         with suppress(OSError):  # of one that has died already; that is seen when it should answer
             here.send_bytes(self._parts)
         return f"worker-{number}", number
@@ -83,18 +84,26 @@ class Machine:
 
     def answer(self, number):
         """A worker's answer; raises `pool.Gone` of one that has died."""
-        process, pipe = self._processes[number]
+        process, pipe, begin = self._processes[number]
         try:
             return pipe.recv()
         except (EOFError, OSError):
             process.join(10)
-            said = [line for line in self._log(number).read_text(errors="replace").splitlines() if line.strip()]
-            last = f"{self._log(number)} ends in: {said[-1][:300] if said else ''}"
-            raise Gone(f"its process has ended with code {process.exitcode}; {last}") from None
+            words = self._last_words(number, begin)
+            raise Gone(f"its process has ended with code {process.exitcode}; {words}") from None
+
+    def _last_words(self, number, begin):
+        """What a process has written last, one line; it may have died before it could, and the log be an earlier's."""
+        log, said = self._log(number), b""
+        with suppress(OSError), log.open("rb") as file:
+            file.seek(begin)
+            said = file.read()
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+        return f"{log} ends in: {lines[-1][:300]}" if lines else f"it has written nothing to {log}"
 
     def end(self, number):
         """End a worker."""
-        process, pipe = self._processes.pop(number)
+        process, pipe, _ = self._processes.pop(number)
         pipe.close()
         process.terminate()
         process.join(10)

@@ -19,7 +19,7 @@ class Role:
     """A process's role.
 
     Args:
-        tuner_id: its name; one that contains "chief" is the chief's.
+        tuner_id: its name, of ASCII's letters and signs, as gRPC sends it; one that contains "chief" is the chief's.
         host: of the chief.
         port: of the chief; 0 lets a chief choose a free one.
         secret: what the chief and its workers alike know, see `files.read_secret`; None only on the loopback address.
@@ -34,8 +34,8 @@ class Role:
     secret: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if not self.tuner_id or not self.tuner_id.isprintable():
-            raise ValueError(f"`tuner_id` must be a name. Received: {self.tuner_id!r}")
+        if not self.tuner_id or not self.tuner_id.isascii() or not self.tuner_id.isprintable():
+            raise ValueError(f"`tuner_id` must be a name of ASCII characters. Received: {self.tuner_id!r}")
         check_integer("port", self.port, most=2**16 - 1)
 
     @property

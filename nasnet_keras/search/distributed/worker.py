@@ -132,7 +132,7 @@ class Client(OracleClient):
     def _show_life(self, trial_id, done):
         request = protos.get_service().GetTrialRequest(trial_id=trial_id)
         while not done.wait(self._beat):
-            with suppress(grpc.RpcError, ValueError):  # a chief that is away may come back; a closed channel
+            with suppress(grpc.RpcError, TypeError, ValueError):  # a chief that is away may come back; a closed channel
                 self.stub.GetTrial(request, metadata=self._metadata(), timeout=self._beat)
 
     def _metadata(self, *further):
@@ -157,4 +157,8 @@ class Client(OracleClient):
                     raise ChiefGone(f"the chief at {self._role.address} failed: {error.details()}") from None
                 if time.monotonic() >= until:
                     raise _gone(self._role, self._patience) from None
+            except (TypeError, ValueError) as error:
+                # gRPC's words may hold all that it was to send, the secret among it: they are not passed on.
+                kind = type(error).__name__
+                raise Refused(f"gRPC does not send {verb} to the chief at {self._role.address}: {kind}") from None
             time.sleep(0.1)

@@ -8,7 +8,7 @@ from nasnet_keras.children.longer_training import train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.search.results.publication import ranked, write_report
+from nasnet_keras.search.results.publication import ranked, renew_report
 
 
 def compare(result, data, child, space, epochs, seed, progress):
@@ -37,7 +37,7 @@ def compare(result, data, child, space, epochs, seed, progress):
     for name, genotype in (("found", result.best), ("nasnet_a", nasnet_a), ("random", random)):
         alike = child.at_cost(genotype, data, cost)
         rows.append(train_longer(name, genotype, data, alike, epochs, seed, directory.final / name, progress))
-    write_report(result.directory, result.trials)
+    renew_report(result.directory)  # the search may have been made longer meanwhile
     return rows
 
 
@@ -67,5 +67,5 @@ def retrain(result, data, child, count, epochs, seed, progress):
     rows.sort(key=lambda row: -row["validation_accuracy"])
     kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
     write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
-    write_report(result.directory, result.trials)
+    renew_report(result.directory)
     return rows

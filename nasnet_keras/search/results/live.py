@@ -107,5 +107,5 @@ class LiveReport:
             trials = self._trials or []
         try:
             write_page(self._directory, trials, state)
-        except OSError as error:
+        except Exception as error:  # a page ends no search, whatever lies in the directory
             logger.warning("the report could not be written: %s", error)

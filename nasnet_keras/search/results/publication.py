@@ -1,9 +1,11 @@
 """What a search leaves for people to look at: the best genotype, its pictures, the report."""
 
 import json
+import logging
+import os
 from collections import Counter
 
-from nasnet_keras.files import read_object, write_atomically
+from nasnet_keras.files import read_object, take_lock, write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed
@@ -12,9 +14,12 @@ from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies.choice import advice
 
+logger = logging.getLogger(__name__)
+
 
 class Publisher:
-    """Keeps `best_genotype.json` up to date as trials end, at a cost that does not grow with their number.
+    """Keeps `best_genotype.json` and its pictures up to date as trials end, at a cost that does not grow with their
+    number.
 
     Args:
         directory: the search's directory.
@@ -25,7 +30,8 @@ class Publisher:
     def __init__(self, directory, listener=None, preference=None):
         self.directory, self.listener = SearchDirectory(directory), listener
         self._preference = preference or Preference.of(directory)
-        self._contenders, self._first, self._seen = [], None, 0
+        # Until the first call nothing is known of what lies there: not even that it is this search's best.
+        self._contenders, self._first, self._seen = [], ..., 0
 
     def __call__(self, trials):
         self._contenders = self._preference.contenders([*self._contenders, *trials[self._seen :]])
@@ -33,7 +39,7 @@ class Publisher:
         self._seen = len(trials)
         if first is not self._first:
             self._first = first
-            _genotype(_standing(self.directory, first, trials)).save(self.directory.best_genotype)
+            _write_best(self.directory, first and _genotype(_standing(self.directory, first, trials)))
         if self.listener:
             self.listener(trials)
 
@@ -80,14 +86,36 @@ def write_report(directory, trials):
         trials: finished trials.
     """
     best = write_page(directory, trials)
-    directory = SearchDirectory(directory)
-    if best:
-        best.save(directory.best_genotype)
-        write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
-        write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
-    else:  # what lies there of another preference is not this search's best
-        for path in (directory.best_genotype, directory.best_normal, directory.best_reduction):
-            path.unlink(missing_ok=True)
+    _write_best(SearchDirectory(directory), best)
+
+
+def renew_report(directory):
+    """Write what `write_report` writes, of the trials as they are now, by somebody who does not search there.
+
+    While somebody does, the page alone: that search keeps the best up to date, and knows of later trials.
+
+    Args:
+        directory: the search's directory.
+
+    Raises:
+        ValueError: its `trials.jsonl` cannot be read.
+    """
+    place = SearchDirectory(directory)
+    try:
+        lock = take_lock(place.lock_file)  # for the milliseconds in which the best is written
+    except BlockingIOError:
+        write_page(directory, read_trials(place.trials))
+        return
+    except OSError:  # no lock, and nobody who has it
+        lock = None
+    try:
+        trials = read_trials(place.trials)
+        best = best_trial(directory, trials)
+        _write_best(place, best and _genotype(best))
+    finally:
+        if lock is not None:
+            os.close(lock)
+    write_page(directory, trials)
 
 
 def write_page(directory, trials, live=None):
@@ -113,6 +141,17 @@ def write_page(directory, trials, live=None):
     )
     write_atomically(directory.report, page.encode())
     return best
+
+
+def _write_best(directory, best):
+    """Write a `Genotype` and its pictures; None removes what lies there, of another preference."""
+    if best is None:
+        for path in (directory.best_genotype, directory.best_normal, directory.best_reduction):
+            path.unlink(missing_ok=True)
+        return
+    best.save(directory.best_genotype)
+    write_atomically(directory.best_normal, cell_svg(best.normal, title="Normal cell").encode())
+    write_atomically(directory.best_reduction, cell_svg(best.reduction, title="Reduction cell").encode())
 
 
 def _advice(directory, trials):
@@ -147,14 +186,21 @@ def _genotype(trial):
 
 
 def _final_figures(directory, best):
-    rows = [json.loads(path.read_text()) for path in sorted(directory.final.glob(f"*/{FIGURES}"))]
-    return {
-        row["network"]: {
-            f"test {row.get('measure', 'accuracy').replace('_', ' ')}": f"{row['accuracy']:.2%}",
-            "epochs": row["epochs"],
-            "parameters": row["parameters"],
-            "multiply-adds": row["multiply_adds"],
-        }
-        for row in rows
-        if row["network"] != "found" or (best and row["digest"] == best.digest)  # else of a cell that was the best then
-    }
+    """{network: its figures} of the final comparison; of what cannot be read there are none."""
+    found = {}
+    for path in sorted(directory.final.glob(f"*/{FIGURES}")):
+        try:
+            row = read_object(path)
+            if row["network"] == "found" and not (best and row["digest"] == best.digest):
+                continue  # of a cell that was the best then
+            accuracy = row["accuracy"]  # None where there are no test images
+            measure = row.get("measure", "accuracy").replace("_", " ")
+            found[row["network"]] = {
+                f"test {measure}": None if accuracy is None else f"{accuracy:.2%}",
+                "epochs": row["epochs"],
+                "parameters": row["parameters"],
+                "multiply-adds": row["multiply_adds"],
+            }
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            logger.debug("%s is left out of the report, as it cannot be read: %s", path, error)
+    return found

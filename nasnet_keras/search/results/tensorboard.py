@@ -34,6 +34,7 @@ class Summaries:
     def __init__(self, directory):
         self.directory = SearchDirectory(directory)
         self.folder = self.directory.tensorboard
+        self._begun = False
         self._seen, self._read, self._best, self._clock = 0, 0, None, 0.0
 
     def update(self, trials):
@@ -42,13 +43,14 @@ class Summaries:
         Args:
             trials: all finished trials, as in `trials.jsonl`.
         """
-        if not self._seen:
+        if not self._begun:
             shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "search").mkdir(parents=True, exist_ok=True)
         with (self.folder / "search" / "events.out.tfevents.0.search").open("ab") as file:
             writer = RecordWriter(file)
-            if not self._seen:
+            if not self._begun:
                 writer.write(Event(wall_time=0.0, file_version="brain.Event:2").SerializeToString())
+                self._begun = True
             for step, trial in enumerate(trials[self._seen :], self._seen + 1):
                 self._clock += trial.get("seconds") or 0.0
                 reward = trial.get("reward")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.files import write_atomically
+from nasnet_keras.files import expanded, write_atomically
 from nasnet_keras.genotype import Genotype
 
 FORMAT = "nasnet-strategy/1"
@@ -76,8 +76,10 @@ def extend_history(history, number, reward):
     Args:
         history: the checksum so far, 0 at the beginning.
         number: of the proposal.
-        reward: as it was told, a float or None.
+        reward: as it was told, a number or None.
     """
+    if reward is not None:
+        reward = float(reward)  # 0, 0.0 and NumPy's zero are one reward
     return zlib.crc32(repr((number, reward)).encode(), history)
 
 
@@ -213,7 +215,7 @@ class Strategy:
         before = self.__dict__.copy()
         try:
             # Through memory: NumPy leaves a damaged file open.
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+            with np.load(io.BytesIO(Path(expanded(path)).read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
             # Through JSON, as the file's own identity went: tuples become lists.

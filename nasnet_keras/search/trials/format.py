@@ -90,6 +90,8 @@ class TrialFormat:
                 reason = _refusal(name, trial.score)
             except ValueError as error:  # of a rule, which would say it again
                 return TrialStatus.FAILED, None, str(error)
+            except ArithmeticError as error:  # likewise: numbers too large for its formula
+                return TrialStatus.FAILED, None, f"a rule cannot shape `{name}`: {type(error).__name__}: {error}"
         return (TrialStatus.INVALID, None, reason) if reason else (TrialStatus.COMPLETED, float(trial.score), None)
 
     def line(self, trial, proposal, score, reason, **further):

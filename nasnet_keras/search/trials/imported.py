@@ -2,6 +2,7 @@
 
 import logging
 import math
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,3 +72,27 @@ def read_imports(path, space):
         )
     logger.info("%s: %d of %d trials are learnt from", path, len(imports), len(lines))
     return imports
+
+
+def check_imports(imports, space):
+    """`NASNetOracle`'s `imports` as they are written down, a list of dicts, before anything is.
+
+    Args:
+        imports: dicts with `decisions` and `reward`, and whatever else.
+        space: the `SearchSpace`.
+
+    Raises:
+        ValueError: naming `imports` and the first that no strategy could learn from.
+    """
+    checked = []
+    for one in imports:
+        try:
+            decisions, reward = list(map(operator.index, one["decisions"])), float(one["reward"])
+            space.to_values(decisions)
+            if not math.isfinite(reward):
+                raise ValueError(f"`reward` is {reward}")
+        except (KeyError, TypeError, ValueError) as error:
+            rule = "dicts with `decisions` of this space and a finite `reward`"
+            raise ValueError(f"`imports` must be {rule}. Received: {one!r:.200} ({error})") from None
+        checked.append({**one, "decisions": decisions, "reward": reward})
+    return checked

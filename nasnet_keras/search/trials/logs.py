@@ -93,15 +93,17 @@ class SearchLogs:
         """A strategy that has learnt from all finished trials, exactly as the original did.
 
         Args:
-            strategies: function without arguments that gives a fresh strategy.
-            told: function that turns a line into what `Strategy.feedback` wants.
+            strategies: function without arguments that gives the strategy as it was before the search; it may have
+                learnt by then.
+            told: function that turns a line, of a trial or of `imported`, into what `Strategy.feedback` wants.
             propose: function of a strategy and a number that gives the `Proposal` of that number.
         """
         lost = self.finished.keys() - self.started.keys()
+        before = strategies().feedbacks
         strategy = self._from_snapshot(strategies, told) if not lost else strategies()
-        for number, line in self._lines()[strategy.feedbacks :]:
+        for number, line in self._lines()[strategy.feedbacks - before :]:
             if number < 0:
-                self.learn(strategy, strategy.adopt(number, line["decisions"]), line["reward"])
+                self.learn(strategy, strategy.adopt(number, line["decisions"]), told(line))
                 continue
             if number in lost:
                 # Only damage to the file can do this. The strategy stands where it stood then,
@@ -148,6 +150,7 @@ class SearchLogs:
 
     def _from_snapshot(self, strategies, told):
         strategy = strategies()
+        before, history = strategy.feedbacks, strategy.history
         path = self.directory.snapshot
         if not path.exists():
             return strategy
@@ -156,10 +159,10 @@ class SearchLogs:
         except ValueError as error:
             logger.warning("%s; the strategy learns all trials again", error)
             return strategies()
-        history, lines = 0, self._lines()
-        for number, line in lines[: strategy.feedbacks]:
-            history = extend_history(history, number, line["reward"] if number < 0 else told(line))
-        if strategy.feedbacks > len(lines) or strategy.history != history:
+        lines, learnt = self._lines(), strategy.feedbacks - before
+        for number, line in lines[: max(learnt, 0)]:
+            history = extend_history(history, number, told(line))
+        if not 0 <= learnt <= len(lines) or strategy.history != history:
             logger.warning("%s does not fit the log; the strategy learns all trials again", path)
             return strategies()
         return strategy

@@ -15,6 +15,7 @@ The reward of a child has these names on its way:
 """
 
 import logging
+import math
 from bisect import insort
 
 import numpy as np
@@ -67,13 +68,14 @@ class SearchState:
             trial = self._add(self._logs.started[number])
             if number in self._logs.finished:
                 del self._logs.started[number], self.open[trial.trial_id]
-            else:
-                self.attempts[trial.trial_id] = self._logs.attempts.get(number, 1)
         for line in self._logs.finished.values():
             self._close(self.trials[line["trial_id"]], line)
         for trial_id, proposal in self.open.items():
             self.strategy.expect(proposal)
-            self._note_first(self.trials[trial_id])
+            trial = self.trials[trial_id]
+            self._note_first(trial)
+            # One that waited for another, as it does now, was not given out yet.
+            self.attempts[trial_id] = self._logs.attempts.get(proposal.number, 0 if self.first_of(trial) else 1)
 
     @property
     def next_number(self):
@@ -118,9 +120,19 @@ class SearchState:
         return None if first == trial.trial_id else first
 
     def progress(self, trial, accuracy, epoch):
-        """Take in a running child's accuracy; true if a rule says that it may as well stop."""
+        """Take in a running child's accuracy; true if a rule says that it may as well stop.
+
+        What is no finite number is left out: None of validation images without a label, or what a child of one's own
+        tells.
+        """
+        try:
+            accuracy = float(accuracy)
+        except (TypeError, ValueError):
+            return False
+        if not math.isfinite(accuracy):
+            return False
         curve = self._curves.setdefault(trial.trial_id, {})
-        curve[epoch] = float(accuracy)
+        curve[epoch] = accuracy
         return any(rule.is_hopeless(curve, self._memory) for rule in self._format.rules)
 
     def replay(self, trial):

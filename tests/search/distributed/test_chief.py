@@ -5,7 +5,9 @@ import os
 import socket
 import threading
 import time
+import traceback
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -310,6 +312,24 @@ def test_a_full_disk_ends_the_chief_with_everything_saved(tmp_path, monkeypatch)
     assert sorted(line["number"] for line in lines(tmp_path / "s")) == list(range(9))
 
 
+@pytest.mark.parametrize("hook", ["on_started", "on_finished"])
+@pytest.mark.parametrize("error", [KeyError("of a callback"), ValueError("of a callback")], ids=repr)
+def test_an_exception_of_a_listener_ends_the_chief_with_everything_saved(hook, error, tmp_path):
+    def fail(_):
+        raise error
+
+    oracle = oracle_in(tmp_path / "s", 9)
+    setattr(oracle, hook, fail)
+    chief = Chief(oracle)
+    with pytest.raises(ChiefGone, match="the chief ends: .*of a callback"):
+        work(chief.client("w"))
+    chief.join()
+    assert chief.error is error
+    oracle.close()
+    again = oracle_in(tmp_path / "s", 9)
+    assert (len(again.open_trials()), len(again.finished_trials())) == ((1, 0) if hook == "on_started" else (0, 1))
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -401,6 +421,21 @@ def test_only_those_who_know_the_secret_take_part(tmp_path, caplog):
     assert work(Client(own, Role("w", port=chief.port, secret=SECRET), {}, patience=3.0)) == 2
     chief.join()
     assert "is refused: it has no secret" in caplog.text and "letters" not in caplog.text + repr(role)
+
+
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_what_grpc_does_not_send_is_not_shown(kind):
+    def with_call(request, metadata, **_):
+        raise kind(f"metadata was invalid: {metadata}")
+
+    client = Client(NASNetOracle(1, space=SPACE), Role("w", port=9, secret=SECRET), {})
+    client.stub = SimpleNamespace(GetTrial=SimpleNamespace(with_call=with_call))
+    with pytest.raises(Refused, match="gRPC does not send GetTrial to the chief") as error:
+        client.get_trial("00000")
+    assert "letters" not in "".join(traceback.format_exception(error.value))
+    for name in ("wörker", "工人", ""):
+        with pytest.raises(ValueError, match="`tuner_id` must be a name of ASCII characters"):
+            Role(name)
 
 
 def test_a_secret_is_read_from_a_file(tmp_path):

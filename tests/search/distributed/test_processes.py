@@ -135,6 +135,22 @@ def test_what_cannot_travel_is_refused(tmp_path):
         search_in(tmp_path, lambda: None)
 
 
+@pytest.mark.parametrize("earlier", [None, "words of an earlier run\n"])
+def test_a_process_that_dies_before_it_can_write_is_lost_as_any_other(earlier, tmp_path, monkeypatch):
+    """As one that the system ends while it is being started, or a script's that runs itself again."""
+    monkeypatch.setattr(processes, "_work", os._exit)  # dies of its arguments
+    machine = Machine(1, tmp_path)
+    machine._parts = b"{}"
+    if earlier:
+        (tmp_path / "worker-0.log").write_text(earlier)
+    _, number = machine.start(1)
+    assert machine.ready([machine.ask(number, "about")], 60) == [number]
+    with pytest.raises(pool.Gone, match="its process has ended with code 1; it has written nothing to .*worker-0.log"):
+        machine.answer(number)
+    machine.end(number)
+    assert earlier is None or (tmp_path / "worker-0.log").read_text() == earlier
+
+
 def test_an_interruption_ends_the_processes_at_once(tmp_path, marks):
     def interrupt(state):
         if os.listdir(marks):

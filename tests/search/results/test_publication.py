@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,15 +11,20 @@ import pytest
 
 from nasnet_keras.children import longer_training
 from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.commands import report
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.pictures.cells import cell_svg
+from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.results import final
+from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.tuner import search
 
 SPACE = SearchSpace(blocks=1, operations=("identity", "sep_conv_3x3", "max_pool_3x3"), combinations=("add",))
 CHILD = ChildSettings(repeats=(1, 1), filters=4)
+BEST = ("best_genotype.json", "best_normal.svg", "best_reduction.svg")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +95,74 @@ def test_files_are_kept_up_to_date_as_trials_end(tmp_path):
     assert seen == [3, 4, 5]
 
 
+def shows(directory, trial):
+    """Whether all that lies there for people to take is of one trial's genotype."""
+    genotype = Genotype.from_dict(trial["genotype"])
+    cells = (genotype.normal, "Normal cell"), (genotype.reduction, "Reduction cell")
+    written = [genotype.to_json(), *(cell_svg(cell, title=title) for cell, title in cells)]
+    return [(directory / name).read_text() for name in BEST] == written
+
+
+def test_pictures_go_with_the_best_genotype_at_every_moment(tmp_path):
+    """Not only after a search that ends in the ordinary way."""
+    trials = trials_with([None, 0.2, 0.5])
+    publisher = Publisher(tmp_path)
+    publisher(trials[:1])
+    assert not any((tmp_path / name).exists() for name in BEST)
+    publisher(trials[:2])
+    assert shows(tmp_path, trials[1])
+    publisher(trials)
+    assert shows(tmp_path, trials[2])
+    Publisher(tmp_path, preference=Preference(prefer="below:1"))(trials)  # nothing is known of their costs
+    assert not any((tmp_path / name).exists() for name in BEST)
+    Publisher(tmp_path)(trials)
+    assert shows(tmp_path, trials[2])
+
+
+def keep(directory, trials):
+    (directory / "trials.jsonl").write_text("".join(f"{json.dumps(trial)}\n" for trial in trials))
+
+
+def test_a_report_on_the_side_leaves_the_best_to_the_search_that_runs(tmp_path):
+    trials, options = trials_with([0.2, 0.5]), SimpleNamespace(tensorboard=False, json=False)
+    place = SearchDirectory(tmp_path)
+    keep(tmp_path, trials[:1])
+    with contextlib.closing(DirectoryLock(place)):
+        Publisher(tmp_path)(trials)  # the second has ended since the report was begun
+        report.run(options, place, trials[:1])
+        assert shows(tmp_path, trials[1]) and "00000" in (tmp_path / "report.html").read_text()
+    keep(tmp_path, trials)
+    (tmp_path / "best_genotype.json").unlink()
+    report.run(options, place, trials[:1])
+    assert shows(tmp_path, trials[1])
+
+
+@pytest.mark.parametrize("training", ["compare", "retrain"])
+def test_final_trainings_know_of_trials_that_have_ended_meanwhile(training, tmp_path, monkeypatch):
+    trials = trials_with([0.2, 0.5])
+    keep(tmp_path, trials)
+    row = {"network": "00000", "digest": digest_of(trials[0]), "validation_accuracy": 0.5}
+    monkeypatch.setattr(final, "train_longer", lambda *_: row)
+    child = SimpleNamespace(sizes=lambda *_: {"multiply_adds": 1}, at_cost=lambda *_: None)
+    result = SimpleNamespace(best=load_genotype("tiny"), trials=trials[:1], directory=tmp_path)
+    if training == "compare":
+        final.compare(result, None, child, SPACE, 1, 0, quiet)
+    else:
+        final.retrain(result, None, child, 1, 1, 0, quiet)
+    assert shows(tmp_path, trials[1])
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"validation_accuracy": 0.1}'])
+def test_figures_that_cannot_be_read_are_made_anew(content, tmp_path, monkeypatch):
+    row = {"network": "found", "validation_accuracy": 0.5}
+    monkeypatch.setattr(longer_training, "_train", lambda *_: row)
+    (tmp_path / "result.json").write_text(content)
+    data = SimpleNamespace(record=None)
+    assert longer_training.train_longer("found", load_genotype("tiny"), data, CHILD, 1, 0, tmp_path, quiet) == row
+    assert json.loads((tmp_path / "result.json").read_text()) == row
+    assert (tmp_path / "result.json.damaged").exists() == (content[:1] != "{")
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", "[1]", '[{"network": "00001"}]', '[{"network": [], "digest": 1}]'])
 def test_a_record_that_cannot_be_read_counts_for_nothing(tmp_path, content):
     trials = trials_with([0.2, 0.5])
@@ -113,6 +187,18 @@ def test_final_figures_of_a_cell_that_is_no_longer_the_best_are_not_shown(tmp_pa
     for count, shown in ((1, 2), (2, 1)):
         write_report(tmp_path, trials[:count])
         assert (tmp_path / "report.html").read_text().count("12.30%") == shown
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"network": "random", "accuracy": "high"}', None])
+def test_final_figures_without_test_images_are_a_dash_and_damaged_ones_are_left_out(content, tmp_path):
+    trials = trials_with([0.2])
+    row = {"network": "random", "digest": "", "accuracy": None, "epochs": 1, "parameters": 1, "multiply_adds": 1}
+    (tmp_path / "final" / "random").mkdir(parents=True)
+    (tmp_path / "final" / "random" / "result.json").write_text(json.dumps(row) if content is None else content)
+    write_report(tmp_path, trials)
+    _, *figures = (tmp_path / "report.html").read_text().split("Final figures")
+    assert [">–<" in part.split("</section>")[0] for part in figures] == [True] * (content is None)
+    assert shows(tmp_path, trials[0])
 
 
 def test_the_commonest_reason_of_failures():

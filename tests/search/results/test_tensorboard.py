@@ -66,3 +66,20 @@ def test_a_second_run_writes_the_same_anew(searched):
         log.write('{"version": 3')  # being written just now
     Summaries(searched).update(trials)
     assert scalars(searched / "tensorboard/search") == before
+
+
+def test_updates_before_the_first_trial_are_there_as_well(tmp_path, rng, monkeypatch):
+    """As those that come from what another search has learnt."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    space, settings = SearchSpace(blocks=1), ControllerSettings(hidden_units=8, embedding_size=6, batch_size=5)
+    imports = [{"decisions": space.random(rng), "reward": number / 16} for number in range(10)]
+    oracle = NASNetOracle(5, space=space, seed=0, settings=settings, imports=imports)
+    oracle._set_project_dir(str(tmp_path), ".")
+    summaries = Summaries(tmp_path)
+    summaries.update(oracle.finished_trials())  # none yet
+    oracle.on_finished = summaries.update
+    while (trial := oracle.create_trial("w")).status == "RUNNING":
+        oracle.update_trial(trial.trial_id, {"reward": 0.5})
+        oracle.end_trial(trial)
+    found = scalars(tmp_path / "tensorboard/search")
+    assert [version for version, _ in found["policy/reward"]] == [1, 2, 3] and len(found["trials/reward"]) == 5

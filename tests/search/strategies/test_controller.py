@@ -233,6 +233,8 @@ def test_a_proposal_of_another_kind_is_refused():
         ("baseline_decay", 1.0),
         ("adam_beta_1", 1.5),
         ("clip", "0.2"),
+        ("adam_epsilon", 0),
+        ("adam_epsilon", float("inf")),
         ("algorithm", "a2c"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import os
 
+import keras_tuner
 import pytest
 
 from nasnet_keras.genotype import OPERATIONS
@@ -102,6 +103,43 @@ def test_what_lies_outside_the_space_is_left_out(tmp_path, other):
     assert all(narrow.to_values(line["decisions"]) for line in imports)
     with pytest.raises(ValueError, match="`start_from` must hold finished trials whose cells lie in this space"):
         read_imports(other, SearchSpace(blocks=3))
+
+
+def test_of_losses_the_smallest_is_the_best_also_of_another_search(tmp_path, rng, caplog):
+    losses = [0.5, 0.125]
+    imports = [{"decisions": SPACE.random(rng), "reward": loss} for loss in losses]
+
+    def oracle(imports=()):
+        return make(tmp_path, imports=imports, objective=keras_tuner.Objective("val_loss", "min"))
+
+    first = oracle(imports)
+    first.reload()
+    assert [reward for _, reward in first.strategy._population] == [-0.5, -0.125]
+    for number in range(18):  # and then there is a snapshot
+        trial = first.create_trial("w")
+        first.update_trial(trial.trial_id, {"val_loss": number / 16})
+        first.end_trial(trial)
+    again = oracle()
+    again.reload()
+    assert again.strategy.feedbacks == 20 and "does not fit" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"decisions": [0, 0], "reward": 0.5},
+        {"decisions": [99] * 20, "reward": 0.5},
+        {"decisions": [0.5] * 20, "reward": 0.5},
+        {"decisions": [0] * 20, "reward": float("nan")},
+        {"decisions": [0] * 20, "reward": None},
+        {"decisions": [0] * 20},
+        [],
+    ],
+)
+def test_what_nobody_can_learn_from_is_refused_before_anything_is_written(broken, tmp_path):
+    with pytest.raises(ValueError, match="`imports` must be dicts with `decisions` of this space .*Received: "):
+        make(tmp_path, imports=[{"decisions": [0] * 20, "reward": 0.5}, broken]).create_trial("w")
+    assert not (tmp_path / "search.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", '{"reward": 1}\n', '{"genotype": {}, "reward": "x"}\n'])

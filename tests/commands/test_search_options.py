@@ -1,0 +1,39 @@
+"""What `search` says and refuses before anything is loaded."""
+
+import pytest
+
+from nasnet_keras.cli import main
+from nasnet_keras.commands import search
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capsys):
+    """What is said with some options, by a command that never comes to its data."""
+
+    def stop(options):
+        raise ValueError("the data are asked for")
+
+    monkeypatch.setattr(search, "find", stop)
+
+    def say(*words):
+        assert main(["search", "--directory", str(tmp_path / "s"), *words]) == 2
+        return capsys.readouterr().err
+
+    return say
+
+
+def test_workers_without_number_are_refused_at_once(refusal):
+    err = refusal("--workers", "99999")
+    assert err.count("\n") == 1 and "workers` must be at most" in err and "the data" not in err
+
+
+def test_a_name_that_cannot_travel_is_refused_by_its_option(refusal):
+    err = refusal("--role", "worker", "--name", "wörker")
+    assert err.count("\n") == 1 and "name` must be a name of ASCII characters. Received: 'wörker'" in err
+
+
+@pytest.mark.parametrize(("words", "told"), [((), True), (("--max-trials", "101"), False)])
+def test_evolution_without_a_trial_that_is_not_random_is_told(words, told, refusal):
+    err = refusal("--controller", "evolution", *words)
+    assert ("with --max-trials 60 this is a random search" in err) == told and "the data are asked for" in err
+    assert "random search" not in refusal("--controller", "predictor", *words)

@@ -1,0 +1,139 @@
+"""What a search knows after a restart is what it knew before, and no number that a child tells ends it."""
+
+import json
+import os
+
+import pytest
+
+from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import FailurePenalty, MedianStop, Replay, Rule, SoftTarget
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
+from nasnet_keras.search.strategies.random_search import RandomSearch
+
+SPACE = SearchSpace(blocks=2)
+SETTINGS = {
+    "rl": ControllerSettings(hidden_units=8, embedding_size=6, batch_size=5, learning_rate=0.02),
+    "evolution": EvolutionSettings(population=8, sample=4),
+    "local": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failures(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def make(folder, strategy="evolution", trials=40, **options):
+    oracle = NASNetOracle(trials, strategy=strategy, **options)
+    oracle._set_project_dir(str(folder), ".")
+    return oracle
+
+
+def value(genotype):
+    return int(genotype.digest, 16) % 1000 / 1000
+
+
+def run(oracle, count):
+    while count and (trial := oracle.create_trial("w")).status == "RUNNING":
+        genotype = SPACE.decode_values(trial.hyperparameters.values)
+        oracle.update_trial(trial.trial_id, {"reward": value(genotype)})
+        oracle.end_trial(trial)
+        count -= 1
+
+
+def lines(folder, name="trials.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_strategy_that_has_learnt_before_resumes_exactly(name, tmp_path, caplog):
+    strategy = make_strategy(name, SPACE, 0, SETTINGS[name])
+
+    def learn(count):
+        for _ in range(count):
+            proposal = strategy.propose()
+            strategy.feedback(proposal, value(proposal.decode(SPACE)))
+
+    learn(12)
+    run(make(tmp_path / "straight", strategy), 40)
+    for count in (7, 15, 2, 9, 40):
+        run(make(tmp_path / "broken", strategy), count)
+        if count == 2:
+            (tmp_path / "broken/controller/state.npz").unlink()
+    kept = make(tmp_path / "kept", strategy)
+    run(kept, 7)
+    learn(9)  # of the strategy that was given, which is the user's
+    kept.reload()
+    run(kept, 40)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "straight") == lines(tmp_path / "kept")
+    assert len(lines(tmp_path / "straight")) == 40 and "does not fit" not in caplog.text
+
+
+def test_a_penalty_of_0_is_0_also_in_a_snapshot(tmp_path, caplog):
+    oracle = make(tmp_path, rules=(FailurePenalty(0),), seed=0, space=SPACE)
+    trial = oracle.create_trial("w")
+    trial.status = "FAILED"
+    oracle.end_trial(trial)
+    run(oracle, 19)
+    assert (tmp_path / "controller/state.npz").exists()
+    again = make(tmp_path, rules=(FailurePenalty(0),), seed=0, space=SPACE)
+    again.reload()
+    assert again.strategy.feedbacks == 20 and "does not fit the log" not in caplog.text
+
+
+def test_a_progress_that_is_no_number_is_left_out(tmp_path):
+    oracle = make(tmp_path, rules=(MedianStop(trials=1),), seed=0, space=SPACE)
+    for told, curve in (([float("nan"), None, 0.25, float("inf"), "x"], [0.25]), ([None], None)):
+        trial = oracle.create_trial("w")
+        for epoch, accuracy in enumerate(told, 1):
+            assert oracle.update_trial(trial.trial_id, {"progress": accuracy}, epoch).status == "RUNNING"
+        oracle.update_trial(trial.trial_id, {"reward": 0.5})
+        oracle.end_trial(trial)
+        assert lines(tmp_path)[-1]["reward"] == 0.5 and lines(tmp_path)[-1].get("curve") == curve
+
+
+class Divides(Rule):
+    """A rule of a user's own."""
+
+    def shaped(self, reward, metrics):
+        return 1 / (metrics["parameters"] - 1)
+
+    def to_dict(self):
+        return {"rule": "Divides"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"), [(SoftTarget(10**7, "parameters", -100.0), "OverflowError"), (Divides(), "ZeroDivisionError")]
+)
+def test_a_rule_whose_formula_breaks_down_fails_the_trial(rule, kind, tmp_path):
+    oracle = make(tmp_path, rules=(rule,), seed=0, space=SPACE, max_retries_per_trial=1)
+    trial = oracle.create_trial("w")
+    oracle.update_trial(trial.trial_id, {"reward": 0.5, "parameters": 1})
+    oracle.end_trial(trial)
+    (line,) = lines(tmp_path)
+    assert line["status"] == "FAILED" and f"a rule cannot shape `reward`: {kind}: " in line["reason"]
+
+
+class Repeated(RandomSearch):
+    """Proposes one network twice, and then others."""
+
+    def _sample(self, rng):
+        return tuple(SPACE.random(rng)) if self._next > 1 else (0,) * len(SPACE.decisions), ()
+
+
+def test_a_trial_that_waited_was_not_given_out_before_a_restart(tmp_path):
+    oracle = make(tmp_path, Repeated(SPACE), rules=(Replay(),))
+    assert [oracle.create_trial(name).trial_id for name in "ab"] == ["00000", "00002"]  # 00001 waits
+    for _ in range(2):
+        oracle = make(tmp_path, Repeated(SPACE), rules=(Replay(),))
+        assert [oracle.create_trial(name).trial_id for name in "ab"] == ["00000", "00002"]
+    first = oracle.get_trial("00000")
+    first.status = "FAILED"
+    oracle.end_trial(first)
+    assert oracle.create_trial("a").trial_id == "00001"
+    assert [(line["number"], line["attempt"]) for line in lines(tmp_path, "controller/attempts.jsonl")] == [
+        (0, 2), (2, 2), (0, 3), (2, 3),
+    ]  # fmt: skip
