@@ -28,7 +28,7 @@ def test_workers_without_number_are_refused_at_once(refusal):
 
 
 def test_a_name_that_cannot_travel_is_refused_by_its_option(refusal):
-    err = refusal("--role", "worker", "--name", "wörker")
+    err = refusal("--role", "worker", "--patience", "0.1", "--name", "wörker")
     assert err.count("\n") == 1 and "name` must be a name of ASCII characters. Received: 'wörker'" in err
 
 
