@@ -53,6 +53,8 @@ CHANGED = {
         )
     },
     **{f"commands / {command} / --augmentation / help": "all are named" for command in ("train", "finetune")},
+    **{f"commands / {command} / --model / help": "files as well" for command in ("evaluate", "predict", "export")},
+    "commands / export / --calibration / help": "int8 is not LiteRT's alone",
     "commands / finetune / --epochs": "with `--hours` the time decides, and the help says the default",
     "commands / finetune / --recipe / help": "all recipes are named",
     "commands / finetune / --learning-rate / help": "the option is `train`'s",
@@ -74,6 +76,7 @@ OTHER_WORDS = {
     "search --data photos/red/00.png --directory new": "likewise",
     "search --controller luck --directory new": "a predictor and local search are controllers as well",
     "search --blocks 1 --controller-batch 2 --seed 1 --directory search_finished": "what to do is said",
+    "evaluate --model finetuned --data digits": "data may lack some of a model's classes",
     **dict.fromkeys(
         ("finetune --model missing --directory new", "evaluate --model missing", "export --model missing --output new"),
         "a whole model in a .h5 file is one as well",

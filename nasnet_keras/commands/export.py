@@ -39,7 +39,7 @@ def add_options(parser):
         help="the model's folder, with a version below; for other formats a new folder",
     )
     formats = ("saved_model", "onnx", "litert", "openvino")
-    parser.add_argument("--format", choices=formats, default="saved_model", help="(default: saved_model)")
+    parser.add_argument("--format", choices=formats, default="saved_model")
     parser.add_argument("--calibration", metavar="DATA", help="typical images, on which ranges of int8 are measured")
     parser.add_argument(
         "--batch", type=int, help="images of every call of another format; 1 is faster in openvino (default: any)"
