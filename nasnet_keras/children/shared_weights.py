@@ -194,7 +194,7 @@ class SharedEvaluation:
         try:
             shared, about = SharedWeights.from_file(path)
             return shared, about["trials"]
-        except OSError:  # of the disk, not of the file: it may be there the next time
+        except (OSError, MemoryError):  # of the machine, not of the file: it may be there the next time
             raise
         except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
             aside = path.with_name(f"{path.name}.damaged")

@@ -4,17 +4,20 @@ What a user should know of them, and what of a folder is left out, is said here,
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.commands.options import SHARES, given_columns, given_grey_range
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
-from nasnet_keras.data.left_out import shown
+from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
 from nasnet_keras.data.records import division, mark, read_record, write_record
+from nasnet_keras.data.sides import PARTS
+from nasnet_keras.data.splits import check_classes, renumbered
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, directory_of, is_used, known_seed
+from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used
 from nasnet_keras.weights.zoo import known_classes
 
 
@@ -25,10 +28,10 @@ def find(options):
         require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else directory_of(options.model)
     searched = SearchDirectory(place).proposals.exists()  # the record of the data is written before the first one
-    begun, by_seed = is_used(place) or searched, searched or known_seed(place) is not None
+    begun = is_used(place) or searched
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
-    data = _opened(options, trains, division(place, begun, by_seed))
+    data = _opened(options, trains, division(place, begun, searched or is_from_training(place)))
     if trains and not begun and (kept := _division_of_source(options, data)):
         data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
@@ -88,6 +91,21 @@ def for_judging(model, data, split):
             f"Received: {shown(data.name)}" + (f", with {left_out.summary()}" if left_out else "")
         )
     return match_classes(model, data, split)
+
+
+def counted_by(names, data):
+    """Data whose labels count as a model's classes do, some of which they may lack, which is said."""
+    check_classes(names, data.class_names, some=True)
+    own = set(data.class_names)
+    lacking = [name for name in names if name not in own]
+    if not lacking:
+        return data
+    tell(f"{shown(data.name)} has no images of {few(lacking)}, which count as 0 images")
+    parts = {
+        name: replace(split := getattr(data, name), labels=renumbered(split.labels, data.class_names, names))
+        for name in PARTS
+    }
+    return replace(data, **parts, class_names=tuple(names))
 
 
 class Told:

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, decode, find, for_judging
+from nasnet_keras.commands.datasets import Told, counted_by, decode, find, for_judging
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size, called
 from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
-from nasnet_keras.data.splits import Split, check_classes, renumbered
+from nasnet_keras.data.splits import Split
 from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import directory_of, is_used, known_seed
 from nasnet_keras.weights.zoo import known_classes
@@ -61,7 +61,7 @@ def check(options):
     if options.seed is None:  # the images that the training did not see follow from its seed
         options.seed = known_seed(directory_of(model)) or 0
     data = find(options)
-    data = _counted_by(names, data) if names else data
+    data = counted_by(names, data) if names else data
     parts = {name: getattr(data, name) for name in PARTS}
     split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
@@ -78,21 +78,6 @@ def check(options):
         f"{output.stem}-reliability.svg" if options.output or not model.is_dir() else "reliability.svg"
     )
     return {"data": replace(data, **{**empty, part: split}), "pictures": (output, beside), "part": part}
-
-
-def _counted_by(names, data):
-    """Data whose labels count as a model's classes do, some of which they may lack, which is said."""
-    check_classes(names, data.class_names, some=True)
-    own = set(data.class_names)
-    lacking = [name for name in names if name not in own]
-    if not lacking:
-        return data
-    tell(f"{left_out.shown(data.name)} has no images of {left_out.few(lacking)}, which count as 0 images")
-    parts = {
-        name: replace(split := getattr(data, name), labels=renumbered(split.labels, data.class_names, names))
-        for name in PARTS
-    }
-    return replace(data, **parts, class_names=tuple(names))
 
 
 def _tell_of_division(options, data):
@@ -124,7 +109,7 @@ def run(options, data, pictures, part):
     data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
     names, count = answers.class_names(model), answers.units(model)
     if names is not None:  # which not every file tells before it is loaded
-        data = _counted_by(names, data)
+        data = counted_by(names, data)
     split = for_judging(model, data, getattr(data, part))
     if names is None:
         names = data.class_names

@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import is_number
-from nasnet_keras.commands.datasets import for_judging, tell_of
+from nasnet_keras.commands.datasets import counted_by, for_judging, tell_of
 from nasnet_keras.commands.options import MODEL_HELP, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record
-from nasnet_keras.data.splits import Split, check_classes
+from nasnet_keras.data.splits import Split
 from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
 from nasnet_keras.files import write_atomically
-from nasnet_keras.training.identity import directory_of, is_used, known_seed
+from nasnet_keras.training.identity import directory_of, is_from_training, is_used, known_seed
 from nasnet_keras.weights.zoo import known_classes, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
@@ -132,16 +132,15 @@ def _unseen(options):
     record = read_record(place) if is_used(place) else None
     if whole.digest is None or (record and record.digest == whole.digest):
         seed = known_seed(place)
-        whole = open_data(where, seed=seed or 0, **common, **division(place, is_used(place), seed is not None))
+        whole = open_data(where, seed=seed or 0, **common, **division(place, is_used(place), is_from_training(place)))
         test = whole.test
     else:
         test = whole.test if len(whole.test) else Split.joined([whole.train, whole.validation])
     if not len(test):
         raise ValueError(f"`evaluate` must have images that the model has not seen. Received: {where}")
-    if names := known_classes(options.model):
-        check_classes(names, whole.class_names)
     none = whole.train.select([])
-    return replace(whole, train=none, validation=none, test=test)
+    found, names = replace(whole, train=none, validation=none, test=test), known_classes(options.model)
+    return counted_by(names, found) if names else found
 
 
 def run(options, variants, calibration, labelled):

@@ -62,7 +62,8 @@ def add_columns(parser):
     parser.add_argument("--file-column", metavar="NAME", help="the images' paths (default: file, path, image, …)")
     help_text = "the labels (default: label, class, …); several names: columns of 0 and 1, a label each"
     parser.add_argument("--label-column", metavar="NAME", nargs="+", help=help_text)
-    parser.add_argument("--split-column", metavar="NAME", help="train, validation or test (default: split, if any)")
+    help_text = "train, validation or test (default: split, or what else names parts); none: no column"
+    parser.add_argument("--split-column", metavar="NAME", help=help_text)
     help_text = "between the labels of an image that may have several, such as '|'"
     parser.add_argument("--separator", metavar="TEXT", help=help_text)
     parser.add_argument("--file-root", metavar="DIR", help="what paths are relative to (default: the table's folder)")

@@ -84,7 +84,7 @@ def run(options, paths):
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
     if note := grey_note(paths, answers.grey_range(model)):
-        tell(f"{note}, where the model is trained")
+        tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
     file = _File(Path(options.output), most, columns) if options.output else None

@@ -36,8 +36,8 @@ class Batches(keras.utils.PyDataset):
 
     Images that are files are read when their batch is wanted, and so are those that were decoded from files where a
     recipe crops: it cuts from all of their pixels. One that cannot be read any more has the weight 0 in its batch, and
-    another image's pixels; such batches have a third part, the weights. A training batch of which nothing can be read
-    is an `OSError`.
+    another image's pixels; such batches have a third part, the weights. A training batch of 8 images or more of which
+    none can be read is an `OSError`.
 
     Args:
         split: a `Split` with at least one image.
@@ -101,7 +101,7 @@ class Batches(keras.utils.PyDataset):
         self.image_size, self.scaled = None if image_size is None else as_size(image_size), scaled
         self._epoch, self._order = 0, None
         self._running = self._complete = False
-        self._reader, self._ahead = None, {}
+        self._reader, self._ahead, self._first = None, {}, None
         self.failure = None  # what ended a training, which TensorFlow's pipeline would only tell in words of its own
 
     @property
@@ -177,8 +177,9 @@ class Batches(keras.utils.PyDataset):
 
     def _mirrored(self, images, chosen, epoch):
         """Images with those mirrored whose turn it is in an epoch: half of all, the others in the next one."""
-        first = np.random.default_rng([self.seed, 3]).random(len(self.split)) < 0.5
-        turn = (first[chosen] ^ bool(epoch % 2))[:, None, None, None]
+        if self._first is None:
+            self._first = np.random.default_rng([self.seed, 3]).random(len(self.split)) < 0.5
+        turn = (self._first[chosen] ^ bool(epoch % 2))[:, None, None, None]
         return np.where(turn, images[:, :, ::-1], images)
 
     def _read(self, chosen, labels, seed):

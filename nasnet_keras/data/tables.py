@@ -37,6 +37,7 @@ FILE_NAMES = (
 )
 LABEL_NAMES = ("label", "labels", "class", "classes", "class_name", "category", "target", "tags")
 SPLIT_NAMES = ("split", "subset", "partition", "part")
+NO_SPLIT = "none"  # in the place of a column's name
 HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
@@ -139,7 +140,11 @@ def read_table(source, columns=None):
     if not is_file and any(source.index.names) and not set(source.index.names) & set(source.columns):
         source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
-    table = open_table(source) if is_file else Table(list(map(str, source.columns)), rows_of(source), "`data`")
+    if is_file:
+        table = open_table(source)
+    else:
+        texts = [str(name) for name, kind in zip(source.columns, source.dtypes, strict=True) if kind.kind in "OSU"]
+        table = Table(list(map(str, source.columns)), rows_of(source), "`data`", texts)
     file, labels, split, notes = _choose(table, columns)
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
     several = isinstance(labels, tuple)
@@ -179,7 +184,8 @@ def _choose(table, columns):
         labels = tuple(one("label_column", name, ()) for name in columns.label)
     else:
         labels = one("label_column", columns.label, LABEL_NAMES)
-    split = one("split_column", columns.split, SPLIT_NAMES, needed=False)
+    ignored = columns.split == NO_SPLIT and NO_SPLIT not in table.names
+    split = None if ignored else one("split_column", columns.split, SPLIT_NAMES, needed=False)
     used = [file, *(labels if isinstance(labels, tuple) else [labels]), *([split] if split else [])]
     for name, count in Counter(used).items():
         if count > 1:
@@ -187,7 +193,7 @@ def _choose(table, columns):
     if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
         notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
         split = None
-    if split is None:
+    if split is None and not ignored:
         split, told = _column_of_parts(table, used)
         notes += told
     return file, labels, split, notes
@@ -210,15 +216,15 @@ def _column_of_parts(table, used):
                 del found[place]
         if not found:
             break
-    parts = {names[place]: own for place, own in found.items() if len(own) > 1}
+    parts = {names[place]: own for place, own in found.items() if own - {"train"}}
     if not parts:
         return None, []
     if len(parts) > 1:
         return None, [f"the columns {few(parts)} name parts, and are not used: --split-column says which one counts"]
     ((name, own),) = parts.items()
     if "train" not in own:
-        return None, [f"the column {shown(name)} names parts but none for training, and is not used: --split-column"]
-    return name, [f"the column {shown(name)} names parts, and is used as that: --split-column names another one"]
+        return None, [f"the column {shown(name)} names parts but none for training, and is not used"]
+    return name, [f"the column {shown(name)} names parts, and is used as that; not with --split-column {NO_SPLIT}"]
 
 
 def _part(cell):

@@ -238,9 +238,10 @@ class NASNet(TwoHeaded):
         return changes_of(self, self._as_built, NASNet)
 
     def changes_within(self):
-        """The `changes` of layers that no argument of a network makes, nor what adapts its weights (LoRA)."""
-        found = [change for change in self.changes() if change not in (*METHODS, "predictions.activation")]
-        return [change for change in found if not change.partition(".")[2].startswith("lora")]
+        """The `changes` of layers that its arguments cannot tell: not of activations, nor by LoRA or quantisation."""
+        ends = ("predictions.activation", "auxiliary.activation")
+        found = [change for change in self.changes() if change not in (*METHODS, *ends)]
+        return [change for change in found if not change.partition(".")[2].startswith(("lora", "quantization"))]
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As Keras' `predict`; an array of images goes through one lean function, without a data pipeline.
@@ -331,21 +332,19 @@ class NASNet(TwoHeaded):
 
     def get_config(self):
         """The constructor's arguments; of a network on a foreign graph, or with changed layers, the whole graph."""
-        quantized = {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}
-        if not self.stands_alone or (self.changes_within() and not quantized):
-            own = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
-            return {**_graph(self), **({"kept": own} if own else {})}
+        if not self.stands_alone or self.changes_within():
+            return {**_graph(self), **_kept(self)}
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
-            own["classifier_activation"] = last = _activation_name(self.get_layer("predictions").activation)
+            own["classifier_activation"] = last = _activation_name(self.get_layer("predictions"))
             own["dropout"] = next((layer.rate for layer in self.layers if layer.name == "dropout"), 0.0)
             if self.architecture.auxiliary_head:
-                second = _activation_name(keras.activations.get(self.get_layer("auxiliary").activation))
+                second = _activation_name(self.get_layer("auxiliary"))
                 own |= {"auxiliary_activation": second} if second != last else {}
         if frozen := frozen_parts(self):  # states of few networks: files of the others stay as they were
             own["frozen"] = frozen
-        if quantized:
+        if quantized := {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}:
             own["quantized"] = quantized
         return {**self.architecture.to_dict(), **own}
 
@@ -354,13 +353,17 @@ class NASNet(TwoHeaded):
         """The inverse of `get_config`."""
         if "layers" in config:
             graph = {name: value for name, value in config.items() if name != "kept"}
+            kept = {name: tuple(value) for name, value in config.get("kept", {}).items()}
             model = keras.Model.from_config(graph, custom_objects)
-            for name, value in config.get("kept", {}).items():
-                setattr(model, name, tuple(value))
+            model = NamedGraph(model.input, model.output, name=model.name) if kept else model
+            for name, value in kept.items():
+                setattr(model, name, value)
             return model
         frozen, quantized, auxiliary = (config.get(name) for name in STATES)
         frozen, quantized = frozen or {}, quantized or {}
         arguments = {name: value for name, value in config.items() if name not in STATES}
+        if arguments.get("classes") == 1:  # one unit had one name once, which nothing could use
+            arguments |= {name: None for name in ("class_names", "thresholds") if len(arguments.get(name) or ()) == 1}
         model = cls(**{**arguments, "genotype": Genotype.from_dict(config["genotype"])})
         for name, (mode, settings) in quantized.items():
             model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
@@ -458,15 +461,37 @@ def _quantization(layer):
     return layer.quantization_mode, keras.saving.serialize_keras_object(getattr(layer, "quantization_config", None))
 
 
+@keras.saving.register_keras_serializable(package="nasnet_keras")
+class NamedGraph(keras.Model):
+    """The graph of a network that is none of its architecture's any more, with what it knows of classes and greys."""
+
+    def get_config(self):
+        """The graph, and what is kept beside it."""
+        return {**_graph(self), **_kept(self)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        return NASNet.from_config(config, custom_objects)
+
+
+def _kept(model):
+    """What is kept beside a graph."""
+    own = {name: getattr(model, name, None) for name in KEPT}
+    own = {name: value for name, value in own.items() if value is not None}
+    return {"kept": own} if own else {}
+
+
 def _graph(model):
     """Keras' description of a model's layers and of how they are joined."""
     return keras.Model(model.input, model.output, name=model.name).get_config()
 
 
-def _activation_name(activation):
-    """What a file can say of an activation: its name in Keras. Raises `ValueError` for a function of one's own."""
+def _activation_name(layer):
+    """What a file can say of a head's activation: its name in Keras; a function of one's own is a `ValueError`."""
+    activation = keras.activations.get(layer.activation)
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is not activation:
         rule = "one of Keras' own to be kept in a file"
-        raise ValueError(f"`predictions.activation` must be {rule}. Received: {name or activation!r}")
+        raise ValueError(f"`{layer.name}.activation` must be {rule}. Received: {name or activation!r}")
     return name

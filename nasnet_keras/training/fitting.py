@@ -27,7 +27,7 @@ from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
-from nasnet_keras.training.identity import is_used, known_epochs, network_identity, training_identity
+from nasnet_keras.training.identity import content_identity, is_used, known_epochs, network_identity, training_identity
 from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
 
 JUDGED, LEAST_JUDGED, JUDGED_PIXELS = 256, 16, 4_194_304  # images that are looked at together, see `images_at_a_time`
@@ -192,6 +192,7 @@ def fit(
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
+    identity |= {} if directory is None else content_identity(data)
     weights = _class_weights(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)

@@ -44,8 +44,7 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     """
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
     known = {"classes": data.class_names, "number of training images": number, "seed": seed}
-    if digest := data.digest or _content(data):
-        known["images"] = digest
+    known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
         known["crops"] = "of files"
@@ -56,18 +55,13 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     return json.loads(json.dumps(known))
 
 
-def _content(data):
-    """What images for training that come from no folder are known by: pixels of arrays, or names of files; or None."""
-    split, files, digest = data.train, data.train.files, hashlib.blake2b(digest_size=16)
-    if files is None:
-        digest.update(np.ascontiguousarray(split.images))
-    elif data.record is None or not isinstance(files.sources, tuple):
-        return None
-    else:  # wherever they lie
-        for source in files.sources:
-            digest.update(source if isinstance(source, bytes) else os.fsencode(os.path.basename(source)) + b"\0")
-    digest.update(np.ascontiguousarray(split.labels))
-    return digest.hexdigest()
+def content_identity(data):
+    """What arrays that a training learns from are known by, as `training_identity`; nothing of other data."""
+    if data.digest or data.train.files is not None:
+        return {}
+    digest = hashlib.blake2b(np.ascontiguousarray(data.train.images), digest_size=16)
+    digest.update(np.ascontiguousarray(data.train.labels))
+    return {"images": digest.hexdigest()}
 
 
 def network_identity(model, class_weights=None, rates=None):
@@ -252,6 +246,11 @@ def is_used(directory):
     directory = Path(expanded(directory))
     places = [directory / "model.keras", directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
     return any(os.path.exists(place) for place in places)
+
+
+def is_from_training(directory):
+    """Whether a directory with a model says how that was trained, or that a search did it."""
+    return known_seed(directory) is not None or os.path.exists(Path(expanded(directory)) / "result.json")
 
 
 def best_of(epochs, patience, since=1):

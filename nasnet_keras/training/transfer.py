@@ -262,7 +262,7 @@ def _data(train, validation, classes, options):
         raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
     train = splits["train"]
     shape = tuple(train.images.shape[1:])
-    further = {"record": train.record or record, "grey_range": _read_as(train, wanted)}
+    further = {"record": train.record or record, "grey_range": _read_as(train, None)}
     return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
 
 
@@ -281,7 +281,7 @@ def _readable(split, label):
     if len(broken) == len(files):
         raise ValueError(f"`{label}` must have images that can be read. Received: {left_out.summary()}")
     logger.warning("not used of `%s`: %s", label, left_out.summary())
-    return split.select(np.delete(np.arange(len(files)), list(broken)))
+    return replace(split.select(np.delete(np.arange(len(files)), list(broken))), broken=len(broken))
 
 
 def _architecture(options):

@@ -219,3 +219,13 @@ def test_data_may_lack_classes_of_the_model_that_is_measured(photos, capsys):
     code, _, err = call(capsys, "evaluate", "--model", "net.keras", "--data", "photos", "--split", "all")
     assert code == 2 and len(err) == 1 and "`data` must have the model's 3 classes" in err[0]
     assert err[0].endswith("They differ in: violet")
+
+
+def test_digits_of_another_size_go_on(tmp_path, monkeypatch, capsys):
+    """Before they are resized they are others than those that are learnt from."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--genotype", "tiny", "--repeats", "1", "--filters", "4", "--image-size", "10", "--limit", "40"]
+    words += ["--directory", "net"]
+    assert call(capsys, *words, "--epochs", "1")[0] == 0
+    code, out, err = call(capsys, *words, "--epochs", "2")
+    assert code == 0, err

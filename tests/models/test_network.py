@@ -571,6 +571,8 @@ def test_layers_that_were_changed_are_kept_in_files(layer, tmp_path, rng):
         model.get_layer("logits").activation = keras.activations.relu
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.save(tmp_path / "model.keras")  # again
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = images(rng)
     np.testing.assert_allclose(array(loaded(x)), array(model(x)), rtol=1e-5)
     assert abs(array(loaded(x)) - array(tiny(classes=3)(x))).max() > 1e-3
@@ -579,17 +581,35 @@ def test_layers_that_were_changed_are_kept_in_files(layer, tmp_path, rng):
     assert known_grey_range(tmp_path / "model.keras") == (0, 4095)
 
 
-def test_each_head_keeps_its_activation(tmp_path, rng):
-    model = tiny(repeats=2, input_shape=(32, 32, 3), auxiliary_head=True, classifier_activation="softmax")
-    model.get_layer("predictions").activation = None
-    for _ in range(2):
-        model.save(tmp_path / "model.keras")
-        loaded = keras.saving.load_model(tmp_path / "model.keras")
-        x = images(rng, 32, 32)
+@pytest.mark.parametrize("heads", [("predictions",), ("auxiliary",), ("predictions", "auxiliary")])
+def test_each_head_keeps_its_activation(heads, tmp_path, rng, eager):
+    model = tiny(input_shape=(32, 32, 3), auxiliary_head=True, classifier_activation="softmax")
+    for head in heads:
+        model.get_layer(head).activation = None
+    x = images(rng, 32, 32)
+    for one in (NASNet.from_config(model.get_config()), keras.models.clone_model(model)):
+        one.set_weights(model.get_weights())
+        assert isinstance(one, NASNet) and one.stands_alone
         for head, value in model(x).items():
-            np.testing.assert_allclose(array(loaded(x)[head]), array(value), rtol=1e-4, atol=1e-6)
-        assert isinstance(loaded, NASNet) and not loaded.changes() and abs(array(value).sum(-1) - 1).max() < 1e-4
-        model = loaded
+            np.testing.assert_allclose(array(one(x)[head]), array(value), rtol=1e-4, atol=1e-6)
+            assert (abs(array(value).sum(-1) - 1).max() < 1e-4) == (head not in heads)
+        assert one.get_config() == model.get_config()
+
+
+def test_a_clone_of_a_quantised_network_is_one():
+    model = tiny()
+    model.quantize("int8")
+    clone = keras.models.clone_model(model)
+    assert clone.stands_alone and "quantized" in model.get_config() and "layers" not in model.get_config()
+    model.get_layer("activation").max_value = 0.5
+    assert "layers" in model.get_config()
+
+
+def test_a_single_name_of_a_single_unit_is_let_go():
+    """Files of earlier versions may have one, which nothing could use."""
+    config = tiny(classes=1, class_names=("cat", "dog")).get_config()
+    assert NASNet.from_config({**config, "class_names": ["dog"]}).class_names is None
+    assert NASNet.from_config(config).class_names == ("cat", "dog")
 
 
 def test_names_stay_with_a_network_on_another_graph(tmp_path):

@@ -275,7 +275,7 @@ def test_mixed_precision(dtype):
 
 def test_balanced_classes_count_the_same():
     few = TRAIN.select(np.flatnonzero((TRAIN.labels != 2) | (np.arange(48) < 12)))
-    data = transfer._data(few, None, NAMES)
+    data = transfer._data(few, None, NAMES, {})
     weights = training._class_weights("balanced", data)
     counts = np.bincount(few.labels)
     np.testing.assert_allclose(np.array(weights) * counts, len(few) / 3)
@@ -286,7 +286,7 @@ def test_balanced_classes_count_the_same():
     assert float(loss(labels, scores)) == pytest.approx((2 * one + 0 * two + three) / 3, rel=1e-5)
     assert compilation.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="class 'blue' has no training images"):
-        training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES))
+        training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
 
 
 @pytest.mark.long

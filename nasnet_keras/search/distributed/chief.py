@@ -156,7 +156,10 @@ class Servicer(OracleServicer):
         """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
         told = dict(context.invocation_metadata()).get("nasnet-worker")
         if told is not None:
-            reason = difference(self.description, json.loads(told))
+            told = json.loads(told)
+            if not isinstance(told, dict):
+                raise ValueError(f"`nasnet-worker` must be a JSON object. Received: {told!r}")
+            reason = difference(self.description, told)
             if reason:
                 logger.warning("worker %s is refused: %s", worker, reason)
                 raise _Foreign(reason)

@@ -37,7 +37,7 @@ class Publisher:
         self._contenders = self._preference.contenders([*self._contenders, *trials[self._seen :]])
         first = next(iter(self._preference.ranked(self._contenders)), None)
         self._seen = len(trials)
-        if first is not self._first:
+        if first is not self._first and (trials or self._first is not ...):  # before any, what lies there is not ours
             self._first = first
             _write_best(self.directory, first and _genotype(_standing(self.directory, first, trials)))
         if self.listener:
