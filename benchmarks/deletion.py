@@ -26,6 +26,7 @@ FIGURE, MAPS = HERE.parent / "docs" / "deletion.svg", HERE.parent / "docs" / "he
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 WAYS = {
     "hottest": (FAILED, "the hottest places"),
+    "another's": (MUTED, "another image's hottest"),
     "random": (DOT, "random places"),
     "coldest": (BEST, "the coldest places"),
 }
@@ -70,6 +71,8 @@ def measure(model, images, labels, heats, rng):
     blocks = [heat.reshape(side, BLOCK, side, BLOCK).mean((1, 3)).ravel() for heat in heats]
     # Where nothing is hot, any place is as good as another.
     orders = {"hottest": [np.lexsort((rng.random(side**2), -one)) for one in blocks]}
+    # As many in one piece, where nothing of this image says why.
+    orders["another's"] = orders["hottest"][len(images) // 2 :] + orders["hottest"][: len(images) // 2]
     orders["random"] = [rng.permutation(side**2) for _ in blocks]
     orders["coldest"] = [order[::-1] for order in orders["hottest"]]
     accuracy = {}
@@ -128,7 +131,7 @@ def figure(accuracy, title):
         line = " ".join(f"{number(x)},{number(y)}" for x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
         parts += [f'<circle cx="{number(x)}" cy="{number(y)}" r="4" fill="{colour}"/>' for x, y in points]
-        x, y = left + 20 + 200 * place, top - 12
+        x, y = left + 5 + (0, 140, 325, 455)[place], top - 12
         parts.append(
             f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{colour}"/>'
             f'<text x="{x + 12}" y="{y}" fill="{INK}">{words}</text>'

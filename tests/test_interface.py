@@ -52,7 +52,7 @@ CHANGED = {
             "auxiliary-head",
         )
     },
-    **{f"commands / {command} / --augmentation / help": "all are named" for command in ("train", "finetune")},
+    "commands / finetune / --augmentation / help": "all are named",
     **{f"commands / {command} / --model / help": "files as well" for command in ("evaluate", "predict", "export")},
     "commands / export / --calibration / help": "int8 is not LiteRT's alone",
     "commands / finetune / --epochs": "with `--hours` the time decides, and the help says the default",

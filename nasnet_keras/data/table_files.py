@@ -175,12 +175,14 @@ def _parquet(path, label):
     return Table(names, chosen, label, texts)
 
 
-def rows_of(frame):
-    """The function of a `Table` for a pandas DataFrame."""
+def frame_table(frame):
+    """A pandas DataFrame as a `Table`."""
+    kinds = [getattr(getattr(frame[name], "dtype", None), "kind", "O") for name in frame.columns]
+    texts = [str(name) for name, kind in zip(frame.columns, kinds, strict=True) if kind in "OSU"]
 
     def chosen(wanted):
         named = {str(name): name for name in frame.columns}
         columns = [frame[named[name]].tolist() for name in wanted]
         return ((number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 1))
 
-    return chosen
+    return Table(list(map(str, frame.columns)), chosen, "`data`", texts)

@@ -20,7 +20,7 @@ import numpy as np
 
 from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
-from nasnet_keras.data.table_files import SUFFIXES, Table, open_table, rows_of
+from nasnet_keras.data.table_files import SUFFIXES, frame_table, open_table
 from nasnet_keras.files import expanded
 
 FILE_NAMES = (
@@ -140,11 +140,7 @@ def read_table(source, columns=None):
     if not is_file and any(source.index.names) and not set(source.index.names) & set(source.columns):
         source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
-    if is_file:
-        table = open_table(source)
-    else:
-        texts = [str(name) for name, kind in zip(source.columns, source.dtypes, strict=True) if kind.kind in "OSU"]
-        table = Table(list(map(str, source.columns)), rows_of(source), "`data`", texts)
+    table = open_table(source) if is_file else frame_table(source)
     file, labels, split, notes = _choose(table, columns)
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
     several = isinstance(labels, tuple)

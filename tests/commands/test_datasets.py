@@ -227,5 +227,5 @@ def test_digits_of_another_size_go_on(tmp_path, monkeypatch, capsys):
     words = ["train", "--genotype", "tiny", "--repeats", "1", "--filters", "4", "--image-size", "10", "--limit", "40"]
     words += ["--directory", "net"]
     assert call(capsys, *words, "--epochs", "1")[0] == 0
-    code, out, err = call(capsys, *words, "--epochs", "2")
+    code, _, err = call(capsys, *words, "--epochs", "2")
     assert code == 0, err

@@ -118,7 +118,7 @@ def test_a_column_of_parts_is_used_whatever_it_is_called(name, place):
     write(place / name, rows, header)
     data = load_data(place / name)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 10, 10]
-    assert data.notes == ("the column data set names parts, and is used as that: --split-column names another one",)
+    assert data.notes == ("the column data set names parts, and is used as that; not with --split-column none",)
 
 
 def test_columns_that_only_may_be_parts_are_told(place):
@@ -128,11 +128,12 @@ def test_columns_that_only_may_be_parts_are_told(place):
 
     both = notes(lambda number: ("train", "train" if number % 2 else "val") if number % 3 else ("test", ""))
     assert both == ("the columns one, two name parts, and are not used: --split-column says which one counts",)
-    assert notes(lambda number: (("test", "")[number % 2], "dev")) == ()
-    (none,) = notes(lambda number: (("test", "dev")[number % 2], "x"))
-    assert none == "the column one names parts but none for training, and is not used: --split-column"
+    for cells in ((("test", "dev"), "x"), (("test", ""), "x")):
+        (none,) = notes(lambda number, cells=cells: (cells[0][number % 2], cells[1]))
+        assert none == "the column one names parts but none for training, and is not used"
     assert notes(lambda number: ("train", "train" if number < 39 else "tram")) == ()
     assert notes(lambda number: ("train", ("train", "test")[number % 2]), split_column="two") == ()
+    assert notes(lambda number: ("x", ("train", "test")[number % 2]), split_column="none") == ()
 
 
 def test_the_words_for_parts_are_told_where_others_stand(place):
