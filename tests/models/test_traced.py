@@ -135,6 +135,7 @@ def _graph(model):
     return function.get_concrete_function(tf.TensorSpec((2, 16, 16, 3))).graph
 
 
+@pytest.mark.long
 def test_functions_go_with_their_graph():
     gc.collect()
     before = len(traced._of_graphs), len(traced._of_networks)
@@ -149,6 +150,7 @@ def test_functions_go_with_their_graph():
     assert (len(traced._of_graphs), len(traced._of_networks)) == before
 
 
+@pytest.mark.long
 def test_a_step_that_is_traced_twice_traces_each_kind_once(monkeypatch):
     """A model around a network makes its optimiser's variables in the first step, and is traced again without."""
     calls = []

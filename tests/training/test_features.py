@@ -170,6 +170,7 @@ def test_a_broken_file_has_no_weight(tmp_path):
     same(*results)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("eager")
 def test_both_phases_and_a_directory_that_was_begun_otherwise(tmp_path):
     options = {"epochs": 2, "head_epochs": 1, "patience": None}

@@ -187,6 +187,7 @@ def test_hours_that_are_not_enough_leave_one_epoch(clock):
         fit(None, hours=1, sizes=[8, 8])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("eager")
 def test_hours_of_a_fine_tuning_are_divided_between_its_phases(tmp_path, clock):
     """A quarter is the head's, which is one epoch of a step; the cells have time for three."""
