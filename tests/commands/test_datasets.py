@@ -221,6 +221,7 @@ def test_data_may_lack_classes_of_the_model_that_is_measured(photos, capsys):
     assert err[0].endswith("They differ in: violet")
 
 
+@pytest.mark.long
 def test_digits_of_another_size_go_on(tmp_path, monkeypatch, capsys):
     """Before they are resized they are others than those that are learnt from."""
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,8 @@ def test_a_folder_called_as_weights_are_is_not_meant(name, tmp_path, monkeypatch
     (tmp_path / name).mkdir()
     assert not is_file(name) and is_file(f"./{name}") and is_file(tmp_path / name)
     assert starting_weights("NASNetCIFAR") == "cifar10"
-    assert NASNetCIFAR(include_top=False).count_params() > 0
+    if name == "cifar10":
+        assert NASNetCIFAR(include_top=False).count_params() > 0
 
 
 @pytest.mark.parametrize("weights", ["", True, 3.5])
