@@ -30,7 +30,7 @@ DIFFERENT = 512
 SIZE = (500, 375)
 COMMANDS = {
     "train": ["train", "--genotype", "tiny", "--repeats", "1", "--filters", "4", "--image-size", "64", "--epochs", "1"],
-    "search": ["search", "--max-trials", "2", "--engine", "here", "--filters", "4", "--image-size", "64"],
+    "search": ["search", "--max-trials", "2", "--no-final", "--repeats", "1", "--filters", "4", "--image-size", "64"],
 }
 RECIPE = ["train", "--genotype", "nasnet_a", "--recipe", "imagenet", "--repeats", "1", "--filters", "8"]
 RECIPE += ["--image-size", "64", "--epochs", "1", "--batch-size", "64"]
