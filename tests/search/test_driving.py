@@ -4,9 +4,9 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass
 
 import pytest
+from free_children import Data, Free
 from keras_tuner.engine import base_tuner
 
 from nasnet_keras.files import take_lock
@@ -25,20 +25,6 @@ SPACE = SearchSpace(blocks=1)
 @pytest.fixture(autouse=True)
 def _no_power_failures(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-class Data:
-    """As much of a data set as a tuner asks for."""
-
-    class_names, image_shape, train, digest = ["a", "b"], (8, 8, 1), range(10), None
-
-
-@dataclass(frozen=True)
-class Free:
-    """A child that costs nothing; the seed is its reward."""
-
-    def evaluate(self, genotype, data, seed):
-        return {"reward": seed / 2**32}
 
 
 def make(directory, trials=3, **options):

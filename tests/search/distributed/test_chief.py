@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
+from free_children import Data, Free
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
@@ -33,20 +34,6 @@ TRACEBACK = "Traceback …\n" + '  File "a.py", line 1, in f\n    f()\n' * 300 +
 @pytest.fixture(autouse=True)
 def _no_power_failures(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-class Data:
-    """As much of a data set as a tuner asks for."""
-
-    class_names, image_shape, train, digest = ["a", "b"], (8, 8, 1), range(10), None
-
-
-@dataclass(frozen=True)
-class Free:
-    """A child that costs nothing; the seed is its reward."""
-
-    def evaluate(self, genotype, data, seed):
-        return {"reward": seed / 2**32}
 
 
 def lines(folder):
