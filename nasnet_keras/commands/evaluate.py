@@ -19,7 +19,7 @@ from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import directory_of, is_used, known_seed
-from nasnet_keras.weights.zoo import known_classes
+from nasnet_keras.weights.zoo import check_trained, known_classes
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
 EXAMPLE = "evaluate --model net --data photos"
@@ -52,6 +52,7 @@ def add_options(parser):
 
 def check(options):
     """The data, not decoded yet, because the model says in which size; and where the picture goes."""
+    check_trained(options.model)
     names, model = known_classes(options.model), Path(options.model)
     if options.output:
         check_file("output", options.output, ".svg")

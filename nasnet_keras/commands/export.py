@@ -19,7 +19,7 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training.identity import directory_of, is_from_training, is_used, known_seed
-from nasnet_keras.weights.zoo import known_classes, known_grey_range, model_file
+from nasnet_keras.weights.zoo import check_trained, known_classes, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
 EXAMPLE = "export --model net --output served/net"
@@ -78,6 +78,7 @@ def check(options):
     if options.max_drop is not None and not (is_number(options.max_drop) and options.max_drop >= 0):
         raise ValueError(f"`max_drop` must be a number of points from 0. Received: {options.max_drop}")
     model_file(options.model)
+    check_trained(options.model)
     if saved_model:
         settings = {name: value for name, value in given(options, *versioned).items() if value is not None}
         checked = {name: value for name, value in settings.items() if name != "explain"}

@@ -13,7 +13,7 @@ from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
-from nasnet_keras.weights.zoo import model_file
+from nasnet_keras.weights.zoo import check_trained, model_file
 
 IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
 
@@ -223,7 +223,7 @@ def load_model(name_or_path):
             `"NASNetMobile"`, which then comes with its weights.
 
     Raises:
-        ValueError: nothing of the kind.
+        ValueError: nothing of the kind, or a name whose weights nobody has: its factory builds it untrained.
 
     Examples:
         >>> from nasnet_keras import load_model
@@ -231,6 +231,7 @@ def load_model(name_or_path):
         (None, 32, 32, 3)
     """
     path = model_file(name_or_path)
+    check_trained(name_or_path)
     if path is None:
         return FACTORIES[str(name_or_path)]()
     try:

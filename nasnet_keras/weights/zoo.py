@@ -140,6 +140,16 @@ def model_file(name_or_path, label="model"):
     )
 
 
+def check_trained(name_or_path):
+    """Raise `ValueError` for a name of the zoo without weights: such a network could only guess."""
+    if DEFAULT_WEIGHTS.get(str(name_or_path), True) is None:
+        having = ", ".join(name for name, weights in DEFAULT_WEIGHTS.items() if weights)
+        raise ValueError(
+            "`model` must be a trained one, and the index has no weights of this: train it (finetune takes it with "
+            f"`weights` none), or take {having}. Received: {str(name_or_path)!r}"
+        )
+
+
 def known_classes(name_or_path):
     """The names of a model's classes as far as they can be told without loading it, or None.
 

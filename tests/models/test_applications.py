@@ -154,6 +154,13 @@ def test_decoding_needs_no_network_and_takes_names():
     assert len(names) == 1000 and names == sorted(names)
 
 
+@pytest.mark.parametrize("name", [name for name, weights in zoo.DEFAULT_WEIGHTS.items() if weights is None])
+def test_a_network_without_weights_answers_nothing(name, monkeypatch):
+    monkeypatch.setitem(FACTORIES, name, lambda: pytest.fail("it was built"))
+    with pytest.raises(ValueError, match=f"`model` must be a trained one, .* Received: '{name}'"):
+        nasnet_keras.load_model(name)
+
+
 def test_the_table_counts_what_the_factories_build(monkeypatch):
     """The program has the network's weights and multiply-adds (test_tensorflow_child.py) and takes milliseconds."""
     kept = {"repeats", "filters", "stem", "stem_filters", "skip_reduction", "input_shape", "classes"}
