@@ -27,7 +27,14 @@ from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
-from nasnet_keras.training.identity import content_identity, is_used, known_epochs, network_identity, training_identity
+from nasnet_keras.training.identity import (
+    check_place,
+    content_identity,
+    is_used,
+    known_epochs,
+    network_identity,
+    training_identity,
+)
 from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
 
 JUDGED, LEAST_JUDGED, JUDGED_PIXELS = 256, 16, 4_194_304  # images that are looked at together, see `images_at_a_time`
@@ -186,6 +193,7 @@ def fit(
     check_integer("patience", patience, least=1, optional=True)
     check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)
     check_hours(hours, sizes)
+    check_place(directory)
     if checkpoint_every and directory is None:
         raise ValueError(f"`checkpoint_every` needs a `directory`. Received: {checkpoint_every!r}")
     epochs = known_epochs(directory, epochs, hours, first)

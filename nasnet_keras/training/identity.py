@@ -216,13 +216,26 @@ def has_begun(directory):
     return bool(_state(directory)["epochs"])
 
 
-def check_phases(directory, names):
-    """Raise `ValueError` if a directory holds a fine-tuning that has other phases than these."""
-    for name in set(PHASES) - set(names):
-        if (Path(expanded(directory)) / name / HISTORY).exists():
-            raise ValueError(
-                f"`directory` {directory} holds another fine-tuning: its phase {name} is none of this one's. {ADVICE}"
-            )
+def check_place(directory, phases=(), sources=()):
+    """Raise `ValueError` if a directory is none for a training: it is another one's, or lends its own model.
+
+    Args:
+        directory: where the training is to go; None for nowhere.
+        phases: the names of those of a fine-tuning; none: a training without phases.
+        sources: paths of models and weights that it starts from, as `weights.zoo.paths_of` gives them.
+    """
+    if directory is None:
+        return
+    place = Path(expanded(directory))
+    for source in map(Path, map(expanded, sources)):
+        folder = source.parent if source.name == "model.keras" else source
+        if folder.resolve() == place.resolve():
+            raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
+    if phases and (place / HISTORY).exists():
+        raise ValueError(f"`directory` {place} holds a training that is no fine-tuning. {ADVICE}")
+    for name in (name for name in PHASES if name not in phases and (place / name / HISTORY).exists()):
+        this = f"its phase {name} is none of this one's" if phases else "this training is none"
+        raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
 
 
 def directory_of(model):

@@ -28,7 +28,7 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training import features, fitting, recipes
 from nasnet_keras.training.identity import (
     VIEWS,
-    check_phases,
+    check_place,
     check_resumption,
     has_begun,
     is_used,
@@ -38,7 +38,7 @@ from nasnet_keras.training.recipes import check_head_views, check_hours, phases,
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
-from nasnet_keras.weights.zoo import starting_weights
+from nasnet_keras.weights.zoo import paths_of, starting_weights
 
 logger = logging.getLogger(__name__)
 
@@ -169,8 +169,7 @@ def fine_tune(
         )
         number = "all" if several.hosts() > 1 else devices
         check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
-        if directory is not None:
-            check_phases(directory, [name for name, *_ in plan])
+        check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.

@@ -220,6 +220,12 @@ def _legacy_config(path):
         return parse_object(text.encode() if isinstance(text, str) else bytes(text), "its model_config")
 
 
+def paths_of(model, weights="auto"):
+    """What of a model and the weights that a training starts from are paths, and no names or networks, a list."""
+    named = isinstance(model, str | os.PathLike) and str(model) not in DEFAULT_WEIGHTS
+    return [model] * named + [weights] * is_file(weights)
+
+
 def starting_weights(model, weights="auto", changes=None):
     """What a network that is to be used again begins with.
 

@@ -12,8 +12,9 @@ import pytest
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.training import checkpoints, fitting, recipes
-from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.identity import check_place, check_resumption, settled_head_epochs, told, training_identity
 from nasnet_keras.training.transfer import fine_tune
+from nasnet_keras.weights.zoo import paths_of
 
 pytestmark = [
     pytest.mark.usefixtures("eager"),
@@ -297,3 +298,42 @@ def test_the_mean_square_is_for_rmsprop():
     with pytest.raises(ValueError, match="`mean_square` is for rmsprop. Received: 1, sgd"):
         recipes.Recipe(mean_square=1)
     assert recipes.recipe("imagenet", optimizer="adamw", momentum=0.9, epsilon=1.0).mean_square == 0
+
+
+def begun(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.json").write_text("{}")
+    return folder
+
+
+def test_a_directory_is_of_one_kind_of_training(tmp_path, monkeypatch):
+    """A `train` would put its model over a fine-tuning's, and the reverse."""
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("it is trained"))
+    trained, tuned = begun(tmp_path / "trained"), begun(tmp_path / "tuned/cells").parent
+    for start in (lambda: tune(trained), lambda: check_place(str(trained), ["all"])):
+        with pytest.raises(ValueError, match="`directory` .*trained holds a training that is no fine-tuning. Choose"):
+            start()
+    for start in (lambda: train(tuned, 1), lambda: check_place(tuned)):
+        with pytest.raises(ValueError, match="`directory` .*tuned holds a fine-tuning: this training is none. Choose"):
+            start()
+    with pytest.raises(ValueError, match="holds another fine-tuning: its phase cells is none of this one's"):
+        tune(tuned, epochs=2, unfreeze="head")
+    assert not [*tmp_path.rglob("data.json")]
+    check_place(trained), check_place(tuned, ["head", "cells"]), check_place(tmp_path / "new"), check_place(None)
+
+
+def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitting.save_model(network(), "net")
+    (tmp_path / "link").symlink_to("net")
+    network().save_weights("net/own.weights.h5")
+    kept = (tmp_path / "net/model.keras").read_bytes()
+    for directory in ("net", "./net/", "link", tmp_path / "net"):
+        for source in ("net", "net/model.keras", tmp_path / "link"):
+            for given in ({"model": source}, {"model": network(), "weights": source}):
+                model = given.pop("model")
+                with pytest.raises(ValueError, match="`directory` must be another one than the model's"):
+                    fine_tune(model, colours(48), None, NAMES, directory=directory, **given)
+    assert (tmp_path / "net/model.keras").read_bytes() == kept
+    assert paths_of("NASNetCIFAR", "cifar10") == [] == paths_of(network(), "none")
+    check_place("net", ["all"], paths_of(network(), "net/own.weights.h5"))  # which nothing overwrites
