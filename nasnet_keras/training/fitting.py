@@ -25,7 +25,7 @@ from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
-from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.compilation import compile_model, factors_of, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import (
     check_place,
@@ -161,7 +161,8 @@ def fit(
         patience: stop after this many epochs without a better validation accuracy (of several labels an image, a lower
             validation loss), and in any case end with the best epoch's weights; None: all epochs, and the last one's
             weights.
-        class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
+        class_weights: a factor for the loss of each class, in an array or by the number or name of the class in a
+            mapping; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
             faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
@@ -201,7 +202,7 @@ def fit(
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
     identity |= {} if directory is None else content_identity(data)
-    weights = _class_weights(class_weights, data)
+    weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
@@ -321,26 +322,6 @@ def _in_order(model, data, class_weights):
     if class_weights is not None:
         class_weights = [class_weights[list(data.class_names).index(name)] for name in names]
     return replace(data, **splits), class_weights
-
-
-def _class_weights(value, data):
-    """A factor for each class, or None; `"balanced"` has a mean of 1 over the training images.
-
-    Of several labels an image it is for the loss where an image has the label; balanced, those count as all others do.
-    """
-    if value is None or not isinstance(value, str):
-        value = None if value is None else [float(factor) for factor in value]
-    elif value == "balanced":
-        counts = data.train.counts(len(data.class_names))
-        for index in np.flatnonzero(counts == 0)[:1]:
-            raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
-        others = len(data.train) - counts
-        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
-        value = balanced.tolist()
-    if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
-        rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
-        raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
-    return value
 
 
 def training_batches(data, recipe, seed, kind=Batches, **shown):

@@ -231,9 +231,9 @@ def check_place(directory, phases=(), sources=()):
         folder = source.parent if source.name == "model.keras" else source
         if folder.resolve() == place.resolve():
             raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
-    if phases and (place / HISTORY).exists():
+    if phases and os.path.exists(place / HISTORY):
         raise ValueError(f"`directory` {place} holds a training that is no fine-tuning. {ADVICE}")
-    for name in (name for name in PHASES if name not in phases and (place / name / HISTORY).exists()):
+    for name in (name for name in PHASES if name not in phases and os.path.exists(place / name / HISTORY)):
         this = f"its phase {name} is none of this one's" if phases else "this training is none"
         raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
 

@@ -104,8 +104,8 @@ def fine_tune(
         batch_norm: how batch norms behave in cells that learn: a momentum, and they learn from the batch (0.9
             follows new images within some 30 steps, the released 0.9997 within ten thousand), or
             `"frozen"`, and they go by the statistics that they have.
-        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class; of several labels
-            an image, for the loss where it has the label.
+        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class, in an array or by its
+            number or name in a mapping; of several labels an image, for the loss where it has the label.
         patience: a phase ends after this many epochs without a better validation accuracy (of several labels an image,
             a lower validation loss), and goes back to its best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.

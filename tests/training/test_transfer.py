@@ -276,7 +276,7 @@ def test_mixed_precision(dtype):
 def test_balanced_classes_count_the_same():
     few = TRAIN.select(np.flatnonzero((TRAIN.labels != 2) | (np.arange(48) < 12)))
     data = transfer._data(few, None, NAMES, {})
-    weights = training._class_weights("balanced", data)
+    weights = compilation.factors_of("balanced", data)
     counts = np.bincount(few.labels)
     np.testing.assert_allclose(np.array(weights) * counts, len(few) / 3)
     loss = compilation.SmoothedCrossentropy(0.1, class_weights=[1.0, 2.0, 0.0])
@@ -286,7 +286,20 @@ def test_balanced_classes_count_the_same():
     assert float(loss(labels, scores)) == pytest.approx((2 * one + 0 * two + three) / 3, rel=1e-5)
     assert compilation.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="class 'blue' has no training images"):
-        training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
+        compilation.factors_of("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
+
+
+def test_factors_of_classes_go_by_number_or_name():
+    data = transfer._data(TRAIN, None, NAMES, {})
+    for given in ([1, 5, 2.5], (1, 5, 2.5), np.array([1, 5, 2.5]), {0: 1, 1: 5, 2: 2.5}, {2: 2.5, 0: 1, np.int64(1): 5},
+                  {"blue": 2.5, "red": 1, "green": 5}):  # fmt: skip
+        assert compilation.factors_of(given, data) == [1.0, 5.0, 2.5]
+    wrong = ({0: 1, 1: 5}, {0: 1, 1: 5, 3: 2}, {"red": 1, "green": 5, "grey": 2}, {0: 1, "red": 5, 1: 2})
+    wrong += ({1, 5, 2}, [], 3)
+    wrong += ([1, 5, -1], [1, 5, np.nan], {0: 1, 1: 5, 2: np.inf}, iter([1, 5, 2]), "150", [[1, 5, 2]], [1, 5, "2"])
+    for given in wrong:
+        with pytest.raises(ValueError, match="`class_weights` must be None, 'balanced', or 3 numbers .* Received: "):
+            compilation.factors_of(given, data)
 
 
 @pytest.mark.long
@@ -332,6 +345,7 @@ BAD = [
     ({"recipe": "best"}, "`recipe`"),
     ({"class_weights": "fair"}, "`class_weights`"),
     ({"class_weights": [1, 2]}, "`class_weights`"),
+    ({"class_weights": {0: 1.0, 1: 5.0}}, "`class_weights`"),
     ({"weights": "imagenet"}, "`weights` must be auto, none or a file"),
     ({"weights": None}, "`weights` must be auto, none, a name or a file"),
     ({"weights": "none", "batch_norm": "frozen"}, "need trained weights"),
