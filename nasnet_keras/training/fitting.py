@@ -28,6 +28,7 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, factors_of, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import (
+    START,
     check_place,
     content_identity,
     is_used,
@@ -143,6 +144,7 @@ def fit(
     remat=False,
     features=None,
     head_views=None,
+    start=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -176,7 +178,8 @@ def fit(
         remat: whether cells keep nothing for their gradients but what they read, and compute the rest a second time:
             less memory, longer steps, the same result.
         features: None, or a `features.Features`: the model learns from what a network makes of the images.
-        head_views: that of `transfer.fine_tune`, by which a training is known.
+        head_views, start: of `transfer.fine_tune`, by which a training is known: its own argument, and a digest of the
+            weights that it starts from, or None.
 
     Returns:
         The history: one dict an epoch.
@@ -202,6 +205,7 @@ def fit(
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
     identity |= {} if directory is None else content_identity(data)
+    identity |= {} if start is None else {START: start}
     weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)

@@ -19,7 +19,7 @@ from nasnet_keras.models.nesting import layers_within
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
-RATE, VIEWS = "`learning_rate`", "`head_views`"
+RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 # What a change means, by what changes.
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "

@@ -4,6 +4,7 @@ First the new head learns on top of cells that stand still, then the cells from 
 learn too, at a lower rate.
 """
 
+import hashlib
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
@@ -171,6 +172,7 @@ def fine_tune(
         check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
         check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
+        start = None if directory is None or not trained else _digest(source)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
         head = model.get_layer("logits")
@@ -215,6 +217,7 @@ def fine_tune(
                 hours=share,
                 devices=devices,
                 remat=remat,
+                start=start,
             )
             first = last if hours is None else first + len(history)
         _freeze(model, parts(model), False)
@@ -307,6 +310,14 @@ def _freeze(model, learning, frozen_statistics):
         layer.trainable = layer in learning
         if layer.name not in HEADS:
             layer.frozen_statistics = frozen_statistics
+
+
+def _digest(source):
+    """What a network's cells are known by, their weights and statistics."""
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in (weight for layer in parts(source) if layer.name not in HEADS for weight in layer.weights):
+        digest.update(keras.ops.convert_to_numpy(weight).tobytes())
+    return digest.hexdigest()
 
 
 def _rates(model, decay):

@@ -130,7 +130,7 @@ def test_a_network_of_the_same_weights_may_be_another(tmp_path):
         fitting.fit(network(repeats=(1,), dropout=0.5), data(), RECIPE, epochs=2, directory=tmp_path)
 
 
-def tune(directory, **options):
+def tune(directory, model=None, **options):
     seen = Trained()
     arguments = {
         "recipe": recipes.recipe("scans", batch_size=16, augmentation="none"),
@@ -138,7 +138,7 @@ def tune(directory, **options):
         "head_epochs": None,
     }
     arguments |= {"patience": None, "callbacks": [seen], "directory": directory, **options}
-    return fine_tune(network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
+    return fine_tune(model or network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
 
 
 @pytest.mark.long
@@ -337,3 +337,20 @@ def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_pat
     assert (tmp_path / "net/model.keras").read_bytes() == kept
     assert paths_of("NASNetCIFAR", "cifar10") == [] == paths_of(network(), "none")
     check_place("net", ["all"], paths_of(network(), "net/own.weights.h5"))  # which nothing overwrites
+
+
+def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
+    """Another model of the same architecture would have no say any more, and the card would name it."""
+    other = network()
+    other.set_weights([value + 0.1 for value in other.get_weights()])
+    options = {"epochs": 1, "unfreeze": "head"}
+    tune(tmp_path / "mine", **options)
+    fitting.save_model(network(), tmp_path / "net")
+    for same in (None, tmp_path / "net"):  # wherever they lie
+        assert tune(tmp_path / "mine", same, **options)[1] == []
+    with pytest.raises(ValueError, match="`directory`.*it has other weights to start from"):
+        tune(tmp_path / "mine", other, **options)
+    state = history(tmp_path / "mine/head")
+    del state["identity"]["weights to start from"]  # as an earlier version wrote it
+    (tmp_path / "mine/head/history.json").write_text(json.dumps(state))
+    assert tune(tmp_path / "mine", other, **options)[1] == []
