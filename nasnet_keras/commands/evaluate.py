@@ -59,8 +59,11 @@ def check(options):
     if options.worst is not None:
         check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
-    if options.seed is None:  # the images that the training did not see follow from its seed
-        options.seed = known_seed(directory_of(model)) or 0
+    check_integer("seed", options.seed, most=2**32 - 1, optional=True)
+    chosen, known = options.seed, known_seed(directory_of(model))
+    if known is not None:  # the images that the training did not see follow from its seed, whichever is given
+        options.seed = known
+    options.seed = options.seed or 0
     data = find(options)
     data = counted_by(names, data) if names else data
     parts = {name: getattr(data, name) for name in PARTS}
@@ -69,7 +72,10 @@ def check(options):
         have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
         raise ValueError(f"`split` must be one that has images. Received: {options.split}, where there are {have}")
     _tell_of_division(options, data)
-    split = split if options.limit is None else split.take(options.limit, options.seed)
+    if options.limit is not None:
+        split = split.take(options.limit, options.seed if chosen is None else chosen)
+    elif chosen not in (None, options.seed):
+        tell(f"--seed {chosen} is not used: data are divided as when {options.model} was trained; it is for --limit")
     part = "test" if options.split == "all" else options.split
     empty = {name: one.select([]) for name, one in parts.items()}
     what = "precision_recall" if data.several else "confusion"

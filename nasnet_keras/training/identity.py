@@ -246,12 +246,21 @@ def directory_of(model):
 
 def known_seed(directory):
     """The seed of the training that made the model in a directory, which its test images follow from; or None."""
+    seed = _known(directory, "seed")
+    return seed if type(seed) is int and seed >= 0 else None
+
+
+def known_names(directory):
+    """The names of the classes that the training in a directory learns, a tuple, or None."""
+    names = _known(directory, "classes")
+    return tuple(names) if isinstance(names, list) else None
+
+
+def _known(directory, what):
+    """What the training in a directory, or the first phase of its fine-tuning, says of itself; or None."""
     directory = Path(expanded(directory))
-    for place in (directory, *(directory / name for name in PHASES)):
-        seed = _state(place)["identity"].get("seed")
-        if type(seed) is int and seed >= 0:
-            return seed
-    return None
+    places = (directory, *(directory / name for name in PHASES))
+    return next((found for place in places if (found := _state(place)["identity"].get(what)) is not None), None)
 
 
 def is_used(directory):
