@@ -180,7 +180,7 @@ def _division_of_source(options, data):
         record = record or Record()
         record = replace(record, seed=seed if record.seed is None else record.seed)
         if options.seed and record.seed not in (None, options.seed):
-            tell(f"--seed {options.seed} does not divide the data: they are divided as for {source}, with {record.seed}")
+            tell(f"--seed {options.seed} does not divide the data: they are divided by {record.seed}, as for {source}")
         if record.seed is not None:
             return {"held_out": record}
     if alike and record is None:

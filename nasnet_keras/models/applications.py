@@ -10,7 +10,9 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.zoo import check_trained, model_file
@@ -58,8 +60,7 @@ def NASNetMobile(
         >>> NASNetMobile(weights=None, include_top=False, pooling="avg").output_shape
         (None, 1056)
     """
-    released = {"repeats": 4, "filters": 44}
-    return _build("NASNetMobile", {**locals(), "released": released})
+    return _build("NASNetMobile", locals())
 
 
 def NASNetLarge(
@@ -83,8 +84,7 @@ def NASNetLarge(
         >>> NASNetLarge(weights=None, include_top=False, repeats=1, filters=8).name  # a small one
         'nasnet_large'
     """
-    released = {"repeats": 6, "filters": 168, "stem_filters": 96, "skip_reduction": True, "size": 331}
-    return _build("NASNetLarge", {**locals(), "released": released})
+    return _build("NASNetLarge", locals())
 
 
 def NASNetCIFAR(
@@ -111,8 +111,7 @@ def NASNetCIFAR(
         >>> NASNetCIFAR().class_names[:2]
         ('airplane', 'automobile')
     """
-    released = {"repeats": 6, "filters": 32, "stem": "cifar", "size": 32}
-    return _build("NASNetCIFAR", {**locals(), "released": released})
+    return _build("NASNetCIFAR", locals())
 
 
 def PNASNetLarge(
@@ -136,14 +135,7 @@ def PNASNetLarge(
         >>> PNASNetLarge(input_shape=(64, 64, 3), classes=5, repeats=1, filters=8).output_shape  # a small one
         (None, 5)
     """
-    released = {
-        "genotype": "pnasnet_5",
-        "repeats": (4, 3, 3),
-        "filters": 216,
-        "stem_filters": 96,
-        "size": 331,
-    }
-    return _build("PNASNetLarge", {**locals(), "released": released})
+    return _build("PNASNetLarge", locals())
 
 
 def PNASNetMobile(
@@ -167,8 +159,7 @@ def PNASNetMobile(
         >>> PNASNetMobile(classes=5, classifier_activation=None).output_shape
         (None, 5)
     """
-    released = {"genotype": "pnasnet_5", "repeats": (3, 2, 2), "filters": 54}
-    return _build("PNASNetMobile", {**locals(), "released": released})
+    return _build("PNASNetMobile", locals())
 
 
 FACTORIES = {
@@ -177,7 +168,7 @@ FACTORIES = {
 
 
 def _build(factory, arguments):
-    released, options = arguments.pop("released"), arguments.pop("options")
+    released, options = dict(weight_index.RELEASED[factory]), arguments.pop("options")
     weights, top = arguments.pop("weights"), arguments["include_top"] and not options.get("feature_pyramid")
     size = released.pop("size", 224)
     arguments = {**released, **arguments, **options}
@@ -208,7 +199,11 @@ def _build(factory, arguments):
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
         names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
-        arguments, weights = {**arguments, **entry.options, **names, **options}, weight_files.fetch(entry)
+        arguments = {**arguments, **entry.options, **names, **options}
+        wiring = {name: arguments[name] for name in ("filters", "penultimate_filters", *WIRING) if name in arguments}
+        wiring["genotype"] = load_genotype(arguments.get("genotype", "nasnet_a"))
+        entry.check_network(Architecture(**wiring).arguments())
+        weights = weight_files.fetch(entry)
     model = NASNet(arguments.pop("genotype", "nasnet_a"), **arguments)
     if weights is not None:
         weight_files.load(model, weights, entry.layout if entry else None)

@@ -18,6 +18,8 @@ from nasnet_keras.program.program import Program
 LEAST_FILTERS = {"cifar": 1, "imagenet": 4}  # whose stem cells have a quarter and half as many
 # What a stem implies: the default image side, and batch norm's momentum and epsilon.
 STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
+# What decides, beside their shapes, what weights compute: cells may differ in pools and inputs alone.
+WIRING = ("genotype", "repeats", "stem", "skip_reduction", "batch_norm_epsilon", "bounded_activations")
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,24 @@ class Architecture:
         for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)
+
+    def check_weights_of(self, trained):
+        """Raise `ValueError` unless weights that were trained in another network compute the same in this one.
+
+        Args:
+            trained: the `Architecture` of the other one, or a dict with what a saved model says of it.
+        """
+        if isinstance(trained, dict):
+            trained = Architecture.from_dict({name: trained[name] for name in ("filters", *WIRING) if name in trained})
+        for name in WIRING:
+            asked, known = (getattr(one, name) for one in (self, trained))
+            if name == "genotype":
+                asked, known = asked.digest, known.digest
+            if asked != known:
+                raise ValueError(
+                    f"`weights` do not fit the network: `{name}` must be that which they were trained with, {known}. "
+                    f"Received: {asked}"
+                )
 
     def arguments(self):
         """The shortest arguments that give this value; the size of its images always stands among them."""

@@ -396,6 +396,9 @@ def copy_cells(source, model):
     Raises:
         ValueError: naming the first that does not fit.
     """
+    trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
+    if trained is not None:
+        model.architecture.check_weights_of(trained)
     for layer in parts(model):
         if layer.name in HEADS:
             continue

@@ -182,6 +182,15 @@ def known_grey_range(name_or_path):
     return tuple(value) if isinstance(value, list) else None  # likewise
 
 
+def saved_network(path):
+    """What a file of a whole `NASNet` says of its architecture, a dict; None for another model, or weights alone."""
+    try:
+        config = _config(path).get("config")
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get("genotype"), dict) else None
+
+
 def _arguments(path, name, within):
     """What a saved model and the models in it were made with; `within` are those of a list of layers to look at."""
     waiting = [_config(path)]

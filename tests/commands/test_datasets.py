@@ -264,7 +264,7 @@ def test_digits_that_a_model_has_learnt_from_are_not_tested(tmp_path, monkeypatc
     for words in STARTS:
         found = find(options("finetune", *words, "--directory", "mine", "--seed", "5", "--test", "0.1"))
         np.testing.assert_array_equal(found.test.images, data.test.images)
-        assert "--seed 5 does not divide the data: they are divided as for net, with 3" in capsys.readouterr().err
+        assert "--seed 5 does not divide the data: they are divided by 3, as for net" in capsys.readouterr().err
     write_record("mine", found)  # the seed of the second training is another one
     Path("mine/history.json").write_text(json.dumps({"identity": {"seed": 5}}))
     shutil.copy("net/model.keras", "mine")

@@ -15,7 +15,7 @@ import pytest
 from checks import computes_bfloat16
 from PIL import Image
 
-from nasnet_keras import NASNet, load_model
+from nasnet_keras import NASNet, load_genotype, load_model
 from nasnet_keras.data.loading import Split, load_data, open_data
 from nasnet_keras.data.records import read_record
 from nasnet_keras.models.applications import preprocess_input
@@ -361,6 +361,35 @@ BAD = [
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         tune(**options)
+
+
+def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path):
+    """Pools, inputs and identities have no weights; nor does it tell which cells are left out."""
+    other = load_genotype("tiny")
+    block = replace(other.normal.blocks[0], inputs=other.normal.blocks[0].inputs[::-1])
+    other = replace(other, normal=replace(other.normal, blocks=(block, *other.normal.blocks[1:])))
+    network = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    training.save_model(source(), tmp_path / "net")
+    for change in (
+        {"genotype": other},
+        {"repeats": (1,)},
+        {"skip_reduction": True},
+        {"batch_norm_epsilon": 1e-3},
+        {"bounded_activations": True},
+    ):
+        given, (name,) = {"genotype": "tiny", **network, **change}, change
+        message = f"`weights` do not fit the network: `{name}` must be that which they were trained with, .* Received: "
+        for file in (tmp_path / "net", tmp_path / "net/model.keras"):
+            with pytest.raises(ValueError, match=message):
+                load_source(NASNet(**given), str(file))
+        with pytest.raises(ValueError, match=message):
+            NASNet(**given, weights=tmp_path / "net/model.keras")
+        if name not in ("repeats", "skip_reduction"):
+            with pytest.raises(ValueError, match=message):
+                tune(**change)
+    same = replace(load_genotype("tiny"), name="mine")  # a name is no wiring; nor are the head, drop path and size
+    further = {"classes": 7, "dropout": 0.5, "drop_path": 0.2, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 1)}
+    load_source(NASNet(same, **{**network, **further}), str(tmp_path / "net"))
 
 
 def test_two_thousand_classes():
