@@ -161,8 +161,14 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
     if unfreeze == "head" or not (head or cells):
         return head_epochs
     if not cells:
-        planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
-        return max(planned, len(head))
+        planned, done = max(1, round(epochs / 4)) if head_epochs is None else head_epochs, len(head)
+        for label, value in (("epochs", epochs), ("head_epochs", planned if head_epochs is not None else done)):
+            if hours is None and type(value) is int and value < done:
+                raise ValueError(
+                    f"`{label}` must be at least {done} in {directory}, where so many of the head are done. "
+                    f"Received: {value}"
+                )
+        return max(planned, done)
     settled = cells[0]["epoch"] - 1
     if hours is None and head_epochs not in (None, settled):
         raise ValueError(

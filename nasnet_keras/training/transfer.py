@@ -35,7 +35,7 @@ from nasnet_keras.training.identity import (
     is_used,
     settled_head_epochs,
 )
-from nasnet_keras.training.recipes import check_head_views, check_hours, phases, shares
+from nasnet_keras.training.recipes import check_head_views, check_hours, phases, remarks_on, shares
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
@@ -173,6 +173,8 @@ def fine_tune(
         check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
+    for line in remarks_on(plan, unfreeze, options.get("drop_path", 0.0)):
+        logger.warning(line)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
         head = model.get_layer("logits")

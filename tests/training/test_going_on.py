@@ -301,6 +301,7 @@ def test_the_mean_square_is_for_rmsprop():
 
 
 def begun(folder):
+    """A folder of a training."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.json").write_text("{}")
     return folder
@@ -354,3 +355,14 @@ def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
     del state["identity"]["weights to start from"]  # as an earlier version wrote it
     (tmp_path / "mine/head/history.json").write_text(json.dumps(state))
     assert tune(tmp_path / "mine", other, **options)[1] == []
+
+
+def test_what_a_head_has_been_trained_is_named_by_the_option_that_was_given(tmp_path):
+    begun(tmp_path / "head").joinpath("history.json").write_text(json.dumps({"epochs": [{"epoch": 1}] * 3}))
+    with pytest.raises(ValueError, match="`epochs` must be at least 3 in .*so many of the head are done. Received: 2"):
+        settled_head_epochs(tmp_path, 2)
+    for given in (0, 2):
+        with pytest.raises(ValueError, match=f"`head_epochs` must be at least 3 in .* are done. Received: {given}"):
+            settled_head_epochs(tmp_path, 9, given)
+    assert [settled_head_epochs(tmp_path, 9, given) for given in (None, 3, 5)] == [3, 3, 5]
+    assert settled_head_epochs(tmp_path, 2, hours=1) == 3 and settled_head_epochs(tmp_path, 2, unfreeze="head") is None

@@ -349,6 +349,13 @@ BAD = [
     ({"weights": "imagenet"}, "`weights` must be auto, none or a file"),
     ({"weights": None}, "`weights` must be auto, none, a name or a file"),
     ({"weights": "none", "batch_norm": "frozen"}, "need trained weights"),
+    ({"weights": "none", "rate_factor": 0.1}, "need trained weights"),
+    ({"epochs": 1, "unfreeze": "cell_1"}, "`unfreeze` is for epochs in which the cells learn"),
+    ({"head_epochs": 2, "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "layer_decay": 0.8}, "`layer_decay` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "batch_norm": 0.5}, "`batch_norm` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "head_epochs": 1, "batch_norm": "frozen"}, "`batch_norm` is for epochs in which"),
     ({"tensorboard": True}, "`tensorboard` needs a `directory`"),
     ({"repeats": 2}, "`repeats` means nothing"),
     ({"colour": 2}, "`colour` is no argument of NASNet"),
@@ -390,6 +397,24 @@ def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path)
     same = replace(load_genotype("tiny"), name="mine")  # a name is no wiring; nor are the head, drop path and size
     further = {"classes": 7, "dropout": 0.5, "drop_path": 0.2, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 1)}
     load_source(NASNet(same, **{**network, **further}), str(tmp_path / "net"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"epochs": 1}, ["the cells do not learn: all 1 epochs are the head's"]),
+        ({"head_epochs": 2}, ["the cells do not learn: all 2 epochs are the head's"]),
+        ({"unfreeze": "head"}, []),
+        ({"unfreeze": "head", "drop_path": 0.3}, ["`drop_path` 0.3 is not used: cells that do not learn drop no paths"]),
+        ({"drop_path": 0.3}, []),
+        ({"head_epochs": 0, "epochs": 1}, []),
+        ({"weights": "none", "epochs": 1}, []),
+    ],
+)
+def test_phases_that_do_not_take_place_are_told(options, says, monkeypatch, caplog):
+    learnt(monkeypatch)
+    tune(**options)
+    assert [record.getMessage() for record in caplog.records if record.name == transfer.__name__] == says
 
 
 def test_two_thousand_classes():
