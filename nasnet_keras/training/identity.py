@@ -78,6 +78,8 @@ def network_identity(model, class_weights=None, rates=None):
         known.pop(name, None)
     known["`dtype`"] = " ".join(sorted({layer.dtype_policy.name for layer in layers_within(model)}))
     learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
+    frozen = [layer.name for layer in layers_within(model) if getattr(layer, "frozen_statistics", False)]
+    known["batch norms that keep their statistics"] = frozen
     known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
     return json.loads(json.dumps(known))
 

@@ -12,7 +12,14 @@ import pytest
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.training import checkpoints, fitting, recipes
-from nasnet_keras.training.identity import check_place, check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.identity import (
+    check_place,
+    check_resumption,
+    network_identity,
+    settled_head_epochs,
+    told,
+    training_identity,
+)
 from nasnet_keras.training.transfer import fine_tune
 from nasnet_keras.weights.zoo import paths_of
 
@@ -366,3 +373,18 @@ def test_what_a_head_has_been_trained_is_named_by_the_option_that_was_given(tmp_
             settled_head_epochs(tmp_path, 9, given)
     assert [settled_head_epochs(tmp_path, 9, given) for given in (None, 3, 5)] == [3, 3, 5]
     assert settled_head_epochs(tmp_path, 2, hours=1) == 3 and settled_head_epochs(tmp_path, 2, unfreeze="head") is None
+
+
+def test_batch_norms_do_not_begin_to_follow_the_batch_in_the_midst_of_a_training(tmp_path):
+    model = network()
+    for layer in model.layers:
+        layer.frozen_statistics = True
+    frozen, free = network_identity(model), network_identity(network())
+    for before, after in ((frozen, free), (free, frozen)):
+        (tmp_path / "history.json").write_text(json.dumps({"identity": before, "epochs": [{"epoch": 1}]}))
+        assert check_resumption(tmp_path, before) == []
+        with pytest.raises(ValueError, match="`directory`.*it has other batch norms that keep their statistics"):
+            check_resumption(tmp_path, after)
+    del before["batch norms that keep their statistics"]  # as an earlier version wrote it
+    (tmp_path / "history.json").write_text(json.dumps({"identity": before, "epochs": [{"epoch": 1}]}))
+    assert check_resumption(tmp_path, frozen) == []
