@@ -18,7 +18,7 @@ from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import check_classes, renumbered
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used, known_names, known_seed
-from nasnet_keras.weights.zoo import known_classes, paths_of
+from nasnet_keras.weights.zoo import imagenet_names, known_classes, paths_of
 
 
 def find(options):
@@ -91,6 +91,12 @@ def for_judging(model, data, split):
             f"Received: {shown(data.name)}" + (f", with {left_out.summary()}" if left_out else "")
         )
     return match_classes(model, data, split)
+
+
+def counted_as(model, data):
+    """Data whose labels count as those of the model that is called so, as far as that is known before it is loaded."""
+    names = known_classes(model) or imagenet_names(model, data.class_names)
+    return counted_by(names, data) if names else data
 
 
 def counted_by(names, data):

@@ -11,7 +11,7 @@ from itertools import compress
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of, check_range
+from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.greys import grey_note
@@ -213,6 +213,7 @@ def open_data(
         share = shares[label]
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"`{label}` must be a share from 0 to below 1. Received: {share!r}")
+    seed, limit = as_integer(seed), as_integer(limit)
     check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)

@@ -4,20 +4,16 @@ Sizes and settings are those of the released code: Zoph et al. 2018 (arXiv 1707.
 2018 (arXiv 1712.00559).
 """
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.checks import as_integer, check_integer, check_one_of
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
-from nasnet_keras.weights.zoo import check_trained, model_file
-
-IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
+from nasnet_keras.weights.zoo import check_trained, imagenet_classes, model_file
 
 
 def NASNetMobile(
@@ -288,6 +284,7 @@ def decode_predictions(preds, top=5, class_names=None):
     preds = np.asarray(preds)
     if preds.ndim != 2:
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
+    top = as_integer(top)
     check_integer("top", top, least=1)
     classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
     if class_names is None and len(classes) != preds.shape[1]:
@@ -296,8 +293,3 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [[(*classes[index], float(row[index])) for index in order] for row, order in zip(preds, best, strict=True)]
-
-
-def imagenet_classes():
-    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
-    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]

@@ -8,7 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import check_range, is_number
+from nasnet_keras.checks import as_integer, check_range, is_number
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -81,6 +81,11 @@ class Architecture:
                 received = getattr(self, name) if value is None else value
                 raise ValueError(f"`{name}` must be {rule}. Received: {received!r}")
 
+        penultimate_filters = as_integer(penultimate_filters)
+        for name in ("repeats", "filters", "stem_filters", "input_shape", "classes"):  # of NumPy, say
+            value = getattr(self, name)
+            many = isinstance(value, list | tuple)
+            self._set(name, tuple(map(as_integer, value)) if many else as_integer(value))
         if not isinstance(self.genotype, Genotype):
             raise ValueError(f"`genotype` must be a Genotype. Received: {self.genotype!r}")
         repeats = self.repeats

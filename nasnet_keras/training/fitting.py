@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_devices, check_integer
+from nasnet_keras.checks import as_integer, check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
@@ -193,6 +193,7 @@ def fit(
             state of another training, or in which another one is at work.
         OSError: `directory` is full; the state of the epoch before stays.
     """
+    epochs, first, seed, patience, checkpoint_every = map(as_integer, (epochs, first, seed, patience, checkpoint_every))
     stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
     check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)

@@ -3,7 +3,15 @@
 import math
 from dataclasses import dataclass, replace
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, check_share, is_number
+from nasnet_keras.checks import (
+    as_integer,
+    check_integer,
+    check_one_of,
+    check_positive,
+    check_rate,
+    check_share,
+    is_number,
+)
 from nasnet_keras.data.augmentation import check_augmentation, crops
 from nasnet_keras.data.images import LONGEST_SIDE
 
@@ -95,6 +103,8 @@ class Recipe:
         check_rate("label_smoothing", self.label_smoothing)
         if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
+        for name in ("batch_size", "gradient_accumulation", "cutout"):
+            object.__setattr__(self, name, as_integer(getattr(self, name)))
         check_integer("batch_size", self.batch_size, least=1)
         check_augmentation(self.augmentation, self.cutout, self.rand_augment)
         for label in ("erasing", "mixup", "cutmix"):

@@ -6,6 +6,7 @@ learn too, at a lower rate.
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras.checks import as_integer
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import LeftOut
 from nasnet_keras.data.loading import CHECKED, Data
@@ -144,6 +146,7 @@ def fine_tune(
         >>> fine_tune(base, (images, labels), None, ["cat", "dog"], unfreeze="head", epochs=1).class_names
         ('cat', 'dog')
     """
+    epochs, head_epochs, patience, seed, head_views = map(as_integer, (epochs, head_epochs, patience, seed, head_views))
     directory = None if directory is None else Path(expanded(directory))
     data = _data(train, validation, classes, options)
     validation = validation if len(data.validation) else None
@@ -232,7 +235,10 @@ def fine_tune(
 
 def _data(train, validation, classes, options):
     """The `Data` of a fine-tuning; `options` are arguments of the network, of which `grey_range` counts here too."""
-    names = tuple(map(str, range(classes))) if type(classes) is int else tuple(classes)
+    classes = as_integer(classes)
+    if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
+        raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
     wanted, record = options.get("grey_range"), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):

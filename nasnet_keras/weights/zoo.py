@@ -19,6 +19,7 @@ from nasnet_keras.weights.index import entries, find, is_file
 
 MAX_CONFIG = 1 << 26  # bytes
 FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
+IMAGENET_CLASSES = Path(__file__).parents[1] / "models" / "imagenet_classes.tsv"
 # The factories of `applications`, and the weights that they take by default.
 DEFAULT_WEIGHTS = {
     "NASNetMobile": "imagenet",
@@ -166,6 +167,31 @@ def known_classes(name_or_path):
     names = next(_arguments(path, "class_names", lambda layers: layers[-1:]), None)  # whose answer is passed on
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
+
+
+def imagenet_classes():
+    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
+    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]
+
+
+def imagenet_names(name_or_path, classes):
+    """ImageNet's classes as data call some of them, by WordNet ids or names, for a network of the zoo that tells these.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+        classes: the names of the data's classes.
+
+    Returns:
+        1,000 different names, or None: another model, or other classes. A name that two classes have is neither's.
+    """
+    name = str(name_or_path)
+    weights = DEFAULT_WEIGHTS.get(name)
+    entry = weights and find(weights, name)
+    if not entry or entry.classes is not None or entry.outputs != 1000:
+        return None
+    ids, words = zip(*imagenet_classes(), strict=True)
+    words = tuple(word if words.count(word) == 1 else key for key, word in zip(ids, words, strict=True))
+    return next((names for names in (ids, words) if set(classes) <= set(names)), None)
 
 
 def known_grey_range(name_or_path):

@@ -14,6 +14,7 @@ from nasnet_keras.commands import datasets, evaluate
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
 from nasnet_keras.data.records import write_record
+from nasnet_keras.weights.zoo import imagenet_names
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -268,7 +269,7 @@ def test_digits_that_a_model_has_learnt_from_are_not_tested(tmp_path, monkeypatc
     write_record("mine", found)  # the seed of the second training is another one
     Path("mine/history.json").write_text(json.dumps({"identity": {"seed": 5}}))
     shutil.copy("net/model.keras", "mine")
-    monkeypatch.setattr(evaluate, "known_classes", lambda _: None)
+    monkeypatch.setattr(datasets, "known_classes", lambda _: None)
     for model in ("net", "mine"):
         for words in ([], ["--seed", "3"], ["--seed", "5"], ["--seed", "7"]):
             tested = evaluate.check(parser().parse_args(["evaluate", "--model", model, *words]))["data"].test
@@ -282,3 +283,26 @@ def test_digits_that_a_model_has_learnt_from_are_not_tested(tmp_path, monkeypatc
     Path("net/data.json").unlink()  # as of an earlier version
     found = find(options("finetune", "--model", "net", "--directory", "new", "--seed", "5", "--test", "0.4"))
     np.testing.assert_array_equal(found.test.images, data.test.images)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.parametrize("names", [("n01440764", "n03000684"), ("tench", "chain saw")])
+def test_a_network_of_the_zoo_tells_the_classes_of_imagenet(names, photos, monkeypatch, capsys):
+    """Ten folders of WordNet ids, as Imagenette has them, are classes of its thousand."""
+    from nasnet_keras import NASNet
+    from nasnet_keras.models.applications import FACTORIES
+
+    for colour, name in zip(("red", "blue"), names, strict=True):
+        os.rename(f"photos/{colour}", f"photos/{name}")
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3)}
+    monkeypatch.setitem(FACTORIES, "NASNetMobile", lambda: NASNet("tiny", **size))  # of a thousand classes
+    words = ["evaluate", "--model", "NASNetMobile", "--data", "photos", "--split", "all", "--output", "a.svg", "--json"]
+    data = evaluate.check(options(*words))["data"]
+    assert len(data.class_names) == 1000 and np.flatnonzero(data.test.counts(1000)).tolist() == [0, 491]
+    code, out, err = call(capsys, *words)
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["images"] == 60 and not any("does not name its classes" in line for line in err)
+    assert {row["name"] for row in figures["classes"] if row["images"]} == set(names)
+    assert imagenet_names("NASNetMobile", ("tench", "crane")) is None  # which two classes are called
+    assert imagenet_names("NASNetCIFAR", names) is None is imagenet_names("net", names)

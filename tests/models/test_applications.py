@@ -150,7 +150,7 @@ def test_decoding_needs_no_network_and_takes_names():
     for wrong in ({"preds": np.zeros(3)}, {"preds": np.zeros((1, 3))}, {"preds": np.zeros((1, 1000)), "top": 0}):
         with pytest.raises(ValueError, match="`"):
             decode_predictions(**wrong)
-    names = applications.IMAGENET_CLASSES.read_text().splitlines()
+    names = zoo.IMAGENET_CLASSES.read_text().splitlines()
     assert len(names) == 1000 and names == sorted(names)
 
 

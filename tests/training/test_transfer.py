@@ -417,6 +417,14 @@ def test_phases_that_do_not_take_place_are_told(options, says, monkeypatch, capl
     assert [record.getMessage() for record in caplog.records if record.name == transfer.__name__] == says
 
 
+def test_the_number_of_classes_may_be_one_of_numpys():
+    assert transfer._data(TRAIN, None, TRAIN.labels.max() + 1, {}).class_names == ("0", "1", "2")
+    for wrong in (3.0, np.float32(3), True, None):
+        with pytest.raises(ValueError, match="`classes` must be a name for each label, or their number"):
+            transfer._data(TRAIN, None, wrong, {})
+    assert json.dumps([RECIPE.batch_size, replace(RECIPE, batch_size=np.int64(16)).batch_size]) == "[16, 16]"
+
+
 def test_two_thousand_classes():
     many = Split(TRAIN.images, TRAIN.labels * 999 + 1)
     tuned = fine_tune(source(), many, None, 2000, recipe=RECIPE, epochs=1, unfreeze="head")
