@@ -53,6 +53,8 @@ def add_options(parser):
 def check(options):
     """The data, not decoded yet, because the model says in which size; and where the picture goes."""
     check_trained(options.model)
+    if options.matrix and not options.json:
+        raise ValueError("`matrix` means nothing without `json`: leave it out")
     model_file(options.model)
     model = Path(options.model)
     if options.output:

@@ -186,7 +186,7 @@ def _best(row):
         [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
     )
     if "labels" in row:
-        return "   ".join(present) or f"no label reaches its threshold (the most likely: {named[0]})"
+        return "   ".join(present[: len(named)]) or f"no label reaches its threshold (the most likely: {named[0]})"
     return "   ".join(named) or "no class is that probable"
 
 

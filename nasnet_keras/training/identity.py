@@ -213,10 +213,14 @@ def epochs_within(hours, settings, epochs, first=0):
 
 
 def histories(directory):
-    """The history of the training in a directory, or of each phase of its fine-tuning: lists with a dict an epoch."""
+    """The history of the training in a directory, or of each phase of its fine-tuning.
+
+    Returns:
+        A list of (a list with a dict an epoch, the first of them that counts for the best).
+    """
     directory = Path(expanded(directory))
-    found = (_state(place)["epochs"] for place in (directory, *(directory / name for name in PHASES)))
-    return [epochs for epochs in found if epochs]
+    states = map(_state, (directory, *(directory / name for name in PHASES)))
+    return [(state["epochs"], state["best from"]) for state in states if state["epochs"]]
 
 
 def has_begun(directory):
