@@ -43,9 +43,11 @@ def refused(capsys, words):
         ("finetune --model mine/model.keras --directory mine", "another one than the model's"),
         ("finetune --model net --weights mine --directory mine", "another one than the model's"),
         ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
+        ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which the cells"),
+        ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),
     ],
 )
-def test_no_training_goes_over_another_ones_model(words, says, place, capsys):
+def test_what_would_go_over_another_model_or_not_take_place_is_refused(words, says, place, capsys):
     assert says in refused(capsys, f"{words} --data photos")
 
 
