@@ -275,10 +275,8 @@ def test_digits_that_a_model_has_learnt_from_are_not_tested(tmp_path, monkeypatc
             tested = evaluate.check(parser().parse_args(["evaluate", "--model", model, *words]))["data"].test
             np.testing.assert_array_equal(tested.images, data.test.images)
     assert "--seed 7 is not used: data are divided as when mine was trained" in capsys.readouterr().err
-    few = [
-        evaluate.check(parser().parse_args(["evaluate", "--model", "net", "--limit", "20", "--seed", seed]))["data"].test
-        for seed in ("3", "5")
-    ]
+    words = ["evaluate", "--model", "net", "--limit", "20", "--seed"]
+    few = [evaluate.check(parser().parse_args([*words, seed]))["data"].test for seed in ("3", "5")]
     assert not np.array_equal(few[0].images, few[1].images) and capsys.readouterr().err == ""
     Path("net/data.json").unlink()  # as of an earlier version
     found = find(options("finetune", "--model", "net", "--directory", "new", "--seed", "5", "--test", "0.4"))

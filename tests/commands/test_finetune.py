@@ -43,7 +43,7 @@ def refused(capsys, words):
         ("finetune --model mine/model.keras --directory mine", "another one than the model's"),
         ("finetune --model net --weights mine --directory mine", "another one than the model's"),
         ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
-        ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which the cells"),
+        ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which"),
         ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),
     ],
 )

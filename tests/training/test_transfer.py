@@ -405,7 +405,10 @@ def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path)
         ({"epochs": 1}, ["the cells do not learn: all 1 epochs are the head's"]),
         ({"head_epochs": 2}, ["the cells do not learn: all 2 epochs are the head's"]),
         ({"unfreeze": "head"}, []),
-        ({"unfreeze": "head", "drop_path": 0.3}, ["`drop_path` 0.3 is not used: cells that do not learn drop no paths"]),
+        (
+            {"unfreeze": "head", "drop_path": 0.3},
+            ["`drop_path` 0.3 is not used: cells that do not learn drop no paths"],
+        ),
         ({"drop_path": 0.3}, []),
         ({"head_epochs": 0, "epochs": 1}, []),
         ({"weights": "none", "epochs": 1}, []),
