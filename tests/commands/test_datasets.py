@@ -244,8 +244,12 @@ def left_by_a_training(folder, *words):
     return data
 
 
-STARTS = (["--model", "net"], ["--genotype", "tiny", "--weights", "net"], ["--model", "NASNetCIFAR", "--weights", "net"],
-          ["--model", "other.keras", "--weights", "net/model.keras"])  # fmt: skip
+STARTS = (
+    ["--model", "net"],
+    ["--genotype", "tiny", "--weights", "net"],
+    ["--model", "NASNetCIFAR", "--weights", "net"],
+    ["--model", "other.keras", "--weights", "net/model.keras"],
+)
 
 
 def test_nothing_is_tested_that_the_weights_have_learnt_from(photos):
