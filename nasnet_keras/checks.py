@@ -1,6 +1,17 @@
 """The rules that many arguments share. Each raises a `ValueError` of one line that says what is allowed."""
 
 import math
+import operator
+
+
+def as_integer(value):
+    """A plain int of an integer of NumPy or the like; anything else, and a bool, as it is, for a check to refuse."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
 
 
 def check_integer(name, value, least=0, most=None, optional=False):

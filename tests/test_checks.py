@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, first_difference
+from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_positive, check_rate, first_difference
 from nasnet_keras.files import check_file, check_folder, make_folder, read_object
 
 RULES = [
@@ -75,3 +75,13 @@ def test_the_first_difference_between_two_descriptions():
     assert first_difference(one, other) == ("b", [1, 2], [1])
     assert first_difference(one, other, ["a", "c"]) is None  # a missing key is None
     assert first_difference(one, other, ["d", "b"]) == ("d", None, 0)
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.uint8(3), np.array(3), 3])
+def test_integers_of_any_make_become_plain_ones(value):
+    assert as_integer(value) == 3 and type(as_integer(value)) is int
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float32(3), "3", None, [3], np.array([3, 4])])
+def test_what_is_no_integer_is_left_to_who_checks_it(value):
+    assert as_integer(value) is value

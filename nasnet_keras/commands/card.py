@@ -30,8 +30,8 @@ def write_card(options, model, data, recipe, figures, patience=None):
         patience: that of the training.
     """
     directory, epochs, best = Path(options.directory), [], 0
-    for phase in histories(options.directory):
-        best = len(epochs) + best_of(phase, patience)
+    for phase, since in histories(options.directory):
+        best = len(epochs) + best_of(phase, patience, since)
         epochs += phase
     name = directory.resolve().name
     picture = learning_curves_svg(epochs, f"Training of {name}", best if patience else None)

@@ -13,12 +13,12 @@ from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
-from nasnet_keras.data.records import division, mark, read_record, write_record
+from nasnet_keras.data.records import Record, division, mark, read_record, write_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import check_classes, renumbered
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used
-from nasnet_keras.weights.zoo import known_classes
+from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used, known_names, known_seed
+from nasnet_keras.weights.zoo import imagenet_names, known_classes, paths_of
 
 
 def find(options):
@@ -93,6 +93,12 @@ def for_judging(model, data, split):
     return match_classes(model, data, split)
 
 
+def counted_as(model, data):
+    """Data whose labels count as those of the model that is called so, as far as that is known before it is loaded."""
+    names = known_classes(model) or imagenet_names(model, data.class_names)
+    return counted_by(names, data) if names else data
+
+
 def counted_by(names, data):
     """Data whose labels count as a model's classes do, some of which they may lack, which is said."""
     check_classes(names, data.class_names, some=True)
@@ -164,19 +170,36 @@ def _opened(options, trains, division):
 
 
 def _division_of_source(options, data):
-    """The arguments of `open_data` that divide data as those of the model that is trained further; empty for others."""
-    source = getattr(options, "model", None)
-    if not source or data.digest is None:
+    """The arguments of `open_data` that divide data as those that this training starts from did; empty for others.
+
+    Weights that are given take the place of the model's own, so it is theirs.
+    """
+    sources = paths_of(getattr(options, "model", None), getattr(options, "weights", None))
+    source = directory_of(sources[-1]) if sources else None
+    if source is None or not is_used(source):  # what else lies beside a file is somebody else's
         return {}
-    source = directory_of(source)
-    if not is_used(source):  # what else lies beside a file is somebody else's
-        return {}
-    record = read_record(source)
-    if record is not None and (record.digest == data.digest or _knows(record, data)):
+    record, seed = read_record(source), known_seed(source)
+    alike = (known_names(source) or _names_in(sources[-1])) == data.class_names
+    if record is not None and data.digest is not None and (record.digest == data.digest or _knows(record, data)):
         return {"held_out": record}
-    if record is None and tuple(known_classes(options.model) or ()) == data.class_names:
+    if alike and data.digest is None and (record or Record()).digest is None:
+        record = record or Record()
+        record = replace(record, seed=seed if record.seed is None else record.seed)
+        if options.seed and record.seed not in (None, options.seed):
+            tell(f"--seed {options.seed} does not divide the data: they are divided by {record.seed}, as for {source}")
+        if record.seed is not None:
+            return {"held_out": record}
+    if alike and record is None:
         tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
     return {}
+
+
+def _names_in(path):
+    """The classes of a model in a file or a directory, a tuple; of a file of weights nothing says them."""
+    try:
+        return tuple(known_classes(path) or ())
+    except ValueError:
+        return ()
 
 
 def _knows(record, data):

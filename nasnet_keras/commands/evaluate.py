@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, counted_by, decode, find, for_judging
+from nasnet_keras.commands.datasets import Told, counted_as, counted_by, decode, find, for_judging
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
@@ -19,7 +19,7 @@ from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import directory_of, is_used, known_seed
-from nasnet_keras.weights.zoo import known_classes
+from nasnet_keras.weights.zoo import check_trained, imagenet_names, model_file
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
 EXAMPLE = "evaluate --model net --data photos"
@@ -52,23 +52,32 @@ def add_options(parser):
 
 def check(options):
     """The data, not decoded yet, because the model says in which size; and where the picture goes."""
-    names, model = known_classes(options.model), Path(options.model)
+    check_trained(options.model)
+    if options.matrix and not options.json:
+        raise ValueError("`matrix` means nothing without `json`: leave it out")
+    model_file(options.model)
+    model = Path(options.model)
     if options.output:
         check_file("output", options.output, ".svg")
     if options.worst is not None:
         check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
-    if options.seed is None:  # the images that the training did not see follow from its seed
-        options.seed = known_seed(directory_of(model)) or 0
-    data = find(options)
-    data = counted_by(names, data) if names else data
+    check_integer("seed", options.seed, most=2**32 - 1, optional=True)
+    chosen, known = options.seed, known_seed(directory_of(model))
+    if known is not None:  # the images that the training did not see follow from its seed, whichever is given
+        options.seed = known
+    options.seed = options.seed or 0
+    data = counted_as(options.model, find(options))
     parts = {name: getattr(data, name) for name in PARTS}
     split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
         have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
         raise ValueError(f"`split` must be one that has images. Received: {options.split}, where there are {have}")
     _tell_of_division(options, data)
-    split = split if options.limit is None else split.take(options.limit, options.seed)
+    if options.limit is not None:
+        split = split.take(options.limit, options.seed if chosen is None else chosen)
+    elif chosen not in (None, options.seed):
+        tell(f"--seed {chosen} is not used: data are divided as when {options.model} was trained; it is for --limit")
     part = "test" if options.split == "all" else options.split
     empty = {name: one.select([]) for name, one in parts.items()}
     what = "precision_recall" if data.several else "confusion"
@@ -113,7 +122,9 @@ def run(options, data, pictures, part):
     split = for_judging(model, data, getattr(data, part))
     if names is None:
         names = data.class_names
-        tell(f"{options.model} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
+        if imagenet_names(options.model, names) is None:
+            taken = ", ".join(names[:20])
+            tell(f"{options.model} does not name its classes: they are taken to be, in this order, {taken}")
     if count is not None and max(count, 2) != len(names):
         raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
     worst = WORST if options.worst is not None else 0

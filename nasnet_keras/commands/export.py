@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import is_number
-from nasnet_keras.commands.datasets import counted_by, for_judging, tell_of
+from nasnet_keras.commands.datasets import counted_as, for_judging, tell_of
 from nasnet_keras.commands.options import MODEL_HELP, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
@@ -19,7 +19,7 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training.identity import directory_of, is_from_training, is_used, known_seed
-from nasnet_keras.weights.zoo import known_classes, known_grey_range, model_file
+from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
 EXAMPLE = "export --model net --output served/net"
@@ -78,6 +78,7 @@ def check(options):
     if options.max_drop is not None and not (is_number(options.max_drop) and options.max_drop >= 0):
         raise ValueError(f"`max_drop` must be a number of points from 0. Received: {options.max_drop}")
     model_file(options.model)
+    check_trained(options.model)
     if saved_model:
         settings = {name: value for name, value in given(options, *versioned).items() if value is not None}
         checked = {name: value for name, value in settings.items() if name != "explain"}
@@ -139,8 +140,7 @@ def _unseen(options):
     if not len(test):
         raise ValueError(f"`evaluate` must have images that the model has not seen. Received: {where}")
     none = whole.train.select([])
-    found, names = replace(whole, train=none, validation=none, test=test), known_classes(options.model)
-    return counted_by(names, found) if names else found
+    return counted_as(options.model, replace(whole, train=none, validation=none, test=test))
 
 
 def run(options, variants, calibration, labelled):

@@ -23,14 +23,15 @@ from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
 from nasnet_keras.training.identity import (
-    check_phases,
+    PHASES,
+    check_place,
     check_resumption,
     known_epochs,
     settled_head_epochs,
     told,
     training_identity,
 )
-from nasnet_keras.weights.zoo import model_file, starting_weights
+from nasnet_keras.weights.zoo import model_file, paths_of, starting_weights
 
 SUMMARY = "train a network on new classes, from what it has learnt on others"
 EPOCHS = 10
@@ -79,8 +80,8 @@ def check(options):
     if (options.model is None) == (options.genotype is None):
         received = "none" if options.model is None else "both"
         raise ValueError(f"either `model` or `genotype` must be given. Received: {received}")
-    if options.model and Path(options.model).resolve() == Path(options.directory).resolve():
-        raise ValueError(f"`directory` must be another one than the model's. Received: {options.directory!r}")
+    sources = paths_of(options.model, options.weights)
+    check_place(options.directory, PHASES, sources)  # before those are looked at
     recipe = given_recipe(options)
     check_devices(options.devices, recipe.batch_size)
     size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
@@ -111,10 +112,10 @@ def check(options):
         settings["head_epochs"] = settled_head_epochs(options.directory, **wanted)
     phases = recipes.phases(weights != "none", **{name: settings[name] for name in settings if name != "hours"})
     devices = "all" if options.hosts else options.devices
+    check_place(options.directory, [name for name, *_ in phases])
     recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
-    check_phases(options.directory, [name for name, *_ in phases])
     lines, ends = [], _ends(options, phases)
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name

@@ -20,7 +20,7 @@ from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, read_header, read_image
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.files import check_file, check_folder, write_atomically
-from nasnet_keras.weights.zoo import known_grey_range, model_file
+from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
@@ -47,6 +47,7 @@ def add_options(parser):
 def check(options):
     """The images that are asked about, of which at least one is none that cannot be read."""
     model_file(options.model)
+    check_trained(options.model)
     check_integer("top", options.top, least=1)
     if options.threshold is not None and not (is_number(options.threshold) and 0 <= options.threshold <= 1):
         raise ValueError(f"`threshold` must be a share from 0 to 1. Received: {options.threshold}")
@@ -185,7 +186,7 @@ def _best(row):
         [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
     )
     if "labels" in row:
-        return "   ".join(present) or f"no label reaches its threshold (the most likely: {named[0]})"
+        return "   ".join(present[: len(named)]) or f"no label reaches its threshold (the most likely: {named[0]})"
     return "   ".join(named) or "no class is that probable"
 
 

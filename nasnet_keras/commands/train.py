@@ -23,7 +23,7 @@ from nasnet_keras.commands.terminal import finish, judgement, tell, without_gree
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_resumption, known_epochs, told, training_identity
+from nasnet_keras.training.identity import check_place, check_resumption, known_epochs, told, training_identity
 
 SUMMARY = "train a network of a genotype"
 # What is not given, in general and with the recipe `imagenet`: there it is what the released NASNet-A (Mobile) was
@@ -95,6 +95,7 @@ def check(options):
     network = given(options, *names, "auxiliary_head")
     check_network(genotype, **network)
     check_folder("directory", options.directory)
+    check_place(options.directory)
     join(options)
     data = find(options)
     if not options.hosts:  # one of them writes there

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops
 
-from nasnet_keras.checks import check_range
+from nasnet_keras.checks import as_integer, check_range
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
@@ -265,8 +265,10 @@ def by_pillow(image, change):
 
 def as_size(image_size):
     """`image_size` as `(height, width)`: one number stands for a square. Raises `ValueError`."""
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size = as_integer(image_size)
+    size = (size, size) if isinstance(size, int) else size
     valid = isinstance(size, tuple | list) and len(size) == 2
+    size = [as_integer(side) for side in size] if valid else size
     if not valid or any(type(side) is not int or not 1 <= side <= LONGEST_SIDE for side in size):
         rule = f"a number of pixels or (height, width), from 1 to {LONGEST_SIDE}"
         raise ValueError(f"`image_size` must be {rule}. Received: {image_size!r}")

@@ -11,7 +11,7 @@ from itertools import compress
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of, check_range
+from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.greys import grey_note
@@ -141,7 +141,7 @@ def load_data(
         strict: whether a folder must hold nothing that is left out.
         split_rule: `"hashed"`, or `"seeded"` for a folder as earlier versions listed it and divided it by the seed.
         held_out: None, or what the directory of a training has kept, `records.read_record(directory)`: its images stay
-            on the sides that they had.
+            on the sides that they had, and other data are divided as they were.
         grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
             greys in 16-bit files have (0, 4095). See `read_image`.
         file_column, label_column, split_column, separator, file_root, outside: what a table's columns mean, and where
@@ -213,6 +213,7 @@ def open_data(
         share = shares[label]
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ValueError(f"`{label}` must be a share from 0 to below 1. Received: {share!r}")
+    seed, limit = as_integer(seed), as_integer(limit)
     check_integer("seed", seed, most=2**32 - 1)
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
@@ -224,10 +225,12 @@ def open_data(
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     unused = tuple(_unused_shares(shares, given))
     shares |= held_out.shares if held_out else {}
+    divided_by = seed if held_out is None or held_out.seed is None else held_out.seed
     shares = {part: share for part, share in shares.items() if part not in given}
-    left_out, notes, record = LeftOut(), source.notes, None if split_rule == "seeded" else Record(None, shares)
+    left_out, notes = LeftOut(), source.notes
+    record = None if split_rule == "seeded" else Record(None, shares, seed=divided_by)
     if source.listing is None:
-        splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
+        splits = {**given, **hold_out(given["train"], shares, divided_by, class_names)}
     else:
         splits, record, notes = _divided(source.listing, given, shares, held_out)
         left_out = source.listing.left_out

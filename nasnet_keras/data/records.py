@@ -23,12 +23,14 @@ class Record:
         shares: {part that was held out: its share}.
         sides: {part that was held out: names of a folder's images, relative to its root}.
         trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
+        seed: by which other data than a folder were divided; None: not known, or it had no say.
     """
 
     digest: str | None = None
     shares: dict = field(default_factory=dict)
     sides: dict = field(default_factory=dict)
     trained: frozenset = frozenset()
+    seed: int | None = None
 
 
 def mark(name):
@@ -49,10 +51,11 @@ def read_record(directory):
         return None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    digest, shares, sides = (found.get(key) for key in ("images", "shares", "sides"))
+    digest, shares, sides, seed = (found.get(key) for key in ("images", "shares", "sides", "seed"))
     try:
         marks = base64.b64decode(found.get("trained", ""), validate=True)
         valid = found.get("format") == FORMAT and isinstance(digest, str | None)
+        valid &= seed is None or (type(seed) is int and 0 <= seed < 2**32)
         valid &= all(part in HELD_OUT and 0 <= share < 1 for part, share in shares.items())
         valid &= all(isinstance(names, list) and set(map(type, names)) <= {str} for names in sides.values())
     except (ValueError, TypeError, AttributeError):  # none of the right types
@@ -60,7 +63,7 @@ def read_record(directory):
     if not valid:
         raise ValueError(f"{path} must be a file of the format {FORMAT}, as a training writes it")
     trained = frozenset(marks[start : start + MARK] for start in range(0, len(marks), MARK))
-    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained)
+    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained, seed)
 
 
 def division(directory, begun, by_seed=True):
@@ -92,6 +95,7 @@ def write_record(directory, data):
     directory, record = Path(directory), data.record
     directory.mkdir(parents=True, exist_ok=True)
     kept = {"format": FORMAT, "images": record.digest, "shares": record.shares, "sides": record.sides}
+    kept |= {} if record.seed is None else {"seed": record.seed}
     kept["trained"] = base64.b64encode(b"".join(sorted(record.trained))).decode()
     kept["left_out"] = data.all_left_out().by_reason()
     content = json.dumps(kept, separators=(",", ":")).encode()

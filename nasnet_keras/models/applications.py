@@ -4,18 +4,16 @@ Sizes and settings are those of the released code: Zoph et al. 2018 (arXiv 1707.
 2018 (arXiv 1712.00559).
 """
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.checks import as_integer, check_integer, check_one_of
+from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
-from nasnet_keras.weights.zoo import model_file
-
-IMAGENET_CLASSES = Path(__file__).parent / "imagenet_classes.tsv"
+from nasnet_keras.weights.zoo import check_trained, imagenet_classes, model_file
 
 
 def NASNetMobile(
@@ -58,8 +56,7 @@ def NASNetMobile(
         >>> NASNetMobile(weights=None, include_top=False, pooling="avg").output_shape
         (None, 1056)
     """
-    released = {"repeats": 4, "filters": 44}
-    return _build("NASNetMobile", {**locals(), "released": released})
+    return _build("NASNetMobile", locals())
 
 
 def NASNetLarge(
@@ -83,8 +80,7 @@ def NASNetLarge(
         >>> NASNetLarge(weights=None, include_top=False, repeats=1, filters=8).name  # a small one
         'nasnet_large'
     """
-    released = {"repeats": 6, "filters": 168, "stem_filters": 96, "skip_reduction": True, "size": 331}
-    return _build("NASNetLarge", {**locals(), "released": released})
+    return _build("NASNetLarge", locals())
 
 
 def NASNetCIFAR(
@@ -111,8 +107,7 @@ def NASNetCIFAR(
         >>> NASNetCIFAR().class_names[:2]
         ('airplane', 'automobile')
     """
-    released = {"repeats": 6, "filters": 32, "stem": "cifar", "size": 32}
-    return _build("NASNetCIFAR", {**locals(), "released": released})
+    return _build("NASNetCIFAR", locals())
 
 
 def PNASNetLarge(
@@ -136,14 +131,7 @@ def PNASNetLarge(
         >>> PNASNetLarge(input_shape=(64, 64, 3), classes=5, repeats=1, filters=8).output_shape  # a small one
         (None, 5)
     """
-    released = {
-        "genotype": "pnasnet_5",
-        "repeats": (4, 3, 3),
-        "filters": 216,
-        "stem_filters": 96,
-        "size": 331,
-    }
-    return _build("PNASNetLarge", {**locals(), "released": released})
+    return _build("PNASNetLarge", locals())
 
 
 def PNASNetMobile(
@@ -167,8 +155,7 @@ def PNASNetMobile(
         >>> PNASNetMobile(classes=5, classifier_activation=None).output_shape
         (None, 5)
     """
-    released = {"genotype": "pnasnet_5", "repeats": (3, 2, 2), "filters": 54}
-    return _build("PNASNetMobile", {**locals(), "released": released})
+    return _build("PNASNetMobile", locals())
 
 
 FACTORIES = {
@@ -177,7 +164,7 @@ FACTORIES = {
 
 
 def _build(factory, arguments):
-    released, options = arguments.pop("released"), arguments.pop("options")
+    released, options = dict(weight_index.RELEASED[factory]), arguments.pop("options")
     weights, top = arguments.pop("weights"), arguments["include_top"] and not options.get("feature_pyramid")
     size = released.pop("size", 224)
     arguments = {**released, **arguments, **options}
@@ -208,7 +195,11 @@ def _build(factory, arguments):
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
         names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
-        arguments, weights = {**arguments, **entry.options, **names, **options}, weight_files.fetch(entry)
+        arguments = {**arguments, **entry.options, **names, **options}
+        wiring = {name: arguments[name] for name in ("filters", "penultimate_filters", *WIRING) if name in arguments}
+        wiring["genotype"] = load_genotype(arguments.get("genotype", "nasnet_a"))
+        entry.check_network(Architecture(**wiring).arguments())
+        weights = weight_files.fetch(entry)
     model = NASNet(arguments.pop("genotype", "nasnet_a"), **arguments)
     if weights is not None:
         weight_files.load(model, weights, entry.layout if entry else None)
@@ -223,7 +214,7 @@ def load_model(name_or_path):
             `"NASNetMobile"`, which then comes with its weights.
 
     Raises:
-        ValueError: nothing of the kind.
+        ValueError: nothing of the kind, or a name whose weights nobody has: its factory builds it untrained.
 
     Examples:
         >>> from nasnet_keras import load_model
@@ -231,6 +222,7 @@ def load_model(name_or_path):
         (None, 32, 32, 3)
     """
     path = model_file(name_or_path)
+    check_trained(name_or_path)
     if path is None:
         return FACTORIES[str(name_or_path)]()
     try:
@@ -292,6 +284,7 @@ def decode_predictions(preds, top=5, class_names=None):
     preds = np.asarray(preds)
     if preds.ndim != 2:
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
+    top = as_integer(top)
     check_integer("top", top, least=1)
     classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
     if class_names is None and len(classes) != preds.shape[1]:
@@ -300,8 +293,3 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [[(*classes[index], float(row[index])) for index in order] for row, order in zip(preds, best, strict=True)]
-
-
-def imagenet_classes():
-    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
-    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]

@@ -8,7 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import check_range, is_number
+from nasnet_keras.checks import as_integer, check_range, is_number
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -18,6 +18,8 @@ from nasnet_keras.program.program import Program
 LEAST_FILTERS = {"cifar": 1, "imagenet": 4}  # whose stem cells have a quarter and half as many
 # What a stem implies: the default image side, and batch norm's momentum and epsilon.
 STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
+# What decides, beside their shapes, what weights compute: cells may differ in pools and inputs alone.
+WIRING = ("genotype", "repeats", "stem", "skip_reduction", "batch_norm_epsilon", "bounded_activations")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Architecture:
                 received = getattr(self, name) if value is None else value
                 raise ValueError(f"`{name}` must be {rule}. Received: {received!r}")
 
+        penultimate_filters = as_integer(penultimate_filters)
+        for name in ("repeats", "filters", "stem_filters", "input_shape", "classes"):  # of NumPy, say
+            value = getattr(self, name)
+            many = isinstance(value, list | tuple)
+            self._set(name, tuple(map(as_integer, value)) if many else as_integer(value))
         if not isinstance(self.genotype, Genotype):
             raise ValueError(f"`genotype` must be a Genotype. Received: {self.genotype!r}")
         repeats = self.repeats
@@ -177,6 +184,24 @@ class Architecture:
         for name in set(changes) - set(self.arguments()):
             raise ValueError(f"`{name}` is no argument of NASNet. Received: {changes[name]!r}")
         return Architecture(**arguments)
+
+    def check_weights_of(self, trained):
+        """Raise `ValueError` unless weights that were trained in another network compute the same in this one.
+
+        Args:
+            trained: the `Architecture` of the other one, or a dict with what a saved model says of it.
+        """
+        if isinstance(trained, dict):
+            trained = Architecture.from_dict({name: trained[name] for name in ("filters", *WIRING) if name in trained})
+        for name in WIRING:
+            asked, known = (getattr(one, name) for one in (self, trained))
+            if name == "genotype":
+                asked, known = asked.digest, known.digest
+            if asked != known:
+                raise ValueError(
+                    f"`weights` do not fit the network: `{name}` must be that which they were trained with, {known}. "
+                    f"Received: {asked}"
+                )
 
     def arguments(self):
         """The shortest arguments that give this value; the size of its images always stands among them."""

@@ -1,6 +1,9 @@
 """What Keras needs to know of a recipe: optimiser, schedule, losses."""
 
+from collections.abc import Mapping
+
 import keras
+import numpy as np
 
 from nasnet_keras.checks import check_one_of
 from nasnet_keras.models.nesting import layers_within
@@ -50,6 +53,47 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None, 
         for variable in optimizer.variables:
             if variable.name.endswith("_velocity"):  # Keras' name for the mean squares
                 variable.assign(keras.ops.full_like(variable, recipe.mean_square))
+
+
+def factors_of(class_weights, data):
+    """The factors that a training's `class_weights` mean, a list of floats with one for each class, or None.
+
+    Args:
+        class_weights: None; a factor for each class, in an array or by its number or name in a mapping; or
+            `"balanced"`, with a mean of 1 over the training images: of several labels an image a factor is for the loss
+            where an image has the label, and balanced those count as all others do.
+        data: a `data.Data`.
+
+    Raises:
+        ValueError: anything else, a class without a factor, or one without images where they are balanced.
+    """
+    names, value = data.class_names, class_weights
+    if value is None:
+        return None
+    if isinstance(value, str) and value == "balanced":
+        counts = data.train.counts(len(names))
+        for index in np.flatnonzero(counts == 0)[:1]:
+            raise ValueError(f"class {names[index]!r} has no training images, so `class_weights` has none")
+        others = len(data.train) - counts
+        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
+        return balanced.tolist()
+    rule = f"None, 'balanced', or {len(names)} numbers from 0, in a list or for each class by its number or name"
+    wrong = f"`class_weights` must be {rule}. Received: {value!r}"
+    if isinstance(value, Mapping):
+        places = {name: index for index, name in enumerate(names)} | {index: index for index in range(len(names))}
+        given = {places.get(key, key): factor for key, factor in value.items()}
+        if len(given) != len(value) or set(given) != set(range(len(names))):
+            raise ValueError(wrong)
+        value = [given[index] for index in range(len(names))]
+    try:
+        factors = np.asarray(value)
+    except (ValueError, TypeError):
+        raise ValueError(wrong) from None
+    if factors.shape != (len(names),) or factors.dtype.kind not in "iuf":
+        raise ValueError(wrong)
+    if not (np.isfinite(factors) & (factors >= 0)).all():
+        raise ValueError(wrong)
+    return factors.astype(float).tolist()
 
 
 def set_length(model, recipe, steps, epochs):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.images import by_pillow, read_image, resize
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.models import answers
@@ -105,6 +105,7 @@ def explain(model, image, index=None, layer=None):
         raise ValueError(f"`layer` must be one with maps [height, width, channels]. Received: {place.name!r}")
     maps = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(shape["maps"], "float32")))
     scores = answers.probabilities(model, _numbers(model(tensor, training=False)))[0]
+    index = as_integer(index)
     check_integer("index", index, least=0, most=len(scores) - 1, optional=True)
     index = int(scores.argmax()) if index is None else index
 

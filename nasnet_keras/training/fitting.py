@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_devices, check_integer
+from nasnet_keras.checks import as_integer, check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes
@@ -25,9 +25,17 @@ from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
-from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.compilation import compile_model, factors_of, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
-from nasnet_keras.training.identity import content_identity, is_used, known_epochs, network_identity, training_identity
+from nasnet_keras.training.identity import (
+    START,
+    check_place,
+    content_identity,
+    is_used,
+    known_epochs,
+    network_identity,
+    training_identity,
+)
 from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
 
 JUDGED, LEAST_JUDGED, JUDGED_PIXELS = 256, 16, 4_194_304  # images that are looked at together, see `images_at_a_time`
@@ -136,6 +144,7 @@ def fit(
     remat=False,
     features=None,
     head_views=None,
+    start=None,
 ):
     """Train a model, or go on with a training that was interrupted in `directory`.
 
@@ -154,7 +163,8 @@ def fit(
         patience: stop after this many epochs without a better validation accuracy (of several labels an image, a lower
             validation loss), and in any case end with the best epoch's weights; None: all epochs, and the last one's
             weights.
-        class_weights: a factor for the loss of each class; `"balanced"`: one that makes all classes count the same.
+        class_weights: a factor for the loss of each class, in an array or by the number or name of the class in a
+            mapping; `"balanced"`: one that makes all classes count the same.
         rates: a factor on the learning rate for each of `model.trainable_variables`.
         sizes: lengths of the images' shorter side in pixels, each for an equal part of the epochs: small first learns
             faster (progressive resizing, Tan & Le 2021, arXiv 2104.00298, section 4). Images keep their proportions,
@@ -168,7 +178,8 @@ def fit(
         remat: whether cells keep nothing for their gradients but what they read, and compute the rest a second time:
             less memory, longer steps, the same result.
         features: None, or a `features.Features`: the model learns from what a network makes of the images.
-        head_views: that of `transfer.fine_tune`, by which a training is known.
+        head_views, start: of `transfer.fine_tune`, by which a training is known: its own argument, and a digest of the
+            weights that it starts from, or None.
 
     Returns:
         The history: one dict an epoch.
@@ -182,10 +193,12 @@ def fit(
             state of another training, or in which another one is at work.
         OSError: `directory` is full; the state of the epoch before stays.
     """
+    epochs, first, seed, patience, checkpoint_every = map(as_integer, (epochs, first, seed, patience, checkpoint_every))
     stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
     check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)
     check_hours(hours, sizes)
+    check_place(directory)
     if checkpoint_every and directory is None:
         raise ValueError(f"`checkpoint_every` needs a `directory`. Received: {checkpoint_every!r}")
     epochs = known_epochs(directory, epochs, hours, first)
@@ -193,7 +206,8 @@ def fit(
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
     identity |= {} if directory is None else content_identity(data)
-    weights = _class_weights(class_weights, data)
+    identity |= {} if start is None else {START: start}
+    weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
@@ -313,26 +327,6 @@ def _in_order(model, data, class_weights):
     if class_weights is not None:
         class_weights = [class_weights[list(data.class_names).index(name)] for name in names]
     return replace(data, **splits), class_weights
-
-
-def _class_weights(value, data):
-    """A factor for each class, or None; `"balanced"` has a mean of 1 over the training images.
-
-    Of several labels an image it is for the loss where an image has the label; balanced, those count as all others do.
-    """
-    if value is None or not isinstance(value, str):
-        value = None if value is None else [float(factor) for factor in value]
-    elif value == "balanced":
-        counts = data.train.counts(len(data.class_names))
-        for index in np.flatnonzero(counts == 0)[:1]:
-            raise ValueError(f"class {data.class_names[index]!r} has no training images, so `class_weights` has none")
-        others = len(data.train) - counts
-        balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
-        value = balanced.tolist()
-    if isinstance(value, str) or (value and (len(value) != len(data.class_names) or not min(value) >= 0)):
-        rule = f"None, 'balanced', or {len(data.class_names)} numbers from 0"
-        raise ValueError(f"`class_weights` must be {rule}. Received: {value!r}")
-    return value
 
 
 def training_batches(data, recipe, seed, kind=Batches, **shown):

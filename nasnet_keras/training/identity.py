@@ -19,7 +19,7 @@ from nasnet_keras.models.nesting import layers_within
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
-RATE, VIEWS = "`learning_rate`", "`head_views`"
+RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 # What a change means, by what changes.
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
@@ -78,6 +78,8 @@ def network_identity(model, class_weights=None, rates=None):
         known.pop(name, None)
     known["`dtype`"] = " ".join(sorted({layer.dtype_policy.name for layer in layers_within(model)}))
     learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
+    frozen = [layer.name for layer in layers_within(model) if getattr(layer, "frozen_statistics", False)]
+    known["batch norms that keep their statistics"] = frozen
     known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
     return json.loads(json.dumps(known))
 
@@ -161,8 +163,14 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
     if unfreeze == "head" or not (head or cells):
         return head_epochs
     if not cells:
-        planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
-        return max(planned, len(head))
+        planned, done = max(1, round(epochs / 4)) if head_epochs is None else head_epochs, len(head)
+        for label, value in (("epochs", epochs), ("head_epochs", planned if head_epochs is not None else done)):
+            if hours is None and type(value) is int and value < done:
+                raise ValueError(
+                    f"`{label}` must be at least {done} in {directory}, where so many of the head are done. "
+                    f"Received: {value}"
+                )
+        return max(planned, done)
     settled = cells[0]["epoch"] - 1
     if hours is None and head_epochs not in (None, settled):
         raise ValueError(
@@ -205,10 +213,14 @@ def epochs_within(hours, settings, epochs, first=0):
 
 
 def histories(directory):
-    """The history of the training in a directory, or of each phase of its fine-tuning: lists with a dict an epoch."""
+    """The history of the training in a directory, or of each phase of its fine-tuning.
+
+    Returns:
+        A list of (a list with a dict an epoch, the first of them that counts for the best).
+    """
     directory = Path(expanded(directory))
-    found = (_state(place)["epochs"] for place in (directory, *(directory / name for name in PHASES)))
-    return [epochs for epochs in found if epochs]
+    states = map(_state, (directory, *(directory / name for name in PHASES)))
+    return [(state["epochs"], state["best from"]) for state in states if state["epochs"]]
 
 
 def has_begun(directory):
@@ -216,13 +228,26 @@ def has_begun(directory):
     return bool(_state(directory)["epochs"])
 
 
-def check_phases(directory, names):
-    """Raise `ValueError` if a directory holds a fine-tuning that has other phases than these."""
-    for name in set(PHASES) - set(names):
-        if (Path(expanded(directory)) / name / HISTORY).exists():
-            raise ValueError(
-                f"`directory` {directory} holds another fine-tuning: its phase {name} is none of this one's. {ADVICE}"
-            )
+def check_place(directory, phases=(), sources=()):
+    """Raise `ValueError` if a directory is none for a training: it is another one's, or lends its own model.
+
+    Args:
+        directory: where the training is to go; None for nowhere.
+        phases: the names of those of a fine-tuning; none: a training without phases.
+        sources: paths of models and weights that it starts from, as `weights.zoo.paths_of` gives them.
+    """
+    if directory is None:
+        return
+    place = Path(expanded(directory))
+    for source in map(Path, map(expanded, sources)):
+        folder = source.parent if source.name == "model.keras" else source
+        if folder.resolve() == place.resolve():
+            raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
+    if phases and os.path.exists(place / HISTORY):
+        raise ValueError(f"`directory` {place} holds a training that is no fine-tuning. {ADVICE}")
+    for name in (name for name in PHASES if name not in phases and os.path.exists(place / name / HISTORY)):
+        this = f"its phase {name} is none of this one's" if phases else "this training is none"
+        raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
 
 
 def directory_of(model):
@@ -233,12 +258,21 @@ def directory_of(model):
 
 def known_seed(directory):
     """The seed of the training that made the model in a directory, which its test images follow from; or None."""
+    seed = _known(directory, "seed")
+    return seed if type(seed) is int and seed >= 0 else None
+
+
+def known_names(directory):
+    """The names of the classes that the training in a directory learns, a tuple, or None."""
+    names = _known(directory, "classes")
+    return tuple(names) if isinstance(names, list) else None
+
+
+def _known(directory, what):
+    """What the training in a directory, or the first phase of its fine-tuning, says of itself; or None."""
     directory = Path(expanded(directory))
-    for place in (directory, *(directory / name for name in PHASES)):
-        seed = _state(place)["identity"].get("seed")
-        if type(seed) is int and seed >= 0:
-            return seed
-    return None
+    places = (directory, *(directory / name for name in PHASES))
+    return next((found for place in places if (found := _state(place)["identity"].get(what)) is not None), None)
 
 
 def is_used(directory):

@@ -3,7 +3,15 @@
 import math
 from dataclasses import dataclass, replace
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, check_rate, check_share, is_number
+from nasnet_keras.checks import (
+    as_integer,
+    check_integer,
+    check_one_of,
+    check_positive,
+    check_rate,
+    check_share,
+    is_number,
+)
 from nasnet_keras.data.augmentation import check_augmentation, crops
 from nasnet_keras.data.images import LONGEST_SIDE
 
@@ -95,6 +103,8 @@ class Recipe:
         check_rate("label_smoothing", self.label_smoothing)
         if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
+        for name in ("batch_size", "gradient_accumulation", "cutout"):
+            object.__setattr__(self, name, as_integer(getattr(self, name)))
         check_integer("batch_size", self.batch_size, least=1)
         check_augmentation(self.augmentation, self.cutout, self.rand_augment)
         for label in ("erasing", "mixup", "cutmix"):
@@ -225,14 +235,40 @@ def phases(
     if batch_norm not in (None, "frozen") and not (is_number(batch_norm) and 0 <= batch_norm < 1):
         raise ValueError(f"`batch_norm` must be a momentum from 0 to below 1, or 'frozen'. Received: {batch_norm!r}")
     if not trained:
-        if head_epochs or unfreeze != "all" or batch_norm == "frozen":
-            raise ValueError("`head_epochs`, `unfreeze` and a frozen `batch_norm` need trained weights. Received: none")
+        if head_epochs or unfreeze != "all" or rate_factor != 0.3 or batch_norm == "frozen":
+            options = "`head_epochs`, `unfreeze`, `rate_factor` and a frozen `batch_norm`"
+            raise ValueError(f"{options} need trained weights. Received: none")
         return [("all", epochs, "all", 1.0)]
     if head_epochs is None:
         head_epochs = epochs if unfreeze == "head" else max(1, round(epochs / 4))
     check_integer("head_epochs", head_epochs, most=epochs)
+    second = head_epochs < epochs
+    unused = [] if second else [("unfreeze", unfreeze, ("all", "head")), ("rate_factor", rate_factor, (0.3,))]
+    if not second or unfreeze == "head":
+        unused += [("layer_decay", layer_decay, (1,)), ("batch_norm", batch_norm, (0.9,))]
+    for label, value, usual in unused:
+        if value not in usual:
+            rule = f"is for epochs in which the cells learn, and all {epochs} are the head's"
+            raise ValueError(f"`{label}` {rule}: leave it out, or give more `epochs`. Received: {value!r}")
     first = [("head", head_epochs, "head", 1.0)] * bool(head_epochs)
-    return first + [("cells", epochs, unfreeze, rate_factor)] * (head_epochs < epochs)
+    return first + [("cells", epochs, unfreeze, rate_factor)] * second
+
+
+def remarks_on(plan, unfreeze="all", drop_path=0.0):
+    """What of a fine-tuning does not take place though nobody has said so, a line each.
+
+    Args:
+        plan: what `phases` gives.
+        unfreeze: as for `transfer.fine_tune`.
+        drop_path: that of the network.
+    """
+    name, epochs, *_ = plan[-1]
+    lines = []
+    if name == "head" and unfreeze != "head":
+        lines.append(f"the cells do not learn: all {epochs} epochs are the head's")
+    if drop_path and all(lowest == "head" for _, _, lowest, _ in plan):
+        lines.append(f"`drop_path` {drop_path:g} is not used: cells that do not learn drop no paths")
+    return lines
 
 
 def shares(hours, phases):

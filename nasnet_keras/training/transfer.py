@@ -4,7 +4,9 @@ First the new head learns on top of cells that stand still, then the cells from 
 learn too, at a lower rate.
 """
 
+import hashlib
 import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from nasnet_keras.checks import as_integer
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import LeftOut
 from nasnet_keras.data.loading import CHECKED, Data
@@ -28,17 +31,17 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training import features, fitting, recipes
 from nasnet_keras.training.identity import (
     VIEWS,
-    check_phases,
+    check_place,
     check_resumption,
     has_begun,
     is_used,
     settled_head_epochs,
 )
-from nasnet_keras.training.recipes import check_head_views, check_hours, phases, shares
+from nasnet_keras.training.recipes import check_head_views, check_hours, phases, remarks_on, shares
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
-from nasnet_keras.weights.zoo import starting_weights
+from nasnet_keras.weights.zoo import paths_of, starting_weights
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +107,8 @@ def fine_tune(
         batch_norm: how batch norms behave in cells that learn: a momentum, and they learn from the batch (0.9
             follows new images within some 30 steps, the released 0.9997 within ten thousand), or
             `"frozen"`, and they go by the statistics that they have.
-        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class; of several labels
-            an image, for the loss where it has the label.
+        class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class, in an array or by its
+            number or name in a mapping; of several labels an image, for the loss where it has the label.
         patience: a phase ends after this many epochs without a better validation accuracy (of several labels an image,
             a lower validation loss), and goes back to its best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.
@@ -143,6 +146,7 @@ def fine_tune(
         >>> fine_tune(base, (images, labels), None, ["cat", "dog"], unfreeze="head", epochs=1).class_names
         ('cat', 'dog')
     """
+    epochs, head_epochs, patience, seed, head_views = map(as_integer, (epochs, head_epochs, patience, seed, head_views))
     directory = None if directory is None else Path(expanded(directory))
     data = _data(train, validation, classes, options)
     validation = validation if len(data.validation) else None
@@ -169,9 +173,11 @@ def fine_tune(
         )
         number = "all" if several.hosts() > 1 else devices
         check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
-        if directory is not None:
-            check_phases(directory, [name for name, *_ in plan])
+        check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
+        start = None if directory is None or not trained else _digest(source)
+    for line in remarks_on(plan, unfreeze, options.get("drop_path", 0.0)):
+        logger.warning(line)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
         head = model.get_layer("logits")
@@ -216,6 +222,7 @@ def fine_tune(
                 hours=share,
                 devices=devices,
                 remat=remat,
+                start=start,
             )
             first = last if hours is None else first + len(history)
         _freeze(model, parts(model), False)
@@ -228,7 +235,10 @@ def fine_tune(
 
 def _data(train, validation, classes, options):
     """The `Data` of a fine-tuning; `options` are arguments of the network, of which `grey_range` counts here too."""
-    names = tuple(map(str, range(classes))) if type(classes) is int else tuple(classes)
+    classes = as_integer(classes)
+    if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
+        raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
     wanted, record = options.get("grey_range"), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):
@@ -310,6 +320,14 @@ def _freeze(model, learning, frozen_statistics):
             layer.frozen_statistics = frozen_statistics
 
 
+def _digest(source):
+    """What a network's cells are known by, their weights and statistics."""
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in (weight for layer in parts(source) if layer.name not in HEADS for weight in layer.weights):
+        digest.update(keras.ops.convert_to_numpy(weight).tobytes())
+    return digest.hexdigest()
+
+
 def _rates(model, decay):
     """A factor on the learning rate of each trainable weight: 1 for the head, less the deeper its layer lies."""
     layers = [layer for layer in parts(model) if layer.name not in HEADS]
@@ -386,6 +404,9 @@ def copy_cells(source, model):
     Raises:
         ValueError: naming the first that does not fit.
     """
+    trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
+    if trained is not None:
+        model.architecture.check_weights_of(trained)
     for layer in parts(model):
         if layer.name in HEADS:
             continue

@@ -10,9 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasnet_keras.files import expanded
+from nasnet_keras.genotype import load_genotype
 
 FORMAT = "nasnet-weights/1"
 NO_FILES = ("auto", "none")  # what else weights may be
+# The networks of the factories in `applications`, as far as they are not as usual; `size` is that of their images.
+RELEASED = {
+    "NASNetMobile": {"repeats": 4, "filters": 44},
+    "NASNetLarge": {"repeats": 6, "filters": 168, "stem_filters": 96, "skip_reduction": True, "size": 331},
+    "NASNetCIFAR": {"repeats": 6, "filters": 32, "stem": "cifar", "size": 32},
+    "PNASNetLarge": {
+        "genotype": "pnasnet_5",
+        "repeats": (4, 3, 3),
+        "filters": 216,
+        "stem_filters": 96,
+        "size": 331,
+    },
+    "PNASNetMobile": {"genotype": "pnasnet_5", "repeats": (3, 2, 2), "filters": 54},
+}
+# What decides what weights compute, see `program.architecture.WIRING`, and what it is where nothing is said.
+USUAL = {"genotype": "nasnet_a", "repeats": None, "stem": "imagenet", "skip_reduction": False}
+USUAL |= {"batch_norm_epsilon": None, "bounded_activations": False}
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,21 @@ class Entry:
     outputs: int
     file: str | None = None
     url: str | None = None
+
+    def check_network(self, arguments):
+        """Raise `ValueError` unless the weights compute in a network what they do in their own: shapes do not tell.
+
+        Args:
+            arguments: those of the network, as `program.architecture.Architecture.arguments` gives them.
+        """
+        wanted = {**USUAL, **RELEASED.get(self.model, {}), "genotype": self.genotype, **self.options}
+        given = {**arguments, "genotype": arguments["genotype"].digest}
+        for option, value in ((name, wanted[name]) for name in USUAL):
+            if given[option] != (load_genotype(value).digest if option == "genotype" else value):
+                raise ValueError(
+                    f"`{option}` must be {value!r} with `weights={self.weights!r}`; `weights=None` builds any. "
+                    f"Received: {given[option]!r}"
+                )
 
     def check_options(self, options):
         """Raise `ValueError` if the weights are of a network with another one of these arguments."""

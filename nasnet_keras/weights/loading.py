@@ -18,6 +18,7 @@ from nasnet_keras.weights.foreign import load_keras_applications_weights, load_t
 from nasnet_keras.weights.index import Entry, entries, is_file
 from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.slim import load_slim_weights
+from nasnet_keras.weights.zoo import saved_network
 
 CONNECT_SECONDS = 15
 
@@ -76,6 +77,7 @@ def load(model, weights, layout=None):
         ValueError: an unknown name, no such file, a wrong hash, or weights that do not fit.
     """
     if isinstance(weights, Entry):
+        weights.check_network(model.architecture.arguments())
         _load_any_channels(model, fetch(weights), weights.layout)
     elif is_file(weights):
         _load_any_channels(model, Path(expanded(weights)), layout)
@@ -134,6 +136,9 @@ def _load_file(model, path, layout=None):
         else:
             layout = "timm" if path.suffix in (".safetensors", ".pth", ".pt", ".bin") else "slim"
     if layout == "keras":
+        saved = None if path.name.endswith(".weights.h5") else saved_network(path)
+        if saved:
+            model.architecture.check_weights_of(saved)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled

@@ -19,6 +19,7 @@ from nasnet_keras.weights.index import entries, find, is_file
 
 MAX_CONFIG = 1 << 26  # bytes
 FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
+IMAGENET_CLASSES = Path(__file__).parents[1] / "models" / "imagenet_classes.tsv"
 # The factories of `applications`, and the weights that they take by default.
 DEFAULT_WEIGHTS = {
     "NASNetMobile": "imagenet",
@@ -140,6 +141,16 @@ def model_file(name_or_path, label="model"):
     )
 
 
+def check_trained(name_or_path):
+    """Raise `ValueError` for a name of the zoo without weights: such a network could only guess."""
+    if DEFAULT_WEIGHTS.get(str(name_or_path), True) is None:
+        having = ", ".join(name for name, weights in DEFAULT_WEIGHTS.items() if weights)
+        raise ValueError(
+            "`model` must be a trained one, and the index has no weights of this: train it (finetune takes it with "
+            f"`weights` none), or take {having}. Received: {str(name_or_path)!r}"
+        )
+
+
 def known_classes(name_or_path):
     """The names of a model's classes as far as they can be told without loading it, or None.
 
@@ -158,6 +169,31 @@ def known_classes(name_or_path):
     return names if fine else None  # what else is wrong is for those to say who load it
 
 
+def imagenet_classes():
+    """ImageNet's 1,000 classes in the order of the released weights: (WordNet id, name) pairs."""
+    return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]
+
+
+def imagenet_names(name_or_path, classes):
+    """ImageNet's classes as data call some of them, by WordNet ids or names, for a network of the zoo that tells these.
+
+    Args:
+        name_or_path: as for `applications.load_model`.
+        classes: the names of the data's classes.
+
+    Returns:
+        1,000 different names, or None: another model, or other classes. A name that two classes have is neither's.
+    """
+    name = str(name_or_path)
+    weights = DEFAULT_WEIGHTS.get(name)
+    entry = weights and find(weights, name)
+    if not entry or entry.classes is not None or entry.outputs != 1000:
+        return None
+    ids, words = zip(*imagenet_classes(), strict=True)
+    words = tuple(word if words.count(word) == 1 else key for key, word in zip(ids, words, strict=True))
+    return next((names for names in (ids, words) if set(classes) <= set(names)), None)
+
+
 def known_grey_range(name_or_path):
     """The `grey_range` that a model keeps, as a tuple, without loading it, or None.
 
@@ -170,6 +206,15 @@ def known_grey_range(name_or_path):
     path = model_file(name_or_path)
     value = None if path is None else next(_arguments(path, "grey_range", lambda layers: layers), None)
     return tuple(value) if isinstance(value, list) else None  # likewise
+
+
+def saved_network(path):
+    """What a file of a whole `NASNet` says of its architecture, a dict; None for another model, or weights alone."""
+    try:
+        config = _config(path).get("config")
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) and isinstance(config.get("genotype"), dict) else None
 
 
 def _arguments(path, name, within):
@@ -208,6 +253,12 @@ def _legacy_config(path):
         if text is None:
             raise ValueError("it holds weights and no model")
         return parse_object(text.encode() if isinstance(text, str) else bytes(text), "its model_config")
+
+
+def paths_of(model, weights="auto"):
+    """What of a model and the weights that a training starts from are paths, and no names or networks, a list."""
+    named = isinstance(model, str | os.PathLike) and str(model) not in DEFAULT_WEIGHTS
+    return [model] * named + [weights] * is_file(weights)
 
 
 def starting_weights(model, weights="auto", changes=None):

@@ -13,6 +13,8 @@ from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import datasets, evaluate
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
+from nasnet_keras.data.records import write_record
+from nasnet_keras.weights.zoo import imagenet_names
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -230,3 +232,79 @@ def test_digits_of_another_size_go_on(tmp_path, monkeypatch, capsys):
     assert call(capsys, *words, "--epochs", "1")[0] == 0
     code, _, err = call(capsys, *words, "--epochs", "2")
     assert code == 0, err
+
+
+def left_by_a_training(folder, *words):
+    """A directory as `train` leaves it, with a model of some kind; the data of it."""
+    data = find(options("train", "--directory", folder, *words))
+    write_record(folder, data)
+    identity = {"seed": options("train", "--directory", folder, *words).seed, "classes": list(data.class_names)}
+    Path(folder, "history.json").write_text(json.dumps({"identity": identity}))
+    shutil.copy(FIXTURES / "finetuned/model.keras", folder)
+    return data
+
+
+STARTS = (
+    ["--model", "net"],
+    ["--genotype", "tiny", "--weights", "net"],
+    ["--model", "NASNetCIFAR", "--weights", "net"],
+    ["--model", "other.keras", "--weights", "net/model.keras"],
+)
+
+
+def test_nothing_is_tested_that_the_weights_have_learnt_from(photos):
+    """Wherever they come from; `test_a_model_that_is_trained_further_…` has the rest."""
+    data = left_by_a_training("net", "--data", "photos", "--test", "0.4")
+    shutil.copy("net/model.keras", "other.keras")
+    for words in STARTS:
+        found = find(options("finetune", *words, "--directory", "mine", "--data", "photos"))
+        assert set(found.test.images.sources) == set(data.test.images.sources), words
+
+
+def test_digits_that_a_model_has_learnt_from_are_not_tested(tmp_path, monkeypatch, capsys):
+    """They have no names to be known by: the seed and the shares of the training divide them."""
+    monkeypatch.chdir(tmp_path)
+    data = left_by_a_training("net", "--seed", "3", "--test", "0.4")
+    shutil.copy("net/model.keras", "other.keras")
+    for words in STARTS:
+        found = find(options("finetune", *words, "--directory", "mine", "--seed", "5", "--test", "0.1"))
+        np.testing.assert_array_equal(found.test.images, data.test.images)
+        assert "--seed 5 does not divide the data: they are divided by 3, as for net" in capsys.readouterr().err
+    write_record("mine", found)  # the seed of the second training is another one
+    Path("mine/history.json").write_text(json.dumps({"identity": {"seed": 5}}))
+    shutil.copy("net/model.keras", "mine")
+    monkeypatch.setattr(datasets, "known_classes", lambda _: None)
+    for model in ("net", "mine"):
+        for words in ([], ["--seed", "3"], ["--seed", "5"], ["--seed", "7"]):
+            tested = evaluate.check(parser().parse_args(["evaluate", "--model", model, *words]))["data"].test
+            np.testing.assert_array_equal(tested.images, data.test.images)
+    assert "--seed 7 is not used: data are divided as when mine was trained" in capsys.readouterr().err
+    words = ["evaluate", "--model", "net", "--limit", "20", "--seed"]
+    few = [evaluate.check(parser().parse_args([*words, seed]))["data"].test for seed in ("3", "5")]
+    assert not np.array_equal(few[0].images, few[1].images) and capsys.readouterr().err == ""
+    Path("net/data.json").unlink()  # as of an earlier version
+    found = find(options("finetune", "--model", "net", "--directory", "new", "--seed", "5", "--test", "0.4"))
+    np.testing.assert_array_equal(found.test.images, data.test.images)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.parametrize("names", [("n01440764", "n03000684"), ("tench", "chain saw")])
+def test_a_network_of_the_zoo_tells_the_classes_of_imagenet(names, photos, monkeypatch, capsys):
+    """Ten folders of WordNet ids, as Imagenette has them, are classes of its thousand."""
+    from nasnet_keras import NASNet
+    from nasnet_keras.models.applications import FACTORIES
+
+    for colour, name in zip(("red", "blue"), names, strict=True):
+        os.rename(f"photos/{colour}", f"photos/{name}")
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3)}
+    monkeypatch.setitem(FACTORIES, "NASNetMobile", lambda: NASNet("tiny", **size))  # of a thousand classes
+    words = ["evaluate", "--model", "NASNetMobile", "--data", "photos", "--split", "all", "--output", "a.svg", "--json"]
+    data = evaluate.check(options(*words))["data"]
+    assert len(data.class_names) == 1000 and np.flatnonzero(data.test.counts(1000)).tolist() == [0, 491]
+    code, out, err = call(capsys, *words)
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and figures["images"] == 60 and not any("does not name its classes" in line for line in err)
+    assert {row["name"] for row in figures["classes"] if row["images"]} == set(names)
+    assert imagenet_names("NASNetMobile", ("tench", "crane")) is None  # which two classes are called
+    assert imagenet_names("NASNetCIFAR", names) is None is imagenet_names("net", names)

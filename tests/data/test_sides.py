@@ -126,6 +126,8 @@ DAMAGED = (
     {"sides": 3},
     {"trained": 3},
     {"trained": "?"},
+    {"seed": "3"},
+    {"seed": -1},
 )
 
 
@@ -142,3 +144,18 @@ def test_names_of_any_bytes_are_kept(tmp_path):
     write_record(tmp_path / "net", data)
     assert sides(root, **division(tmp_path / "net", True)) == sides(root)
     assert any("\udce9" in name for name in read_record(tmp_path / "net").sides["test"])
+
+
+def test_data_without_files_are_divided_as_a_directory_has_kept_it(tmp_path):
+    """Whatever seed and shares a later command has."""
+    pairs = (np.arange(60, dtype="uint8").reshape(60, 1, 1, 1).repeat(3, 3), np.arange(60) % 2)
+    first = open_data(pairs, seed=3, test=0.4)
+    write_record(tmp_path, first)
+    assert json.loads((tmp_path / "data.json").read_text())["seed"] == 3
+    kept = division(tmp_path, True)
+    again = open_data(pairs, seed=5, test=0.1, **kept)
+    for part in PARTS:
+        np.testing.assert_array_equal(getattr(again, part).images, getattr(first, part).images)
+    assert again.record.seed == 3 and open_data(pairs, seed=5).record.seed == 5
+    write_record(tmp_path / "folder", open_data(write(tmp_path / "photos", {"cat": 9, "dog": 9}), seed=3))
+    assert "seed" not in json.loads((tmp_path / "folder/data.json").read_text())  # it had no say

@@ -150,8 +150,15 @@ def test_decoding_needs_no_network_and_takes_names():
     for wrong in ({"preds": np.zeros(3)}, {"preds": np.zeros((1, 3))}, {"preds": np.zeros((1, 1000)), "top": 0}):
         with pytest.raises(ValueError, match="`"):
             decode_predictions(**wrong)
-    names = applications.IMAGENET_CLASSES.read_text().splitlines()
+    names = zoo.IMAGENET_CLASSES.read_text().splitlines()
     assert len(names) == 1000 and names == sorted(names)
+
+
+@pytest.mark.parametrize("name", [name for name, weights in zoo.DEFAULT_WEIGHTS.items() if weights is None])
+def test_a_network_without_weights_answers_nothing(name, monkeypatch):
+    monkeypatch.setitem(FACTORIES, name, lambda: pytest.fail("it was built"))
+    with pytest.raises(ValueError, match=f"`model` must be a trained one, .* Received: '{name}'"):
+        nasnet_keras.load_model(name)
 
 
 def test_the_table_counts_what_the_factories_build(monkeypatch):

@@ -1,6 +1,7 @@
 """Whole networks: sizes to the last weight, wiring, heads, arguments, and files."""
 
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -628,3 +629,15 @@ def test_names_stay_with_a_network_on_another_graph(tmp_path):
         return keras.layers.Dense(5, name="logits") if layer.name == "logits" else layer.from_config(layer.get_config())
 
     assert keras.models.clone_model(tiny(**names), clone_function=other).class_names is None
+
+
+def test_integers_of_numpy_are_integers():
+    """As `labels.max() + 1` is one; what is kept is a plain int, which JSON can hold."""
+    two, eight = np.int64(2), np.uint8(8)
+    model = NASNet("tiny", repeats=(two, 1), filters=eight, stem="cifar", input_shape=(eight, eight, 3), classes=two)
+    plain = NASNet("tiny", repeats=(2, 1), filters=8, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    assert model.architecture == plain.architecture
+    assert json.dumps(model.get_config()) == json.dumps(plain.get_config())
+    for wrong in (True, np.True_, 2.0, np.float64(2), "2"):
+        with pytest.raises(ValueError, match="`classes` must be an integer above 0"):
+            NASNet("tiny", repeats=1, filters=8, stem="cifar", classes=wrong)

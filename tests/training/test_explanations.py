@@ -52,11 +52,11 @@ def test_the_map_of_a_model_that_can_be_worked_out(ends, dtype):
     kernel = np.array([[40.0, -9, 0], [-9, 40, 0], [0, 0, 40]])
     maps = spots().reshape(4, 4, 4, 4, 3).mean((1, 3)) / 255
     for index in range(CLASSES):
-        found = explain(model, spots(), index)
+        found = explain(model, spots(), np.int64(index))  # as `argmax` gives it
         heat = np.maximum(maps @ kernel[:, index], 0)
         expected = enlarged(heat / heat.max(), (SIDE, SIDE))
         np.testing.assert_allclose(found.heat, expected / expected.max(), atol=1e-2 if dtype != "float32" else 1e-5)
-        assert found.index == index and found.name == str(index)
+        assert found.index == index and type(found.index) is int and found.name == str(index)
     assert explain(model, spots()).score == pytest.approx(float(np.max(probabilities(model))), abs=1e-3)
 
 

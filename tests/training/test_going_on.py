@@ -12,8 +12,16 @@ import pytest
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.training import checkpoints, fitting, recipes
-from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.identity import (
+    check_place,
+    check_resumption,
+    network_identity,
+    settled_head_epochs,
+    told,
+    training_identity,
+)
 from nasnet_keras.training.transfer import fine_tune
+from nasnet_keras.weights.zoo import paths_of
 
 pytestmark = [
     pytest.mark.usefixtures("eager"),
@@ -129,7 +137,7 @@ def test_a_network_of_the_same_weights_may_be_another(tmp_path):
         fitting.fit(network(repeats=(1,), dropout=0.5), data(), RECIPE, epochs=2, directory=tmp_path)
 
 
-def tune(directory, **options):
+def tune(directory, model=None, **options):
     seen = Trained()
     arguments = {
         "recipe": recipes.recipe("scans", batch_size=16, augmentation="none"),
@@ -137,7 +145,7 @@ def tune(directory, **options):
         "head_epochs": None,
     }
     arguments |= {"patience": None, "callbacks": [seen], "directory": directory, **options}
-    return fine_tune(network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
+    return fine_tune(model or network(), colours(48), colours(12, 1), NAMES, **arguments), seen.epochs
 
 
 @pytest.mark.long
@@ -297,3 +305,86 @@ def test_the_mean_square_is_for_rmsprop():
     with pytest.raises(ValueError, match="`mean_square` is for rmsprop. Received: 1, sgd"):
         recipes.Recipe(mean_square=1)
     assert recipes.recipe("imagenet", optimizer="adamw", momentum=0.9, epsilon=1.0).mean_square == 0
+
+
+def begun(folder):
+    """A folder of a training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.json").write_text("{}")
+    return folder
+
+
+def test_a_directory_is_of_one_kind_of_training(tmp_path, monkeypatch):
+    """A `train` would put its model over a fine-tuning's, and the reverse."""
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("it is trained"))
+    trained, tuned = begun(tmp_path / "trained"), begun(tmp_path / "tuned/cells").parent
+    for start in (lambda: tune(trained), lambda: check_place(str(trained), ["all"])):
+        with pytest.raises(ValueError, match="`directory` .*trained holds a training that is no fine-tuning. Choose"):
+            start()
+    for start in (lambda: train(tuned, 1), lambda: check_place(tuned)):
+        with pytest.raises(ValueError, match="`directory` .*tuned holds a fine-tuning: this training is none. Choose"):
+            start()
+    with pytest.raises(ValueError, match="holds another fine-tuning: its phase cells is none of this one's"):
+        tune(tuned, epochs=2, unfreeze="head")
+    assert not [*tmp_path.rglob("data.json")]
+    check_place(trained), check_place(tuned, ["head", "cells"]), check_place(tmp_path / "new"), check_place(None)
+
+
+def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fitting.save_model(network(), "net")
+    (tmp_path / "link").symlink_to("net")
+    network().save_weights("net/own.weights.h5")
+    kept = (tmp_path / "net/model.keras").read_bytes()
+    for directory in ("net", "./net/", "link", tmp_path / "net"):
+        for source in ("net", "net/model.keras", tmp_path / "link"):
+            for given in ({"model": source}, {"model": network(), "weights": source}):
+                model = given.pop("model")
+                with pytest.raises(ValueError, match="`directory` must be another one than the model's"):
+                    fine_tune(model, colours(48), None, NAMES, directory=directory, **given)
+    assert (tmp_path / "net/model.keras").read_bytes() == kept
+    assert paths_of("NASNetCIFAR", "cifar10") == [] == paths_of(network(), "none")
+    check_place("net", ["all"], paths_of(network(), "net/own.weights.h5"))  # which nothing overwrites
+
+
+def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
+    """Another model of the same architecture would have no say any more, and the card would name it."""
+    other = network()
+    other.set_weights([value + 0.1 for value in other.get_weights()])
+    options = {"epochs": 1, "unfreeze": "head"}
+    tune(tmp_path / "mine", **options)
+    fitting.save_model(network(), tmp_path / "net")
+    for same in (None, tmp_path / "net"):  # wherever they lie
+        assert tune(tmp_path / "mine", same, **options)[1] == []
+    with pytest.raises(ValueError, match="`directory`.*it has other weights to start from"):
+        tune(tmp_path / "mine", other, **options)
+    state = history(tmp_path / "mine/head")
+    del state["identity"]["weights to start from"]  # as an earlier version wrote it
+    (tmp_path / "mine/head/history.json").write_text(json.dumps(state))
+    assert tune(tmp_path / "mine", other, **options)[1] == []
+
+
+def test_what_a_head_has_been_trained_is_named_by_the_option_that_was_given(tmp_path):
+    begun(tmp_path / "head").joinpath("history.json").write_text(json.dumps({"epochs": [{"epoch": 1}] * 3}))
+    with pytest.raises(ValueError, match="`epochs` must be at least 3 in .*so many of the head are done. Received: 2"):
+        settled_head_epochs(tmp_path, 2)
+    for given in (0, 2):
+        with pytest.raises(ValueError, match=f"`head_epochs` must be at least 3 in .* are done. Received: {given}"):
+            settled_head_epochs(tmp_path, 9, given)
+    assert [settled_head_epochs(tmp_path, 9, given) for given in (None, 3, 5)] == [3, 3, 5]
+    assert settled_head_epochs(tmp_path, 2, hours=1) == 3 and settled_head_epochs(tmp_path, 2, unfreeze="head") is None
+
+
+def test_batch_norms_do_not_begin_to_follow_the_batch_in_the_midst_of_a_training(tmp_path):
+    model = network()
+    for layer in model.layers:
+        layer.frozen_statistics = True
+    frozen, free = network_identity(model), network_identity(network())
+    for before, after in ((frozen, free), (free, frozen)):
+        (tmp_path / "history.json").write_text(json.dumps({"identity": before, "epochs": [{"epoch": 1}]}))
+        assert check_resumption(tmp_path, before) == []
+        with pytest.raises(ValueError, match="`directory`.*it has other batch norms that keep their statistics"):
+            check_resumption(tmp_path, after)
+    del before["batch norms that keep their statistics"]  # as an earlier version wrote it
+    (tmp_path / "history.json").write_text(json.dumps({"identity": before, "epochs": [{"epoch": 1}]}))
+    assert check_resumption(tmp_path, frozen) == []

@@ -15,7 +15,7 @@ import pytest
 from checks import computes_bfloat16
 from PIL import Image
 
-from nasnet_keras import NASNet, load_model
+from nasnet_keras import NASNet, load_genotype, load_model
 from nasnet_keras.data.loading import Split, load_data, open_data
 from nasnet_keras.data.records import read_record
 from nasnet_keras.models.applications import preprocess_input
@@ -276,7 +276,7 @@ def test_mixed_precision(dtype):
 def test_balanced_classes_count_the_same():
     few = TRAIN.select(np.flatnonzero((TRAIN.labels != 2) | (np.arange(48) < 12)))
     data = transfer._data(few, None, NAMES, {})
-    weights = training._class_weights("balanced", data)
+    weights = compilation.factors_of("balanced", data)
     counts = np.bincount(few.labels)
     np.testing.assert_allclose(np.array(weights) * counts, len(few) / 3)
     loss = compilation.SmoothedCrossentropy(0.1, class_weights=[1.0, 2.0, 0.0])
@@ -286,7 +286,20 @@ def test_balanced_classes_count_the_same():
     assert float(loss(labels, scores)) == pytest.approx((2 * one + 0 * two + three) / 3, rel=1e-5)
     assert compilation.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="class 'blue' has no training images"):
-        training._class_weights("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
+        compilation.factors_of("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
+
+
+def test_factors_of_classes_go_by_number_or_name():
+    data = transfer._data(TRAIN, None, NAMES, {})
+    for given in ([1, 5, 2.5], (1, 5, 2.5), np.array([1, 5, 2.5]), {0: 1, 1: 5, 2: 2.5}, {2: 2.5, 0: 1, np.int64(1): 5},
+                  {"blue": 2.5, "red": 1, "green": 5}):  # fmt: skip
+        assert compilation.factors_of(given, data) == [1.0, 5.0, 2.5]
+    wrong = ({0: 1, 1: 5}, {0: 1, 1: 5, 3: 2}, {"red": 1, "green": 5, "grey": 2}, {0: 1, "red": 5, 1: 2})
+    wrong += ({1, 5, 2}, [], 3)
+    wrong += ([1, 5, -1], [1, 5, np.nan], {0: 1, 1: 5, 2: np.inf}, iter([1, 5, 2]), "150", [[1, 5, 2]], [1, 5, "2"])
+    for given in wrong:
+        with pytest.raises(ValueError, match="`class_weights` must be None, 'balanced', or 3 numbers .* Received: "):
+            compilation.factors_of(given, data)
 
 
 @pytest.mark.long
@@ -332,9 +345,17 @@ BAD = [
     ({"recipe": "best"}, "`recipe`"),
     ({"class_weights": "fair"}, "`class_weights`"),
     ({"class_weights": [1, 2]}, "`class_weights`"),
+    ({"class_weights": {0: 1.0, 1: 5.0}}, "`class_weights`"),
     ({"weights": "imagenet"}, "`weights` must be auto, none or a file"),
     ({"weights": None}, "`weights` must be auto, none, a name or a file"),
     ({"weights": "none", "batch_norm": "frozen"}, "need trained weights"),
+    ({"weights": "none", "rate_factor": 0.1}, "need trained weights"),
+    ({"epochs": 1, "unfreeze": "cell_1"}, "`unfreeze` is for epochs in which the cells learn"),
+    ({"head_epochs": 2, "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "layer_decay": 0.8}, "`layer_decay` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "batch_norm": 0.5}, "`batch_norm` is for epochs in which the cells learn"),
+    ({"unfreeze": "head", "head_epochs": 1, "batch_norm": "frozen"}, "`batch_norm` is for epochs in which"),
     ({"tensorboard": True}, "`tensorboard` needs a `directory`"),
     ({"repeats": 2}, "`repeats` means nothing"),
     ({"colour": 2}, "`colour` is no argument of NASNet"),
@@ -347,6 +368,64 @@ BAD = [
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         tune(**options)
+
+
+def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path):
+    """Pools, inputs and identities have no weights; nor does it tell which cells are left out."""
+    other = load_genotype("tiny")
+    block = replace(other.normal.blocks[0], inputs=other.normal.blocks[0].inputs[::-1])
+    other = replace(other, normal=replace(other.normal, blocks=(block, *other.normal.blocks[1:])))
+    network = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    training.save_model(source(), tmp_path / "net")
+    for change in (
+        {"genotype": other},
+        {"repeats": (1,)},
+        {"skip_reduction": True},
+        {"batch_norm_epsilon": 1e-3},
+        {"bounded_activations": True},
+    ):
+        given, (name,) = {"genotype": "tiny", **network, **change}, change
+        message = f"`weights` do not fit the network: `{name}` must be that which they were trained with, .* Received: "
+        for file in (tmp_path / "net", tmp_path / "net/model.keras"):
+            with pytest.raises(ValueError, match=message):
+                load_source(NASNet(**given), str(file))
+        with pytest.raises(ValueError, match=message):
+            NASNet(**given, weights=tmp_path / "net/model.keras")
+        if name not in ("repeats", "skip_reduction"):
+            with pytest.raises(ValueError, match=message):
+                tune(**change)
+    same = replace(load_genotype("tiny"), name="mine")  # a name is no wiring; nor are the head, drop path and size
+    further = {"classes": 7, "dropout": 0.5, "drop_path": 0.2, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 1)}
+    load_source(NASNet(same, **{**network, **further}), str(tmp_path / "net"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"epochs": 1}, ["the cells do not learn: all 1 epochs are the head's"]),
+        ({"head_epochs": 2}, ["the cells do not learn: all 2 epochs are the head's"]),
+        ({"unfreeze": "head"}, []),
+        (
+            {"unfreeze": "head", "drop_path": 0.3},
+            ["`drop_path` 0.3 is not used: cells that do not learn drop no paths"],
+        ),
+        ({"drop_path": 0.3}, []),
+        ({"head_epochs": 0, "epochs": 1}, []),
+        ({"weights": "none", "epochs": 1}, []),
+    ],
+)
+def test_phases_that_do_not_take_place_are_told(options, says, monkeypatch, caplog):
+    learnt(monkeypatch)
+    tune(**options)
+    assert [record.getMessage() for record in caplog.records if record.name == transfer.__name__] == says
+
+
+def test_the_number_of_classes_may_be_one_of_numpys():
+    assert transfer._data(TRAIN, None, TRAIN.labels.max() + 1, {}).class_names == ("0", "1", "2")
+    for wrong in (3.0, np.float32(3), True, None):
+        with pytest.raises(ValueError, match="`classes` must be a name for each label, or their number"):
+            transfer._data(TRAIN, None, wrong, {})
+    assert json.dumps([RECIPE.batch_size, replace(RECIPE, batch_size=np.int64(16)).batch_size]) == "[16, 16]"
 
 
 def test_two_thousand_classes():

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from nasnet_keras import NASNet, NASNetCIFAR
+from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.index import entries, find, is_file
 from nasnet_keras.weights.zoo import starting_weights
@@ -43,3 +43,30 @@ def test_weights_for_three_channels_fill_a_network_on_any_tensor(tmp_path):
         loading.load(one, tmp_path / "a.weights.h5")
     for one, other in zip(model.get_weights(), plain.get_weights(), strict=True):
         assert (one == other).all()
+
+
+WIRINGS = {"skip_reduction": True, "batch_norm_epsilon": 1e-3, "bounded_activations": True}
+WIRINGS |= {"genotype": "nasnet_a_figure4", "stem": "imagenet", "repeats": (2, 2, 1)}
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_weights_of_the_index_are_for_their_own_wiring(name):
+    change = {name: WIRINGS[name]}
+    size = {"input_shape": (64, 64, 3)}
+    with pytest.raises(ValueError, match=f"`{name}` must be .* with `weights='cifar10'`"):
+        NASNetCIFAR(**size, **change)
+    change |= {"skip_reduction": {name: False}, "stem": {name: "cifar"}, "batch_norm_epsilon": {name: 1}}.get(name, {})
+    with pytest.raises(ValueError, match=f"`{name}` must be .* with `weights='imagenet'`"):  # nothing is downloaded
+        NASNetLarge(**size, **change)
+
+
+def test_weights_of_the_index_by_their_name_are_for_their_own_wiring():
+    network = {"repeats": 2, "filters": 16, "stem": "cifar", "classes": 10, "weights": "nasnet_cifar_cifar10"}
+    with pytest.raises(ValueError, match="`skip_reduction` must be False with `weights='cifar10'`"):
+        NASNet(skip_reduction=True, **network)
+
+
+def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
+    same = {"genotype": "nasnet_a", "repeats": (2, 2, 2), "stem": "cifar", "skip_reduction": False, "filters": 16}
+    free = {"dropout": 0.5, "drop_path": 0.1, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 3), "pooling": "avg"}
+    assert NASNetCIFAR(include_top=False, batch_norm_epsilon=1e-5, **same, **free).output_shape == (None, 384)

@@ -1,0 +1,72 @@
+"""What `finetune` and `train` refuse or say before anything is trained: whose a directory is, what an option is for."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from nasnet_keras.cli import main
+from nasnet_keras.commands import card, predict
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a training, `net`, a fine-tuning, `mine`, and photographs; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name, copy in (("interrupted_training", "net"), ("finetuned", "mine"), ("photos", "photos")):
+        shutil.copytree(FIXTURES / name, copy)
+    shutil.copy("mine/model.keras", "net")
+    return tmp_path
+
+
+def refused(capsys, words):
+    """The one line that a command says, which ends with code 2 and changes nothing."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    code = main(words.split())
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1, err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("train --directory mine", "holds a fine-tuning"),
+        ("train --directory ./mine/", "holds a fine-tuning"),
+        ("finetune --model mine --directory net", "holds a training that is no fine-tuning"),
+        ("finetune --genotype tiny --directory net", "holds a training that is no fine-tuning"),
+        ("finetune --model mine/model.keras --directory mine", "another one than the model's"),
+        ("finetune --model net --weights mine --directory mine", "another one than the model's"),
+        ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
+        ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which"),
+        ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),
+    ],
+)
+def test_what_would_go_over_another_model_or_not_take_place_is_refused(words, says, place, capsys):
+    assert says in refused(capsys, f"{words} --data photos")
+
+
+def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch):
+    """Of an epoch before `best from` none were kept, however good it was."""
+    accuracies = [0.9, 0.5, 0.6, 0.4]
+    epochs = [{"epoch": number, "loss": 1.0, "val_accuracy": value} for number, value in enumerate(accuracies, 1)]
+    seen = []
+    monkeypatch.setattr(card, "_card", lambda *arguments: seen.append(arguments[-1]) or "")
+    for since, best in ((None, 1), (2, 3)):
+        state = {"epochs": epochs, **({} if since is None else {"best from": since})}
+        (tmp_path / "history.json").write_text(json.dumps(state))
+        card.write_card(SimpleNamespace(directory=tmp_path), None, None, None, None, patience=3)
+        assert seen.pop() == best
+
+
+def test_options_that_would_have_no_effect(place, capsys):
+    assert "`matrix` means nothing without `json`" in refused(capsys, "evaluate --model net --data photos --matrix")
+    labels = [{"name": name, "score": score} for name, score in (("cat", 0.9), ("dog", 0.8))]
+    assert predict._best({"labels": labels, "classes": labels[:1]}) == "cat 90.00%"  # `--top 1`
+    assert predict._best({"labels": labels, "classes": labels}) == "cat 90.00%   dog 80.00%"
+    assert predict._best({"labels": [], "classes": labels[:1]}).startswith("no label reaches its threshold")
