@@ -47,7 +47,8 @@ class SearchResult:
     """What a search leaves.
 
     Args:
-        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
+        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward, or where
+            none meets the rule `prefer`; that is logged, as are trials without the `cost` that the rule goes by.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
 
@@ -399,6 +400,7 @@ def search(
         write_report(directory, trials)
     finally:
         oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
+    preference.warn(trials)
     return SearchResult(best_genotype(directory, trials), trials, directory)
 
 
