@@ -179,9 +179,9 @@ def _standing(directory, first, trials):
 
 def _judged_by(directory, first, best):
     """What has put another trial into the place of the first by the rule; empty where nothing has."""
-    if best is first:
-        return ""
     rows = _retrained_rows(directory)
+    if best is first or not rows:
+        return ""
     return f"of the {len(rows)} that were trained again for {rows[0].get('epochs', 'more')} epochs the best"
 
 
