@@ -176,7 +176,10 @@ def _draw(figures, names, title, pictures):
     if "curves" in figures:
         worst = sorted(figures["classes"], key=lambda row: -row["wrong"])
         drawn = [(row["name"], figures["curves"][row["name"]]) for row in worst if row["name"] in figures["curves"]]
-        first = ("Precision over recall", precision_recall_svg(drawn[:DRAWN], title))
+        order = "with the most wrong images"
+        what = "Precision over recall"
+        what += f" of the {DRAWN} of {len(drawn)} labels {order}" if len(drawn) > DRAWN else ""
+        first = (what, precision_recall_svg(drawn, title, order))
     else:
         first = ("What is taken for what", confusion_svg(figures["confusion"], names, title))
     output, beside = pictures

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from nasnet_keras.commands.terminal import finish
+from nasnet_keras.commands.terminal import finish, tell
 from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import renew_report
 
 SUMMARY = "write a search's report, also while it runs"
@@ -32,5 +33,7 @@ def run(options, directory, trials):
         from nasnet_keras.search.results.tensorboard import Summaries
 
         Summaries(directory.path).update(trials)
+    if complaint := Preference.of(directory.path).complaint(trials):
+        tell(complaint)
     print(directory.report)
     finish(options, {"output": str(directory.report), "trials": len(trials)})

@@ -4,13 +4,14 @@ import logging
 import os
 import re
 import socket
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import check_integer, check_positive, first_difference
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
@@ -18,7 +19,7 @@ from nasnet_keras.commands.options import add_data, add_size, check_network, giv
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
-from nasnet_keras.files import check_folder, read_secret
+from nasnet_keras.files import check_folder, read_object, read_secret
 from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
@@ -29,7 +30,7 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings
-from nasnet_keras.search.trials.imported import read_imports, read_tries
+from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 
@@ -57,6 +58,17 @@ KEPT = {
     "try": "--try",
     "start_from": "--start-from",
 }
+# Options that do nothing without others: the default, what they need, and whether it is there.
+NEEDS = {
+    "target_exponent": (-0.07, "a target", lambda given, _: given.target_parameters or given.target_multiply_adds),
+    "screen_share": (0.3, "`screen`", lambda given, _: given.screen),
+    "shared_steps": (10, "`evaluation` shared", lambda given, _: given.evaluation == "shared"),
+    "name": (None, "`role` worker", lambda given, _: given.role == "worker"),
+    "address": ("127.0.0.1:7877", "`role`", lambda given, _: given.role),
+    "lease": (120.0, "`role`", lambda _, role: role),
+    "patience": (600.0, "`role`, or `engine` ray", lambda given, role: role or given.engine != "here"),
+}
+OF_CHILDREN = ("screen_share", "shared_steps")  # what is kept of a search that has begun with one of them
 
 
 def add_options(parser):
@@ -152,7 +164,7 @@ def check(options):
     Preference(options.cost, options.prefer)
     with named(tries="try"):
         tries = read_tries(options.tries)
-    _require_use(options, len(tries))
+    _require_use(options, len(tries), role)
     for genotype in tries if role is None or role.is_chief else ():
         try:
             space.encode(genotype)
@@ -178,6 +190,7 @@ def check(options):
     directory = Path(options.directory).absolute()
     check_folder("directory", directory)
     strategy = make_strategy(options.controller, space, options.seed, settings)
+    _compare_rules(directory, rules)
     try:
         check_identity(directory, identify(strategy, "reward", "max", rules, tries))
     except ValueError as error:
@@ -187,8 +200,8 @@ def check(options):
     compare_children(directory, description(child))
     if options.start_from:
         check_start(directory, options.start_from)
-        if not SearchDirectory(directory).header.exists():
-            read_imports(options.start_from, space)
+        begun = SearchDirectory(directory).header.exists()
+        check_same_start(directory, options.start_from, space) if begun else read_imports(options.start_from, space)
     data = decode(options, find(options))
     require_validation(options, len(data.validation))
     for genotype in [None, *tries]:
@@ -197,7 +210,7 @@ def check(options):
     return {**checked, "data": data}
 
 
-def _require_use(options, tries):
+def _require_use(options, tries, role):
     """Raise `ValueError` where an option would do nothing."""
     if options.median_stop and (options.epochs == 1 or options.evaluation == "shared"):
         received = f"{options.epochs} of {options.evaluation} children"
@@ -206,6 +219,11 @@ def _require_use(options, tries):
     if options.epochs != 1 and options.evaluation == "shared" and not begun:
         rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
         raise ValueError(f"`epochs` must be {rule}. Received: {options.epochs}")
+    for name, (default, needed, is_there) in NEEDS.items():
+        value = getattr(options, name)
+        is_kept = begun and name in OF_CHILDREN
+        if value != default and not is_kept and not is_there(options, role):
+            raise ValueError(f"`{name}` needs {needed}, and does nothing without. Received: {value!r}")
     if tries > options.max_trials:
         raise ValueError(f"`max_trials` must be at least {tries}, the cells to `try`. Received: {options.max_trials}")
 
@@ -256,6 +274,38 @@ def _rules(options):
         with named(reward="failure_reward"):
             rules.append(FailurePenalty(options.failure_reward))
     return tuple(rules)
+
+
+def _compare_rules(directory, rules):
+    """Raise `ValueError`, naming the option, if a directory holds a search with other rules."""
+    try:
+        then = _options_of(read_object(SearchDirectory(directory).header).get("rules", []))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return  # new, or damaged
+    if different := first_difference(then, _options_of([rule.to_dict() for rule in rules])):
+        option, old, new = different
+        rule, received = "left out" if old is None else "given" if old is True else old, option if new is True else new
+        raise ValueError(
+            f"`{option}` must be {rule}, as in the search that {directory} belongs to (or use another directory, where "
+            f"`--start-from` learns from its trials). Received: {received}"
+        )
+
+
+def _options_of(rules):
+    """{option: its value, None where it is left out} of rules as a search's header has them, as far as options go."""
+    rules = {rule["rule"]: rule for rule in rules}
+    limits, target = rules.get("Limits", {}), rules.get("SoftTarget", {})
+    metric = target.get("metric")
+    return {
+        "--no-replay": "Replay" not in rules or None,
+        "--max-parameters": limits.get("max_parameters"),
+        "--max-multiply-adds": limits.get("max_multiply_adds"),
+        "--target-parameters": target.get("target") if metric == "parameters" else None,
+        "--target-multiply-adds": target.get("target") if metric == "multiply_adds" else None,
+        "--target-exponent": target.get("exponent") if metric in ("parameters", "multiply_adds") else None,
+        "--median-stop": "MedianStop" in rules or None,
+        "--failure-reward": rules.get("FailurePenalty", {}).get("reward"),
+    }
 
 
 def _engine(options):
@@ -329,13 +379,25 @@ def run(options, space, child, rules, settings, role, engine, data):
             if (role or engine or options.workers) and not logging.getLogger("nasnet_keras").handlers:
                 _log_to(directory.chief_log)
 
-        result = search(
-            data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
-            tries=options.tries, cost=options.cost, prefer=options.prefer,
-            workers=options.workers or None, on_place=progress.place,
-        )  # fmt: skip
+        with _told_at_the_end():
+            result = search(
+                data, *search_it, **arguments, on_trial=on_trial, hours=options.hours, start_from=options.start_from,
+                tries=options.tries, cost=options.cost, prefer=options.prefer,
+                workers=options.workers or None, on_place=progress.place,
+            )  # fmt: skip
     _conclude(options, result, data, child, space)
     Told(data, directory.path).tell()
+
+
+@contextmanager
+def _told_at_the_end():
+    """What is to be said of the preference `_conclude` says, in the command's own words."""
+    said = logging.getLogger(Preference.__module__)
+    said.disabled = True
+    try:
+        yield
+    finally:
+        said.disabled = False
 
 
 def _conclude(options, result, data, child, space):
@@ -345,16 +407,24 @@ def _conclude(options, result, data, child, space):
     from nasnet_keras.search.results.publication import best_genotype, commonest_reason
 
     failed = sum(trial["reward"] is None for trial in result.trials)
-    best = max((trial["reward"] for trial in result.trials if trial["reward"] is not None), default=None)
+    first = max((one for one in result.trials if one["reward"] is not None), key=lambda one: one["reward"], default={})
+    best = first.get("reward")
     figures = {"directory": str(result.directory), "trials": len(result.trials), "failed": failed, "best_reward": best}
     left = options.max_trials - len(result.trials)
     measure = "mean average precision" if data.several else "accuracy"
-    told = f"{len(result.trials)} trials, {failed} failed; best validation {measure} {percent(best)}"
+    if (raw := (first.get("metrics") or {}).get("raw_reward")) is None:
+        reached = f"best validation {measure} {percent(best)}"
+    else:  # a rule has shaped it, and it is no share any more
+        reached = f"best reward {best:.4f} (validation {measure} {percent(raw)})"
+    told = f"{len(result.trials)} trials, {failed} failed; {reached}"
     if left > 0:
         repeated = len(result.trials) >= EXHAUSTED and all("replayed" in trial for trial in result.trials[-EXHAUSTED:])
         more = "the space holds no further cells" if repeated else "run the same command to go on"
         told += f"; {left} trials are left, {more}"
     print(told)
+    complaint = Preference.of(result.directory).complaint(result.trials)
+    if result.best and complaint:
+        tell(complaint)
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
         _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_")
@@ -371,7 +441,7 @@ def _conclude(options, result, data, child, space):
     print(f"Report: {directory.report}")
     finish(options, figures)
     if result.best is None:
-        if complaint := Preference.of(result.directory).complaint(result.trials):
+        if complaint:
             raise ValueError(complaint)
         reason, count = commonest_reason(result.trials) or ("none was begun", 0)
         told = f"{count} of {len(result.trials)} failed with {reason}" if count else reason

@@ -61,8 +61,12 @@ def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object =
     """
     check_trials(trials)
     front = pareto_front(trials, cost)
-    priced = [trial for trial in trials if reward_of(trial) is not None and cost_of(trial, cost) is not None][-DOTS:]
-    costs, rewards = [cost_of(trial, cost) for trial in priced], [reward_of(trial) for trial in priced]
+    priced = [trial for trial in trials if reward_of(trial) is not None and cost_of(trial, cost) is not None]
+    ring = next((trial for trial in priced if chosen is not None and trial.get("trial_id") == chosen), None)
+    oldest = len(priced) - DOTS
+    dots = [trial for place, trial in enumerate(priced) if place >= oldest or trial is ring]
+    shown = [*dots, *front]  # the axes hold whatever is drawn
+    costs, rewards = [cost_of(trial, cost) for trial in shown], [reward_of(trial) for trial in shown]
     low_x, high_x, x_ticks = scale(min(costs, default=0.0), max(costs, default=1.0))
     low_y, high_y, y_ticks = scale(min(rewards, default=0.0), max(rewards, default=1.0))
     right, floor = WIDTH - RIGHT, TOP + PLOT
@@ -90,7 +94,7 @@ def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object =
         "</g>\n"
     )
     parts.append(f'<g fill="{DOT}" fill-opacity="0.55">\n')
-    for trial in priced:
+    for trial in dots:
         parts.append(_dot(trial, at(trial), cost, 3.2))
     parts.append("</g>\n")
     if front:
@@ -102,13 +106,13 @@ def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object =
         )
         parts += [_dot(trial, at(trial), cost, 4.6) for trial in front]
         parts.append("</g>\n")
-    ring = next((trial for trial in priced if chosen is not None and trial.get("trial_id") == chosen), None)
     if ring:
         x, y = map(number, at(ring))
         parts.append(
             f'<circle class="chosen" cx="{x}" cy="{y}" r="8.5" fill="none" stroke="{MEAN}" stroke-width="2.4"/>\n'
         )
-    signs = [(f'<circle cx="6" cy="-5" r="4" fill="{DOT}"/>', "trial")] * bool(priced)
+    name = "trial" if len(priced) <= DOTS else f"trial, of the last {DOTS:,}"
+    signs = [(f'<circle cx="6" cy="-5" r="4" fill="{DOT}"/>', name)] * bool(priced)
     signs += [(f'<path d="M-4 -5h16" stroke="{BEST}" stroke-width="2"/>', "front: none is better and cheaper")] * bool(
         front
     )

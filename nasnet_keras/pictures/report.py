@@ -14,7 +14,7 @@ from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
 from nasnet_keras.pictures.curves import check_trials, finished, finite, is_failed, reward_of, search_curve_svg
 from nasnet_keras.pictures.importance import importance_svg
-from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg
+from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, short
 
 BEST = 10
 WINDOW = 20
@@ -73,13 +73,15 @@ def search_report(
         trials: the objects of `trials.jsonl`, any number of them, in the order of the file. Rewards
             that are no finite numbers count as none.
         title: the heading.
-        best: the genotype to show as found; by default that of the trial with the highest reward.
+        best: the genotype to show as found; by default that of the trial with the highest reward, or of the `chosen`
+            one where `choice` has another rule than that.
         summary: final figures to show as a table, `{row: value}` or `{row: {column: value}}`, such as
             test accuracies under the same budget.
         updates: the objects of `controller/updates.jsonl`: of a controller that has learnt from stale rewards, what
             these were worth to it is shown.
         choice: how the best was chosen: `cost`, of what the front is shown (see `pareto.cost_of`; by default
-            multiply-adds), `prefer`, the rule, and `chosen`, a `trial_id`.
+            multiply-adds), `prefer`, the rule, `chosen`, a `trial_id`, `further`, what has decided beside the rule, and
+            `complaint`, how the rule does not work on these trials.
         live: of a search that runs, as `results.live.LiveReport` tells it: the page then says what is running, and
             renews itself.
         advice: a last line.
@@ -100,16 +102,18 @@ def search_report(
     if best is not None and not isinstance(best, Genotype):
         raise ValueError(f"`best` must be a Genotype or None. Received: {best!r}")
     ranking = sorted(finished(trials), key=lambda trial: -reward_of(trial))[:BEST]
-    if best is None and ranking:
-        best = _genotype(ranking[0])
+    choice = dict(choice or {})
+    complaint = choice.pop("complaint", None)
+    if best is None:
+        best = _chosen(trials, ranking, choice.get("prefer", "reward"), choice.get("chosen"))
     parts = [
         f"<h1>{escape(title)}</h1>",
         _headline(trials, updates, again),
         _now(trials, live) if live else "",
         _section("Final figures", _summary_table(summary)) if summary else "",
         _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
-        _costs(trials, **(choice or {})),
-        _section("Found cells", _found(best)),
+        _costs(trials, **choice),
+        _section("Found cells", _found(best, complaint, bool(ranking))),
         _section("Best trials", _ranking_table(ranking)),
         _importance(trials),
         _failures(trials),
@@ -235,15 +239,24 @@ def _place(place):
     return f"{_figures([(label, _value(value), note) for label, value, note in items])}{link}\n<br/>\n"
 
 
-def _found(best):
+def _chosen(trials, ranking, prefer, chosen):
+    """The genotype that the rule has chosen, by the little that a page is told; None where that is none."""
+    if prefer != "reward":
+        ranking = [trial for trial in trials if chosen is not None and trial.get("trial_id") == chosen]
+    return _genotype(ranking[0]) if ranking else None
+
+
+def _found(best, complaint, has_rewards):
+    note = f'<p class="note">{escape(complaint)}.</p>' if complaint else ""
     if best is None:
-        return '<p class="note">None yet: no trial has ended with a reward.</p>'
+        why = "None is chosen." if has_rewards else "None yet: no trial has ended with a reward."
+        return f'<p class="note">{why}</p>{note}'
     cells = ((best.normal, "Normal cell"), (best.reduction, "Reduction cell"))
     figures = "\n".join(f'<figure class="scroll">{cell_svg(cell, name)}</figure>' for cell, name in cells)
     text = escape(best.to_json())
     return (
         f'<div class="cells">\n{figures}\n</div>\n'
-        f"<details>\n<summary>The genotype as JSON</summary>\n<pre>{text}</pre>\n</details>"
+        f"<details>\n<summary>The genotype as JSON</summary>\n<pre>{text}</pre>\n</details>{note}"
     )
 
 
@@ -254,16 +267,16 @@ RULES = {
 }
 
 
-def _costs(trials, cost="multiply_adds", prefer="reward", chosen=None):
+def _costs(trials, cost="multiply_adds", prefer="reward", chosen=None, further=""):
     front = pareto_front(trials, cost)
     if not front:
         return ""
     rule, _, bound = prefer.partition(":")
-    words = escape(RULES.get(rule, prefer).format(bound))
+    words = escape(RULES.get(rule, prefer).format(bound) + (f"; {further}" if further else ""))
     note = f'<p class="note">A trial is on the front if no other is both better and cheaper. Found by: {words}.</p>'
-    further = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
+    columns = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
     picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen)}</div>'
-    return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], further)}")
+    return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], columns)}")
 
 
 def _importance(trials):
@@ -288,7 +301,8 @@ def _ranking_table(ranking, further=()):
     for rank, trial in enumerate(ranking, 1):
         cells = [rank, escape(str(trial.get("trial_id", DASH))[:40]), _reward(reward_of(trial))]
         cells += [_value(trial.get("parameters")), _value(trial.get("multiply_adds")), _seconds(trial.get("seconds"))]
-        cells += [_value(cost_of(trial, name)) for name in further]
+        own = [cost_of(trial, name) for name in further]
+        cells += [DASH if cost is None else short(cost) for cost in own]
         rows.append('<tr class="first">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         rows.append(f'<tr class="more"><td colspan="{len(names)}">{_drawing(trial)}</td></tr>')
     body = "\n".join(rows)

@@ -42,12 +42,15 @@ def reliability_svg(bins: list[dict], title: str = "") -> str:
     return _document(parts, notes, title or "Calibration", "how sure the answer is", "how often it is right")
 
 
-def precision_recall_svg(curves: list[tuple[str, list[tuple[float, float]]]], title: str = "") -> str:
+def precision_recall_svg(
+    curves: list[tuple[str, list[tuple[float, float]]]], title: str = "", order: str = "that come first"
+) -> str:
     """Draw precision over recall.
 
     Args:
-        curves: (a label's name, its (recall, precision) points); at most ten are drawn.
+        curves: (a label's name, its (recall, precision) points); the first ten are drawn, and of how many is said.
         title: a heading inside the picture.
+        order: which the first ten are, such as "with the most wrong images".
 
     Returns:
         A self-contained SVG document.
@@ -56,7 +59,8 @@ def precision_recall_svg(curves: list[tuple[str, list[tuple[float, float]]]], ti
     for (name, points), colour in zip(curves, COLOURS, strict=False):
         parts.append(_line(points, colour, tip=name))
         notes.append((name, colour))
-    return _document(parts, notes, title or "Precision over recall", "recall", "precision")
+    drawn = "" if len(curves) <= len(COLOURS) else f"the {len(COLOURS)} of {len(curves)} labels {order}"
+    return _document(parts, notes, title or "Precision over recall", "recall", "precision", drawn)
 
 
 def _at(x, y):
@@ -71,9 +75,11 @@ def _line(points, colour, more="", tip=""):
     return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" {more}>{tip}</path>\n'
 
 
-def _document(parts, notes, title, x_label, y_label):
+def _document(parts, notes, title, x_label, y_label, under=""):
     width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
     frame = [f'<text x="20" y="32" font-size="15" font-weight="600" fill="{INK}">{escape(title)}</text>\n']
+    if under:
+        frame.append(_text(20, 50, under, "start"))
     for step in range(6):
         share = step / 5
         x, y = _at(share, share)
@@ -92,7 +98,8 @@ def _document(parts, notes, title, x_label, y_label):
         frame.append(f"<title>{escape(name)}</title>{escape(short)}</text>\n")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" '
-        f'width="{number(width)}" height="{number(height)}" role="img" aria-label="{escape(title)}" '
+        f'width="{number(width)}" height="{number(height)}" role="img" '
+        f'aria-label="{escape(f"{title}; {under}" if under else title)}" '
         f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
         f'<rect x="0.5" y="0.5" width="{number(width - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
         f'stroke="{CARD_LINE}"/>\n{"".join(frame)}{"".join(parts)}</svg>\n'

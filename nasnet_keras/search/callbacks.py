@@ -1,5 +1,6 @@
 """What a search tells while it runs: callbacks of the user's own."""
 
+import copy
 import threading
 
 
@@ -7,7 +8,8 @@ class SearchCallback:
     """Base of a search's callbacks; both methods do nothing. Another object with these two will do as well.
 
     They are called in the process that gives out the trials, which may be another one than trains the child, and never
-    two at a time. An exception ends the search, with everything saved.
+    two at a time. An exception ends the search, with everything saved. The dicts are copies, a callback's to change as
+    it likes.
 
     Examples:
         >>> from nasnet_keras import SearchCallback
@@ -55,7 +57,7 @@ class Callbacks:
         """Tell that a trial was given out."""
         with self._one_at_a_time:
             for callback in self._callbacks:
-                callback.on_trial_begin(trial)
+                callback.on_trial_begin(copy.deepcopy(trial))
 
     def finished(self, trials):
         """Tell of the finished trials that are new since the last call, all of them; of the first call nothing is."""
@@ -63,4 +65,21 @@ class Callbacks:
             new, self._told = trials[len(trials) if self._told is None else self._told :], len(trials)
             for trial in new:
                 for callback in self._callbacks:
-                    callback.on_trial_end(trial)
+                    callback.on_trial_end(copy.deepcopy(trial))
+
+
+class Copies:
+    """A user's function of all finished trials, which gets copies of them; each trial is copied once.
+
+    Args:
+        listener: the function. The next time it finds the dicts as it has left them; nobody else does.
+    """
+
+    def __init__(self, listener):
+        self._listener, self._copies, self._one_at_a_time = listener, [], threading.RLock()
+
+    def __call__(self, trials):
+        """Tell of the finished trials, a list that has only grown since the last call."""
+        with self._one_at_a_time:
+            self._copies += copy.deepcopy(trials[len(self._copies) :])
+            self._listener(list(self._copies))

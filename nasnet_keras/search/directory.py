@@ -40,7 +40,7 @@ class SearchDirectory:
 
     controller = _below("controller", doc="Folder: what the strategy needs to go on.")
     proposals = _below("controller", "proposals.jsonl", doc="Log: a line per started trial, written before it runs.")
-    attempts = _below("controller", "attempts.jsonl", doc="Log: a line whenever a trial is given out again.")
+    attempts = _below("controller", "attempts.jsonl", doc="Log: a line whenever a trial is given out again, or back.")
     updates = _below("controller", "updates.jsonl", doc="Log: a line per update of the policy, its diagnostics.")
     snapshot = _below("controller", "state.npz", doc="The strategy as it was a few trials ago; replaced now and then.")
     lock_file = _below("controller", "lock", doc="What the process that searches here has locked.")

@@ -124,7 +124,7 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
-        self._tries = read_tries(tries)
+        self._tries = read_tries(tries, max_trials)
         self.on_started = self.on_finished = None
         self.tune_new_entries = False
         self.verbose = 0
@@ -268,12 +268,29 @@ class NASNetOracle(keras_tuner.Oracle):
             return super().remaining_trials()
 
     def close(self):
-        """Leave the project folder to others; used again, the oracle opens it anew."""
+        """Give back what runs, and leave the project folder to others; used again, the oracle opens it anew."""
         with self._lock:
+            self.give_back()
             self._forget()
             if self._directory_lock is not None:
                 self._directory_lock.close()
             self._directory_lock = self._announced = None
+
+    def give_back(self):
+        """Take all trials from their workers, whose runs do not count: they are ended on purpose, as by Ctrl-C.
+
+        A run that ended with its process counts, since its child may have been the reason.
+        """
+        with self._lock:
+            open_now = {} if self._state is None else self._state.open
+            running = [trial for trial in self.ongoing_trials.values() if trial.trial_id in open_now]
+            self.ongoing_trials = {}
+            for trial in running:
+                self._retry_queue.append(trial.trial_id)
+                try:
+                    self._state.give_back(trial)
+                except (OSError, ValueError) as error:  # the disk is full, or the folder is another search's by now
+                    logger.debug("the run of trial %s counts: %s", trial.trial_id, error)
 
     def announce(self):
         """Call `on_finished` until it knows of all trials that have ended; every verb that ends trials does so.

@@ -4,6 +4,7 @@
 loop with everything around it: a directory that survives anything, the found cells, the report.
 """
 
+import logging
 import tempfile
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
-from nasnet_keras.search.callbacks import Callbacks
+from nasnet_keras.search.callbacks import Callbacks, Copies
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory, check_start, description, keep_children
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
@@ -34,7 +35,10 @@ from nasnet_keras.search.results.publication import Publisher, best_genotype, wr
 from nasnet_keras.search.rules import Replay
 from nasnet_keras.search.running import Children, Here, failure, name_of_cost, run_trials
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a child after an accident, in `search`
 # Arguments of Keras' `fit` that KerasTuner would pass on.
@@ -47,7 +51,8 @@ class SearchResult:
     """What a search leaves.
 
     Args:
-        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward.
+        best: the `Genotype` that was found, see `publication.best_genotype`; None while no trial has a reward, or where
+            none meets the rule `prefer`; that is logged, as are trials without the `cost` that the rule goes by.
         trials: the finished trials, dicts as in `trials.jsonl`, in order.
         directory: where everything lies.
 
@@ -133,7 +138,7 @@ class NASNetTuner(BaseTuner):
         self.child, self.cost = child or ChildSettings(), cost
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
-        oracle.on_finished, self.on_place = on_trial, lambda state: None
+        oracle.on_finished, self.on_place = on_trial and Copies(on_trial), lambda state: None
 
     def search(self, data=None, y=None, *, x=None, validation_data=None, validation_split=0.0, verbose=0, **further):
         """Run the trials, or what part of that is this process's.
@@ -213,8 +218,12 @@ class NASNetTuner(BaseTuner):
         else:
             oracle.reload()  # for its seed
             place = self.engine.place(self._children(oracle), data)
-        with place as where:
-            run_trials(oracle, where, self.on_trial_begin, self.on_trial_end, self.on_place)
+        try:
+            with place as where:
+                run_trials(oracle, where, self.on_trial_begin, self.on_trial_end, self.on_place)
+        except BaseException:
+            oracle.give_back()  # whoever goes on, in this process or in another, loses no attempt by it
+            raise
         self.on_search_end()
 
     def on_trial_begin(self, trial):
@@ -340,6 +349,11 @@ def search(
     check_integer("max_trials", max_trials, least=1)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
+    try:
+        make_strategy(controller, space, seed, settings)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`strategy` must", "`controller` must", 1)) from None
+    tries = read_tries(tries, max_trials)
     engine = _engine(engine, workers, directory, patience)
     role = role or (None if engine else current_role())
     rules = (Replay(),) if rules is None else rules
@@ -369,7 +383,8 @@ def search(
             NASNetTuner(oracle, child, directory=folder, project_name="worker", **further).search(data)
         return SearchResult(None, [], Path(directory))
     place = {"directory": str(directory.parent), "project_name": directory.name}
-    publisher, live = Publisher(directory, on_trial, preference), LiveReport(directory, max_trials, hours)
+    publisher = Publisher(directory, on_trial and Copies(on_trial), preference)
+    live = LiveReport(directory, max_trials, hours)
 
     def tell_begin(trial):
         live.began(trial)
@@ -385,10 +400,12 @@ def search(
         if on_place:
             on_place(state)
 
-    tuner = NASNetTuner(oracle, child, tell_finished, **further, **place)
-    oracle.on_started, tuner.on_place = tell_begin, tell_place
+    tuner = NASNetTuner(oracle, child, **further, **place)
+    oracle.on_started, oracle.on_finished, tuner.on_place = tell_begin, tell_finished, tell_place
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
+        if start_from and not is_new and (told := check_same_start(directory, start_from, space)):
+            logger.warning("%s", told)
         keep_children(directory, description(child, data), numerics())
         write_record(directory, data)
         preference.keep(directory)
@@ -399,6 +416,7 @@ def search(
         write_report(directory, trials)
     finally:
         oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
+    preference.warn(trials)
     return SearchResult(best_genotype(directory, trials), trials, directory)
 
 

@@ -16,6 +16,7 @@ from written_tables import write
 
 from nasnet_keras import load_model, read_image
 from nasnet_keras.cli import main, parser
+from nasnet_keras.commands import evaluate
 from nasnet_keras.models.network import NASNet
 
 pytestmark = [
@@ -250,3 +251,15 @@ def test_a_table_may_lack_labels_of_the_model_that_is_measured(place, tmp_path, 
     for number, path in enumerate(data.test.images.sources):
         bright = read_image(path).min((0, 1)) >= 150
         assert data.test.labels[number, [0, 3, 2]].tolist() == bright.tolist()
+
+
+def test_of_more_labels_than_are_drawn_it_is_said_which(tmp_path, capsys):
+    names = [f"label {place:02}" for place in range(30)]
+    rows = [{"name": name, "wrong": place} for place, name in enumerate(names)]
+    curves = {name: [(0.0, 1.0), (1.0, 0.5)] for name in names}
+    figures = {"classes": rows, "curves": curves, "calibration": {"bins": []}}
+    evaluate._draw(figures, names, "photos", (tmp_path / "a.svg", tmp_path / "b.svg"))
+    picture, said = (tmp_path / "a.svg").read_text(), capsys.readouterr().out
+    assert "label 29" in picture and "label 20" in picture and "label 19" not in picture
+    for told in (picture, said):
+        assert "the 10 of 30 labels with the most wrong images" in told

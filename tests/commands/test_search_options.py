@@ -1,9 +1,14 @@
-"""What `search` says and refuses before anything is loaded."""
+"""What `search` says and refuses before anything is loaded, and what it says at its end."""
+
+from types import SimpleNamespace
 
 import pytest
 
 from nasnet_keras.cli import main
 from nasnet_keras.commands import search
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.search.results.preference import Preference
+from nasnet_keras.search.tuner import SearchResult
 
 
 @pytest.fixture
@@ -37,3 +42,92 @@ def test_evolution_without_a_trial_that_is_not_random_is_told(words, told, refus
     err = refusal("--controller", "evolution", *words)
     assert ("with --max-trials 60 this is a random search" in err) == told and "the data are asked for" in err
     assert "random search" not in refusal("--controller", "predictor", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--target-exponent", "-0.1"], "`target_exponent` needs a target"),
+        (["--screen-share", "0.5"], "`screen_share` needs `screen`"),
+        (["--shared-steps", "5"], "`shared_steps` needs `evaluation` shared"),
+        (["--name", "a"], "`name` needs `role` worker"),
+        (["--name", "a", "--role", "chief"], "`name` needs `role` worker"),
+        (["--address", "127.0.0.1:1"], "`address` needs `role`"),
+        (["--lease", "5"], "`lease` needs `role`"),
+        (["--lease", "5", "--workers", "2"], "`lease` needs `role`"),
+        (["--patience", "5"], "`patience` needs `role`, or `engine` ray"),
+    ],
+)
+def test_an_option_that_does_nothing_without_another_is_refused(words, needed, refusal):
+    err = refusal(*words)
+    assert err.count("\n") == 1 and needed in err and f"Received: {words[1]!r}".replace("'", "") in err.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--target-exponent", "-0.1", "--target-parameters", "9"],
+        ["--screen-share", "0.5", "--screen", "naswot"],
+        ["--shared-steps", "5", "--evaluation", "shared"],
+        ["--lease", "5", "--role", "chief", "--address", "127.0.0.1:0", "--patience", "5"],
+        ["--target-exponent", "-0.07", "--screen-share", "0.3"],
+    ],
+)
+def test_with_the_other_one_it_is_taken(words, refusal):
+    assert "the data are asked for" in refusal(*words)
+
+
+def test_keras_tuners_variables_are_a_role(refusal, monkeypatch):
+    for name, value in (("IP", "127.0.0.1"), ("PORT", "0"), ("ID", "the chief")):
+        monkeypatch.setenv(f"KERASTUNER_{'TUNER' if name == 'ID' else 'ORACLE'}_{name}", value)
+    assert "the data are asked for" in refusal("--lease", "5", "--patience", "5")
+    assert "`address` needs `role`" in refusal("--address", "127.0.0.1:0")
+
+
+def test_options_of_children_that_a_search_was_begun_with_stay_allowed(refusal, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/search.json").write_text("{")  # a search is there
+    assert "the data are asked for" in refusal("--screen-share", "0.5")
+
+
+def conclude(trials, best, directory, capsys, **options):
+    """What the command says at the end of a search."""
+    given = {"max_trials": len(trials), "retrain": 0, "no_final": True, "json": False, **options}
+    result = SearchResult(best, trials, directory)
+    try:
+        search._conclude(SimpleNamespace(**given), result, SimpleNamespace(several=False), None, None)
+    except ValueError as error:
+        return capsys.readouterr(), str(error)
+    return capsys.readouterr(), None
+
+
+def trial(reward, **more):
+    return {"trial_id": "00000", "reward": reward, "status": "COMPLETED", "multiply_adds": 9, "metrics": {}, **more}
+
+
+def test_a_shaped_reward_is_no_accuracy(tmp_path, capsys):
+    trials = [trial(0.5), trial(1.08571, metrics={"raw_reward": 0.97}), trial(None)]
+    (out, _), _ = conclude(trials, load_genotype("tiny"), tmp_path, capsys)
+    assert "3 trials, 1 failed; best reward 1.0857 (validation accuracy 97.00%)\n" in out
+    (out, _), _ = conclude(trials[:1], load_genotype("tiny"), tmp_path, capsys)
+    assert "1 trials, 0 failed; best validation accuracy 50.00%\n" in out
+    (out, _), error = conclude(trials[2:], None, tmp_path, capsys)
+    assert "best validation accuracy —" in out and error.startswith("no child has got a reward")
+
+
+def test_a_preference_that_does_not_work_is_told(tmp_path, capsys):
+    Preference(prefer="within:0.1").keep(tmp_path)
+    (_, err), error = conclude([trial(0.5), trial(0.6, multiply_adds=None)], load_genotype("tiny"), tmp_path, capsys)
+    assert error is None and err.count("\n") == 1 and "1 of 2 trained trials have no `multiply_adds`" in err
+    Preference(prefer="below:5").keep(tmp_path)
+    (_, err), error = conclude([trial(0.5)], None, tmp_path, capsys)
+    assert err == "" and "no child costs so little" in error
+
+
+def test_what_the_library_logs_of_a_preference_the_command_does_not_say_twice(caplog):
+    told = Preference(prefer="below:5")
+    with search._told_at_the_end():
+        told.warn([trial(0.5)])
+    assert not caplog.messages
+    told.warn([trial(0.5)])
+    assert len(caplog.messages) == 1

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from nasnet_keras.pictures.curves import DOTS
 from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, short
 from nasnet_keras.pictures.report import search_report
 
@@ -85,3 +86,25 @@ def test_the_report_has_the_front_as_picture_and_table():
 )
 def test_short_numbers(value, text):
     assert short(value) == text
+
+
+def test_of_more_trials_than_are_drawn_the_axes_hold_the_front_and_the_ring_all_the_same():
+    late = [(0.5 + place / 1e5, 1000 + place) for place in range(DOTS)]
+    trials = make([(0.1, 10), (0.4, 20), (0.2, 5000), *late])  # the front's cheapest and the chosen are the oldest
+    root = ET.fromstring(pareto_svg(trials, chosen="2"))
+    circles = [dot for dot in root.iter(f"{SVG}circle") if dot.get("cx") not in (None, "6")]
+    width = float(root.get("width"))
+    assert all(60 < float(dot.get("cx")) < width and 40 < float(dot.get("cy")) < 330 for dot in circles)
+    (ring,) = [dot for dot in circles if dot.get("class") == "chosen"]
+    titles = [dot.find(f"{SVG}title") for dot in circles]
+    (dot,) = [dot for dot, title in zip(circles, titles, strict=True) if title is not None and "trial 2:" in title.text]
+    assert (ring.get("cx"), ring.get("cy")) == (dot.get("cx"), dot.get("cy"))
+    assert f"{len(trials)} trials" in root.get("aria-label") and "of the last 4,000" in "".join(root.itertext())
+    line = next(path for path in root.iter(f"{SVG}path") if path.get("class") == "front").get("d")
+    assert float(line[1:].split(" ")[0]) > 60
+
+
+def test_a_cost_of_ones_own_has_as_many_digits_as_it_needs():
+    trials = make([(0.2, 0.0000123), (0.4, 0.00045)])
+    page = search_report(trials, choice={"cost": "latency"})
+    assert "<td>1.23e-05</td>" in page and "<td>0.00045</td>" in page

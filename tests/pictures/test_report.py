@@ -346,3 +346,15 @@ def test_a_running_search_shows_its_nodes_workers_losses_and_queue():
 def test_runs_that_were_given_out_again_are_counted():
     assert figures(parse(search_report(make_trials(3), again=5)))["Given out again"] == "5"
     assert "Given out again" not in figures(parse(search_report(make_trials(3))))
+
+
+def test_a_rule_that_forbids_the_best_trial_shows_what_it_has_chosen_or_nothing():
+    other = load_genotype("pnasnet_5")
+    trials = [make_trial(0, 0.5, genotype=other.to_dict()), make_trial(1, 0.9)]
+    choice = {"prefer": "below:5", "complaint": "the <least> is 9"}
+    shown = section(parse(search_report(trials, choice=choice)), "Found cells")
+    assert words(shown) == "Found cells None is chosen. the <least> is 9." and shown.find(".//pre") is None
+    shown = section(parse(search_report(trials, choice={"prefer": "within:1", "chosen": "00000"})), "Found cells")
+    assert Genotype.from_json(shown.find(".//pre").text) == other
+    shown = section(parse(search_report(trials, choice={"cost": "parameters"})), "Found cells")
+    assert Genotype.from_json(shown.find(".//pre").text) == TINY

@@ -1,21 +1,24 @@
 """What a search tells while it runs: to callbacks, and by its report."""
 
+import json
 import os
 import threading
 import time
 import xml.etree.ElementTree as ET
 
 import pytest
+from free_children import Data, Free
 
 from nasnet_keras import SearchCallback
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.search.callbacks import Callbacks
+from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.results import live
 from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.tuner import search
+from nasnet_keras.search.tuner import NASNetTuner, search
 
 SPACE = SearchSpace(blocks=1, operations=("identity", "sep_conv_3x3", "max_pool_3x3"), combinations=("add",))
 TINY = load_genotype("tiny").to_dict()
@@ -156,3 +159,55 @@ def test_a_page_that_cannot_be_written_does_not_end_the_search(error, tmp_path, 
         report.began(began(1, "a"))
         time.sleep(0.1)
     assert "the report could not be written" in caplog.text
+
+
+def test_a_callback_that_ends_the_search_again_and_again_costs_no_trial(digits, tmp_path, untrained):
+    class Interrupts(SearchCallback):
+        def on_trial_begin(self, trial):
+            raise KeyboardInterrupt
+
+    for _ in range(6):
+        with pytest.raises(KeyboardInterrupt):
+            run(digits, tmp_path / "s", 2, callbacks=(Interrupts(),))
+    result = run(digits, tmp_path / "s", 2)
+    assert [trial["status"] for trial in result.trials] == ["COMPLETED"] * 2
+    assert "Given out again" not in (tmp_path / "s/report.html").read_text()
+
+
+class Spoils(SearchCallback):
+    """Does what it likes with what it is given."""
+
+    def on_trial_begin(self, trial):
+        trial["genotype"]["normal"].clear()
+        trial.clear()
+
+    def on_trial_end(self, trial):
+        trial["genotype"]["normal"].clear()
+        trial.clear()
+
+
+def test_what_callbacks_do_with_their_trials_changes_nothing_else(digits, tmp_path, untrained):
+    def on_trial(trials):
+        for trial in trials:
+            trial.clear()
+        trials.clear()
+
+    heard = Heard()
+    result = run(digits, tmp_path / "s", 4, callbacks=(Spoils(), heard), on_trial=on_trial)
+    on_disk = [json.loads(text) for text in (tmp_path / "s/trials.jsonl").read_text().splitlines()]
+    assert result.trials == on_disk and len(on_disk) == len(heard.told) // 2 == 4
+    assert all(trial["genotype"]["normal"] for trial in result.trials)
+    page = (tmp_path / "s/report.html").read_text()
+    assert "00003" in page and "None yet" not in page
+
+
+def test_a_tuners_listener_gets_copies(tmp_path):
+    counts = []
+
+    def listen(trials):
+        counts.append(sum(map(bool, trials)))
+        trials[-1].clear()
+
+    oracle = NASNetOracle(3, space=SPACE, strategy="random", seed=0)
+    NASNetTuner(oracle, Free(), listen, directory=str(tmp_path), project_name="p").search(Data)
+    assert counts == [1, 1, 1] and all("reward" in trial for trial in oracle.finished_trials())

@@ -1,15 +1,19 @@
 """Which of a search's trials is the best: the rule by which `best_genotype.json` is chosen."""
 
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass
 
 from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.pictures.curves import reward_of
-from nasnet_keras.pictures.pareto import cost_of, pareto_front
+from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front
 from nasnet_keras.search.directory import SearchDirectory
 
+logger = logging.getLogger(__name__)
+
 RULES = {"reward": False, "within": True, "below": True}  # and whether a number follows
+ROUNDING = 1e-9  # by which two rewards may be further apart than they are in decimals
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,11 @@ class Preference:
         """The trials that meet the rule, a list, the best first; `trials` are dicts as in `trials.jsonl`, in order."""
         rule, bound = self._rule
         found = sorted((trial for trial in trials if reward_of(trial) is not None), key=lambda trial: -reward_of(trial))
-        if rule == "within":
-            near = [trial for trial in found if reward_of(trial) >= reward_of(found[0]) - bound]
+        if rule == "within" and found:
+            # 0.41 is within 0.1 of 0.51, although 0.51 - 0.41 is a little more in binary numbers.
+            best = reward_of(found[0])
+            bound += ROUNDING * max(1.0, abs(best))
+            near = [trial for trial in found if best - reward_of(trial) <= bound]
             return sorted(near, key=self._price)
         if rule == "below":
             cheap = [trial for trial in found if self._price(trial) <= bound]
@@ -72,12 +79,33 @@ class Preference:
         return [trial for trial in trials if id(trial) in kept]
 
     def complaint(self, trials):
-        """Why there are trials with a reward and none is the best, one line; None where that is not so."""
-        priced = [cost_of(trial, self.cost) for trial in trials if reward_of(trial) is not None]
-        if not priced or self.ranked(trials):
+        """What a user should know of how the rule works on these trials, one line; None where it works as it says.
+
+        Either there are trials with a reward and none is the best, or some have no such cost as the rule goes by; of
+        the rule `reward` that only matters, for the front, where the cost is a number of the user's own.
+
+        Args:
+            trials: finished trials, dicts as in `trials.jsonl`.
+        """
+        trained = [trial for trial in trials if reward_of(trial) is not None and "replayed" not in trial]
+        costs = [cost for cost in (cost_of(trial, self.cost) for trial in trained) if cost is not None]
+        rule, lacking = self._rule[0], len(trained) - len(costs)
+        lack = f"{lacking} of {len(trained)} trained trials have no `{self.cost}`"
+        if rule == "below" and trained and not self.ranked(trials):
+            if not costs:
+                return f"`prefer` {self.prefer}: none is chosen, as {lack}"
+            least = f"the least {self.cost} of one is {min(costs):.10g}"
+            return f"`prefer` {self.prefer}: no child costs so little; {least}" + (f", and {lack}" if lacking else "")
+        if not lacking or (rule == "reward" and self.cost in COSTS):
             return None
-        least = min((cost for cost in priced if cost is not None), default=None)
-        return f"`prefer` {self.prefer}: no child costs so little; the least {self.cost} of one is {least}"
+        effects = {"within": "they count as the dearest", "below": "they are not chosen"}
+        effect = effects.get(rule, "they are not on the front")
+        return f"`prefer` {self.prefer}: {lack}; {effect}"
+
+    def warn(self, trials):
+        """Log the complaint about these trials, if there is one."""
+        if complaint := self.complaint(trials):
+            logger.warning("%s", complaint)
 
     def keep(self, directory):
         """Write it into a search's directory."""

@@ -134,11 +134,15 @@ def write_page(directory, trials, live=None):
         best=best,
         summary=_final_figures(directory, best),
         updates=read_trials(directory.updates) if directory.updates.exists() else (),
-        choice={"cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id")},
+        choice={
+            "cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id"),
+            "further": _judged_by(directory, next(iter(preference.ranked(trials)), None), trial),
+            "complaint": preference.complaint(trials),
+        },
         live=live,
         advice=_advice(directory, max(len(trials), live["max_trials"] if live else 0)),
-        again=len(read_trials(directory.attempts)) if directory.attempts.exists() else 0,
-    )
+        again=_given_out_again(directory),
+    )  # fmt: skip
     write_atomically(directory.report, page.encode())
     return best
 
@@ -173,12 +177,33 @@ def _standing(directory, first, trials):
     return next((trial for trial in found if _genotype(trial).digest == digests[winner]), first)
 
 
+def _judged_by(directory, first, best):
+    """What has put another trial into the place of the first by the rule; empty where nothing has."""
+    rows = _retrained_rows(directory)
+    if best is first or not rows:
+        return ""
+    return f"of the {len(rows)} that were trained again for {rows[0].get('epochs', 'more')} epochs the best"
+
+
 def _retrained(directory):
     """{trial_id: digest} of those that were trained again, the best first; empty if there was no such training."""
+    return {row["network"]: row["digest"] for row in _retrained_rows(directory)}
+
+
+def _retrained_rows(directory):
+    """The rows of those that were trained again, dicts, the best first; none where they cannot be read."""
     try:
-        return {row["network"]: row["digest"] for row in json.loads(directory.retrained.read_bytes())}
+        rows = json.loads(directory.retrained.read_bytes())
+        return rows if {row["network"]: row["digest"] for row in rows} else []
     except (FileNotFoundError, KeyError, TypeError, ValueError):
-        return {}
+        return []
+
+
+def _given_out_again(directory):
+    """How often trials were given out beyond the first time; what was given back does not count."""
+    lines = read_trials(directory.attempts) if directory.attempts.exists() else []
+    last = {line.get("number"): line.get("attempt") for line in lines}
+    return sum(max(0, attempt - 1) for attempt in last.values() if isinstance(attempt, int))
 
 
 def _genotype(trial):
@@ -186,21 +211,30 @@ def _genotype(trial):
 
 
 def _final_figures(directory, best):
-    """{network: its figures} of the final comparison; of what cannot be read there are none."""
+    """{network: its figures} of the final comparison and of what was trained again; none of what cannot be read."""
     found = {}
     for path in sorted(directory.final.glob(f"*/{FIGURES}")):
         try:
             row = read_object(path)
             if row["network"] == "found" and not (best and row["digest"] == best.digest):
                 continue  # of a cell that was the best then
-            accuracy = row["accuracy"]  # None where there are no test images
-            measure = row.get("measure", "accuracy").replace("_", " ")
-            found[row["network"]] = {
-                f"test {measure}": None if accuracy is None else f"{accuracy:.2%}",
-                "epochs": row["epochs"],
-                "parameters": row["parameters"],
-                "multiply-adds": row["multiply_adds"],
-            }
+            found[row["network"]] = _figures(row, "test", row["accuracy"])
         except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             logger.debug("%s is left out of the report, as it cannot be read: %s", path, error)
+    for row in _retrained_rows(directory):
+        try:
+            found[f"trial {row['network']}, trained again"] = _figures(row, "validation", row["validation_accuracy"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            logger.debug("a row of %s is left out of the report: %s", directory.retrained, error)
     return found
+
+
+def _figures(row, part, accuracy):
+    """A row of the table; the accuracy is None where there are no images."""
+    measure = row.get("measure", "accuracy").replace("_", " ")
+    return {
+        f"{part} {measure}": None if accuracy is None else f"{accuracy:.2%}",
+        "epochs": row["epochs"],
+        "parameters": row["parameters"],
+        "multiply-adds": row["multiply_adds"],
+    }

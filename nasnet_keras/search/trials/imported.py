@@ -14,14 +14,15 @@ from nasnet_keras.search.directory import SearchDirectory
 logger = logging.getLogger(__name__)
 
 
-def read_tries(tries):
+def read_tries(tries, max_trials=None):
     """The genotypes of a search's first trials, a tuple.
 
     Args:
         tries: a list of what `load_genotype` takes: genotypes, stored names, files.
+        max_trials: of the search; None for no limit.
 
     Raises:
-        ValueError: naming `tries`, and the file where there is one.
+        ValueError: naming `tries`, and the file where there is one; or `max_trials`, if there are more of them.
     """
     if isinstance(tries, str | Genotype) or not isinstance(tries, Iterable):
         raise ValueError(f"`tries` must be a list of genotypes, stored names or files. Received: {tries!r}")
@@ -31,6 +32,8 @@ def read_tries(tries):
             found.append(load_genotype(one))
         except ValueError as error:
             raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
+    if max_trials is not None and len(found) > max_trials:
+        raise ValueError(f"`max_trials` must be at least {len(found)}, the number of `tries`. Received: {max_trials}")
     return tuple(found)
 
 
@@ -72,6 +75,33 @@ def read_imports(path, space):
         )
     logger.info("%s: %d of %d trials are learnt from", path, len(imports), len(lines))
     return imports
+
+
+def check_same_start(directory, path, space):
+    """Raise `ValueError` if a search that goes on began with the trials of another search than this.
+
+    Args:
+        directory: of the search, which has an `imported.jsonl`.
+        path, space: see `read_imports`. The search there may have grown since.
+
+    Returns:
+        None; or, where that search cannot be read any more, one line that says so: what was imported then still counts.
+    """
+    place = SearchDirectory(directory)
+    try:
+        now = read_imports(path, space)
+    except ValueError as error:
+        if not str(error).startswith("`start_from`"):
+            return f"`start_from` {path}: the search goes on with what was imported then ({error})"
+        now = []  # it can be read, and has nothing that this one can have begun with
+    then, keys = read_trials(place.imported), ("decisions", "reward", "trial_id")
+    now += [{}] * (len(then) - len(now))
+    if any(old.get(key) != new.get(key) for old, new in zip(then, now, strict=False) for key in keys if key in old):
+        raise ValueError(
+            f"`start_from` must be the search whose trials {place.path} began with, or be left out: it began with "
+            f"another `start_from` (or choose another directory). Received: {str(path)!r}"
+        )
+    return None
 
 
 def check_imports(imports, space):

@@ -35,7 +35,8 @@ class SearchLogs:
         next_number: the number of the next new trial.
         finished: {number: line} of those that ended, in the order of their ends. A line is one
             of `trials.jsonl`, of which only `number`, `reward` and `genotype` matter here.
-        attempts: {number: times} of the trials that were given out more than once.
+        attempts: {number: times} of the trials that were given out more than once, or given back; of a trial the last
+            line counts.
         imported: decisions and rewards of another search, dicts with the keys `decisions` and `reward`.
 
     Raises:
@@ -123,8 +124,9 @@ class SearchLogs:
             self._updated = strategy.version
 
     def attempt(self, number, attempt, worker):
-        """Log that a trial is given out for the second time or more; raises `OSError`."""
+        """Log that a trial is given out for the second time or more, or given back (by no worker); raises `OSError`."""
         self._append(self._attempts, {"number": number, "attempt": attempt, "worker": worker})
+        self.attempts[number] = attempt
 
     def start(self, proposal):
         """Log a proposal; call it before its trial runs. Raises `OSError`, and nothing has changed."""
@@ -225,7 +227,9 @@ def _header(identity):
 
 
 def _compare(folder, then, now):
-    if different := first_difference(_flat(then), _flat(now)):
+    none = {"rules": [], "try": []}  # of which `identify` says nothing where there are none
+    then, now = ({**flat, **{key: flat.get(key, none[key]) for key in none}} for flat in (_flat(then), _flat(now)))
+    if different := first_difference(then, now):
         key, old, new = different
         raise ValueError(
             f"`{key}` must be {old!r}, as in the search that {folder} belongs to "

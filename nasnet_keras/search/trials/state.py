@@ -107,12 +107,19 @@ class SearchState:
     def give_out(self, trial, worker):
         """Make a trial ready for a worker, and count it."""
         attempt = self.attempts.get(trial.trial_id, 0) + 1
-        if attempt > 1:
-            self._logs.attempt(self.open[trial.trial_id].number, attempt, worker)
+        number = self.open[trial.trial_id].number
+        if attempt > 1 or number in self._logs.attempts:
+            self._logs.attempt(number, attempt, worker)
         self.attempts[trial.trial_id] = attempt
         self._note_first(trial)
         self._curves.pop(trial.trial_id, None)
         self._format.begin(trial)
+
+    def give_back(self, trial):
+        """Do not count the last time that an open trial was given out."""
+        attempt = self.attempts[trial.trial_id] - 1
+        self._logs.attempt(self.open[trial.trial_id].number, attempt, None)
+        self.attempts[trial.trial_id] = attempt
 
     def first_of(self, trial):
         """The id of an open trial of the same network that a worker was given before, if that is to be waited for."""

@@ -3,14 +3,17 @@
 import json
 import os
 import random
+from types import SimpleNamespace
 
 import pytest
 from test_publication import digest_of, trials_with
 
 from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.commands import report
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.pareto import cost_of, pareto_front
+from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
 from nasnet_keras.search.space import SearchSpace
@@ -172,3 +175,87 @@ def test_a_function_may_not_have_the_name_of_another_number(name, tmp_path):
     with pytest.raises(ValueError, match=f"`cost` must be a function of another name.*{name}"):
         search("digits", 1, tmp_path / "s", cost=measure)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("rewards", "bound", "near"),
+    [
+        ([0.51, 0.41, 0.4099], "0.1", 2),
+        ([0.52, 0.47, 0.1], "0.05", 2),
+        ([0.79, 0.69], "0.1", 2),
+        ([1000.3, 1000.2], "0.1", 2),
+        ([0.51, 0.40999], "0.1", 1),
+    ],
+)
+def test_a_reward_on_the_boundary_is_within_it_whatever_binary_numbers_make_of_it(rewards, bound, near):
+    ranked = Preference(prefer=f"within:{bound}").ranked(priced(rewards, [9, 8, 7][: len(rewards)]))
+    assert sorted(trial["number"] for trial in ranked) == list(range(near))
+    assert Preference(prefer=f"within:{bound}").ranked([]) == []
+
+
+@pytest.mark.parametrize(
+    ("cost", "prefer", "costs", "complaint"),
+    [
+        ("multiply_adds", "within:0.1", [1, 2, 3], None),
+        ("multiply_adds", "within:0.1", [1, None, 3], "1 of 3 trained trials have no `multiply_adds`; they count as"),
+        ("multiply_adds", "below:1", [1, None, 3], "1 of 3 trained trials have no `multiply_adds`; they are not"),
+        ("multiply_adds", "below:0", [1, None, 3], "the least multiply_adds of one is 1, and 1 of 3 trained trials"),
+        ("multiply_adds", "below:9", [None, None, None], "none is chosen, as 3 of 3 trained trials have no"),
+        ("multiply_adds", "reward", [None, None, 1], None),
+        ("latency", "reward", [1, 2, 3], "3 of 3 trained trials have no `latency`; they are not on the front"),
+        ("latency", "within:0.1", [1, 2, 3], "3 of 3 trained trials have no `latency`; they count as the dearest"),
+    ],
+)
+def test_trials_without_the_cost_that_the_rule_goes_by_are_told(cost, prefer, costs, complaint):
+    told = Preference(cost, prefer).complaint(priced([0.5, 0.6, 0.7], costs))
+    assert told is None if complaint is None else complaint in told and f"`prefer` {prefer}: " in told
+    assert Preference(cost, prefer).complaint([]) is None
+
+
+def test_a_repeated_trial_has_no_seconds_of_its_own_and_that_is_no_complaint():
+    trials = [trial | {"seconds": 1.0} for trial in trials_with([0.6, 0.6])]
+    trials[1]["replayed"] = trials[0]["trial_id"]
+    assert Preference("seconds", "within:0.1").complaint(trials) is None
+
+
+def shown_as_found(directory):
+    page = (directory / "report.html").read_text()
+    return page[page.index("Found cells") : page.index("Best trials")]
+
+
+def test_the_report_shows_no_cell_that_the_rule_forbids_and_says_why(tmp_path, capsys):
+    trials = priced(REWARDS, COSTS)
+    (tmp_path / "trials.jsonl").write_text("".join(f"{json.dumps(trial)}\n" for trial in trials))
+    Preference(prefer="below:9").keep(tmp_path)
+    write_report(tmp_path, trials)
+    shown = shown_as_found(tmp_path)
+    assert "<svg" not in shown and "<pre>" not in shown and "None yet" not in shown
+    assert "no child costs so little; the least multiply_adds of one is 10" in shown
+    (tmp_path / "report.html").unlink()
+    report.run(SimpleNamespace(tensorboard=False, json=False), SearchDirectory(tmp_path), trials)
+    assert shown_as_found(tmp_path) == shown
+    assert capsys.readouterr().err.startswith("nasnet-keras: `prefer` below:9: no child costs so little")
+    Preference(prefer="below:10").keep(tmp_path)
+    report.run(SimpleNamespace(tensorboard=False, json=False), SearchDirectory(tmp_path), trials)
+    assert "<pre>" in shown_as_found(tmp_path) and capsys.readouterr().err == ""
+
+
+def test_a_search_logs_a_preference_that_does_not_work(tmp_path, monkeypatch, caplog):
+    rewards = iter([0.5, 0.6, 0.7])
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": next(rewards), "multiply_adds": 9})
+    data = load_data("digits", limit=200)
+
+    def run(**preference):
+        caplog.clear()
+        result = search(data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, rules=(), **preference)
+        return result, caplog.text
+
+    def latency(architecture):
+        return 1.0
+
+    assert "`prefer`" not in run()[1]
+    again, said = run(cost=latency, prefer="within:0.05")
+    assert again.best == Genotype.from_dict(again.trials[2]["genotype"])
+    assert "3 of 3 trained trials have no `latency`; they count as the dearest" in said
+    none, said = run(prefer="below:5")
+    assert none.best is None and "no child costs so little; the least multiply_adds of one is 9" in said

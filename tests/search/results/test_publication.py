@@ -266,3 +266,22 @@ def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):
     (tmp_path / "search.json").write_text('{"strategy": "rl"}')
     write_report(tmp_path, trials_with([0.2]))
     assert "This search has `rl`." in (tmp_path / "report.html").read_text().split("</section>")[-1]
+
+
+def test_the_report_says_by_what_another_trial_than_the_first_was_chosen_and_shows_its_figures(tmp_path):
+    trials = [trial | {"multiply_adds": 5} for trial in trials_with([0.2, 0.5, 0.7])]
+    figures = {"epochs": 10, "parameters": 1, "multiply_adds": 5, "accuracy": 0.1}
+    rows = [
+        {"network": trial["trial_id"], "digest": digest_of(trial), "validation_accuracy": accuracy, **figures}
+        for trial, accuracy in ((trials[1], 0.876), (trials[2], 0.512))
+    ]
+    (tmp_path / "retrained.json").write_text(json.dumps(rows))
+    write_report(tmp_path, trials)
+    page = (tmp_path / "report.html").read_text()
+    told = "Found by: the highest reward; of the 2 that were trained again for 10 epochs the best."
+    assert told in page
+    final_figures = page[page.index("Final figures") :].split("</section>")[0]
+    assert "validation accuracy" in final_figures and "87.60%" in final_figures and "51.20%" in final_figures
+    assert "trial 00001, trained again" in final_figures and "10.00%" not in final_figures
+    write_report(tmp_path, [trial | {"multiply_adds": 5} for trial in trials_with([0.2, 0.5, 0.7, 0.9])])
+    assert "that were trained again for" not in (tmp_path / "report.html").read_text()

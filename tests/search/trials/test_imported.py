@@ -6,12 +6,15 @@ import os
 import keras_tuner
 import pytest
 
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import OPERATIONS
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings
-from nasnet_keras.search.trials.imported import read_imports
+from nasnet_keras.search.trials.imported import check_same_start, read_imports
+from nasnet_keras.search.tuner import search
 
 SPACE = SearchSpace(blocks=2)
 SETTINGS = {
@@ -149,3 +152,56 @@ def test_files_that_are_none(tmp_path, content):
         read_imports(tmp_path, SPACE)
     with pytest.raises(ValueError, match="cannot read the trials"):
         read_imports(tmp_path / "missing", SPACE)
+
+
+def start_of(folder, imports):
+    """A search's directory that began with these."""
+    folder.mkdir()
+    (folder / "imported.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in imports))
+    return folder
+
+
+def test_a_search_goes_on_with_the_start_that_it_had(tmp_path, other):
+    imports = read_imports(other, SPACE)
+    begun = start_of(tmp_path / "s", imports[:150])  # the other one has grown since
+    assert check_same_start(begun, other, SPACE) is None
+    assert check_same_start(begun, other / "trials.jsonl", SPACE) is None
+    told = check_same_start(begun, tmp_path / "missing", SPACE)
+    assert "the search goes on with what was imported then (cannot read the trials in" in told
+    nameless = [{key: one[key] for key in ("decisions", "reward")} for one in imports]  # of an earlier version
+    assert check_same_start(start_of(tmp_path / "older", nameless), other, SPACE) is None
+
+
+@pytest.mark.parametrize("what", ["another search", "other rewards", "a shorter one", "nothing of this space"])
+def test_another_start_than_it_had_is_refused(what, tmp_path, other):
+    imports = read_imports(other, SPACE)
+    begun = start_of(tmp_path / "s", imports)
+    if what == "another search":
+        other = run(make(tmp_path / "third", "random", max_trials=250, seed=4)) and tmp_path / "third"
+    elif what == "other rewards":
+        changed = [line | {"reward": line["reward"] + (line["number"] == 7)} for line in lines(other)]
+        (other / "trials.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in changed))
+    else:
+        kept = lines(other)[:100] if what == "a shorter one" else []
+        (other / "trials.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+    with pytest.raises(ValueError, match="`start_from` must be the search .* it began with another `start_from`"):
+        check_same_start(begun, other, SPACE)
+
+
+def test_python_is_told_as_well(tmp_path, monkeypatch, caplog):
+    count = iter(range(99))
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": next(count) / 99})
+    data, space = load_data("digits", limit=200), SearchSpace(blocks=1)
+
+    def begin(name, trials, **options):
+        return search(data, trials, tmp_path / name, "random", 3, space=space, **options)
+
+    for name in ("first", "second"):
+        begin(name, 2)
+    begin("s", 1, start_from=tmp_path / "first")
+    begin("first", 3)
+    assert len(begin("s", 2, start_from=tmp_path / "first").trials) == 2 and "`start_from`" not in caplog.text
+    with pytest.raises(ValueError, match="it began with another `start_from`"):
+        begin("s", 3, start_from=tmp_path / "second")
+    assert len(begin("s", 3, start_from=tmp_path / "missing").trials) == 3
+    assert "goes on with what was imported then" in caplog.text

@@ -137,3 +137,33 @@ def test_a_trial_that_waited_was_not_given_out_before_a_restart(tmp_path):
     assert [(line["number"], line["attempt"]) for line in lines(tmp_path, "controller/attempts.jsonl")] == [
         (0, 2), (2, 2), (0, 3), (2, 3),
     ]  # fmt: skip
+
+
+def test_a_run_that_is_ended_on_purpose_is_no_lost_attempt(tmp_path):
+    """As by Ctrl-C on more days than a trial may be lost on."""
+    for _ in range(7):
+        oracle = make(tmp_path, seed=0, space=SPACE)
+        assert [oracle.create_trial(name).trial_id for name in "ab"] == ["00000", "00001"]
+        oracle.close()
+    last = {line["number"]: line["attempt"] for line in lines(tmp_path, "controller/attempts.jsonl")}
+    assert last == {0: 0, 1: 0}
+    for _ in range(5):  # killed, which counts, also for the first time
+        oracle = make(tmp_path, seed=0, space=SPACE)
+        assert oracle.create_trial("a").trial_id == "00000"
+    oracle = make(tmp_path, seed=0, space=SPACE)
+    assert oracle.create_trial("a").trial_id == "00001"
+    assert lines(tmp_path)[0]["reason"].startswith("given out 5 times")
+
+
+def test_what_is_given_back_is_given_out_again_by_the_same_oracle_and_a_lost_folder_is_no_error(tmp_path):
+    oracle = make(tmp_path, seed=0, space=SPACE)
+    for _ in range(7):
+        assert oracle.create_trial("a").trial_id == "00000"
+        oracle.give_back()
+    oracle.give_back()
+    assert oracle.create_trial("a").trial_id == "00000"
+    later = make(tmp_path, seed=0, space=SPACE)
+    assert later.create_trial("b").trial_id == "00000"
+    before = lines(tmp_path, "controller/attempts.jsonl")
+    oracle.close()  # the folder is the later one's, and so is the trial
+    assert lines(tmp_path, "controller/attempts.jsonl") == before

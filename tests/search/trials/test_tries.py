@@ -126,3 +126,19 @@ def test_children_of_genotypes_outside_are_trained(tmp_path):
     result = search(data, 2, tmp_path / "s", "predictor", tries=("tiny", INSIDE), child=child)
     assert [trial["status"] for trial in result.trials] == ["COMPLETED"] * 2
     assert result.trials[0]["genotype"] == load_genotype("tiny").to_dict()
+
+
+def test_more_tries_than_trials_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="`max_trials` must be at least 2, the number of `tries`. Received: 1"):
+        NASNetOracle(1, tries=("nasnet_a", "tiny"))
+    with pytest.raises(ValueError, match="`max_trials` must be at least 2"):
+        search("digits", 1, tmp_path / "s", tries=("nasnet_a", "tiny"))
+    assert not list(tmp_path.iterdir()) and NASNetOracle(None, tries=("nasnet_a", "tiny")).max_trials is None
+
+
+def test_an_unknown_controller_is_named_as_the_argument_is_and_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="`controller` must be a Strategy or one of rl, .*Received: 'bayes'"):
+        search("no such data", 1, tmp_path / "s", controller="bayes")
+    with pytest.raises(ValueError, match="`settings`"):
+        search("no such data", 1, tmp_path / "s", controller="random", settings=ControllerSettings())
+    assert not list(tmp_path.iterdir())
