@@ -23,9 +23,11 @@ from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
 from nasnet_keras.training.identity import (
+    RATE,
     check_phases,
     check_resumption,
     known_epochs,
+    passed,
     settled_head_epochs,
     told,
     training_identity,
@@ -114,12 +116,15 @@ def check(options):
     recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
-    check_phases(options.directory, [name for name, *_ in phases])
-    lines, ends = [], _ends(options, phases)
+    names = [name for name, *_ in phases]
+    check_phases(options.directory, names)
+    lines, ends, over = [], _ends(options, phases), passed(options.directory, names)
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         views = options.head_views if name == "head" else None
         identity = training_identity(data, scaled, options.seed, head_views=views)
+        if name in over:
+            identity.pop(RATE)
         lines += told(place, check_resumption(place, identity, last, settings["patience"]))
     start = {"source": source, "weights": weights, "size": size}
     settings |= further

@@ -157,19 +157,21 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
     """
     if directory is None:
         return head_epochs
-    head, cells = (_state(Path(expanded(directory)) / name)["epochs"] for name in PHASES[:2])
-    if unfreeze == "head" or not (head or cells):
+    states = [_state(Path(expanded(directory)) / name) for name in PHASES[:2]]
+    head, cells = (state["epochs"] for state in states)
+    begun = cells[0]["epoch"] if cells else states[1]["inside"].get("epoch")  # of which only a part may be done
+    if unfreeze == "head" or not (head or begun):
         return head_epochs
-    if not cells:
+    if not begun:
         planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
         return max(planned, len(head))
-    settled = cells[0]["epoch"] - 1
+    settled = begun - 1
     if hours is None and head_epochs not in (None, settled):
         raise ValueError(
             f"`head_epochs` must be {settled} in {directory}, where that phase is over. Received: {head_epochs}"
         )
     if epochs <= settled:
-        done = settled + len(cells)
+        done = settled + max(1, len(cells))
         raise ValueError(f"`epochs` must be at least {done} in {directory}, where so many are done. Received: {epochs}")
     return settled
 
@@ -212,8 +214,22 @@ def histories(directory):
 
 
 def has_begun(directory):
-    """Whether a folder holds an epoch of a training."""
-    return bool(_state(directory)["epochs"])
+    """Whether a folder holds an epoch of a training, or a part of its first one."""
+    state = _state(directory)
+    return bool(state["epochs"] or state["inside"].get("epoch"))
+
+
+def passed(directory, names):
+    """Those of a fine-tuning's phases after which another one has begun: they are over.
+
+    A later phase may have gone on with a lower learning rate, so theirs is not compared any more.
+
+    Args:
+        directory: the fine-tuning's, or None.
+        names: of its phases, in their order.
+    """
+    begun = [place for place, name in enumerate(names) if directory and has_begun(Path(expanded(directory)) / name)]
+    return names[: max(begun, default=0)]
 
 
 def check_phases(directory, names):
@@ -286,10 +302,10 @@ def _failure(directory):
 
 def _state(directory):
     """What a folder's history says; nothing where it is new, or damaged: that is for those to say who read it all."""
-    kinds = {"identity": dict, "epochs": list, "settings": dict, "failure": str, "best from": int}
+    kinds = {"identity": dict, "epochs": list, "settings": dict, "failure": str, "best from": int, "inside": dict}
     try:
         state = read_object(Path(expanded(directory)) / HISTORY)
     except (OSError, ValueError):
         state = {}
     found = {name: value for name in kinds if isinstance(value := state.get(name), kinds[name])}
-    return {"identity": {}, "epochs": [], "settings": {}, "failure": None, "best from": 1, **found}
+    return {"identity": {}, "epochs": [], "settings": {}, "failure": None, "best from": 1, "inside": {}, **found}
