@@ -164,6 +164,9 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
         return head_epochs
     if not begun:
         planned = max(1, round(epochs / 4)) if head_epochs is None else head_epochs
+        if planned < len(head) >= epochs:  # the second phase is wanted, and would have none
+            rule = f"above {len(head)} in {directory}, where the head has had so many"
+            raise ValueError(f"`epochs` must be {rule}. Received: {epochs}")
         return max(planned, len(head))
     settled = begun - 1
     if hours is None and head_epochs not in (None, settled):

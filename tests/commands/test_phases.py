@@ -51,3 +51,15 @@ def test_phases_that_are_not_over_are_compared_in_all(change):
     assert passed("finetuned", ["head", "cells"]) == [] == passed(None, ["head", "cells"])
     with pytest.raises(ValueError, match="head holds the state of another training: it has other `learning_rate`"):
         lines("--learning-rate", "0.01")
+
+
+def test_a_second_phase_for_which_no_epoch_is_left_is_refused(tmp_path):
+    """Otherwise the head alone would be the plan, without a word."""
+    (tmp_path / "head").mkdir()
+    epochs = [{"epoch": number + 1} for number in range(10)]
+    (tmp_path / "head/history.json").write_text(json.dumps({"epochs": epochs}))
+    for many in (10, 4):
+        with pytest.raises(ValueError, match=f"`epochs` must be above 10 in .*the head has had.*Received: {many}"):
+            settled_head_epochs(tmp_path, many)
+    assert settled_head_epochs(tmp_path, 11) == settled_head_epochs(tmp_path, 10, 10) == 10
+    assert settled_head_epochs(tmp_path, 10, unfreeze="head") is None
