@@ -73,7 +73,7 @@ class Data:
 
     @property
     def digest(self):
-        """What the images of a folder are known by, wherever it lies; None for other data."""
+        """What the images of a folder, a table or TFDS are known by, wherever they lie; None for other data."""
         return self.record and self.record.digest
 
     def all_left_out(self):
@@ -225,7 +225,7 @@ def open_data(
     unused = tuple(_unused_shares(shares, given))
     shares |= held_out.shares if held_out else {}
     shares = {part: share for part, share in shares.items() if part not in given}
-    left_out, notes, record = LeftOut(), source.notes, None if split_rule == "seeded" else Record(None, shares)
+    left_out, notes, record = LeftOut(), source.notes, None if split_rule == "seeded" else Record(source.digest, shares)
     if source.listing is None:
         splits = {**given, **hold_out(given["train"], shares, seed, class_names)}
     else:

@@ -56,10 +56,20 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
 
 
 def content_identity(data):
-    """What arrays that a training learns from are known by, as `training_identity`; nothing of other data."""
-    if data.digest or data.train.files is not None:
+    """What images that a training learns from are known by, as `training_identity`, where the data do not say it.
+
+    Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those; and the
+    labels.
+    """
+    files = data.train.files
+    if data.digest:
         return {}
-    digest = hashlib.blake2b(np.ascontiguousarray(data.train.images), digest_size=16)
+    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(data.train.images), digest_size=16)
+    if files is not None:
+        names = list(map(files.name, range(len(files))))
+        start = os.path.commonprefix([name for name in names if isinstance(name, str)]).rfind(os.sep) + 1
+        for name in names:
+            digest.update(name if isinstance(name, bytes) else os.fsencode(name[start:]) + b"\0")
     digest.update(np.ascontiguousarray(data.train.labels))
     return {"images": digest.hexdigest()}
 

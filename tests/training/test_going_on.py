@@ -9,10 +9,18 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.training import checkpoints, fitting, recipes
-from nasnet_keras.training.identity import check_resumption, settled_head_epochs, told, training_identity
+from nasnet_keras.training.identity import (
+    check_resumption,
+    content_identity,
+    settled_head_epochs,
+    told,
+    training_identity,
+)
 from nasnet_keras.training.transfer import fine_tune
 
 pytestmark = [
@@ -297,3 +305,21 @@ def test_the_mean_square_is_for_rmsprop():
     with pytest.raises(ValueError, match="`mean_square` is for rmsprop. Received: 1, sgd"):
         recipes.Recipe(mean_square=1)
     assert recipes.recipe("imagenet", optimizer="adamw", momentum=0.9, epsilon=1.0).mean_square == 0
+
+
+def test_files_that_nothing_else_knows_are_known_by_their_names_and_labels(tmp_path):
+    """Pairs of Python's: of equal number and classes others are others; a moved folder is the same."""
+
+    def known(folder, names="abcd", labels=(0, 1, 0, 1)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths = [tmp_path / folder / f"{name}.png" for name in names]
+        for path in paths:
+            Image.new("RGB", (8, 8)).save(path)
+        pairs = list(zip(map(str, paths), labels, strict=True))
+        found = load_data(pairs, validation=0, test=0), load_data(pairs, validation=0, test=0, memory_limit=0)
+        one, other = map(content_identity, found)  # in memory, and as files
+        assert one == other
+        return one["images"]
+
+    assert known("here") == known("there")
+    assert len({known("here"), known("here", "abce"), known("here", labels=(1, 1, 0, 1))}) == 3
