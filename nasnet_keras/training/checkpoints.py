@@ -49,6 +49,7 @@ class Checkpoints(keras.callbacks.Callback):
         first: epochs that another training has done before, which count among `epochs`.
         every: steps after which the state is kept within an epoch; None: only at its end.
         hours: how long it may take: after the first epoch, `settings["epochs"]` is what fits, `epochs` at most.
+        least: epochs that it has in any case.
         clock: a function of nothing that gives seconds.
 
     Attributes:
@@ -66,13 +67,14 @@ class Checkpoints(keras.callbacks.Callback):
         first=0,
         every=None,
         hours=None,
+        least=1,
         clock=time.monotonic,
     ):
         super().__init__()
         self.seed, self.patience, self.first, self.every = seed, patience, first, every
         self.directory = None if directory is None else Path(expanded(directory))
         self.identity = identity or {}
-        self.settings = {"epochs": epochs, "patience": patience}
+        self.settings = {"epochs": epochs, "patience": patience, **({"least": least} if least > 1 else {})}
         self.history, self.changes, self._best, self._since = [], [], None, 1
         self.step, self._inside = 0, None
         self.hours, self.clock, self._begun, self._second = hours, clock, None, None

@@ -208,7 +208,8 @@ def epochs_within(hours, settings, epochs, first=0):
 
     Args:
         hours: for the whole training.
-        settings: of a history; `seconds` are those of the first epoch and of each that follows.
+        settings: of a history; `seconds` are those of the first epoch and of each that follows, `least` how many epochs
+            there are in any case.
         epochs: the most that are wanted.
         first: epochs before this training, which count among `epochs`.
     """
@@ -216,7 +217,8 @@ def epochs_within(hours, settings, epochs, first=0):
     if not isinstance(seconds, list) or len(seconds) != 2 or not all(map(is_number, seconds)):
         return epochs
     whole, each = seconds
-    return min(epochs, first + 1 + max(0, int((3600 * hours - whole) / max(each, 1e-9))))
+    least = settings.get("least", 1)
+    return min(epochs, first + max(least, 1 + int((3600 * hours - whole) / max(each, 1e-9))))
 
 
 def histories(directory):

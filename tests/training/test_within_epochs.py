@@ -12,6 +12,7 @@ from nasnet_keras.models.drop_path import DropPath, DropPathSchedule
 from nasnet_keras.models.layers import Operation
 from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.identity import known_epochs
 from nasnet_keras.training.transfer import fine_tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -185,6 +186,19 @@ def test_hours_that_are_not_enough_leave_one_epoch(clock):
         fit(None, hours=0)
     with pytest.raises(ValueError, match="`sizes` must be None with `hours`"):
         fit(None, hours=1, sizes=[8, 8])
+
+
+@pytest.mark.usefixtures("eager")
+def test_hours_leave_time_for_an_update_and_say_what_has_no_effect(tmp_path, clock, caplog):
+    """Three steps are an epoch, and seven an update: of fifty epochs all would be well, of those that fit not."""
+    recipe, moves = recipes.recipe("micro", batch_size=16, gradient_accumulation=7), clock[1]
+    with pytest.raises(Killed):
+        fit(tmp_path, recipe=recipe, callbacks=[moves(), Kill(4)], epochs=50, hours=1 / 3600)
+    told = "the last 2 of 9 steps make no update: `gradient_accumulation` is 7"
+    assert caplog.messages.count(told) == 1 and known_epochs(tmp_path, 50, 1 / 3600) == 3
+    model, history = fit(tmp_path, recipe=recipe, callbacks=[moves()], epochs=50, hours=1 / 3600)
+    assert len(history) == 3 and int(model.optimizer.iterations) > 0
+    assert caplog.messages.count(told) == 2 and "of 150 steps" not in caplog.text
 
 
 @pytest.mark.long
