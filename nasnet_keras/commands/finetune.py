@@ -125,7 +125,8 @@ def check(options):
         identity = training_identity(data, scaled, options.seed, head_views=views)
         if name in over:
             identity.pop(RATE)
-        lines += told(place, check_resumption(place, identity, last, settings["patience"]))
+        changes = check_resumption(place, identity, last, settings["patience"])
+        lines += [] if name in over else told(place, changes)
     start = {"source": source, "weights": weights, "size": size}
     settings |= further
     return {"recipe": recipe, **start, "settings": settings, "data": data, "lines": lines, "phases": phases}

@@ -26,6 +26,8 @@ MEANINGS = {
     "now on, so this is not what {to} epochs from the start would give",
     "patience": "a patience of {to} instead of {from} after {after} epochs",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
+    "crop sides": "after {after} epochs crops of files have the proportions of what is made of them, times 3:4 to 4:3; "
+    "before that those of the files, so that files of another shape were squeezed",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
     "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
@@ -47,7 +49,7 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
-        known["crops"] = "of files"
+        known |= {"crops": "of files", "crop sides": "of images"}
     known |= {VIEWS: head_views, "image sizes": sizes and list(sizes)}
     known |= {f"`{name}`": value for name, value in asdict(recipe).items()}
     if recipe.optimizer != "rmsprop":
@@ -122,8 +124,9 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if lower and new > old:
         raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
     changes = []
-    if trained and "crops" in identity and "crops" not in known:  # begun by an earlier version
-        changes.append({"what": "crops"})
+    for what in ("crops", "crop sides"):  # begun by an earlier version
+        if trained and not changes and what in identity and what not in known:
+            changes.append({"what": what})
     if lower:
         changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
     if epochs is not None and trained:
