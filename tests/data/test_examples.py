@@ -188,16 +188,31 @@ def test_numbers_of_every_length_and_either_packing():
             assert record[start:stop] == b"pixels" * 50 and found == label
 
 
-def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatch, caplog):
+    """The index goes to the cache, once, whatever way leads to the folder; where that cannot be, it is told."""
     folder = prepare(tmp_path)
+    write, refused = examples.write_atomically, [".nasnet-index-train.npz"]
 
     def refuse(path, content):
-        raise PermissionError(13, "Permission denied")
+        if path.name in refused or refused[0] == "all":
+            raise PermissionError(13, "Permission denied")
+        write(path, content)
+
+    def opened(folder):
+        paths = sorted(map(str, folder.glob("shades-train*")))
+        return open_examples(paths, "train", "image", "label", count=203)[1]
 
     monkeypatch.setattr(examples, "write_atomically", refuse)
-    paths = sorted(map(str, folder.glob("shades-train*")))
-    assert len(open_examples(paths, "train", "image", "label", count=203)[1]) == 203
+    first = opened(folder)
     assert not (folder / ".nasnet-index-train.npz").exists()
+    (tmp_path / "link").symlink_to(folder)
+    with monkeypatch.context() as patches:
+        patches.setattr(examples, "_index_records", lambda *_: pytest.fail("indexed again"))
+        np.testing.assert_array_equal(opened(tmp_path / "link"), first)
+    assert "anew" not in caplog.text
+    refused[0] = "all"
+    assert len(opened(prepare(tmp_path / "other"))) == 203
+    assert [text for text in caplog.messages if text.endswith("(Permission denied): it is made anew each time")]
 
 
 @pytest.mark.parametrize(
