@@ -1,6 +1,7 @@
 """Going on in the middle of an epoch, to the last bit; hours, averages, accumulated gradients, optimisers."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -378,3 +379,13 @@ def test_what_has_no_effect_in_a_short_training_is_told():
     lines = recipes.remarks(recipes.RECIPES["imagenet"], 10, 3, network().architecture)
     assert len(lines) == 2 and "rises over 5 epochs" in lines[0] and "`moving_average` of 0.9999" in lines[1]
     assert recipes.remarks(recipes.RECIPES["imagenet"], 40000, 312, network().architecture) == []
+
+
+def test_what_a_recipe_averages_or_limits_can_be_left_out():
+    """None is no change of a recipe, so 0 says it; a training is known by the same as one that never had it."""
+    bare = recipes.recipe("imagenet", moving_average=0, clip_norm=0)
+    assert bare == replace(recipes.RECIPES["imagenet"], moving_average=None, clip_norm=None)
+    assert bare.moving_average is None is bare.clip_norm and recipes.Recipe(moving_average=0.0) == recipes.Recipe()
+    for wrong in (1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="`moving_average` must be from 0 to below 1"):
+            recipes.recipe("imagenet", moving_average=wrong)
