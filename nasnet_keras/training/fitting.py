@@ -197,7 +197,7 @@ def fit(
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
-    check_devices(number, batches.batch_size)
+    check_devices(number, recipe.batch_size, len(data.train))
     if validate and not len(data.validation):
         raise ValueError("`validate` must be False where the data have no validation images. Received: True")
     check_updates(recipe, len(batches), epochs - first)
