@@ -221,7 +221,8 @@ def fit(
             )
             _remark(model, recipe, steps, state)
             try:
-                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
+                with state.interruptible():
+                    _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
             except FloatingPointError as error:
                 state.fail(error)
                 raise
