@@ -410,14 +410,14 @@ class Presses(keras.callbacks.Callback):
 @pytest.mark.usefixtures("eager")
 def test_ctrl_c_keeps_the_last_whole_step(tmp_path, caplog):
     """In the middle of a step, of a validation, where nothing would be lost, and twice; then all is undisturbed."""
-    recipe = recipes.recipe("micro", **FULL)  # eight steps are an epoch
+    recipe = recipes.recipe("micro", **{**FULL, "batch_size": 12})  # four steps are an epoch
     whole, known = fit(None, dropping, recipe, epochs=2)
     presses = [
-        (Presses("on_train_batch_begin", 4), (0, 4)),
+        (Presses("on_train_batch_begin", 2), (0, 2)),
         (Presses("on_test_begin"), (1, None)),
         (Presses("on_epoch_begin"), (1, None)),
         (Presses("on_train_batch_begin", 3, times=2), (1, None)),
-        (Presses("on_train_batch_end", 5), (1, 6)),
+        (Presses("on_train_batch_end", 2), (1, 3)),
     ]
     for press, kept in presses:
         with pytest.raises(KeyboardInterrupt):
@@ -455,6 +455,7 @@ def test_ctrl_c_is_left_to_whoever_takes_it(tmp_path):
 
 
 @pytest.mark.usefixtures("eager")
+@pytest.mark.long
 def test_ctrl_c_in_the_first_epoch_of_the_cells_goes_on_there(tmp_path):
     """Its phase has begun then: the first one is over, however many epochs there are now."""
 
@@ -463,9 +464,9 @@ def test_ctrl_c_in_the_first_epoch_of_the_cells_goes_on_there(tmp_path):
         return fine_tune(network(), colours(48), colours(12, 1), NAMES, directory=directory, **arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path, 2, [Presses("on_train_batch_begin", 4)])  # three steps are the head's epoch
+        tune(tmp_path, 2, [Presses("on_train_batch_begin", 5)])  # three steps are the head's epoch
     state = json.loads((tmp_path / "cells" / "history.json").read_text())
-    assert (state["epochs"], state["inside"]["epoch"], state["inside"]["step"]) == ([], 2, 1)
+    assert (state["epochs"], state["inside"]["epoch"], state["inside"]["step"]) == ([], 2, 2)
     assert settled_head_epochs(tmp_path, 8) == 1
     resumed, whole = tune(tmp_path, 2), tune(None, 2)
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
