@@ -193,6 +193,18 @@ def test_an_interrupted_training_is_told_that_its_crops_are_others(copied):
     assert not check_resumption(directory, identity)
 
 
+def test_a_training_is_told_that_its_crops_were_squeezed(copied):
+    directory = copied("interrupted_training") / "interrupted_training"
+    path = directory / "history.json"
+    state = json.loads(path.read_text())
+    known = {**state["identity"], "crops": "of files"}  # as versions in between kept it
+    path.write_text(json.dumps({**state, "identity": known}))
+    changes = check_resumption(directory, {**known, "crop sides": "of images"})
+    assert [change["what"] for change in changes] == ["crop sides"]
+    assert "files of another shape were squeezed" in told(directory, changes)[0]
+    assert not check_resumption(directory, known)
+
+
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(copied, capsys, monkeypatch):
     # Since then crops are cut from the files' own pixels, so other ones; cut as they were, all is as it was.
     monkeypatch.setattr(Recipe, "crops", False)

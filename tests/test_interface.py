@@ -55,6 +55,7 @@ CHANGED = {
     "commands / finetune / --augmentation / help": "all are named",
     **{f"commands / {command} / --model / help": "files as well" for command in ("evaluate", "predict", "export")},
     "commands / export / --calibration / help": "int8 is not LiteRT's alone",
+    "commands / train / --moving-average / help": "0 is for none",
     "commands / finetune / --epochs": "with `--hours` the time decides, and the help says the default",
     "commands / finetune / --recipe / help": "all recipes are named",
     "commands / finetune / --learning-rate / help": "the option is `train`'s",

@@ -13,7 +13,7 @@ from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
-from nasnet_keras.data.records import Record, division, mark, read_record, write_record
+from nasnet_keras.data.records import Record, division, is_other, mark, read_record, write_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import check_classes, renumbered
 from nasnet_keras.search.directory import SearchDirectory
@@ -36,7 +36,7 @@ def find(options):
         data = _opened(options, trains, kept)  # what the model was trained on is not tested
     if trains:
         require_validation(options, len(data.validation))
-    if trains and begun and data.record and (record := read_record(place)) and record.digest != data.digest:
+    if trains and begun and data.record and (record := read_record(place)) and is_other(record, data.record):
         raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
     return data
 
@@ -182,7 +182,8 @@ def _division_of_source(options, data):
     alike = (known_names(source) or _names_in(sources[-1])) == data.class_names
     if record is not None and data.digest is not None and (record.digest == data.digest or _knows(record, data)):
         return {"held_out": record}
-    if alike and data.digest is None and (record or Record()).digest is None:
+    # What the seed divides: digits, and data of TFDS, of which earlier versions kept no digest.
+    if alike and (data.digest if record is None else record.digest) is None:
         record = record or Record()
         record = replace(record, seed=seed if record.seed is None else record.seed)
         if options.seed and record.seed not in (None, options.seed):

@@ -131,7 +131,7 @@ def _unseen(options):
     common = _ways(options)
     whole = open_data(where, validation=0, test=0, **common)
     record = read_record(place) if is_used(place) else None
-    if whole.digest is None or (record and record.digest == whole.digest):
+    if not whole.record.is_listed or (record and record.digest == whole.digest):
         seed = known_seed(place)
         whole = open_data(where, seed=seed or 0, **common, **division(place, is_used(place), is_from_training(place)))
         test = whole.test

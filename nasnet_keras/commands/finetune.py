@@ -24,9 +24,11 @@ from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
 from nasnet_keras.training.identity import (
     PHASES,
+    RATE,
     check_place,
     check_resumption,
     known_epochs,
+    passed,
     settled_head_epochs,
     told,
     training_identity,
@@ -116,12 +118,15 @@ def check(options):
     recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
-    lines, ends = [], _ends(options, phases)
+    lines, ends, over = [], _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         views = options.head_views if name == "head" else None
         identity = training_identity(data, scaled, options.seed, head_views=views)
-        lines += told(place, check_resumption(place, identity, last, settings["patience"]))
+        if name in over:
+            identity.pop(RATE)
+        changes = check_resumption(place, identity, last, settings["patience"])
+        lines += [] if name in over else told(place, changes)
     start = {"source": source, "weights": weights, "size": size}
     settings |= further
     return {"recipe": recipe, **start, "settings": settings, "data": data, "lines": lines, "phases": phases}

@@ -133,7 +133,8 @@ def add_recipe(parser, recipe, further=""):
     text = "share of kernels taken off a step, times the learning rate, as in AdamW (default: the optimizer's)"
     parser.add_argument("--decoupled-decay", type=float, metavar="SHARE", help=text)
     parser.add_argument("--warmup-epochs", type=float, help="epochs over which the rate rises (default: the recipe's)")
-    parser.add_argument("--moving-average", type=float, help="decay of averaged weights (default: the recipe's)")
+    text = "decay of averaged weights, 0: none (default: the recipe's)"
+    parser.add_argument("--moving-average", type=float, help=text)
     text = "steps whose mean gradient makes one update (default: 1)"
     parser.add_argument("--gradient-accumulation", type=int, metavar="STEPS", help=text)
     parser.add_argument("--label-smoothing", type=float, help="target's share for all classes (default: recipe's)")

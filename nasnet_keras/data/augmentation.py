@@ -26,17 +26,30 @@ def upsampled_crop(image, rng):
 
 
 def random_resized_crop(image, rng):
-    """Cut 40% to 100% of the area, with sides in a ratio of 3:4 to 4:3 as seen in the image, and enlarge it.
+    """Cut 40% to 100% of the area, in the proportions of the image times 3:4 to 4:3, and enlarge it.
 
     The milder form, for fine-tuning, of the crops of Szegedy et al. 2015 (arXiv 1409.4842), section 6.
     """
     return _resized_crop(image, *random_part(*image.shape[:2], rng))
 
 
-def random_part(height, width, rng):
-    """The part of an image that `random_resized_crop` cuts: `(top, left, height, width)` in pixels and between them."""
+def random_part(height, width, rng, aspect=None):
+    """The part of an image that `random_resized_crop` cuts: `(top, left, height, width)` in pixels and between them.
+
+    Args:
+        height, width: of the image, in pixels.
+        rng: as for `augment`.
+        aspect: width / height of what the part is resized to, None for the image's own. The part has that, times 3:4 to
+            4:3. One that would stick out is a smaller one of its shape; of an image of that aspect what sticks out is
+            cut off, which leaves more.
+    """
+    wider = 1.0 if aspect is None else width / height / aspect  # than what is made of it
     area, ratio = rng.uniform(0.4, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
-    part_height, part_width = height * min(1, np.sqrt(area / ratio)), width * min(1, np.sqrt(area * ratio))
+    down, across = np.sqrt(area * wider / ratio), np.sqrt(area * ratio / wider)
+    if wider == 1:
+        down, across = min(1, down), min(1, across)
+    most = max(1, down, across)
+    part_height, part_width = height * (down / most), width * (across / most)
     top, left = rng.uniform(0, height - part_height), rng.uniform(0, width - part_width)
     return top, left, part_height, part_width
 
@@ -132,20 +145,21 @@ def augment(images, recipe, rng, cutout=0, rand_augment=0):
     return varied
 
 
-def vary(read, recipe, rng, cutout=0, rand_augment=0):
+def vary(read, recipe, rng, cutout=0, rand_augment=0, aspect=None):
     """Vary one image that is read from a file.
 
     Args:
         read: a function of a `part`, see `images.read_pillow`, that gives a Pillow image.
         recipe, cutout, rand_augment: as for `augment`.
         rng: the image's own `numpy.random.Generator`.
+        aspect: width / height of what `read` gives; None for that of the file.
 
     Returns:
         uint8 [height, width, 3].
     """
     first, *others = AUGMENTATIONS[recipe] or (None,)
     if first in PARTS:
-        image = read(partial(PARTS[first], rng=rng))
+        image = read(partial(PARTS[first], rng=rng, aspect=aspect))
     else:
         image, others = read(None), AUGMENTATIONS[recipe]
     return _varied(image, others, rng, cutout, rand_augment)

@@ -184,11 +184,13 @@ class Batches(keras.utils.PyDataset):
 
     def _read(self, chosen, labels, seed):
         """Images of files, varied, each from a seed of its own: the threads that read them come in any order."""
+        files = self._files.take(chosen)
+        height, width = files.image_size
+        options = {**self._varied, "aspect": width / height}
 
         def varied(place, decode):
-            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), **self._varied)
+            return vary(decode, self.augmentation, np.random.default_rng([*seed, place]), **options)
 
-        files = self._files.take(chosen)
         found, broken = files.make(varied) if self.augmented else files.read()
         weights = np.ones(len(chosen), "float32")
         weights[list(broken)] = 0

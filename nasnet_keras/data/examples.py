@@ -1,7 +1,8 @@
 """Examples of TensorFlow Datasets by number: where each encoded image lies on disk, and its label.
 
 A data set on disk is a list of shards, files of records, each an example in the wire format of `tf.train.Example`. An
-index of them is made once and kept beside them: after it nothing is read but the image that is asked for.
+index of them is made once and kept beside them, or in the user's cache where nothing can be written there: after it
+nothing is read but the image that is asked for.
 """
 
 import hashlib
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.files import write_atomically
+from nasnet_keras.data import findings
+from nasnet_keras.files import expanded, write_atomically
 
 INDEX = ".nasnet-index-{part}.npz"
+IN_CACHE = 60  # indices of places that cannot be written to: of a few bytes for each example
 CYCLE, BLOCK = 16, 16  # shards that TFDS reads in turn where the order does not count, and examples of each at a time
 BYTES = 28  # of an example in the index
 FIELD_OF_LABELS = 3  # of a Feature: its integers
@@ -110,11 +113,12 @@ def open_examples(files, part, image, label, *, count, in_order=True, is_array=F
     """
     known = [(os.path.basename(path), *_identity(path)) for path in files]
     key = hashlib.blake2b(json.dumps([known, image, label, is_array]).encode(), digest_size=16).hexdigest()
-    path = Path(files[0]).parent / INDEX.format(part=part)
-    index = _kept(path, key, count, None if is_array else [size for _, size, _ in known])
+    possible = _places(Path(files[0]).parent, part)
+    sizes = None if is_array else [size for _, size, _ in known]
+    index = next(filter(None, (_kept(path, key, count, sizes) for path in possible)), None)
     if index is None:
         index = (_index_arrays if is_array else _index_records)(files, image, label, count, progress)
-        _keep(path, key, index)
+        _keep(possible, key, index)
     places, labels = index
     if len(labels) != count:
         folder = os.path.dirname(files[0])
@@ -182,13 +186,29 @@ def _kept(path, key, count, sizes):
         return None
 
 
-def _keep(path, key, index):
+def _places(folder, part):
+    """Where the index of a part may lie: beside the shards, else in the cache under a name from the folder's own."""
+    name = hashlib.blake2b(os.fsencode(os.path.realpath(folder)), digest_size=16).hexdigest()
+    return folder / INDEX.format(part=part), Path(expanded(findings.PLACE)) / f"{name}-{part}.npz"
+
+
+def _keep(possible, key, index):
+    """Write an index to the first place that can be written to."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, key=key, places=index[0], labels=index[1])
+    beside, cached = possible
     try:
-        write_atomically(path, buffer.getvalue())
+        write_atomically(beside, buffer.getvalue())
+        return
     except OSError as error:
-        logger.info("the index %s cannot be kept (%s): it is made anew each time", path, error.strerror)
+        logger.info("the index %s cannot be kept (%s): it goes to %s", beside, error.strerror, cached)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cached, buffer.getvalue())
+        for old in sorted(cached.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-IN_CACHE]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("the index %s cannot be kept (%s): it is made anew each time", cached, error.strerror)
 
 
 def _index_records(files, image, label, count, progress):

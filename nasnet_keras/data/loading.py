@@ -73,7 +73,7 @@ class Data:
 
     @property
     def digest(self):
-        """What the images of a folder are known by, wherever it lies; None for other data."""
+        """What the images of a folder, a table or TFDS are known by, wherever they lie; None for other data."""
         return self.record and self.record.digest
 
     def all_left_out(self):
@@ -228,7 +228,7 @@ def open_data(
     divided_by = seed if held_out is None or held_out.seed is None else held_out.seed
     shares = {part: share for part, share in shares.items() if part not in given}
     left_out, notes = LeftOut(), source.notes
-    record = None if split_rule == "seeded" else Record(None, shares, seed=divided_by)
+    record = None if split_rule == "seeded" else Record(source.digest, shares, seed=divided_by)
     if source.listing is None:
         splits = {**given, **hold_out(given["train"], shares, divided_by, class_names)}
     else:

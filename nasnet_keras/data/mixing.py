@@ -61,9 +61,18 @@ class Mixing:
             if self._erasing:
                 images, _ = _applied(self._erasing, images, None, numbers[0])
             if self.mixes:
-                labels = np.eye(self.classes, dtype="float32")[labels] if labels.ndim == 1 else labels.astype("float32")
+                labels = _as_shares(labels, self.classes)
                 images, labels = _applied(self._ways[way % len(self._ways)], images, labels, numbers[1])
         return images, labels
+
+
+def _as_shares(labels, classes):
+    """Labels as float32 [n, classes]; of integers each row has a 1. A matrix of all classes would take gigabytes."""
+    if labels.ndim > 1:
+        return labels.astype("float32")
+    shares = np.zeros((len(labels), classes), "float32")
+    shares[np.arange(len(labels)), labels] = 1
+    return shares
 
 
 def _applied(layer, images, labels, number):

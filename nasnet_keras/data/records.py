@@ -19,7 +19,7 @@ class Record:
     """How a data set was divided.
 
     Args:
-        digest: what a folder's list of images is known by, None for other data.
+        digest: what a folder's list of images, or a data set of TFDS, is known by; None for other data.
         shares: {part that was held out: its share}.
         sides: {part that was held out: names of a folder's images, relative to its root}.
         trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
@@ -31,6 +31,19 @@ class Record:
     sides: dict = field(default_factory=dict)
     trained: frozenset = frozenset()
     seed: int | None = None
+
+    @property
+    def is_listed(self):
+        """Whether it is of a folder or a table, whose images it knows by their names."""
+        return bool(self.trained)
+
+
+def is_other(known, record):
+    """Whether data are known to be others than those of a directory, by the `Record`s of both.
+
+    Earlier versions kept no digest of a data set of TFDS, so nothing is known there.
+    """
+    return known.digest != record.digest and (known.digest is not None or record.is_listed)
 
 
 def mark(name):

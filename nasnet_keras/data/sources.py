@@ -5,6 +5,8 @@ as a pair of images and labels, and the names of the classes. Images are a uint8
 array or an `ImageFiles`, which decodes nothing before it is asked to. Of a folder or a table there is a listing, too.
 """
 
+import hashlib
+import json
 import os
 import re
 import socket
@@ -41,12 +43,14 @@ class Source:
         class_names: a name for each label.
         listing: a folder's or a table's `folders.Listing`, in the order of the parts' images; None for other data.
         notes: what a user should know of data without a listing, a line each.
+        digest: what data without a listing are known by, None where nothing but their images tells.
     """
 
     parts: dict
     class_names: tuple[str, ...]
     listing: Listing | None = None
     notes: tuple[str, ...] = ()
+    digest: str | None = None
 
 
 def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None, columns=None):
@@ -202,7 +206,7 @@ def _tfds(name, size, data_dir, download, progress):
     with _packages_for(name):
         tfds.builder_from_directory  # noqa: B018  (the package imports its parts, and TensorFlow, on first use)
     folder = folder or _downloaded(tfds, name, root)
-    info = tfds.builder_from_directory(folder).info
+    info = _described(tfds, name, folder)
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
     if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
@@ -229,7 +233,31 @@ def _tfds(name, size, data_dir, download, progress):
     if absent := [class_names[index] for index in np.flatnonzero(counts == 0)]:
         notes.append(f"no image for training has the classes {few(absent)}")
     parts = {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}
-    return Source(parts, class_names, notes=tuple(notes))
+    return Source(parts, class_names, notes=tuple(notes), digest=_digest(info, read))
+
+
+def _described(tfds, name, folder):
+    """The `DatasetInfo` of a prepared data set, of which everything that is read is looked at here."""
+    try:
+        info = tfds.builder_from_directory(folder).info
+        for split in info.splits.values():
+            _ = split.filepaths, split.num_examples
+        _ = info.full_name, info.features.items(), info.file_format.value, info.disable_shuffling
+    except Exception as error:  # what another version has written fails in ways of protobuf, of JSON or of TFDS
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        found = f"`data` 'tfds:{name}' in {folder}"
+        raise ValueError(f"{found} cannot be read by TFDS {tfds.__version__}: {reason}") from None
+    return info
+
+
+def _digest(info, read):
+    """What a prepared data set is known by, wherever it lies: its name, its shards and their sizes, its labels."""
+    digest = hashlib.blake2b(info.full_name.encode(), digest_size=16)
+    for part, (_, labels) in read.items():
+        shards = [(os.path.basename(path), os.path.getsize(path)) for path in info.splits[part].filepaths]
+        digest.update(json.dumps([part, shards]).encode())
+        digest.update(np.ascontiguousarray(labels))
+    return digest.hexdigest()
 
 
 @contextmanager

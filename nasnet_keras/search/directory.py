@@ -146,7 +146,7 @@ def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {} if data is None else {
         # A folder is known by its images, wherever it lies.
-        **({"images": data.digest} if data.digest else {"data": data.name}),
+        **({"images": data.digest} if data.record and data.record.is_listed else {"data": data.name}),
         "image_shape": data.image_shape, "train_images": len(data.train),
     }  # fmt: skip
     return json.loads(json.dumps({**asdict(child), **common}))

@@ -6,9 +6,11 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -47,8 +49,9 @@ class Checkpoints(keras.callbacks.Callback):
         identity: what a state on disk must agree with, see `identity.training_identity`.
         epochs: epochs in all, None where nobody says.
         first: epochs that another training has done before, which count among `epochs`.
-        every: steps after which the state is kept within an epoch; None: only at its end.
+        every: steps after which the state is kept within an epoch; None: only at its end, and where Ctrl-C ends it.
         hours: how long it may take: after the first epoch, `settings["epochs"]` is what fits, `epochs` at most.
+        least: epochs that it has in any case.
         clock: a function of nothing that gives seconds.
 
     Attributes:
@@ -66,15 +69,17 @@ class Checkpoints(keras.callbacks.Callback):
         first=0,
         every=None,
         hours=None,
+        least=1,
         clock=time.monotonic,
     ):
         super().__init__()
         self.seed, self.patience, self.first, self.every = seed, patience, first, every
         self.directory = None if directory is None else Path(expanded(directory))
         self.identity = identity or {}
-        self.settings = {"epochs": epochs, "patience": patience}
+        self.settings = {"epochs": epochs, "patience": patience, **({"least": least} if least > 1 else {})}
         self.history, self.changes, self._best, self._since = [], [], None, 1
         self.step, self._inside = 0, None
+        self._unkept = self._asked = self._told = False  # steps to keep; an end; that this has to wait
         self.hours, self.clock, self._begun, self._second = hours, clock, None, None
 
     def restore(self, model):
@@ -153,6 +158,32 @@ class Checkpoints(keras.callbacks.Callback):
         # If the recipe averages weights, the average is the result.
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
+    @contextmanager
+    def interruptible(self):
+        """A context in which Ctrl-C ends a training when the step that runs is over and the state is kept.
+
+        A second one ends it at once, and so does the first where nothing would be lost or nothing is kept. Elsewhere
+        than in the main thread, and where somebody else takes the signal, nothing is changed.
+        """
+        usual = signal.default_int_handler
+        main = threading.current_thread() is threading.main_thread()
+        if self.directory is None or not main or signal.getsignal(signal.SIGINT) is not usual:
+            yield
+            return
+
+        def ask(number, frame):
+            if self._asked or not self._unkept:
+                usual(number, frame)
+            self._asked = True
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+        if self._asked:  # after the last step
+            raise KeyboardInterrupt
+
     def fail(self, error):
         """Keep why the training came to an end before its time: after that a lower learning rate may go on."""
         if self.directory is not None:
@@ -169,6 +200,7 @@ class Checkpoints(keras.callbacks.Callback):
             generator.state.assign(state.astype(generator.state.dtype))
         if not inside:
             self.step = 0
+        self._unkept = False
         self._start = self.step
         self._begun, self._second = self.clock() - inside.get("seconds", 0.0), None
 
@@ -176,6 +208,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Count the step, and keep the state if it is time.
 
         Raises:
+            KeyboardInterrupt: it was asked for, and the state is kept.
             OSError: it cannot be kept; the one before stays.
         """
         if self._inside:  # the figures of the steps before; Keras has them begin with each epoch, and all are sums
@@ -186,19 +219,32 @@ class Checkpoints(keras.callbacks.Callback):
         self.step += 1
         if self._second is None:
             self._second = self.step, self.clock()
-        if self.every and not self.step % self.every and self.step < self._start + self.params["steps"]:
+        self._unkept, asked = True, self._asked
+        if self.step == self._start + self.params["steps"]:
+            return  # what is left of the epoch is its validation
+        if asked or (self.every and not self.step % self.every):
             inside = {
+                "epoch": self.first + len(self.history) + 1,
                 "step": self.step,
                 "generators": [_numbers(generator.state) for generator in seed_generators(self.model)],
                 "figures": [float(keras.ops.convert_to_numpy(one)) for one in self.model.metrics_variables],
                 "seconds": self.clock() - self._begun,
             }
             self._save(inside)
+        if asked:
+            raise KeyboardInterrupt
+
+    def on_test_batch_end(self, batch, logs=None):
+        """Say that an end has to wait for the validation, without which the epoch is none."""
+        if self._asked and not self._told:
+            self._told = True
+            logger.warning("interrupted: it ends when the epoch is validated and kept; Ctrl-C again ends it at once")
 
     def on_epoch_end(self, epoch, logs=None):
         """Keep the epoch, and stop where it is time.
 
         Raises:
+            KeyboardInterrupt: it was asked for, and the state is kept.
             FloatingPointError: the epoch has left a weight or a loss that is not finite; it is not kept.
             OSError: it cannot be kept; the state of the epoch before stays.
         """
@@ -213,6 +259,9 @@ class Checkpoints(keras.callbacks.Callback):
             self._save()
         elif self.patience and self.best() == len(self.history):
             self._best = [keras.ops.convert_to_numpy(variable) for variable in _variables(self.model)]
+        self._unkept = False
+        if self._asked:
+            raise KeyboardInterrupt
         if self.has_ended():
             self.model.stop_training = True
 

@@ -366,6 +366,10 @@ def agree(known):
 class Shared(Checkpoints):
     """The `Checkpoints` of copies: they are saved with the statistics of all, within epochs as well."""
 
+    def interruptible(self):
+        """Of several hosts each ends at once: none can keep a step alone."""
+        return super().interruptible() if hosts() == 1 else nullcontext()
+
     def _save(self, inside=None):
         level(self.model)
         super()._save(inside)

@@ -98,6 +98,7 @@ def _digest(model, data, recipe, seed, views):
     varied = ("augmentation", "cutout", "rand_augment", "erasing", "batch_size")
     known = [model.get_config(), data.digest, data.image_shape, data.grey_range, seed, views, keras.backend.backend()]
     known += [asdict(recipe)[name] for name in varied]
+    known += ["crop sides"] * recipe.crops  # views of an earlier version were other ones
     digest = hashlib.blake2b(json.dumps(known, default=str).encode(), digest_size=8)
     for weight in model.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))

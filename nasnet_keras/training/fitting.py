@@ -211,19 +211,18 @@ def fit(
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
-    check_devices(number, batches.batch_size)
+    check_devices(number, recipe.batch_size, len(data.train))
     if validate and not len(data.validation):
         raise ValueError("`validate` must be False where the data have no validation images. Received: True")
     check_updates(recipe, len(batches), epochs - first)
     steps, length = len(batches), {"first": first, "every": checkpoint_every, "hours": hours}
+    length["least"] = -(-recipe.gradient_accumulation // steps)  # epochs in which there is an update
     with several.spread(model, number) as model, _recomputing(model, remat):
         compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
         several.adapt(model)
         if sizes:  # a network for any size does not tell in which one images come
             identity["image size"] = list(data.image_shape[:2])
         identity |= network_identity(features.network if features else model, weights, rates)
-        for line in remarks(recipe, steps, epochs - first, getattr(model, "architecture", None)):
-            logger.warning(line)
         state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **length)
         with several.only_first(_kept(state.directory, data)):
             state.restore(model)
@@ -234,8 +233,10 @@ def fit(
                     "epochs, patience, hours and checkpoint_every": json.dumps([state.settings, length]),
                 }
             )
+            _remark(model, recipe, steps, state)
             try:
-                _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
+                with state.interruptible():
+                    _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
             except FloatingPointError as error:
                 state.fail(error)
                 raise
@@ -270,6 +271,14 @@ def _kept(directory, data):
         yield
 
 
+def _remark(model, recipe, steps, state):
+    """Say what has no effect in a training, once it is known how many epochs it has."""
+    if not state.is_measuring():
+        epochs = state.settings["epochs"] - state.first
+        for line in remarks(recipe, steps, epochs, getattr(model, "architecture", None)):
+            logger.warning(line)
+
+
 def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features):
     """The epochs that are left."""
     network, kind = (features.network, features) if features else (model, Batches)
@@ -279,7 +288,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
     while not (state.is_over() or model.stop_training):
         epochs, done = state.settings["epochs"], state.first + len(state.history)
         last, size = next(part for part in stages(epochs, sizes, state.first) if part[0] > done)
-        if state.step or state.is_measuring():
+        measured = state.is_measuring()
+        if state.step or measured:
             last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(network)}
         batches = training_batches(data, recipe, seed, kind, **shown)
@@ -311,6 +321,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
             if batches.failure is not None:
                 raise batches.failure from None
             raise
+        if measured:
+            _remark(model, recipe, len(batches), state)
 
 
 def _in_order(model, data, class_weights):

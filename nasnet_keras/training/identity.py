@@ -26,6 +26,8 @@ MEANINGS = {
     "now on, so this is not what {to} epochs from the start would give",
     "patience": "a patience of {to} instead of {from} after {after} epochs",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
+    "crop sides": "after {after} epochs crops of files have the proportions of what is made of them, times 3:4 to 4:3; "
+    "before that those of the files, so that files of another shape were squeezed",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
     "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
@@ -47,7 +49,7 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
-        known["crops"] = "of files"
+        known |= {"crops": "of files", "crop sides": "of images"}
     known |= {VIEWS: head_views, "image sizes": sizes and list(sizes)}
     known |= {f"`{name}`": value for name, value in asdict(recipe).items()}
     if recipe.optimizer != "rmsprop":
@@ -56,10 +58,21 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
 
 
 def content_identity(data):
-    """What arrays that a training learns from are known by, as `training_identity`; nothing of other data."""
-    if data.digest or data.train.files is not None:
+    """What images that a training learns from are known by, as `training_identity`, where the data do not say it.
+
+    Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those; and the
+    labels.
+    """
+    files = data.train.files
+    if data.digest:
         return {}
-    digest = hashlib.blake2b(np.ascontiguousarray(data.train.images), digest_size=16)
+    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(data.train.images), digest_size=16)
+    if files is not None:
+        names = list(map(files.name, range(len(files))))
+        paths = [name for name in names if isinstance(name, str)]
+        start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
+        for name in names:
+            digest.update(name if isinstance(name, bytes) else os.fsencode(name[start:]) + b"\0")
     digest.update(np.ascontiguousarray(data.train.labels))
     return {"images": digest.hexdigest()}
 
@@ -114,8 +127,9 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if lower and new > old:
         raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
     changes = []
-    if trained and "crops" in identity and "crops" not in known:  # begun by an earlier version
-        changes.append({"what": "crops"})
+    for what in ("crops", "crop sides"):  # begun by an earlier version
+        if trained and not changes and what in identity and what not in known:
+            changes.append({"what": what})
     if lower:
         changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
     if epochs is not None and trained:
@@ -159,25 +173,29 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
     """
     if directory is None:
         return head_epochs
-    head, cells = (_state(Path(expanded(directory)) / name)["epochs"] for name in PHASES[:2])
-    if unfreeze == "head" or not (head or cells):
+    states = [_state(Path(expanded(directory)) / name) for name in PHASES[:2]]
+    head, cells = (state["epochs"] for state in states)
+    begun = cells[0]["epoch"] if cells else states[1]["inside"].get("epoch")  # of which only a part may be done
+    if unfreeze == "head" or not (head or begun):
         return head_epochs
-    if not cells:
+    if not begun:
         planned, done = max(1, round(epochs / 4)) if head_epochs is None else head_epochs, len(head)
-        for label, value in (("epochs", epochs), ("head_epochs", planned if head_epochs is not None else done)):
-            if hours is None and type(value) is int and value < done:
-                raise ValueError(
-                    f"`{label}` must be at least {done} in {directory}, where so many of the head are done. "
-                    f"Received: {value}"
-                )
+        if hours is None:
+            for label, value in (("epochs", epochs), ("head_epochs", planned if head_epochs is not None else done)):
+                if type(value) is int and value < done:
+                    rule = f"at least {done} in {directory}, where so many of the head are done"
+                    raise ValueError(f"`{label}` must be {rule}. Received: {value}")
+            if planned < done >= epochs:  # the second phase is wanted, and would have none
+                rule = f"above {done} in {directory}, where the head has had so many"
+                raise ValueError(f"`epochs` must be {rule}. Received: {epochs}")
         return max(planned, done)
-    settled = cells[0]["epoch"] - 1
+    settled = begun - 1
     if hours is None and head_epochs not in (None, settled):
         raise ValueError(
             f"`head_epochs` must be {settled} in {directory}, where that phase is over. Received: {head_epochs}"
         )
     if epochs <= settled:
-        done = settled + len(cells)
+        done = settled + max(1, len(cells))
         raise ValueError(f"`epochs` must be at least {done} in {directory}, where so many are done. Received: {epochs}")
     return settled
 
@@ -201,7 +219,8 @@ def epochs_within(hours, settings, epochs, first=0):
 
     Args:
         hours: for the whole training.
-        settings: of a history; `seconds` are those of the first epoch and of each that follows.
+        settings: of a history; `seconds` are those of the first epoch and of each that follows, `least` how many epochs
+            there are in any case.
         epochs: the most that are wanted.
         first: epochs before this training, which count among `epochs`.
     """
@@ -209,7 +228,8 @@ def epochs_within(hours, settings, epochs, first=0):
     if not isinstance(seconds, list) or len(seconds) != 2 or not all(map(is_number, seconds)):
         return epochs
     whole, each = seconds
-    return min(epochs, first + 1 + max(0, int((3600 * hours - whole) / max(each, 1e-9))))
+    least = settings.get("least", 1)
+    return min(epochs, first + max(least, 1 + int((3600 * hours - whole) / max(each, 1e-9))))
 
 
 def histories(directory):
@@ -224,8 +244,22 @@ def histories(directory):
 
 
 def has_begun(directory):
-    """Whether a folder holds an epoch of a training."""
-    return bool(_state(directory)["epochs"])
+    """Whether a folder holds an epoch of a training, or a part of its first one."""
+    state = _state(directory)
+    return bool(state["epochs"] or state["inside"].get("epoch"))
+
+
+def passed(directory, names):
+    """Those of a fine-tuning's phases after which another one has begun: they are over.
+
+    A later phase may have gone on with a lower learning rate, so theirs is not compared any more.
+
+    Args:
+        directory: the fine-tuning's, or None.
+        names: of its phases, in their order.
+    """
+    begun = [place for place, name in enumerate(names) if directory and has_begun(Path(expanded(directory)) / name)]
+    return names[: max(begun, default=0)]
 
 
 def check_place(directory, phases=(), sources=()):
@@ -320,10 +354,10 @@ def _failure(directory):
 
 def _state(directory):
     """What a folder's history says; nothing where it is new, or damaged: that is for those to say who read it all."""
-    kinds = {"identity": dict, "epochs": list, "settings": dict, "failure": str, "best from": int}
+    kinds = {"identity": dict, "epochs": list, "settings": dict, "failure": str, "best from": int, "inside": dict}
     try:
         state = read_object(Path(expanded(directory)) / HISTORY)
     except (OSError, ValueError):
         state = {}
     found = {name: value for name in kinds if isinstance(value := state.get(name), kinds[name])}
-    return {"identity": {}, "epochs": [], "settings": {}, "failure": None, "best from": 1, **found}
+    return {"identity": {}, "epochs": [], "settings": {}, "failure": None, "best from": 1, "inside": {}, **found}

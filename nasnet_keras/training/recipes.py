@@ -45,13 +45,13 @@ class Recipe:
         epsilon: RMSProp's epsilon.
         schedule: `"cosine"` to zero over all steps, or `"exponential"`: × 0.97 every 2.4 epochs.
         warmup_epochs: epochs over which the rate rises linearly from 0.
-        clip_norm: limit on the global norm of the gradient, None for none.
+        clip_norm: limit on the global norm of the gradient, None or 0 for none.
         batch_size: images a step.
         label_smoothing: share of the target spread over all classes.
         auxiliary_weight: weight of the auxiliary head's loss, where the network has one.
         augmentation: a name from `augmentation.AUGMENTATIONS`.
         cutout: side of the square cut out of training images, 0 for none.
-        moving_average: decay of the averaged weights, which are validated and are the result; None for none.
+        moving_average: decay of the averaged weights, which are validated and are the result; None or 0 for none.
         rand_augment: magnitude of RandAugment after `augmentation`, 0 to 10, 0 for none.
         erasing: share of training images of which a rectangle is replaced by noise.
         mixup, cutmix: parameter of the beta distribution by which images are mixed in pairs, with their labels, or cut
@@ -96,6 +96,9 @@ class Recipe:
     nesterov: bool = False
 
     def __post_init__(self):
+        for label in ("clip_norm", "moving_average"):
+            if getattr(self, label) == 0:  # as a change of a recipe says it, where None is no change
+                object.__setattr__(self, label, None)
         check_positive("learning_rate", self.learning_rate, finite=True)
         check_positive("epsilon", self.epsilon, finite=True)
         check_positive("clip_norm", self.clip_norm, optional=True)
@@ -110,7 +113,7 @@ class Recipe:
         for label in ("erasing", "mixup", "cutmix"):
             check_share(label, getattr(self, label))
         if self.moving_average is not None and not 0 < self.moving_average < 1:
-            raise ValueError(f"`moving_average` must be above 0 and below 1. Received: {self.moving_average!r}")
+            raise ValueError(f"`moving_average` must be from 0 to below 1. Received: {self.moving_average!r}")
         check_integer("gradient_accumulation", self.gradient_accumulation, least=1)
         check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_one_of("mean_square", self.mean_square, (0, 1))
@@ -168,7 +171,7 @@ RECIPES = {
 
 
 def recipe(name, **changes):
-    """A `Recipe` by name, with some of its fields changed; a change to None is no change.
+    """A `Recipe` by name, with some of its fields changed; a change to None is no change, and 0 is for none.
 
     With one of Keras' adaptive optimisers the learning rate is Keras' own default, 0.001, unless it is given: the
     recipes' are for SGD and RMSProp.

@@ -33,8 +33,8 @@ from nasnet_keras.training.identity import (
     VIEWS,
     check_place,
     check_resumption,
-    has_begun,
     is_used,
+    passed,
     settled_head_epochs,
 )
 from nasnet_keras.training.recipes import check_head_views, check_hours, phases, remarks_on, shares
@@ -192,10 +192,10 @@ def fine_tune(
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
-        first = 0
-        for index, ((phase, last, lowest, factor), share) in enumerate(zip(plan, shares(hours, plan), strict=True)):
+        first, over = 0, passed(directory, [name for name, *_ in plan])
+        for (phase, last, lowest, factor), share in zip(plan, shares(hours, plan), strict=True):
             place = None if directory is None else directory / phase
-            if place is not None and any(has_begun(directory / name) for name, *_ in plan[index + 1 :]):
+            if phase in over:
                 check_resumption(place, {VIEWS: head_views})
                 features.clear(place)
                 first = last

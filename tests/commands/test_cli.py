@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -117,6 +118,7 @@ def test_the_recipe_of_imagenet_brings_its_network():
     assert options["batch_norm_momentum"] == 0.9997 and options["auxiliary_head"] is False
     assert (recipe.warmup_epochs, recipe.moving_average, recipe.label_smoothing) == (5, 0.9999, 0.1)
     assert settled("--recipe", "imagenet")[0]["auxiliary_head"] is True
+    assert settled("--recipe", "imagenet", "--moving-average", "0")[1] == replace(recipe, moving_average=None)
     options, recipe = settled("--optimizer", "adamw", "--gradient-accumulation", "4")
     assert (options["repeats"], options["filters"], options["stem"], options["epochs"]) == (2, 16, "cifar", 20)
     assert options["image_size"] is None and options["auxiliary_head"] is False and options["dropout"] == 0

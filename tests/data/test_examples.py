@@ -2,15 +2,20 @@
 
 import io
 import itertools
+import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_keras.cli import parser
+from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import examples
 from nasnet_keras.data.examples import open_examples, read_in_turn
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.data.survey import near_pairs, survey
 
@@ -20,7 +25,7 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 SHARDS = 5
 
 
-def prepare(root, form="tfrecord", shards=SHARDS, in_order=False, count=203, name="shades"):
+def prepare(root, form="tfrecord", shards=SHARDS, in_order=False, count=203, name="shades", first=0):
     """A data set of one grey in each image; the label is its last digit."""
     features = {
         "file_name": tfds.features.Text(),
@@ -34,7 +39,7 @@ def prepare(root, form="tfrecord", shards=SHARDS, in_order=False, count=203, nam
             {
                 "file_name": f"{number}.png",
                 "image": np.full((8, 8, 3), number, np.uint8),
-                "label": number % 10,
+                "label": (first + number) % 10,
                 "other": np.zeros(3, np.float32),
             },
         )
@@ -183,16 +188,31 @@ def test_numbers_of_every_length_and_either_packing():
             assert record[start:stop] == b"pixels" * 50 and found == label
 
 
-def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_to_be_written_is_no_hindrance(tmp_path, monkeypatch, caplog):
+    """The index goes to the cache, once, whatever way leads to the folder; where that cannot be, it is told."""
     folder = prepare(tmp_path)
+    write, refused = examples.write_atomically, [".nasnet-index-train.npz"]
 
     def refuse(path, content):
-        raise PermissionError(13, "Permission denied")
+        if path.name in refused or refused[0] == "all":
+            raise PermissionError(13, "Permission denied")
+        write(path, content)
+
+    def opened(folder):
+        paths = sorted(map(str, folder.glob("shades-train*")))
+        return open_examples(paths, "train", "image", "label", count=203)[1]
 
     monkeypatch.setattr(examples, "write_atomically", refuse)
-    paths = sorted(map(str, folder.glob("shades-train*")))
-    assert len(open_examples(paths, "train", "image", "label", count=203)[1]) == 203
+    first = opened(folder)
     assert not (folder / ".nasnet-index-train.npz").exists()
+    (tmp_path / "link").symlink_to(folder)
+    with monkeypatch.context() as patches:
+        patches.setattr(examples, "_index_records", lambda *_: pytest.fail("indexed again"))
+        np.testing.assert_array_equal(opened(tmp_path / "link"), first)
+    assert "anew" not in caplog.text
+    refused[0] = "all"
+    assert len(opened(prepare(tmp_path / "other"))) == 203
+    assert [text for text in caplog.messages if text.endswith("(Permission denied): it is made anew each time")]
 
 
 @pytest.mark.parametrize(
@@ -313,3 +333,45 @@ def test_a_shard_that_goes_has_broken_images(tmp_path):
     assert broken == dict.fromkeys([0, 1], "No such file or directory") and not found.any()
     assert survey(data)["images"]["train"] == 0
     assert data.all_left_out()[images.name(0)] == "broken file: No such file or directory"
+
+
+def test_a_directory_knows_its_prepared_data_set_wherever_that_lies(tmp_path, monkeypatch):
+    """By its name, shards and labels; directories of earlier versions have no record of that, and go on."""
+    prepare(tmp_path / "one", shards=1)
+    prepare(tmp_path / "two", shards=1, first=1)  # as many images of as many classes
+    shutil.copytree(tmp_path / "one", tmp_path / "moved")
+    net = tmp_path / "net"
+    options = parser().parse_args(["train", "--data", "tfds:shades", "--directory", str(net)])
+
+    def found(place):
+        monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path / place))
+        return find(options)
+
+    data = found("one")
+    write_record(net, data)
+    (net / "history.json").write_text("{}")
+    assert found("moved").digest == data.digest and data.digest
+    with pytest.raises(ValueError, match="net was begun with other images than tfds:shades holds"):
+        found("two")
+    kept = json.loads((net / "data.json").read_text())
+    (net / "data.json").write_text(json.dumps({**kept, "images": None}))
+    assert found("two").digest != data.digest
+
+
+@pytest.mark.parametrize("fault", ["cut short", "a field of another version", "a feature of another version"])
+def test_what_another_version_has_prepared_is_one_line(tmp_path, fault):
+    """Protobuf, JSON and TFDS each fail in ways of their own."""
+    folder = prepare(tmp_path, shards=1)
+    path = folder / ("features.json" if "feature " in fault else "dataset_info.json")
+    text = path.read_text()
+    changed = {
+        "cut short": text[: len(text) // 2],
+        "a field of another version": text.replace("{", '{"newField": {"a": 1},', 1),
+        "a feature of another version": text.replace("class_label_feature.ClassLabel", "class_label_feature.Newer"),
+    }[fault]
+    assert changed != text
+    path.write_text(changed)
+    rule = r"^`data` 'tfds:shades' in .*/shades/1.0.0 cannot be read by TFDS \d.*: ."
+    with pytest.raises(ValueError, match=rule) as told:
+        open_data("tfds:shades", data_dir=tmp_path)
+    assert "\n" not in str(told.value)

@@ -138,3 +138,12 @@ def test_operations_do_what_they_are_called():
     np.testing.assert_array_equal(done("translate_y", -1 / 3.6)[1:], pixels[:-1])  # of eight rows one
     stretched = done("auto_contrast", 0.0)
     assert stretched.min() == 0 and stretched.max() == 255
+
+
+def test_labels_of_many_classes_take_no_matrix_of_all(monkeypatch):
+    """ImageNet's 21,841 classes would have one of 1.9 GB, in every batch."""
+    monkeypatch.setattr(np, "eye", lambda *_, **__: pytest.fail("a matrix of all classes"))
+    images, labels, _ = flat()
+    _, shares = Mixing(mixup=0.5, classes=21_841)(images, labels, SEED)
+    assert shares.shape == (8, 21_841) and shares.dtype == np.float32
+    np.testing.assert_allclose(shares[:, :8].sum(1), 1, atol=1e-6)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_keras.data import image_files
+from nasnet_keras.data.augmentation import random_part
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.images import read_image
 from nasnet_keras.data.loading import load_data
@@ -49,3 +51,45 @@ def test_a_part_is_what_resizing_the_part_gives(tmp_path):
     assert sizes == [(600, 800)] and np.abs(found - wanted).mean() < 1.5
     with pytest.raises(ValueError, match="`part` needs an `image_size`"):
         read_image(tmp_path / "a.png", part=lambda height, width: box)
+
+
+def test_a_part_has_the_proportions_of_what_is_made_of_it():
+    """Within 3:4 to 4:3 of them, whatever the shape of the file; between square ones nothing has changed."""
+    shapes = [(300, 400, 1.0), (1080, 1920, 1.0), (1920, 1080, 1.0), (100, 100, 16 / 9), (50, 1000, 1.0)]
+    for height, width, aspect in shapes:
+        ratios = []
+        for seed in range(200):
+            top, left, down, across = random_part(height, width, np.random.default_rng(seed), aspect)
+            assert 0 <= top <= height - down and 0 <= left <= width - across and min(down, across) > 0
+            touches = down == height or across == width
+            assert touches or 0.4 <= down * across / (height * width) <= 1
+            ratios.append(across / down / aspect)
+        assert 0.7499 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.3334
+
+    def before(height, width, rng):
+        area, ratio = rng.uniform(0.4, 1.0), np.exp(rng.uniform(-1, 1) * np.log(4 / 3))
+        down, across = height * min(1, np.sqrt(area / ratio)), width * min(1, np.sqrt(area * ratio))
+        return rng.uniform(0, height - down), rng.uniform(0, width - across), down, across
+
+    for height, width, aspect in [(64, 64, 1.0), (64, 64, None), (48, 64, None), (480, 640, 160 / 120)]:
+        for seed in range(200):
+            one, other = (np.random.default_rng(seed) for _ in range(2))
+            assert random_part(height, width, one, aspect) == before(height, width, other)
+
+
+def test_batches_say_what_crops_are_made_into(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 18)).save(tmp_path / name / "0.png")
+    data = load_data(tmp_path, image_size=(20, 10), memory_limit=10, validation=0, test=0)
+    made = []
+
+    def read(source, size, grey_range, part):
+        made.append(part(180, 320))
+        return Image.new("RGB", size[::-1])
+
+    monkeypatch.setattr(image_files, "read_pillow", read)
+    batches = Batches(data.train, 2, training=True, augmentation="photo")
+    for batches.epoch in range(20):
+        batches[0]
+    assert len(made) == 40 and all(0.7499 < across / down / 0.5 < 1.3334 for _, _, down, across in made)

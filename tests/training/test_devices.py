@@ -157,6 +157,16 @@ def test_devices_that_divide_a_batch(value):
     check_devices(value, 32)
 
 
+def test_few_images_are_one_batch_that_devices_divide():
+    """Nobody has given their number as a batch size."""
+    check_devices(3, 32, 21)
+    rule = "`batch_size` must be a multiple of the 2 `devices` up to 21, the number of images for training"
+    with pytest.raises(ValueError, match=rule + ". Received: 32"):
+        check_devices(2, 32, 21)
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of the 2 `devices`. Received: 21"):
+        check_devices(2, 21, 21)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

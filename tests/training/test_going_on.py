@@ -9,12 +9,15 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.identity import (
     check_place,
     check_resumption,
+    content_identity,
     network_identity,
     settled_head_epochs,
     told,
@@ -388,3 +391,21 @@ def test_batch_norms_do_not_begin_to_follow_the_batch_in_the_midst_of_a_training
     del before["batch norms that keep their statistics"]  # as an earlier version wrote it
     (tmp_path / "history.json").write_text(json.dumps({"identity": before, "epochs": [{"epoch": 1}]}))
     assert check_resumption(tmp_path, frozen) == []
+
+
+def test_files_that_nothing_else_knows_are_known_by_their_names_and_labels(tmp_path):
+    """Pairs of Python's: of equal number and classes others are others; a moved folder is the same."""
+
+    def known(folder, names="abcd", labels=(0, 1, 0, 1)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        paths = [tmp_path / folder / f"{name}.png" for name in names]
+        for path in paths:
+            Image.new("RGB", (8, 8)).save(path)
+        pairs = list(zip(map(str, paths), labels, strict=True))
+        found = load_data(pairs, validation=0, test=0), load_data(pairs, validation=0, test=0, memory_limit=0)
+        one, other = map(content_identity, found)  # in memory, and as files
+        assert one == other
+        return one["images"]
+
+    assert known("here") == known("there")
+    assert len({known("here"), known("here", "abce"), known("here", labels=(1, 1, 0, 1))}) == 3

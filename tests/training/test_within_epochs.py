@@ -1,6 +1,9 @@
 """Going on in the middle of an epoch, to the last bit; hours, averages, accumulated gradients, optimisers."""
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ from nasnet_keras.models.drop_path import DropPath, DropPathSchedule
 from nasnet_keras.models.layers import Operation
 from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.compilation import compile_model, set_length
+from nasnet_keras.training.identity import known_epochs, settled_head_epochs
 from nasnet_keras.training.transfer import fine_tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -185,6 +189,19 @@ def test_hours_that_are_not_enough_leave_one_epoch(clock):
         fit(None, hours=0)
     with pytest.raises(ValueError, match="`sizes` must be None with `hours`"):
         fit(None, hours=1, sizes=[8, 8])
+
+
+@pytest.mark.usefixtures("eager")
+def test_hours_leave_time_for_an_update_and_say_what_has_no_effect(tmp_path, clock, caplog):
+    """Three steps are an epoch, and seven an update: of fifty epochs all would be well, of those that fit not."""
+    recipe, moves = recipes.recipe("micro", batch_size=16, gradient_accumulation=7), clock[1]
+    with pytest.raises(Killed):
+        fit(tmp_path, recipe=recipe, callbacks=[moves(), Kill(4)], epochs=50, hours=1 / 3600)
+    told = "the last 2 of 9 steps make no update: `gradient_accumulation` is 7"
+    assert caplog.messages.count(told) == 1 and known_epochs(tmp_path, 50, 1 / 3600) == 3
+    model, history = fit(tmp_path, recipe=recipe, callbacks=[moves()], epochs=50, hours=1 / 3600)
+    assert len(history) == 3 and int(model.optimizer.iterations) > 0
+    assert caplog.messages.count(told) == 2 and "of 150 steps" not in caplog.text
 
 
 @pytest.mark.long
@@ -364,3 +381,93 @@ def test_what_has_no_effect_in_a_short_training_is_told():
     lines = recipes.remarks(recipes.RECIPES["imagenet"], 10, 3, network().architecture)
     assert len(lines) == 2 and "rises over 5 epochs" in lines[0] and "`moving_average` of 0.9999" in lines[1]
     assert recipes.remarks(recipes.RECIPES["imagenet"], 40000, 312, network().architecture) == []
+
+
+def test_what_a_recipe_averages_or_limits_can_be_left_out():
+    """None is no change of a recipe, so 0 says it; a training is known by the same as one that never had it."""
+    bare = recipes.recipe("imagenet", moving_average=0, clip_norm=0)
+    assert bare == replace(recipes.RECIPES["imagenet"], moving_average=None, clip_norm=None)
+    assert bare.moving_average is None is bare.clip_norm and recipes.Recipe(moving_average=0.0) == recipes.Recipe()
+    for wrong in (1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="`moving_average` must be from 0 to below 1"):
+            recipes.recipe("imagenet", moving_average=wrong)
+
+
+class Presses(keras.callbacks.Callback):
+    """Presses Ctrl-C, some times at once, when Keras calls one of its methods for the nth time."""
+
+    def __init__(self, method, number=1, times=1):
+        super().__init__()
+        self.left, self.times = number, times
+        setattr(self, method, self._press)
+
+    def _press(self, *_, **__):
+        self.left -= 1
+        for _ in range(self.times * (self.left == 0)):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("eager")
+def test_ctrl_c_keeps_the_last_whole_step(tmp_path, caplog):
+    """In the middle of a step, of a validation, where nothing would be lost, and twice; then all is undisturbed."""
+    recipe = recipes.recipe("micro", **{**FULL, "batch_size": 12})  # four steps are an epoch
+    whole, known = fit(None, dropping, recipe, epochs=2)
+    presses = [
+        (Presses("on_train_batch_begin", 2), (0, 2)),
+        (Presses("on_test_begin"), (1, None)),
+        (Presses("on_epoch_begin"), (1, None)),
+        (Presses("on_train_batch_begin", 3, times=2), (1, None)),
+        (Presses("on_train_batch_end", 2), (1, 3)),
+    ]
+    for press, kept in presses:
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, dropping, recipe, [press], epochs=2)
+        state = json.loads((tmp_path / "history.json").read_text())
+        assert (len(state["epochs"]), state.get("inside", {}).get("step")) == kept
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sum("Ctrl-C again ends it at once" in text for text in caplog.messages) == 1
+    resumed, history = fit(tmp_path, dropping, recipe, epochs=2)
+    assert history == known
+    for one, other in zip(whole.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(array(one), array(other))
+    for one, other in zip(whole.optimizer.variables, resumed.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(array(one), array(other))
+
+
+def test_ctrl_c_is_left_to_whoever_takes_it(tmp_path):
+    def own(number, frame):
+        raise AssertionError
+
+    def place():
+        with checkpoints.Checkpoints(tmp_path, 0).interruptible():
+            return signal.getsignal(signal.SIGINT)
+
+    assert place() not in (own, signal.default_int_handler)
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(place).result() is signal.default_int_handler
+    with checkpoints.Checkpoints(None, 0).interruptible():
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, own)
+    try:
+        assert place() is own
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.long
+def test_ctrl_c_in_the_first_epoch_of_the_cells_goes_on_there(tmp_path):
+    """Its phase has begun then: the first one is over, however many epochs there are now."""
+
+    def tune(directory, epochs, callbacks=()):
+        arguments = {"recipe": RECIPE, "epochs": epochs, "head_epochs": None, "patience": None, "callbacks": callbacks}
+        return fine_tune(network(), colours(48), colours(12, 1), NAMES, directory=directory, **arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path, 2, [Presses("on_train_batch_begin", 5)])  # three steps are the head's epoch
+    state = json.loads((tmp_path / "cells" / "history.json").read_text())
+    assert (state["epochs"], state["inside"]["epoch"], state["inside"]["step"]) == ([], 2, 2)
+    assert settled_head_epochs(tmp_path, 8) == 1
+    resumed, whole = tune(tmp_path, 2), tune(None, 2)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

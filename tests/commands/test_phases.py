@@ -1,0 +1,65 @@
+"""A fine-tuning of the command line that goes on: what counts of what its phases were begun with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nasnet_keras.cli import parser
+from nasnet_keras.commands import finetune
+from nasnet_keras.training.identity import passed, settled_head_epochs
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+WORDS = ["finetune", "--model", "zoo.keras", "--data", "photos", "--epochs", "6", "--batch-size", "4", "--seed", "3"]
+WORDS += ["--patience", "0", "--directory", "finetuned"]
+
+
+@pytest.fixture
+def change(tmp_path, monkeypatch):
+    """Changes the state of the phase `cells` of a fine-tuning of 2 and 4 epochs, in a copy."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("finetuned", "photos"):
+        shutil.copytree(FIXTURES / name, name)
+    shutil.copy(FIXTURES / "zoo.keras", ".")
+    path = Path("finetuned/cells/history.json")
+    state = json.loads(path.read_text())
+
+    def change(rate, **further):
+        identity = {**state["identity"], "`learning_rate`": rate * 0.3}
+        path.write_text(json.dumps({**state, "identity": identity, **further}))
+
+    return change
+
+
+def lines(*words):
+    return finetune.check(parser().parse_args([*WORDS, *words]))["lines"]
+
+
+@pytest.mark.parametrize("further", [{}, {"epochs": [], "inside": {"step": 1, "epoch": 3}}], ids=["epochs", "a part"])
+def test_a_rate_that_was_lowered_in_the_second_phase_goes_on_again(change, further):
+    """The first phase keeps in its history the rate that it was begun with, and is over."""
+    change(0.01, **further)
+    assert not any("learning rate of" in line for line in lines("--learning-rate", "0.01"))
+    with pytest.raises(ValueError, match="cells holds the state of another training: it has other `learning_rate`"):
+        lines("--learning-rate", "0.02")
+    assert passed("finetuned", ["head", "cells"]) == ["head"] and settled_head_epochs("finetuned", 12) == 2
+
+
+def test_phases_that_are_not_over_are_compared_in_all(change):
+    change(0.01, epochs=[], identity={})
+    assert passed("finetuned", ["head", "cells"]) == [] == passed(None, ["head", "cells"])
+    with pytest.raises(ValueError, match="head holds the state of another training: it has other `learning_rate`"):
+        lines("--learning-rate", "0.01")
+
+
+def test_a_second_phase_for_which_no_epoch_is_left_is_refused(tmp_path):
+    """Otherwise the head alone would be the plan, without a word."""
+    (tmp_path / "head").mkdir()
+    epochs = [{"epoch": number + 1} for number in range(10)]
+    (tmp_path / "head/history.json").write_text(json.dumps({"epochs": epochs}))
+    for many in (10, 4):
+        with pytest.raises(ValueError, match=f"`epochs` must be above 10 in .*the head has had.*Received: {many}"):
+            settled_head_epochs(tmp_path, many)
+    assert settled_head_epochs(tmp_path, 11) == settled_head_epochs(tmp_path, 10, 10) == 10
+    assert settled_head_epochs(tmp_path, 10, unfreeze="head") is None
