@@ -1,5 +1,8 @@
 """What `search` says and refuses before anything is loaded."""
 
+import logging
+import os
+
 import pytest
 
 from nasnet_keras.cli import main
@@ -37,3 +40,19 @@ def test_evolution_without_a_trial_that_is_not_random_is_told(words, told, refus
     err = refusal("--controller", "evolution", *words)
     assert ("with --max-trials 60 this is a random search" in err) == told and "the data are asked for" in err
     assert "random search" not in refusal("--controller", "predictor", *words)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a file that is always full")
+def test_a_log_on_a_full_disk_is_said_in_one_line(capsys):
+    logger = logging.getLogger("nasnet_keras")
+    level, before = logger.level, list(logger.handlers)
+    search._log_to("/dev/full")
+    try:
+        for number in range(3):
+            logger.warning("trial %d has failed", number)
+    finally:
+        (handler,) = (handler for handler in logger.handlers if handler not in before)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
+    assert capsys.readouterr().err == "nasnet-keras: /dev/full cannot be written: [Errno 28] No space left on device\n"
