@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import socket
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -366,7 +367,9 @@ def run(options, space, child, rules, settings, role, engine, data):
         from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, options.patience)  # before the data are read, which may take long
-        search(decode(options, find(options)), *search_it, **arguments)
+        data = decode(options, find(options))
+        search(data, *search_it, **arguments)
+        Told(data).tell()
         print(f"{role.tuner_id}: there is nothing left to do")
         return
     listeners = [Summaries(directory.path)] if options.tensorboard else []
@@ -467,8 +470,22 @@ def _print_networks(rows, title, part=""):
     Console().print(table)
 
 
+class _Log(logging.FileHandler):
+    """A log that says in a line, once, that it cannot be written, as on a full disk; what it had to keep is lost."""
+
+    has_told = False
+
+    def handleError(self, record):
+        stream, self.stream = self.stream, None  # it is opened again for the next record
+        with suppress(OSError):
+            stream.close()
+        if not self.has_told:
+            tell(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}")
+        self.has_told = True
+
+
 def _log_to(path):
-    logger, handler = logging.getLogger("nasnet_keras"), logging.FileHandler(path)
+    logger, handler = logging.getLogger("nasnet_keras"), _Log(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -39,7 +39,7 @@ class Findings:
     """
 
     def __init__(self, root, place=None):
-        root = os.path.normpath(os.fspath(root))
+        root = os.path.abspath(os.fspath(root))
         self._start = os.path.join(root, "")
         name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=16).hexdigest()
         self.path = Path(expanded(place or PLACE)) / f"{name}.json"

@@ -130,7 +130,7 @@ def read_folder(root, findings=None):
         ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, or two folders
             for one part.
     """
-    root = os.path.normpath(os.fspath(root))
+    root = os.path.abspath(os.fspath(root))  # another process may look for the files from elsewhere
     left_out, notes, around = {}, [], []
     top = _unwrapped(_read(root, left_out, findings), notes, around)
     given = _parts(top, root, left_out, notes)

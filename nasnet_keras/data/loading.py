@@ -78,11 +78,21 @@ class Data:
 
     def all_left_out(self):
         """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""
+        return self.left_out.with_broken(self.found_broken())
+
+    def found_broken(self):
+        """{name: the reason} of files that have turned out to be broken while they were read, JSON-able."""
         found = {}
         for split in (self.train, self.validation, self.test):
             for images in (split.images, split.files):
                 found |= getattr(images, "broken", {})
-        return self.left_out.with_broken(found)
+        return {path if isinstance(path, str) else self.left_out.name_of(path): found[path] for path in found}
+
+    def note_broken(self, names):
+        """Add what `found_broken` says of the same data in another process."""
+        for split in (self.train, self.validation, self.test):
+            if split.files is not None:
+                split.files.broken.update(names)
 
 
 def load_data(

@@ -25,6 +25,7 @@ from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
 from nasnet_keras.data.tables import is_table, read_table
+from nasnet_keras.files import expanded
 
 # What counted before folders were read by `folders`; directories of then know their images by it.
 SEEDED_PARTS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
@@ -81,7 +82,7 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
     elif str(name).startswith("tfds:"):
         source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
     elif split_rule == "seeded":
-        source = _seeded_folder(Path(name), size)
+        source = _seeded_folder(Path(os.path.abspath(name)), size)
     else:
         findings = Findings(name)
         source = _listed(read_folder(name, findings), findings, size)
@@ -199,7 +200,7 @@ def _tfds(name, size, data_dir, download, progress):
     with _packages_for(name):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core.constants import DATA_DIR
-    root = Path(data_dir or DATA_DIR).expanduser()
+    root = Path(os.path.abspath(expanded(data_dir or DATA_DIR)))
     folder = _prepared(root, name)
     if folder is None and not download:
         raise ValueError(f"`data` 'tfds:{name}' is not prepared in {root}, and `download` is False")

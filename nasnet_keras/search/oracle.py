@@ -10,6 +10,7 @@ the same ids and with the same decisions. Rules (see `rules`) may answer in a wo
 
 import copy
 import logging
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -266,6 +267,15 @@ class NASNetOracle(keras_tuner.Oracle):
         with self._lock:
             self._attach()
             return super().remaining_trials()
+
+    def trials_to_train(self):
+        """How many trials this run will train at most, those under way among them: so many workers have work."""
+        with self._lock:
+            state = self._attach()
+            if self._is_late():
+                return len(self.ongoing_trials)
+            more = math.inf if self.max_trials is None else self.max_trials - len(self.trials)
+            return len(state.open) + (more if self._has_room() else 0)
 
     def close(self):
         """Give back what runs, and leave the project folder to others; used again, the oracle opens it anew."""

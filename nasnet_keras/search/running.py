@@ -119,6 +119,14 @@ def failure(error):
     return TrialStatus.FAILED if is_final else TrialStatus.INVALID, message
 
 
+def ending(error):
+    """The event, see `run_trials`, of a trial whose child has ended with this exception elsewhere."""
+    if isinstance(error, keras_tuner.errors.FatalError):
+        return {"fatal": str(error), "kind": type(error).__name__}
+    status, message = failure(error)
+    return {"status": status, "message": message, "metrics": {}}
+
+
 def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=lambda state: None):
     """Propose, place, finish, until the search is done.
 
@@ -127,8 +135,9 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
     Args:
         oracle: the `NASNetOracle`, with its folder.
         place: where children run. Its `events` are triples of worker, trial, and a dict: `lost`, the reason, of a trial
-            whose worker has died; or `status`, `message`, and `metrics` if the oracle does not know them yet. While a
-            child trains, it calls a function of trial, epoch and accuracy, which is true where the child may end.
+            whose worker has died; `fatal` and `kind`, the text and the name of KerasTuner's error that ends a search;
+            or `status`, `message`, and `metrics` if the oracle does not know them yet. While a child trains, it calls a
+            function of trial, epoch and accuracy, which is true where the child may end.
         on_begin: called with a trial that was given out.
         on_end: called with one that has ended; by default the oracle's `end_trial`.
         on_look: called with what the place has to show, see `distributed.pool.Pool.state`, and `waiting`: how many
@@ -137,14 +146,14 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
     Raises:
         OSError: there is no place for children, or the disk is full. All is saved.
         RuntimeError: too many failures in a row.
+        keras_tuner.errors.FatalError: a child has raised it.
     """
 
     def report(trial, epoch, accuracy):
         return oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
     while not oracle.is_done():
-        left = oracle.remaining_trials()
-        place.resize(math.inf if left is None else max(left, 0) + len(oracle.open_trials()))
+        place.resize(oracle.trials_to_train())
         trial = None
         while (worker := place.free()) and (trial := oracle.create_trial(worker)).status == TrialStatus.RUNNING:
             on_begin(trial)
@@ -156,6 +165,8 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
                 logger.warning("left to whoever has them: the trials %s", ", ".join(oracle.open_trials()))
             return
         for worker, trial, event in place.events(1.0, report):
+            if "fatal" in event:
+                raise getattr(keras_tuner.errors, event["kind"], keras_tuner.errors.FatalError)(event["fatal"])
             if "lost" in event:
                 why = event["lost"]
                 logger.warning("trial %s is lost with %s and given out again: %s", trial.trial_id, worker, why)

@@ -1,5 +1,7 @@
 """What `search` says and refuses before anything is loaded, and what it says at its end."""
 
+import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -131,3 +133,19 @@ def test_what_the_library_logs_of_a_preference_the_command_does_not_say_twice(ca
     assert not caplog.messages
     told.warn([trial(0.5)])
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a file that is always full")
+def test_a_log_on_a_full_disk_is_said_in_one_line(capsys):
+    logger = logging.getLogger("nasnet_keras")
+    level, before = logger.level, list(logger.handlers)
+    search._log_to("/dev/full")
+    try:
+        for number in range(3):
+            logger.warning("trial %d has failed", number)
+    finally:
+        (handler,) = (handler for handler in logger.handlers if handler not in before)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
+    assert capsys.readouterr().err == "nasnet-keras: /dev/full cannot be written: [Errno 28] No space left on device\n"

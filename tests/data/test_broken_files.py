@@ -1,6 +1,9 @@
 """Broken files among good ones: found when they are decoded, in a check before, or when their batch is read."""
 
 import io
+import json
+import os
+import pickle
 import re
 from pathlib import Path
 
@@ -43,6 +46,27 @@ def photos(tmp_path):
 
 def names(split):
     return [Path(source).name for source in split.images.sources]
+
+
+def test_what_another_process_has_found_broken_counts_here(photos):
+    data = load_data(photos.parent / "good", memory_limit=FAR)
+    there = pickle.loads(pickle.dumps(data))
+    name = there.validation.images.sources[0]
+    there.validation.images.broken[name] = "truncated"
+    assert there.found_broken() == {name: "truncated"} and not data.all_left_out()
+    data.note_broken(json.loads(json.dumps(there.found_broken())))
+    assert dict(data.all_left_out()) == {os.path.relpath(name, photos.parent / "good"): "broken file: truncated"}
+    assert data.validation.readable.tolist() == [False] + [True] * (len(data.validation) - 1)
+
+
+def test_broken_images_that_are_bytes_have_a_name_that_json_takes():
+    images = ImageFiles((b"no image", jpeg(1)), (16, 16))
+    images.read()
+    labels = np.zeros(2, np.int32)
+    split = loading.Split(images, labels)
+    none = split.select(np.arange(0))
+    data = loading.Data("pairs", split, none, none, ("a", "b"), (16, 16, 3))
+    assert list(json.loads(json.dumps(data.found_broken()))) == ["an image of 8 bytes"]
 
 
 @pytest.mark.parametrize("memory_limit", [1 << 20, FAR])

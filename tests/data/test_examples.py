@@ -78,6 +78,14 @@ def test_examples_come_in_the_order_that_tfds_reads_them(tmp_path, in_order):
     np.testing.assert_array_equal(data.train.labels, np.array(wanted) % 10)
 
 
+def test_shards_of_a_relative_folder_are_read_from_any_other(tmp_path, monkeypatch):
+    prepare(tmp_path / "sets")
+    monkeypatch.chdir(tmp_path)
+    data = open_data("tfds:shades", data_dir="sets", validation=0, test=0)
+    monkeypatch.chdir(tmp_path / "sets")
+    assert sorted(greys(data.train.images.sources)) == list(range(203)) and data.name == "tfds:shades"
+
+
 @pytest.mark.parametrize("counts", [[40, 3, 0, 16, 17, 100], [1] * 40, [16] * 20, [5] * 17 + [300]])
 def test_the_turn_of_shards_is_that_of_interleave(counts):
     import tensorflow as tf

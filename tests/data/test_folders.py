@@ -391,3 +391,16 @@ def test_one_picture_under_two_labels_is_told(tmp_path):
     )
     data = open_data(root, validation=0, test=0)
     assert data.notes == ("1 file has an equal one in another class: cat/same.png and dog/same.png",)
+
+
+@pytest.mark.parametrize("rule", ["hashed", "seeded"])
+@pytest.mark.parametrize("memory_limit", [0, 1 << 20])
+def test_files_of_a_relative_folder_are_found_from_any_other(tmp_path, monkeypatch, rule, memory_limit):
+    root = write(tmp_path / "photos", {"cat": 12, "dog": 12})
+    monkeypatch.chdir(tmp_path)
+    data = load_data("photos", split_rule=rule, memory_limit=memory_limit)
+    same = load_data(root, split_rule=rule, memory_limit=memory_limit)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert data.train.files.sources == same.train.files.sources and len(data.train.files.decode())
+    assert data.name == "photos" and data.digest == same.digest

@@ -126,7 +126,7 @@ def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials, monke
     row = [("replayed" in line) for line in lines(tmp_path)][::-1].index(False)
     assert row == 150 and log.count(b"\n") < 3000
     for again in (oracle, make(tmp_path, (Replay(),), max_trials=max_trials)):
-        assert again.is_done()
+        assert again.is_done() and again.trials_to_train() == 0
         assert [again.create_trial(name).status for name in "vw"] == ["STOPPED"] * 2
     assert (tmp_path / "trials.jsonl").read_bytes() == log
 
@@ -259,6 +259,24 @@ def test_a_rule_of_one_s_own(tmp_path):
     run(make(tmp_path, (Halve(),), max_trials=1), 0.5)
     assert lines(tmp_path)[0]["reward"] == 0.25
     assert json.loads((tmp_path / "search.json").read_text())["rules"] == [{"rule": "Halve", "factor": 0.5}]
+
+
+def test_how_many_trials_a_run_will_train(tmp_path):
+    oracle = make(tmp_path, (), max_trials=5, hours=1)
+    assert oracle.trials_to_train() == 5
+    one, _ = oracle.create_trial("v"), oracle.create_trial("w")
+    assert oracle.trials_to_train() == 5
+    oracle.update_trial(one.trial_id, {"reward": 0.5})
+    one.status = "COMPLETED"
+    oracle.end_trial(one)
+    assert oracle.trials_to_train() == 4
+    oracle._ends_at = float("-inf")
+    assert oracle.trials_to_train() == 1 and not oracle.is_done()
+    oracle.take_back("00001")  # its worker is lost: no other will get it in this run
+    assert oracle.trials_to_train() == 0 and oracle.is_done()
+    fewer = make(tmp_path, (), max_trials=1)
+    assert fewer.trials_to_train() == 1  # of two that were begun one is left
+    assert make(tmp_path / "endless", (), max_trials=None).trials_to_train() == float("inf")
 
 
 def test_hours_end_a_run_and_the_next_goes_on(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import platform
 import queue
 import socket
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from nasnet_keras import __version__
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 SOON = 10.0  # seconds without a worker, after which that is said
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
-STARTS = 5  # of workers that fail in a row before any has worked
+STARTS = 5  # of workers that fail in a row, after which a place is given up
+PAUSE = 60.0  # seconds without a start where so many have failed before they could say on which node
 
 
 class Gone(Exception):
@@ -30,46 +32,54 @@ class Gone(Exception):
 class Pool:
     """The workers of a search, a place for `running.run_trials`; a context manager that ends them.
 
+    A worker says on which node it is before it loads anything of the search. One that a node is not fit for keeps its
+    place there as long as the node lives, so that no other is started there.
+
     Args:
         cluster: a `processes.Machine` or a `ray_pool.RayCluster`.
         workers: how many there may be; None for as many as the cluster has room for.
         patience: seconds for which there may be none.
         clock: function that gives seconds.
+        data: None, or this process's `Data`, which is told of the files that have turned out to be broken elsewhere.
 
     Raises:
-        ConnectionError: no worker can be started, or there is no room in `patience` seconds.
+        ConnectionError: no worker can be started anywhere, or there is no room in `patience` seconds.
     """
 
-    def __init__(self, cluster, workers=None, patience=600.0, clock=time.monotonic):
+    def __init__(self, cluster, workers=None, patience=600.0, clock=time.monotonic, data=None):
         self._cluster, self._workers, self._patience, self._clock = cluster, workers, patience, clock
-        self._starting, self._idle, self._running = {}, {}, {}  # future: name, actor; name: actor; future: …, trial
-        self._refused, self._reason, self._failed_starts, self._started, self._lost = [], None, 0, 0, 0
-        self._nodes, self._room, self._looked = 0, 1, -math.inf
+        self._data, self._started, self._lost = data, 0, 0
+        # future: name, actor, None or what it has said of itself; name: actor; future: worker, actor, trial
+        self._starting, self._idle, self._running = {}, {}, {}
+        # node: its room; (node, actor) that keeps its place; node, None where it is not known: failed starts in a row
+        self._room, self._refused, self._failed = {}, [], Counter()
+        self._looked, self._paused, self._reason = -math.inf, -math.inf, None
         self._without_since, self._has_said, self._trouble = clock(), False, None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        running = [actor for _, actor, _ in self._running.values()]
-        for actor in [*self._idle.values(), *(actor for _, actor in self._starting.values()), *running, *self._refused]:
+        places = [*self._starting.values(), *self._running.values(), *self._refused]
+        for actor in [*self._idle.values(), *(actor for _, actor, *_ in places)]:
             self._cluster.end(actor)
 
     def resize(self, wanted):
         """Ask for workers for so many trials, as far as there may be; let those go that nobody needs."""
         now = self._clock()
         if now - self._looked >= LOOK:
-            self._looked, (self._nodes, self._room) = now, self._cluster.room()
-        count = min(wanted, self._workers or max(1, self._room - len(self._refused)))
-        while self._count() < count:
+            self._looked, self._room = now, self._cluster.room()
+            self._forget_nodes()
+        self._check_patience(now)
+        count = min(wanted, self._workers or max(1, self._places()))
+        while self._count() < count and now >= self._paused:
             self._started += 1
             name, actor = self._cluster.start(self._started)
-            self._starting[self._cluster.ask(actor, "about")] = name, actor
+            self._starting[self._cluster.ask(actor, "about")] = name, actor, None
         for places in (self._starting, self._idle):
             while places and self._count() > count:
                 _, place = places.popitem()
                 self._cluster.end(place[1] if places is self._starting else place)
-        self._check_patience(now)
 
     def free(self):
         """The name of a worker that has nothing to do, or None."""
@@ -103,13 +113,15 @@ class Pool:
                 if "progress" in event:
                     self._ask(worker, trial, "go_on", report(trial, event["epoch"], event["progress"]))
                     continue
+                if broken := event.pop("broken", None):
+                    self._data.note_broken(broken)
             events.append((worker, trial, event))
         return events
 
     def state(self):
         """What there is to see: nodes, workers, how many work, how many are being started, lost runs, and trouble."""
         return {
-            "nodes": self._nodes, "workers": len(self._idle) + len(self._running), "working": len(self._running),
+            "nodes": len(self._room), "workers": len(self._idle) + len(self._running), "working": len(self._running),
             "starting": len(self._starting), "lost": self._lost, "dashboard": self._cluster.dashboard,
             "trouble": self._trouble,
         }  # fmt: skip
@@ -122,28 +134,52 @@ class Pool:
         self._running[self._cluster.ask(actor, verb, *words)] = worker, actor, trial
 
     def _greet(self, future):
-        """Take in a worker that is there, or has failed to be."""
-        name, actor = self._starting.pop(future)
+        """Take in a worker that is there, as soon as it has what its trials need; or one that has failed."""
+        name, actor, about = self._starting.pop(future)
         try:
-            about = json.loads(self._cluster.answer(future))
+            answer = self._cluster.answer(future)
         except Gone as error:
-            self._reason, self._failed_starts = str(error), self._failed_starts + 1
-            self._warn(f"{name} could not be started: {self._reason}")
+            node, where = (about["node"], f" on {about['host']}") if about else (None, "")
+            self._reason, self._failed[node] = str(error), self._failed[node] + 1
+            self._warn(f"{name} could not be started{where}: {self._reason}")
             self._cluster.end(actor)
-            if self._failed_starts >= STARTS:
-                raise ConnectionError(f"no worker can be started: {self._reason}") from None
+            if self._failed[None] >= STARTS:
+                self._paused = self._clock() + PAUSE
+        else:
+            if about is None:
+                self._meet(name, actor, {"node": "", **json.loads(answer)})
+                return
+            logger.info("%s is there, on %s", name, about["host"])
+            for node in (None, about["node"]):
+                self._failed.pop(node, None)
+            self._idle[f"{name}-{about['host']}"] = actor
+
+    def _meet(self, name, actor, about):
+        """Let a worker load what its trials need, unless its node is not fit for that."""
+        node, own = about["node"], _versions()
+        wrong = [key for key, value in own.items() if about.get(key) != value]
+        given_up = sum(place == node for place, _ in self._refused)
+        if "wrong" in about:
+            self._reason = f"the node {about['host']} has no nasnet_keras that runs: {about['wrong']}"
+        elif wrong:
+            received = f"{wrong[0]} {about.get(wrong[0])}"
+            self._reason = f"the node {about['host']} has {received}, and the driver {own[wrong[0]]}"
+        elif self._failed[node] < STARTS * (given_up + 1):
+            self._starting[self._cluster.ask(actor, "load")] = name, actor, about
             return
-        wrong = [key for key, value in _versions().items() if about[key] != value]
-        if wrong:
-            # It keeps its place, so that no other is started there.
-            self._refused.append(actor)
-            own = _versions()[wrong[0]]
-            self._reason = f"the node {about['host']} has {wrong[0]} {about[wrong[0]]}, and the driver {own}"
-            self._warn(f"{name} is refused: {self._reason}")
-            return
-        logger.info("%s is there, on %s", name, about["host"])
-        self._failed_starts = -math.inf
-        self._idle[f"{name}-{about['host']}"] = actor
+        self._refused.append((node, actor))
+        self._warn(f"{name} on {about['host']} is refused: {self._reason}")
+
+    def _places(self):
+        return sum(self._room.values()) - len(self._refused)
+
+    def _forget_nodes(self):
+        """Of nodes that live no longer nothing counts: what comes in their place may be fit."""
+        for place in [place for place in self._refused if place[0] not in self._room]:
+            self._refused.remove(place)
+            self._cluster.end(place[1])
+        for node in [node for node in self._failed if node is not None and node not in self._room]:
+            del self._failed[node]
 
     def _warn(self, text):
         self._trouble = text
@@ -153,10 +189,13 @@ class Pool:
         if self._idle or self._running:
             self._without_since, self._has_said = now, False
             return
+        nowhere = self._refused and self._places() <= 0
+        if self._failed and (nowhere or (now < self._paused and not self._starting)):
+            raise ConnectionError(f"no worker can be started: {self._reason}")
         waited = now - self._without_since
         if waited >= min(SOON, self._patience):
             text = self._reason or self._cluster.lack()
-            if waited >= self._patience or (self._refused and len(self._refused) >= self._room):
+            if waited >= self._patience or nowhere:
                 raise ConnectionError(f"there has been no worker for {waited:.0f} s: {text}")
             if not self._has_said:
                 self._warn(f"waiting up to {self._patience:.0f} s for a worker: {text}")
@@ -169,17 +208,21 @@ class Actor:
     A child trains in a thread of its own, which waits when it has told an accuracy until it is told to go on.
 
     Args:
-        children: a `running.Children`.
-        data: a `Data`.
+        parts: function of nothing that gives a `running.Children` and a `Data`.
     """
 
-    def __init__(self, children, data):
-        self._children, self._data = children, data
+    def __init__(self, parts):
+        self._parts, self._children, self._data, self._broken = parts, None, None, {}
         self._trainer, self._events, self._answers = ThreadPoolExecutor(1), queue.SimpleQueue(), queue.SimpleQueue()
 
     def about(self):
         """What this node has."""
         return json.dumps({**_versions(), "host": socket.gethostname()})
+
+    def load(self):
+        """Take what all trials need, which may fail where `about` does not."""
+        self._children, self._data = self._parts()
+        return "{}"
 
     def begin(self, trial_id, values):
         """Begin a trial; what comes of it first."""
@@ -199,14 +242,16 @@ class Actor:
         return self._answers.get()
 
     def _run(self, trial_id, values):
-        from nasnet_keras.search.running import failure
+        from nasnet_keras.search.running import ending
 
         try:
-            metrics = self._children.run(trial_id, values, self._data, self._report)
-            self._events.put({"status": "COMPLETED", "message": None, "metrics": metrics})
+            event = {"metrics": self._children.run(trial_id, values, self._data, self._report)}
+            event |= {"status": "COMPLETED", "message": None}
         except BaseException as error:  # or nobody would ever hear of it
-            status, message = failure(error)
-            self._events.put({"status": status, "message": message, "metrics": {}})
+            event = ending(error)
+        known, self._broken = self._broken, self._data.found_broken() if hasattr(self._data, "found_broken") else {}
+        new = {name: reason for name, reason in self._broken.items() if name not in known}
+        self._events.put({**event, "broken": new})
 
 
 def _versions():

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 
 from nasnet_keras.checks import check_integer
@@ -16,6 +16,8 @@ from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MOST = 4  # processes for each processor: more only wait, and each holds a framework in memory
 USABLE = 0.9  # of a GPU's memory; the rest is for what its libraries take beside the children's arrays
+GUARDED = '`workers` must be used below `if __name__ == "__main__":` in a script, as every worker imports the script.'
+UNGUARDED = f"{GUARDED} Received: a call outside of that"
 
 
 class Machine:
@@ -28,12 +30,15 @@ class Machine:
         logs: `Path` of the folder where each writes a log.
 
     Raises:
-        ValueError: `workers` is no integer above 0, or more than this machine can do anything with.
+        ValueError: `workers` is no integer above 0, or more than this machine can do anything with; or this process is
+            one of them, which still imports the script that was started.
     """
 
     dashboard = None
 
     def __init__(self, workers, logs):
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise ValueError(UNGUARDED)
         check_integer("workers", workers, least=1)
         if workers > (most := MOST * len(os.sched_getaffinity(0))):
             rule = f"at most {most} on this machine, {MOST} for each processor; Ray takes more machines"
@@ -54,28 +59,34 @@ class Machine:
             rule = "of classes and functions that another process can import, where there are `workers`"
             raise ValueError(f"`child`, `cost` and `data` must be {rule}. Received: {error}") from None
         self.logs.mkdir(parents=True, exist_ok=True)
-        with Pool(self, self.workers) as pool:
+        with Pool(self, self.workers, data=data) as pool:
             yield pool
 
     def start(self, _):
         """The name of a new worker, and the number of its process."""
         number = min(set(range(self.workers)) - set(self._processes))
         (here, there), log = multiprocessing.Pipe(), self._log(number)
-        parts = there, str(log), share_of_machine(number, self.workers)
+        parts = there, share_of_machine(number, self.workers)
         begin = log.stat().st_size if log.exists() else 0
         process = multiprocessing.get_context("spawn").Process(target=_work, args=parts, daemon=True)
-        process.start()
+        with _apart(log):
+            process.start()
         there.close()
         self._processes[number] = process, here, begin
-        with suppress(OSError):  # of one that has died already; that is seen when it should answer
-            here.send_bytes(self._parts)
         return f"worker-{number}", number
 
     def ask(self, number, verb, *words):
         """A future of what a worker answers: its number."""
-        with suppress(OSError):
-            self._processes[number][1].send((verb, words))
+        pipe = self._processes[number][1]
+        with suppress(OSError):  # of one that has died already; that is seen when it should answer
+            pipe.send((verb, words))
+        if verb == "load":  # which may take long; nothing else is sent before the answer
+            threading.Thread(target=self._send_parts, args=(pipe,), daemon=True).start()
         return number
+
+    def _send_parts(self, pipe):
+        with suppress(OSError, TypeError):  # of one that has died, or whose pipe is closed meanwhile
+            pipe.send_bytes(self._parts)
 
     def ready(self, numbers, seconds):
         """The workers that have answered or died, after at most so many seconds."""
@@ -90,6 +101,8 @@ class Machine:
         except (EOFError, OSError):
             process.join(10)
             words = self._last_words(number, begin)
+            if GUARDED in words:  # as it would be with the next
+                raise ValueError(UNGUARDED) from None
             raise Gone(f"its process has ended with code {process.exitcode}; {words}") from None
 
     def _last_words(self, number, begin):
@@ -104,15 +117,15 @@ class Machine:
     def end(self, number):
         """End a worker."""
         process, pipe, _ = self._processes.pop(number)
-        pipe.close()
         process.terminate()
         process.join(10)
         process.kill()
         process.join()
+        pipe.close()
 
     def room(self):
-        """One node, with room for all."""
-        return 1, self.workers
+        """{node: how many processes it has room for} of the one node, which has no name."""
+        return {"": self.workers}
 
     def lack(self):
         """Why there may be no worker."""
@@ -122,15 +135,30 @@ class Machine:
         return self.logs / f"worker-{number}.log"
 
 
-def _work(pipe, log, environment):
+@contextmanager
+def _apart(log):
+    """A process that is started inside writes to a file from its first word on, and hears no Ctrl-C."""
+    resource_tracker.ensure_running()  # for it that is not meant; and it would let Ctrl-C through
+    streams = [(stream, os.dup(stream)) for stream in (1, 2)]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with open(log, "ab") as file:
+            for stream, _ in streams:
+                os.dup2(file.fileno(), stream)
+        yield
+    finally:
+        for stream, kept in streams:
+            os.dup2(kept, stream)
+            os.close(kept)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _work(pipe, environment):
     """What the process of a worker does until it is ended, or has lost its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with open(log, "ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
     take_environment(environment)
-    actor = Actor(*ForkingPickler.loads(pipe.recv_bytes()))
+    actor = Actor(lambda: ForkingPickler.loads(pipe.recv_bytes()))
     while True:
         verb, words = pipe.recv()
         pipe.send(getattr(actor, verb)(*words))
@@ -146,7 +174,7 @@ def share_of_machine(number, count):
 
     Where there are GPUs each process gets one, in turn, and its share of that one's memory, see `share_of_gpu`. On CPUs
     each gets its share of threads, for operations that run side by side: one operation of a child has one thread in any
-    case.
+    case. What of all that is set in this process's environment stays as it is there.
 
     Args:
         number: of the process, from 0.
@@ -155,8 +183,10 @@ def share_of_machine(number, count):
     gpus = visible_gpus()
     if gpus:
         place, here = number % len(gpus), len(range(number % len(gpus), count, len(gpus)))
-        return {"CUDA_VISIBLE_DEVICES": gpus[place], **share_of_gpu(1 / here)}
-    return dict.fromkeys(THREADS, str(max(1, len(os.sched_getaffinity(0)) // count)))
+        share = {"CUDA_VISIBLE_DEVICES": gpus[place], **share_of_gpu(1 / here)}
+    else:
+        share = dict.fromkeys(THREADS, str(max(1, len(os.sched_getaffinity(0)) // count)))
+    return {name: value for name, value in share.items() if name == "CUDA_VISIBLE_DEVICES" or name not in os.environ}
 
 
 def share_of_gpu(share):

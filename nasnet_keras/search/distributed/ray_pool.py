@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from nasnet_keras.checks import check_integer, check_positive, is_number
-from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
-from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster, take_environment
+from nasnet_keras.search.distributed.pool import Gone, Pool
+from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster
 
 SCHEME = "ray"
 ANSWER = 15.0  # seconds within which a cluster has to answer
@@ -63,7 +63,7 @@ class Engine:
         """A `pool.Pool` for a search, see `RayCluster`; OSError if no cluster answers."""
         with _connected(self) as (ray, dashboard):
             cluster = RayCluster(ray, self, children, data, dashboard)
-            with Pool(cluster, self.workers, self.patience) as pool:
+            with Pool(cluster, self.workers, self.patience, data=data) as pool:
                 yield pool
 
 
@@ -100,13 +100,14 @@ class RayCluster:
 
     def __init__(self, ray, engine, children, data, dashboard=None):
         self._ray, self._engine, self.dashboard = ray, engine, dashboard
-        # As references in a list, so that an actor sets its environment before anything is imported for them.
+        # As references in a list, so that an actor says where it is before anything is imported for them.
         parts = (
             [ray.put(children), ray.put(data)],
             environment_of_child(engine.cpus, engine.gpus, children.backend),
         )
         options = {"num_cpus": engine.cpus, "num_gpus": engine.gpus, "max_restarts": 0}
-        self._new = lambda: ray.remote(RayActor).options(**options).remote(*parts)
+        kind = ray.remote(_actor()).options(**options)
+        self._new = lambda: kind.remote(*parts)
 
     def start(self, number):
         """The name of a new worker, and its actor."""
@@ -134,10 +135,10 @@ class RayCluster:
             self._ray.kill(actor)
 
     def room(self):
-        """How many nodes there are, and how many children they have room for, whatever else they do."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        """{node: how many children it has room for, whatever else it does}, of the nodes that live."""
         needs = [(name, need) for name, need in (("CPU", self._engine.cpus), ("GPU", self._engine.gpus)) if need]
-        return len(nodes), sum(min(int(has.get(name, 0) / need + 1e-6) for name, need in needs) for has in nodes)
+        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        return {node: min(int(has.get(name, 0) / need + 1e-6) for name, need in needs) for node, has in nodes.items()}
 
     def lack(self):
         """Why there may be no worker."""
@@ -145,19 +146,44 @@ class RayCluster:
         return f"a child needs {needs}, and the cluster has {has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all"
 
 
-class RayActor(Actor):
-    """A `pool.Actor` on a node.
+def _actor():
+    """The class of a `pool.Actor` on a node: of no module, so that it travels itself, and a node can say what it lacks.
 
-    Args:
-        parts: references of the `Children` and the `Data`.
-        environment: set before any framework is imported.
+    It takes references of the `Children` and the `Data`, and what is set before any framework is imported.
     """
 
-    def __init__(self, parts, environment):
-        take_environment(environment)
-        import ray
+    class RayActor:
+        def __init__(self, parts, environment):
+            self._parts, self._environment = parts, environment
 
-        super().__init__(*ray.get(parts))
+        def about(self):
+            import json
+            import socket
+
+            import ray
+
+            node = {"node": ray.get_runtime_context().get_node_id(), "host": socket.gethostname()}
+            try:
+                from nasnet_keras.search.distributed.pool import Actor
+                from nasnet_keras.search.distributed.processes import take_environment
+
+                take_environment(self._environment)
+                self._actor = Actor(lambda: ray.get(self._parts))
+                return json.dumps({**json.loads(self._actor.about()), **node})
+            except Exception as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                return json.dumps({**node, "wrong": reason[:300]})
+
+        def load(self):
+            return self._actor.load()
+
+        def begin(self, *words):
+            return self._actor.begin(*words)
+
+        def go_on(self, *words):
+            return self._actor.go_on(*words)
+
+    return RayActor
 
 
 @contextmanager
@@ -191,7 +217,7 @@ def _is_client_server(address):
     """Whether Ray's client server answers there, and not a cluster's control store; raises `ConnectionError`."""
     import grpc
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         try:
             channel.unary_unary("/ray.rpc.RayletDriver/ClusterInfo")(b"", timeout=ANSWER)
         except grpc.RpcError as error:

@@ -14,8 +14,12 @@ from nasnet_keras.search.kerastuner import OracleClient, Trial, TrialStatus, pro
 logger = logging.getLogger(__name__)
 
 REASON_BYTES = 4000  # of a traceback, its end; gRPC takes 8 kB of metadata in all
-# A chief that comes back is found within a second or two, not after gRPC's two minutes.
-RECONNECT = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
+# A chief that comes back is found within a second or two, not after gRPC's two minutes; it is no page of the web.
+OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_http_proxy", 0),
+)
 PATIENCE = 600.0  # seconds: many machines are not started at once
 SOON = 2.0  # seconds after which a worker says that it waits
 REFUSALS = (
@@ -42,7 +46,7 @@ def await_chief(role, patience=PATIENCE):
         ValueError: the chief is on another machine, and there is no secret.
     """
     role.check_secret()
-    with grpc.insecure_channel(role.address, options=RECONNECT) as channel:
+    with grpc.insecure_channel(role.address, options=OPTIONS) as channel:
         ready, soon = grpc.channel_ready_future(channel), min(SOON, patience)
         try:
             ready.result(timeout=soon)
@@ -85,7 +89,7 @@ class Client(OracleClient):
         self.tuner_id = role.tuner_id
         self.multi_worker, self.should_report = False, True  # KerasTuner's, for clusters that train one model together
         self._patience, self._beat = patience, beat
-        self._channel = grpc.insecure_channel(role.address, options=RECONNECT)
+        self._channel = grpc.insecure_channel(role.address, options=OPTIONS)
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
         self._description = json.dumps(description)
         self._working = threading.Event()

@@ -611,3 +611,13 @@ def test_roles_are_read_from_kerastuner_s_variables():
 def test_differences_are_named():
     assert difference({"a": 1}, {"a": 1}) is None
     assert difference({"a": 1, "b": [1, 2]}, {"a": 1, "b": [1]}) == "`b` must be [1, 2]. Received: [1]"
+
+
+def test_a_chief_is_asked_past_a_proxy(tmp_path, monkeypatch):
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    chief = Chief(oracle_in(tmp_path / "s", 2))
+    assert work(chief.client("w")) == 2
+    chief.join()

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras_tuner
 import pytest
 
 from nasnet_keras.children.settings import child_seed
@@ -90,6 +92,8 @@ def marks(tmp_path, monkeypatch):
     """A folder for what children leave; their processes find this module, and have a GPU by name."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for name in processes.share_of_gpu(1):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "marks").mkdir()
     return tmp_path / "marks"
 
@@ -136,19 +140,66 @@ def test_what_cannot_travel_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("earlier", [None, "words of an earlier run\n"])
-def test_a_process_that_dies_before_it_can_write_is_lost_as_any_other(earlier, tmp_path, monkeypatch):
-    """As one that the system ends while it is being started, or a script's that runs itself again."""
-    monkeypatch.setattr(processes, "_work", os._exit)  # dies of its arguments
+def test_a_process_that_dies_before_it_can_write_is_lost_as_any_other(earlier, tmp_path):
+    """As one that the system ends while it is being started."""
     machine = Machine(1, tmp_path)
-    machine._parts = b"{}"
     if earlier:
         (tmp_path / "worker-0.log").write_text(earlier)
     _, number = machine.start(1)
+    machine._processes[number][0].kill()
     assert machine.ready([machine.ask(number, "about")], 60) == [number]
-    with pytest.raises(pool.Gone, match="its process has ended with code 1; it has written nothing to .*worker-0.log"):
+    with pytest.raises(pool.Gone, match="its process has ended with code -9; it has written nothing to .*worker-0.log"):
         machine.answer(number)
     machine.end(number)
     assert earlier is None or (tmp_path / "worker-0.log").read_text() == earlier
+
+
+def test_a_process_that_is_started_hears_no_ctrl_c_and_says_nothing_here(tmp_path, capfd):
+    machine = Machine(1, tmp_path)
+    _, number = machine.start(1)
+    os.kill(machine._processes[number][0].pid, signal.SIGINT)
+    machine.ask(number, "about")
+    assert machine.ready([number], 60) == [number] and json.loads(machine.answer(number))["host"]
+    machine.end(number)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nobody_waits_until_a_process_takes_what_it_needs(tmp_path):
+    machine = Machine(1, tmp_path)
+    machine._parts = ForkingPickler.dumps((None, bytes(10 << 20)))  # more than a pipe holds
+    _, number = machine.start(1)
+    pid = machine._processes[number][0].pid
+    os.kill(pid, signal.SIGSTOP)
+    for verb in ("about", "load"):
+        machine.ask(number, verb)
+    os.kill(pid, signal.SIGCONT)
+    for answer in ("host", "{}"):
+        assert machine.ready([number], 60) == [number] and answer in machine.answer(number)
+    machine.ask(number, "load")
+    machine.end(number)  # while it is sent
+
+
+UNGUARDED = """
+import pathlib, sys
+from nasnet_keras.search.distributed.processes import Machine
+with Machine(2, pathlib.Path(sys.argv[1])).place(None, None) as place:
+    while True:
+        place.resize(2)
+        place.events(1.0, None)
+"""
+
+
+def test_a_script_that_runs_its_search_again_in_each_worker_is_told_of_the_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    words, paths = [sys.executable, script, tmp_path / "logs"], [str(Path(processes.__file__).parents[3]), *sys.path[1:]]
+    done = subprocess.run(
+        words, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=100
+    )
+    told = done.stderr.splitlines()
+    assert done.returncode == 1 and told.count("Traceback (most recent call last):") == 1
+    assert told[-1] == f"ValueError: {processes.UNGUARDED}" and "`if __name__ == \"__main__\":`" in told[-1]
 
 
 def test_an_interruption_ends_the_processes_at_once(tmp_path, marks):
@@ -176,6 +227,25 @@ def test_the_processes_end_with_the_one_that_started_them(tmp_path, marks):
     assert pids_of(marks) and are_gone(pids_of(marks))
 
 
+@pytest.fixture
+def _nothing_exported(monkeypatch):
+    for name in (*processes.THREADS, *processes.share_of_gpu(1)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_nothing_exported")
+def test_what_a_user_has_exported_stays(monkeypatch):
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(12)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert share_of_machine(0, 3) == {"TF_NUM_INTEROP_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.3")
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    assert share_of_machine(1, 2) == {"CUDA_VISIBLE_DEVICES": "5", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+@pytest.mark.usefixtures("_nothing_exported")
 def test_each_gets_its_share(monkeypatch):
     monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(12)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -193,6 +263,7 @@ def test_each_gets_its_share(monkeypatch):
         Machine(49, None)
 
 
+@pytest.mark.usefixtures("_nothing_exported")
 def test_workers_on_one_gpu_share_its_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     shares = [share_of_machine(number, 2) for number in range(2)]
@@ -220,11 +291,31 @@ def test_children_elsewhere_take_the_backend_of_the_search(monkeypatch):
     assert "KERAS_BACKEND" not in environment_of_child(1, 0)
 
 
-def test_trials_that_are_open_get_workers_where_fewer_trials_are_wanted_than_were_begun():
+def run_in_actor(run, data=None, times=1):
+    """What an actor tells of its first trials, dicts."""
+    actor = pool.Actor(lambda: (SimpleNamespace(run=run), data))
+    actor.load()
+    return [json.loads(actor.begin(f"{number:05}", {})) for number in range(times)]
+
+
+def test_an_error_that_ends_a_search_travels_as_such():
+    def run(trial_id, values, data, report):
+        raise keras_tuner.errors.FatalValueError("no such machine")
+
+    assert run_in_actor(run) == [{"fatal": "no such machine", "kind": "FatalValueError", "broken": {}}]
+
+
+def test_files_that_have_turned_out_to_be_broken_are_told_once():
+    found = [{"a.png": "it is empty"}, {"a.png": "it is empty", "b.png": "truncated"}, {"b.png": "truncated"}]
+    data = SimpleNamespace(found_broken=lambda: found.pop(0))
+    told = run_in_actor(lambda trial_id, values, data, report: {"reward": 0.5}, data, 3)
+    assert [event["broken"] for event in told] == [{"a.png": "it is empty"}, {"b.png": "truncated"}, {}]
+    assert all(event["metrics"] == {"reward": 0.5} and event["status"] == "COMPLETED" for event in told)
+
+
+def test_workers_are_asked_for_as_many_trials_as_there_will_be():
     asked, ended = [], iter([False, True])
-    oracle = SimpleNamespace(
-        is_done=lambda: next(ended), remaining_trials=lambda: -4, open_trials=lambda: ["a", "b", "c", "d"]
-    )
+    oracle = SimpleNamespace(is_done=lambda: next(ended), trials_to_train=lambda: 4, open_trials=lambda: [])
     place = SimpleNamespace(
         resize=asked.append, free=lambda: None, state=lambda: None, events=lambda seconds, report: []
     )

@@ -1,21 +1,27 @@
 """Children on Ray: the pool by itself, on a cluster that a test plays, and both on a real one."""
 
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import grpc
+import keras_tuner
 import pytest
 
 from nasnet_keras.search.distributed import pool, ray_pool
 from nasnet_keras.search.distributed.pool import Pool
 from nasnet_keras.search.distributed.ray_pool import Engine, RayCluster, engine_of
+from nasnet_keras.search.distributed.roles import Role
+from nasnet_keras.search.distributed.worker import await_chief
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.running import Children, run_trials
@@ -44,10 +50,13 @@ class Cluster:
     def __init__(self, *cpus, child=lambda trial_id, attempt: [done(0.5)], versions=()):
         self.now, self.free, self.actors, self.child, self.attempts = 0.0, dict(enumerate(cpus)), [], child, {}
         self.size, self.versions, self.ended = dict(self.free), dict(versions), 0
+        # Nodes where actors die while they load; where they die at once; how many nodes there have been.
+        self.unfit, self.mute, self.joined = set(), set(), len(cpus)
 
     def join(self, cpus):
         """A node joins."""
-        self.size[len(self.size)] = self.free[len(self.free)] = cpus
+        self.size[self.joined] = self.free[self.joined] = cpus
+        self.joined += 1
 
     def lose(self, node):
         """A node dies with all its actors."""
@@ -56,7 +65,11 @@ class Cluster:
             actor.alive &= actor.node != node
 
     def nodes(self):
-        return [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in self.size.values()]
+        dead = [{"NodeID": "dead", "Alive": False, "Resources": {"CPU": 64.0}}]
+        return dead + [
+            {"NodeID": f"id{node}", "Alive": True, "Resources": {"CPU": float(cpus)}}
+            for node, cpus in self.size.items()
+        ]
 
     def cluster_resources(self):
         return {"CPU": sum(self.size.values())}
@@ -97,9 +110,9 @@ class Cluster:
 class PlayedActor:
     def __init__(self, cluster):
         self.cluster, self.node, self.alive, self.is_over, self.events, self.told = cluster, None, True, False, [], []
-        self.about, self.begin, self.go_on = (
+        self.about, self.load, self.begin, self.go_on = (
             SimpleNamespace(remote=lambda *told, name=name: Future(self, name, told))
-            for name in ("about", "begin", "go_on")
+            for name in ("about", "load", "begin", "go_on")
         )
 
     def is_placed(self):
@@ -108,6 +121,9 @@ class PlayedActor:
             self.node = room[0]
             self.cluster.free[self.node] -= self.cluster.cpus
         return self.node is not None
+
+
+FAIL = {"about": "mute", "load": "unfit"}  # what is asked: on which nodes that takes the actor with it
 
 
 class Future:
@@ -120,17 +136,23 @@ class Future:
         actor.told += told if name == "go_on" else ()
 
     def is_ready(self):
-        if self.name != "about" and self.actor.alive and self.actor.events[0] == "dies":
+        if self.name in ("begin", "go_on") and self.actor.alive and self.actor.events[0] == "dies":
             self.actor.alive = False
-        return not self.actor.alive or self.actor.is_placed()
+        if not self.actor.alive or not self.actor.is_placed():
+            return not self.actor.alive
+        self.actor.alive = self.actor.node not in getattr(self.actor.cluster, FAIL.get(self.name, ""), ())
+        return True
 
     def value(self):
         if self.name == "about":
             return {
                 **pool._versions(),
                 **self.actor.cluster.versions.get(self.actor.node, {}),
+                "node": f"id{self.actor.node}",
                 "host": f"node{self.actor.node}",
             }
+        if self.name == "load":
+            return {}
         event = self.actor.events.pop(0)
         return event() if callable(event) else event
 
@@ -146,12 +168,12 @@ def oracle_in(folder, max_trials=12, **kwargs):
     return oracle
 
 
-def play(monkeypatch, cluster, oracle, on_look=lambda state: None, **engine):
+def play(monkeypatch, cluster, oracle, on_look=lambda state: None, data=None, **engine):
     """Search on a played cluster."""
     monkeypatch.setattr(pool.time, "sleep", lambda seconds: setattr(cluster, "now", cluster.now + seconds))
     engine = Engine(**engine)
     ray = RayCluster(cluster, engine, SimpleNamespace(backend="jax"), None, "http://head:1")
-    with Pool(ray, engine.workers, engine.patience, lambda: cluster.now) as place:
+    with Pool(ray, engine.workers, engine.patience, lambda: cluster.now, data) as place:
         run_trials(oracle, place, on_look=on_look)
     assert cluster.ended == len(cluster.actors) and all(actor.is_over for actor in cluster.actors)
 
@@ -242,6 +264,42 @@ def test_failures_of_children_and_missing_rewards(tmp_path, monkeypatch):
     assert "finite" in found["00003"]["reason"]
 
 
+@pytest.mark.parametrize("kind", ["FatalError", "FatalRuntimeError", "what a later version has"])
+def test_an_error_that_ends_a_search_ends_it(tmp_path, monkeypatch, kind):
+    cluster = Cluster(1, child=lambda trial_id, attempt: [{"fatal": "no such machine", "kind": kind, "broken": {}}])
+    with pytest.raises(keras_tuner.errors.FatalError, match="no such machine") as raised:
+        play(monkeypatch, cluster, oracle_in(tmp_path, 6))
+    assert kind in (type(raised.value).__name__, "what a later version has")
+    assert all(actor.is_over for actor in cluster.actors)
+
+
+def test_the_driver_hears_of_files_that_only_its_workers_have_met(tmp_path, monkeypatch):
+    told = []
+    data = SimpleNamespace(note_broken=told.append)
+    broken = [{"a.png": "it is empty"}, {}, {"b.png": "truncated"}, {}]
+    cluster = Cluster(1, child=lambda trial_id, attempt: [{**done(0.5), "broken": broken[int(trial_id)]}])
+    play(monkeypatch, cluster, oracle_in(tmp_path, 4), data=data)
+    assert told == [{"a.png": "it is empty"}, {"b.png": "truncated"}] and len(lines(tmp_path)) == 4
+
+
+def test_after_its_hours_a_search_keeps_no_worker_without_a_trial(tmp_path, monkeypatch):
+    oracle, seen = oracle_in(tmp_path, 60, hours=1.0), []
+    cluster = Cluster(1, 1, 1)
+
+    def child(trial_id, attempt):
+        def event():
+            if trial_id == "00009":  # the others end; this one's worker is lost, and another one must not come
+                oracle._ends_at = -math.inf
+                return {"progress": 0.5, "epoch": 1}
+            return done(0.5)
+
+        return [event, *[{"progress": 0.5, "epoch": 2}] * 5, "dies"] if trial_id == "00009" else [event]
+
+    cluster.child = child
+    play(monkeypatch, cluster, oracle, on_look=lambda state: seen.append((state["workers"], state["starting"])))
+    assert seen[-1] == (1, 0) and len(cluster.actors) == 3 and len(lines(tmp_path)) < 15
+
+
 def test_progress_travels_to_the_rules_and_a_stop_back(tmp_path, monkeypatch):
     curves = [(0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.2, 0.9), (0.9, 0.95)]
 
@@ -291,6 +349,68 @@ def test_without_room_the_search_says_what_is_missing_and_ends(tmp_path, monkeyp
     cluster.wait, wait = lambda *a, **k: (cluster.now > 30 and cluster.join(1), wait(*a, **k))[1], cluster.wait
     play(monkeypatch, cluster, oracle_in(tmp_path, 6), patience=60)
     assert len(lines(tmp_path)) == 6
+
+
+def test_an_unfit_node_gets_no_work_and_is_not_tried_for_ever(tmp_path, monkeypatch, caplog):
+    """One where an actor starts, and cannot load what the trials need: a folder is missing, or a GPU's memory full."""
+    for workers in (None, 3):
+        cluster = Cluster(1, 1, child=lambda trial_id, attempt: ["dies"] if attempt == 1 else [done(0.5)])
+        cluster.unfit = {0}
+        play(monkeypatch, cluster, oracle_in(tmp_path / str(workers), 30), workers=workers)
+        assert {line["worker"].split("-")[-1] for line in lines(tmp_path / str(workers), without=())} == {"node1"}
+        assert sum(actor.node == 0 for actor in cluster.actors) == pool.STARTS + 1
+    assert "could not be started on node0: The actor died" in caplog.text
+    assert "on node0 is refused: The actor died" in caplog.text
+
+
+def test_only_where_every_node_is_unfit_the_search_ends(tmp_path, monkeypatch):
+    cluster = Cluster(1, 2)
+    cluster.unfit = {0, 1}
+    with pytest.raises(ConnectionError, match="no worker can be started: The actor died"):
+        play(monkeypatch, cluster, oracle_in(tmp_path, 6))
+    assert len(cluster.actors) < 3 * (pool.STARTS + 2)
+
+
+def test_a_node_whose_actors_die_before_they_say_where_they_are_does_not_end_the_search(tmp_path, monkeypatch):
+    cluster = Cluster(1, 1)
+    cluster.mute = {0}
+    play(monkeypatch, cluster, oracle_in(tmp_path, 40))
+    assert {line["worker"].split("-")[-1] for line in lines(tmp_path, without=())} == {"node1"}
+    assert sum(actor.node == 0 for actor in cluster.actors) <= pool.STARTS + 1
+
+
+def test_a_node_without_the_package_is_named(tmp_path, monkeypatch):
+    cluster = Cluster(1, 1, versions={0: {"wrong": "ModuleNotFoundError: No module named 'nasnet_keras'"}})
+    seen = []
+    play(monkeypatch, cluster, oracle_in(tmp_path, 6), on_look=seen.append)
+    assert seen[-1]["trouble"].endswith(
+        "on node0 is refused: the node node0 has no nasnet_keras that runs: "
+        "ModuleNotFoundError: No module named 'nasnet_keras'"
+    )
+
+
+def test_an_actor_answers_where_the_package_is_not_there(monkeypatch):
+    """Its class travels itself: where it had to be imported, the actor would die before it could say anything."""
+    node = SimpleNamespace(get_node_id=lambda: "id7")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get_runtime_context=lambda: node))
+    kind = ray_pool._actor()
+    assert "<locals>" in kind.__qualname__ and kind.__mro__[1:] == (object,)
+    told = json.loads(kind([], {}).about())
+    assert told["node"] == "id7" and told["nasnet_keras"] == pool.__version__ and "wrong" not in told
+    monkeypatch.setitem(sys.modules, "nasnet_keras.search.distributed.pool", None)
+    told = json.loads(kind([], {}).about())
+    assert told["node"] == "id7" and told["host"] and told["wrong"].startswith("ModuleNotFoundError: ")
+
+
+@pytest.mark.parametrize("refused", ["versions", "unfit"])
+def test_the_places_of_a_node_that_is_replaced_are_given_back(tmp_path, monkeypatch, refused):
+    cluster, seen = Cluster(2, 1, versions={0: {"nasnet_keras": "0.0.9"}} if refused == "versions" else {}), []
+    cluster.unfit = {0} if refused == "unfit" else set()
+    oracle = oracle_in(tmp_path, 60)
+    oracle.on_finished = lambda trials: len(trials) == 20 and (cluster.lose(0), cluster.join(2))
+    play(monkeypatch, cluster, oracle, on_look=lambda state: seen.append(state["workers"]))
+    assert max(seen) == 3 and max(seen[:20]) == 1
+    assert {line["worker"].split("-")[-1] for line in lines(tmp_path, without=())} == {"node1", "node2"}
 
 
 def test_workers_that_cannot_be_started_end_the_search(tmp_path, monkeypatch):
@@ -344,6 +464,22 @@ def test_an_address_that_nobody_answers_is_said_soon(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(ConnectionError, match="no Ray cluster answers at 127.0.0.1:9"):
         Engine().place(None, None).__enter__()
+
+
+def test_a_cluster_is_asked_past_a_proxy(monkeypatch):
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(ray_pool, "ANSWER", 5.0)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert ray_pool._is_client_server(f"127.0.0.1:{port}") is False  # it knows no verb at all
+        await_chief(Role("w", port=port), patience=5)
+    finally:
+        server.stop(None)
 
 
 def test_an_address_that_takes_calls_and_does_not_answer(monkeypatch):
