@@ -1,7 +1,8 @@
 """A table of the paper's search space: 2,000 cells trained as micro-children from three seeds, some of them longer.
 
     python benchmarks/cell_table.py --data CIFAR --output DIR [--part random] [--processes N]
-    python benchmarks/cell_table.py --pack DIR table.jsonl.gz
+    python benchmarks/cell_table.py --pack DIR cell_table.jsonl.gz      # at any time, with what is there
+    python benchmarks/cell_table.py --unpack cell_table.jsonl.gz DIR    # to go on elsewhere
 
 CIFAR is a folder root/{train,test}/<class>/*. The children are those of RESULTS.md (`cifar_search.py`): 16×16 images,
 N=1, F=4, one epoch of 60 batches of 32, judged on 1,050 validation images. All cells see the same images, and seed 0 of
@@ -187,7 +188,7 @@ class Table:
             try:
                 figures = child.evaluate(genotype, self.data, seed, **watch)
                 row |= {"accuracy": figures.pop("reward"), **figures}
-            except Exception as error:  # a fact about this cell, as in a search
+            except (ArithmeticError, ValueError) as error:  # a fact about this cell, not of this machine
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 row |= {"accuracy": None, **child.sizes(genotype, self.data), "reason": reason}
             row |= {"curve": curve} if curve else {}
@@ -354,6 +355,27 @@ def pack(folder, path):
     print(f"{len(cells)} cells, {Path(path).stat().st_size:,} bytes")
 
 
+def unpack(path, folder):
+    """Write what `pack` wrote as the records of a folder, which is gone on with as if they had been made there."""
+    settings, *cells = map(json.loads, gzip.decompress(Path(path).read_bytes()).splitlines())
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+    judged = round(settings["images"]["limit"] * settings["images"]["validation"])
+    with (folder / "table-unpacked.jsonl").open("w") as file:
+        for cell in cells:
+            for network in cell.pop("networks"):
+                for seed, accuracy in enumerate(network["accuracy"]):
+                    if network["seconds"][seed] is None:
+                        continue  # it has not been trained
+                    row = {**cell, **{name: network[name] for name in ("filters", "epochs")}, "seed": seed}
+                    row |= {name: network[name] for name in ("parameters", "multiply_adds")}
+                    # The very number that was written: a share of the validation images.
+                    row["accuracy"] = accuracy if accuracy is None else round(accuracy * judged) / judged
+                    row |= {"curve": network["curve"][seed]} if "curve" in network else {}
+                    row |= {name: network["seconds"][seed] for name in ("seconds", "processor_seconds")}
+                    file.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
 def _network(rows):
     """The entry of one size of a cell's network, from its records by seed."""
     some = next(iter(rows.values()))
@@ -409,7 +431,12 @@ def main():
     parser.add_argument("--processes", type=int, default=1, help="that share the work, a core each")
     parser.add_argument("--short", action="store_true", help="a handful of cells, to try it")
     parser.add_argument("--pack", nargs=2, metavar=("DIR", "FILE"), help="write the compact table of DIR's records")
+    parser.add_argument(
+        "--unpack", nargs=2, metavar=("FILE", "DIR"), help="write a compact table's records to a new DIR"
+    )
     options = parser.parse_args()
+    if options.unpack:
+        return unpack(options.unpack[0], Path(options.unpack[1]))
     if options.pack:
         return pack(Path(options.pack[0]), options.pack[1])
     if not options.data or not Path(options.data).is_dir() or not options.output or options.processes < 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 import cifar_search
 import deletion
 import numpy as np
+import serve_beside
 import staleness
 import transfer
 from bands import draw
@@ -30,6 +31,7 @@ TABLES = {
     "transfer": transfer.table,
     "deletion": deletion.table,
     "staleness": staleness.table,
+    "servers": serve_beside.table,
 }
 
 

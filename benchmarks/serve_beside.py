@@ -20,11 +20,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from statistics import median
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 PEERS = {"litserve": ("litserve", "python-multipart"), "bentoml": ("bentoml",)}
 PATHS = {"ours": "/v1/models/net:predict", "litserve": "/predict", "bentoml": "/predict"}
 MOST = 16
+RESULTS = Path(__file__).with_suffix(".json")
 
 # What a peer runs, with the environment's Python; MODEL and PORT are put in.
 PROGRAMS = {
@@ -214,7 +216,7 @@ def measure(name, model, bodies, options):
             time.sleep(1)
         load(port, PATHS[name], bodies, MOST, 200)  # what comes first is slow in every part of it
         for clients in (1, MOST):
-            count = options.requests // (1 if clients > 1 else 4)
+            count = options.requests
             times, seconds, errors = load(port, PATHS[name], bodies, clients, count)
             row = {"server": name, "clients": clients, "requests": count, "rate": count / seconds}
             row |= {"p50": 1000 * times[count // 2], "p99": 1000 * times[count * 99 // 100]}
@@ -234,6 +236,19 @@ def measure(name, model, bodies, options):
     return rows
 
 
+def table():
+    """Lines of the table in RESULTS.md: medians over the rounds that were measured."""
+    rows = json.loads(RESULTS.read_text())["rows"]
+    lines = ["| server | clients | rounds | requests a second | p50 | p99 | MB |", "|---|---|---|---|---|---|---|"]
+    for clients in sorted({row["clients"] for row in rows}):
+        for server in PATHS:
+            those = [row for row in rows if (row["server"], row["clients"]) == (server, clients)]
+            rate, p50, p99, size = (median(row[key] for row in those) for key in ("rate", "p50", "p99", "megabytes"))
+            times = f"{p50:.1f} ms | {p99:.1f} ms"
+            lines.append(f"| {server} | {clients} | {len(those)} | {rate:.1f} | {times} | {size:.0f} |")
+    return lines
+
+
 def main():
     """Measure and print."""
     import numpy as np
@@ -243,9 +258,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=("NASNetMobile", "small"), default="NASNetMobile")
     parser.add_argument("--images", type=Path, help="a folder of JPEGs (default: 100 made-up ones)")
-    parser.add_argument("--requests", type=int, default=2000, help="of sixteen clients; one client sends a quarter")
+    parser.add_argument("--requests", type=int, default=2000, help="of one client, and of sixteen")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--servers", nargs="+", choices=tuple(PATHS), default=list(PATHS))
+    parser.add_argument("--keep", action="store_true", help=f"write {RESULTS.name}, which RESULTS.md shows")
     parser.add_argument("--environments", type=Path, default=Path(".benchmarks"))
     options = parser.parse_args()
     options.environments = options.environments.absolute()
@@ -264,10 +280,13 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "net"
         export(options.network, model)
-        for _ in range(options.rounds):
+        for number in range(1, options.rounds + 1):
             for name in options.servers:
-                rows += measure(name, model, bodies, options)
-    print(json.dumps({"network": options.network, "rows": rows}))
+                rows += [{"round": number, **row} for row in measure(name, model, bodies, options)]
+    made = {"network": options.network, "rows": rows}
+    print(json.dumps(made))
+    if options.keep:
+        RESULTS.write_text(json.dumps(made, indent=0) + "\n")
 
 
 if __name__ == "__main__":

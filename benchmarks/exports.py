@@ -1,0 +1,97 @@
+"""What every exported format of the shipped network costs: size, time of an image, accuracy on CIFAR-10.
+
+    python benchmarks/exports.py --data CIFAR [--networks shipped]
+
+CIFAR is a folder root/{train,test}/<class>/*; 200 of its training images are what int8 is measured on, all test images
+are what is counted. Each format is `nasnet-keras export … --evaluate`, all its precisions in one command. The extras
+onnx, litert, openvino and nncf must be installed. `bounded` and `unbounded` are two small networks, trained here alike,
+of which one keeps its activations within ±6; `mobile` is NASNetMobile with random weights, of which only the times
+count. Figures are kept in `exports.json`, a network at a time.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RESULTS = Path(__file__).with_suffix(".json")
+CLI = (sys.executable, "-m", "nasnet_keras.cli")
+FORMATS = {
+    "saved_model": (("--format", "saved_model"),),
+    "onnx": (("--format", "onnx", "--precision", "float32", "int8"),),
+    "litert": (
+        ("--format", "litert", "--precision", "float32", "float16", "dynamic", "int8"),
+        ("--format", "litert", "--precision", "int8", "--io", "uint8"),
+    ),
+    "openvino": (("--format", "openvino", "--precision", "float32", "int8"),),
+}
+NETWORKS = ("shipped", "unbounded", "bounded", "mobile")
+SMALL = {"repeats": 1, "filters": 8, "stem": "cifar"}
+LIMIT, EPOCHS = 20_000, 6
+
+
+def trained(name, data, folder):
+    """A model that `export` takes, trained if need be."""
+    from nasnet_keras import RECIPES, NASNet, NASNetMobile, load_data
+    from nasnet_keras.training import fitting
+
+    if name == "shipped":
+        return "NASNetCIFAR"
+    if name == "mobile":
+        NASNetMobile(weights=None).save(folder / "mobile.keras")
+        return str(folder / "mobile.keras")
+    data = load_data(data, image_size=32, limit=LIMIT)
+    network = {**SMALL, "classes": len(data.class_names), "class_names": data.class_names}
+    model = NASNet("nasnet_a", input_shape=(32, 32, 3), bounded_activations=name == "bounded", **network)
+    fitting.fit(model, data, RECIPES["short"], epochs=EPOCHS, seed=1, directory=folder / name)
+    fitting.save_model(model, folder / name, input_shape=data.image_shape)
+    return str(folder / name)
+
+
+def exported(model, data, folder):
+    """The rows that `export --evaluate --json` gives, each format in a process of its own."""
+    rows = []
+    for kind, ways in FORMATS.items():
+        for number, options in enumerate(ways):
+            words = ["export", "--model", model, "--output", str(folder / f"{kind}{number}"), *options, "--json"]
+            words += ["--calibration", f"{data}/train"] * ("int8" in options) + ["--evaluate", f"{data}/test"]
+            done = subprocess.run([*CLI, *words], check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])["evaluation"]
+            rows += [{**row, "images": found["images"], "format": kind} for row in found["files"]]
+            print("\n".join(map(str, found["files"])), flush=True)
+    return rows
+
+
+def table():
+    """Lines of the table in RESULTS.md: the shipped network, each file beside the model of the same process."""
+    found = json.loads(RESULTS.read_text())
+    lines = ["| file | MB | accuracy | points lost | ms an image | beside the model's |", "|---|---|---|---|---|---|"]
+    model = None
+    for row in found["shipped"]:
+        if row["name"] == "the model":
+            model = row
+            continue
+        cells = [row["name"], f"{row['bytes'] / 1e6:.2f}", f"{row['accuracy']:.2%}", f"{row['drop']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} | {row['milliseconds']:.1f} | {model['milliseconds']:.1f} |")
+    return lines
+
+
+def main():
+    """Measure the networks that are asked for, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="root/{train,test}/<class>/*")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    options = parser.parse_args()
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in options.networks:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            found[name] = exported(trained(name, options.data, folder), options.data, folder)
+        RESULTS.write_text(json.dumps(found, indent=0) + "\n")
+    print("\n".join(table()))
+
+
+if __name__ == "__main__":
+    main()
