@@ -16,8 +16,10 @@ from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MOST = 4  # processes for each processor: more only wait, and each holds a framework in memory
 USABLE = 0.9  # of a GPU's memory; the rest is for what its libraries take beside the children's arrays
-GUARDED = '`workers` must be used below `if __name__ == "__main__":` in a script, as every worker imports the script.'
-UNGUARDED = f"{GUARDED} Received: a call outside of that"
+UNGUARDED = (
+    '`workers` must be used below `if __name__ == "__main__":` in a script, as every worker imports the script. '
+    "Received: a call outside of that"
+)
 
 
 class Machine:
@@ -101,7 +103,7 @@ class Machine:
         except (EOFError, OSError):
             process.join(10)
             words = self._last_words(number, begin)
-            if GUARDED in words:  # as it would be with the next
+            if UNGUARDED in words:  # as it would be with the next
                 raise ValueError(UNGUARDED) from None
             raise Gone(f"its process has ended with code {process.exitcode}; {words}") from None
 

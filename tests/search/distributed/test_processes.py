@@ -193,13 +193,12 @@ with Machine(2, pathlib.Path(sys.argv[1])).place(None, None) as place:
 def test_a_script_that_runs_its_search_again_in_each_worker_is_told_of_the_guard(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED)
-    words, paths = [sys.executable, script, tmp_path / "logs"], [str(Path(processes.__file__).parents[3]), *sys.path[1:]]
-    done = subprocess.run(
-        words, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, timeout=100
-    )
+    paths = os.pathsep.join([str(Path(processes.__file__).parents[3]), *sys.path[1:]])
+    words, further = [sys.executable, script, tmp_path / "logs"], {"env": {**os.environ, "PYTHONPATH": paths}}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, **further)
     told = done.stderr.splitlines()
     assert done.returncode == 1 and told.count("Traceback (most recent call last):") == 1
-    assert told[-1] == f"ValueError: {processes.UNGUARDED}" and "`if __name__ == \"__main__\":`" in told[-1]
+    assert told[-1] == f"ValueError: {processes.UNGUARDED}" and '`if __name__ == "__main__":`' in told[-1]
 
 
 def test_an_interruption_ends_the_processes_at_once(tmp_path, marks):
