@@ -1,8 +1,9 @@
 """The command line: `nasnet-keras COMMAND …`. What each command does stands in its file in `commands`.
 
 A command prints its result on stdout and its progress on stderr. Exit code 0 means done, 2 bad input or no result
-(one line says why), 130 interrupted (the state is saved, and the line says how to go on), 1 some images that `predict`
-could not read, or an error that nobody expected. `--traceback` shows where any error happened.
+(one line says why), 130 interrupted (the line says what holds: a command's `INTERRUPTED`; the state of a search or a
+training is saved), 1 some images that `predict` could not read, or an error that nobody expected. `--traceback` shows
+where any error happened.
 """
 
 import argparse
@@ -38,8 +39,8 @@ def main(arguments=None):
     try:
         return command.run(options, **command.check(options)) or 0  # bad input is refused before TensorFlow is loaded
     except KeyboardInterrupt:
-        again = f"interrupted. To go on, run the same command again: {shlex.join(['nasnet-keras', *options.words])}"
-        return _end(130, "stopped" if options.command == "serve" else again)
+        text = getattr(command, "INTERRUPTED", "interrupted")
+        return _end(130, text.format(command=shlex.join(["nasnet-keras", *options.words])))
     except BrokenPipeError:
         sys.stderr.close()
         return 0

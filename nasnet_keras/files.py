@@ -54,6 +54,49 @@ def write_atomically(path, content):
     sync_folder(path.parent)
 
 
+class Growing:
+    """A file that grows part by part beside its place, and gets there in one step with whatever parts are whole.
+
+    Args:
+        path: the file; its folder must exist, and what lies there stays until `put`.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+
+    def __init__(self, path):
+        self.path = Path(expanded(path))
+        handle, self._temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        self._stream, self._whole = os.fdopen(handle, "wb", buffering=0), 0
+
+    def add(self, part):
+        """Write a part, bytes; raises `OSError`, of a full disk for example, and the part does not count then."""
+        part = memoryview(part)
+        size = len(part)
+        while part:
+            part = part[self._stream.write(part) :]
+        self._whole += size
+
+    def put(self):
+        """Put the parts where they go. Nothing may be added any more."""
+        try:
+            with self._stream:
+                self._stream.truncate(self._whole)
+                os.fsync(self._stream.fileno())
+            os.chmod(self._temporary, 0o644)
+            os.replace(self._temporary, self.path)
+        except BaseException:
+            self.drop()
+            raise
+        sync_folder(self.path.parent)
+
+    def drop(self):
+        """Leave nothing of it. What lies at its place stays."""
+        self._stream.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+
+
 def make_folder(name, path):
     """The folder that the argument called `name` is, as an absolute path; made if need be.
 

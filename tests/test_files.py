@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nasnet_keras.files import alone_in, check_free, expanded, take_lock, write_atomically, writing
+from nasnet_keras.files import Growing, alone_in, check_free, expanded, take_lock, write_atomically, writing
 
 
 def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
@@ -30,6 +30,44 @@ def test_a_signal_while_a_file_gets_its_name_is_what_is_raised(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_grows_appears_in_one_step_with_the_parts_that_are_whole(tmp_path, monkeypatch):
+    """A part that a full disk cuts off is not in it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    growing = Growing(path)
+    growing.add(b"one\n")
+    growing.add(b"two\n")
+    assert path.read_bytes() == b"old"
+
+    class Full:
+        """A disk with room for two bytes more."""
+
+        def __init__(self, stream):
+            self.stream, self.left = stream, 2
+
+        def write(self, part):
+            if not self.left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written, self.left = self.stream.write(part[: self.left]), 0
+            return written
+
+    stream, growing._stream = growing._stream, Full(growing._stream)
+    with pytest.raises(OSError, match="No space left"):
+        growing.add(b"three\n")
+    growing._stream = stream
+    growing.put()
+    assert path.read_bytes() == b"one\ntwo\n" and list(tmp_path.iterdir()) == [path]
+    other = Growing(path)
+    other.add(b"more")
+    other.drop()
+    assert path.read_bytes() == b"one\ntwo\n" and list(tmp_path.iterdir()) == [path]
+    other = Growing(path)
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        other.put()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def wrapped():

@@ -45,11 +45,9 @@ def decode(options, data, model=None, memory_limit=MEMORY_LIMIT, as_files=False)
     """The data of `find` with their images, as `decoded` gives them, in the size of the model's input if it has one."""
     size = None if options.image_size is None else as_size(options.image_size)
     if model is not None:
-        from nasnet_keras.models.answers import image_size, input_shape
+        from nasnet_keras.models.answers import image_size
 
-        *own, channels = input_shape(model)
-        if channels != 3:
-            raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {channels}")
+        own = _shape_of_data(model)[:2]
         if None not in own:
             size = size or tuple(own)
         elif size is None and options.command == "evaluate":  # as `predict` and an export show them to it
@@ -69,8 +67,17 @@ def tell_of(data):
         tell(f"not used of {shown(os.path.basename(os.path.abspath(data.name)))}: {data.left_out.summary()}")
 
 
-def for_judging(model, data, split):
-    """A split whose labels are of the model's kind and count as it counts its classes.
+def for_judging(model, data, part, called):
+    """A part of the data whose labels are of the model's kind and count as it counts its classes.
+
+    Args:
+        model: the model.
+        data: a `Data`.
+        part: one of `PARTS`.
+        called: what the user calls the model, to say that it does not name its classes.
+
+    Returns:
+        (the `Split`, a name for each class).
 
     Raises:
         ValueError: the model has other classes or another kind of labels than the data, or no image can be read.
@@ -78,6 +85,11 @@ def for_judging(model, data, split):
     from nasnet_keras.models import answers
     from nasnet_keras.training.fitting import match_classes
 
+    _shape_of_data(model)
+    names, count = answers.class_names(model), answers.units(model)
+    if names is not None:  # which not every file tells before it is loaded
+        data = counted_by(names, data)
+    split = getattr(data, part)
     if not split.several and answers.thresholds(model) is not None:
         raise ValueError(
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
@@ -90,7 +102,24 @@ def for_judging(model, data, split):
             "`data` must have images to judge the model by that can be read. "
             f"Received: {shown(data.name)}" + (f", with {left_out.summary()}" if left_out else "")
         )
-    return match_classes(model, data, split)
+    if count is not None and max(count, 2) != len(names or data.class_names):
+        received = len(names or data.class_names)
+        raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {received}")
+    if names is None:
+        names = data.class_names
+        if imagenet_names(called, names) is None:
+            tell(f"{called} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
+    return match_classes(model, data, split), names
+
+
+def _shape_of_data(model):
+    """The input's shape of a model that takes images as data have them; raises `ValueError` for another one."""
+    from nasnet_keras.models.answers import input_shape
+
+    shape = input_shape(model)
+    if shape[2] != 3:
+        raise ValueError(f"`model` must take images of 3 channels, as data have them. Received: {shape[2]}")
+    return shape
 
 
 def counted_as(model, data):
@@ -179,9 +208,9 @@ def _division_of_source(options, data):
     if source is None or not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record, seed = read_record(source), known_seed(source)
-    alike = (known_names(source) or _names_in(sources[-1])) == data.class_names
-    if record is not None and data.digest is not None and (record.digest == data.digest or _knows(record, data)):
+    if knows(record, data):
         return {"held_out": record}
+    alike = (known_names(source) or _names_in(sources[-1])) == data.class_names
     # What the seed divides: digits, and data of TFDS, of which earlier versions kept no digest.
     if alike and (data.digest if record is None else record.digest) is None:
         record = record or Record()
@@ -191,7 +220,7 @@ def _division_of_source(options, data):
         if record.seed is not None:
             return {"held_out": record}
     if alike and record is None:
-        tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
+        _tell_of_seed(source)
     return {}
 
 
@@ -203,8 +232,29 @@ def _names_in(path):
         return ()
 
 
-def _knows(record, data):
-    """Whether most of the images that a training had are among these, so that the others have been added since."""
+def tell_of_seed(model, record, data):
+    """Say it where a training left no record, and may have had these images, since it had these classes."""
+    if record is None and tuple(known_classes(model) or ()) == data.class_names:
+        _tell_of_seed(directory_of(model))
+
+
+def _tell_of_seed(source):
+    tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
+
+
+def tell_of_change(model, data, tested, more=""):
+    """Say that a folder is another one than a training had, and how many of its images are tested."""
+    every = sum(len(getattr(data, name)) for name in PARTS)
+    changed = f"{shown(data.name)} is not as it was when {model} was trained"
+    tell(f"{changed}: {tested:,} of {every:,} images are tested{more}")
+
+
+def knows(record, data):
+    """Whether a training had these images: the very same, or most of what it had is among them, by the names."""
+    if record is None or record.digest is None or data.digest is None:
+        return False
+    if record.digest == data.digest:
+        return True
     old, new = (one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record))
     return len(old & new) > len(old) / 2
 

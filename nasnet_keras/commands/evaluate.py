@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, counted_as, counted_by, decode, find, for_judging
+from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
 from nasnet_keras.data import left_out
@@ -19,10 +19,11 @@ from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import check_file, check_folder, write_atomically
 from nasnet_keras.training.identity import directory_of, is_used, known_seed
-from nasnet_keras.weights.zoo import check_trained, imagenet_names, model_file
+from nasnet_keras.weights.zoo import check_trained, model_file
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
 EXAMPLE = "evaluate --model net --data photos"
+INTERRUPTED = "interrupted: nothing is kept of it, and it begins anew next time"
 SHOWN, DRAWN = 40, 10  # classes in the table, and curves in the picture
 WORST = 60  # images on the contact sheet
 SIDE = 224  # pixels of them, at most
@@ -99,9 +100,7 @@ def _tell_of_division(options, data):
     if same and options.split == "all":
         tell(f"most of these images are those that {options.model} was trained on")
     elif not same and options.split == "test":
-        every = f"{sum(len(getattr(data, name)) for name in PARTS):,}"
-        changed = f"{left_out.shown(data.name)} is not as it was when {options.model} was trained"
-        tell(f"{changed}: {len(data.test):,} of {every} images are tested; --split all takes all")
+        tell_of_change(options.model, data, len(data.test), "; --split all takes all")
 
 
 def run(options, data, pictures, part):
@@ -116,17 +115,7 @@ def run(options, data, pictures, part):
         raise ValueError(f"`image_size` must be left out, as the model's is {own}. Received: {options.image_size}")
     # Of the worst images the files are named, so they stay files.
     data = decode(options, data, model, **({} if options.worst is None else {"memory_limit": 0}))
-    names, count = answers.class_names(model), answers.units(model)
-    if names is not None:  # which not every file tells before it is loaded
-        data = counted_by(names, data)
-    split = for_judging(model, data, getattr(data, part))
-    if names is None:
-        names = data.class_names
-        if imagenet_names(options.model, names) is None:
-            taken = ", ".join(names[:20])
-            tell(f"{options.model} does not name its classes: they are taken to be, in this order, {taken}")
-    if count is not None and max(count, 2) != len(names):
-        raise ValueError(f"`data` must have the model's {max(count, 2)} classes. Received: {len(names)}")
+    split, names = for_judging(model, data, part, options.model)
     worst = WORST if options.worst is not None else 0
     figures = evaluate_classes(model, split, names, worst=worst, devices=options.devices, tta=options.tta)
     Told(data).tell()

@@ -1,5 +1,6 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,24 +10,34 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import is_number
-from nasnet_keras.commands.datasets import counted_as, for_judging, tell_of
-from nasnet_keras.commands.options import MODEL_HELP, add_columns, given, given_columns, named
+from nasnet_keras.commands.datasets import counted_as, for_judging, knows, tell_of, tell_of_change, tell_of_seed
+from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split
-from nasnet_keras.export.folders import IO, LAYOUTS, PRECISIONS, check_installed, check_saved_model, check_target
-from nasnet_keras.files import write_atomically
+from nasnet_keras.data.tables import is_table
+from nasnet_keras.export.folders import (
+    IO,
+    LAYOUTS,
+    PRECISIONS,
+    check_backend,
+    check_installed,
+    check_saved_model,
+    check_target,
+)
+from nasnet_keras.files import expanded, write_atomically
 from nasnet_keras.training.identity import directory_of, is_from_training, is_used, known_seed
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
 SUMMARY = "write a SavedModel for TF Serving, or another format"
 EXAMPLE = "export --model net --output served/net"
+INTERRUPTED = "interrupted: what no line above names was not written"
 CALIBRATION = 200  # images
 LIMIT = 1.0  # points of accuracy, beyond which it is said that a file has lost them
 BATCH = 32  # images at a time, for the accuracy
-RUNS = 30  # of one image, for the latency
+RUNS = 30  # of one image, or of a batch, for the latency
 
 
 def add_options(parser):
@@ -86,8 +97,10 @@ def check(options):
         variants = {options.output: settings}
     else:
         variants = _variants(options)
+    _check_columns(options)
+    wanted = options.calibration is not None and any(one.get("precision") == "int8" for one in variants.values())
     with named(data="calibration"):
-        images = _typical(options) if options.calibration is not None else None
+        images = _typical(options) if wanted else None
     with named(data="evaluate"):
         labelled = _unseen(options) if options.evaluate is not None else None
     return {"variants": variants, "calibration": images, "labelled": labelled}
@@ -102,24 +115,40 @@ def _variants(options):
     variants = {}
     for precision in precisions:
         folder = options.output if len(precisions) == 1 else str(Path(options.output) / precision)
+        if len(precisions) > 1 and os.path.lexists(expanded(folder)):  # the same command was interrupted, perhaps
+            tell(f"{folder} is there already, and stays as it is")
+            continue
         measured = precision == "int8" and options.calibration is not None
         check_target(folder, options.format, options.batch, measured, "output", precision=precision, **settings)
         variants[folder] = {"precision": precision, "batch": options.batch, **settings}
-    for precision in precisions:
-        check_installed(options.format, precision)
+    if not variants:
+        raise ValueError(f"`output` must lack the folder of a precision. Received: {options.output}, with all of them")
+    for settings in variants.values():
+        check_installed(options.format, settings["precision"])
     return variants
 
 
 def _typical(options):
     """The images that int8 is measured on, not decoded yet: a `Data`, some of each class in its train part."""
-    data = open_data(options.calibration, validation=0, test=0, **_ways(options))
+    data = open_data(options.calibration, validation=0, test=0, **_ways(options, options.calibration))
     none = data.train.select([])
     return replace(data, train=data.train.take(CALIBRATION, 0), validation=none, test=none)
 
 
-def _ways(options):
-    """How images and labels are read."""
-    return {"grey_range": known_grey_range(options.model), "columns": given_columns(options)}
+def _ways(options, where):
+    """How images and labels are read; the columns are those of whichever data are a table."""
+    columns = given_columns(options) if is_table(expanded(where)) else None
+    return {"grey_range": known_grey_range(options.model), "columns": columns}
+
+
+def _check_columns(options):
+    """Raise `ValueError` where an option is for a table and no data are one."""
+    data = [expanded(where) for where in (options.evaluate, options.calibration) if where is not None]
+    if given_columns(options) and not any(map(is_table, data)):
+        first = next(name for name, value in given(options, *TABLE).items() if value)
+        received = ", ".join(map(str, data)) or "neither"
+        rule = "means nothing without a table for `evaluate` or `calibration`: leave it out"
+        raise ValueError(f"`{first}` {rule}. Received: {received}")
 
 
 def _unseen(options):
@@ -128,10 +157,11 @@ def _unseen(options):
     All of a folder; of one with parts its test part; and of what the model was trained on what was held out.
     """
     where, place = options.evaluate, directory_of(options.model)
-    common = _ways(options)
+    common = _ways(options, where)
     whole = open_data(where, validation=0, test=0, **common)
     record = read_record(place) if is_used(place) else None
-    if not whole.record.is_listed or (record and record.digest == whole.digest):
+    known = knows(record, whole)
+    if known or not whole.record.is_listed:
         seed = known_seed(place)
         whole = open_data(where, seed=seed or 0, **common, **division(place, is_used(place), is_from_training(place)))
         test = whole.test
@@ -139,6 +169,10 @@ def _unseen(options):
         test = whole.test if len(whole.test) else Split.joined([whole.train, whole.validation])
     if not len(test):
         raise ValueError(f"`evaluate` must have images that the model has not seen. Received: {where}")
+    if known and record.digest != whole.digest:
+        tell_of_change(options.model, whole, len(test))
+    elif is_used(place) and whole.digest is not None:
+        tell_of_seed(options.model, record, whole)
     none = whole.train.select([])
     return counted_as(options.model, replace(whole, train=none, validation=none, test=test))
 
@@ -146,6 +180,7 @@ def _unseen(options):
 def run(options, variants, calibration, labelled):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     with without_greetings():
+        check_backend(options.format)
         from nasnet_keras.models.answers import image_size
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
@@ -155,35 +190,48 @@ def run(options, variants, calibration, labelled):
         calibration = decoded(calibration, size)
         tell_of(calibration)
         images, _ = calibration.train.in_memory()
-    evaluation = _Evaluation(model, labelled, size, options.max_drop) if labelled else None
-    written, refused = [], []
+    evaluation = None
+    if labelled:
+        evaluation = _Evaluation(model, labelled, size, options.max_drop, options.batch, options.model)
+    written, refused = {}, []
     try:
         for folder, settings in variants.items():
             name = " ".join([options.format, settings.get("precision", "float32"), settings.get("io", "")]).strip()
             if evaluation:
                 settings = {**settings, "accept": lambda run, name=name: evaluation.add(name, run)}
             try:
-                written.append(_write(options, model, folder, settings, images))
-            except _LossError as error:  # the others may have lost less
-                refused.append(str(error))
+                path = _write(options, model, folder, settings, images)
+            except (_LossError, RuntimeError, OSError) as error:  # the others may be right, and lose less
+                if evaluation:
+                    evaluation.give_up(name)
+                reason = f"{error.strerror}: {error.filename}" if getattr(error, "strerror", None) else str(error)
+                refused.append(reason if len(variants) == 1 or name in reason else f"{name}: {reason}")
                 continue
-            size = sum(file.stat().st_size for file in written[-1].rglob("*") if file.is_file())
-            print(f"{written[-1]}: {size / 1e6:.1f} MB, run and compared with the network")
+            written[path] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            print(f"{path}: {written[path] / 1e6:.1f} MB, run and compared with the network")
             if evaluation:
-                evaluation.rows[-1]["bytes"] = size
-    except RuntimeError as error:  # the export is wrong, and nothing was written
-        raise ValueError(str(error)) from None
-    total = sum(file.stat().st_size for path in written for file in path.rglob("*") if file.is_file())
-    figures = {"output": str(written[0]) if len(written) == 1 else options.output, "bytes": total}
+                evaluation.rows[-1]["bytes"] = written[path]
+    finally:  # what was measured took its time, however this ends
+        _tell_figures(options, written, evaluation)
+    if refused:
+        raise ValueError("; ".join(refused))
+
+
+def _tell_figures(options, written, evaluation):
+    """Print and draw what was measured, and the JSON of it; `written` are the sizes of the paths that there are."""
+    figures = {"output": str(*written) if len(written) == 1 else options.output, "bytes": sum(written.values())}
     if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
         if written:
             evaluation.draw(Path(options.output))
-        figures["evaluation"] = {"data": options.evaluate, "images": evaluation.images, "files": evaluation.rows}
+        figures["evaluation"] = {
+            "data": options.evaluate,
+            "images": evaluation.images,
+            "batch": evaluation.batch,
+            "files": evaluation.rows,
+        }
     if written:
         finish(options, figures)
-    if refused:
-        raise ValueError("; ".join(refused))
 
 
 class _LossError(ValueError):
@@ -211,9 +259,11 @@ class _Evaluation:
         data: a `Data` whose test images count, not decoded yet.
         size: that of the images.
         most: points of accuracy that may be lost, None: any, and it is said.
+        batch: images of a call, which is timed; None: one.
+        called: what the user calls the model.
     """
 
-    def __init__(self, model, data, size, most):
+    def __init__(self, model, data, size, most, batch=None, called="the model"):
         from nasnet_keras.models import answers
         from nasnet_keras.training.fitting import answers_to
 
@@ -221,13 +271,15 @@ class _Evaluation:
             data = decoded(data, size, progress=progress)
         tell_of(data)
         with named(data="evaluate"):
-            self._split, self._most = for_judging(model, data, data.test), most
+            self._split, _ = for_judging(model, data, "test", called)
+        self._most, self.batch = most, batch or 1
         outputs, self._labels, kind = answers_to(model, self._split)
         self.images = len(self._labels)
         if not self.images:
             raise ValueError(f"`evaluate` must have images that can be read. Received: {data.name}")
-        one = np.zeros((1, *size, answers.input_shape(model)[2]), "float32")
-        own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict(one, verbose=0))
+        images = np.zeros((self.batch, *size, answers.input_shape(model)[2]), "float32")
+        # Not by `predict`, which takes longer to begin than a small network to answer.
+        own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict_on_batch(images))
         self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
         self.notes = []  # nothing can be said while runtimes are kept from greeting
 
@@ -236,9 +288,10 @@ class _Evaluation:
         places = np.flatnonzero(self._split.readable)
         parts = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
         outputs = [run(np.asarray(self._split.images[part], "float32")) for part in parts]
-        one = np.asarray(self._split.images[places[:1]], "float32")
-        figures = self._figures(np.concatenate(outputs), lambda: run(one))
-        drop = 100 * (self.rows[0]["accuracy"] - figures["accuracy"])
+        images = np.asarray(self._split.images[np.resize(places, self.batch)], "float32")
+        figures = self._figures(np.concatenate(outputs), lambda: run(images))
+        # A loss that is just allowed is not refused because of how numbers are rounded.
+        drop = round(100 * (self.rows[0]["accuracy"] - figures["accuracy"]), 6)
         if self._most is not None and drop > self._most:
             lost = f"{drop:.2f} points of {percent(self.rows[0]['accuracy'])}"
             self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
@@ -247,17 +300,23 @@ class _Evaluation:
             self.notes.append(f"{name} loses {drop:.2f} points of accuracy: more, and typical, images may help")
         self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
 
-    def _figures(self, probabilities, one):
-        """{"accuracy", "milliseconds"}: of several labels an image the mean average precision."""
+    def give_up(self, name):
+        """What was measured of a file that does not appear after all."""
+        row = self.rows[-1]
+        if row["name"] == name and row["bytes"] is None:
+            row["name"] = f"{name}, not written"
+
+    def _figures(self, probabilities, call):
+        """{"accuracy", "milliseconds"}: of several labels an image the mean average precision; an image's time."""
         from nasnet_keras.training.figures import mean_average_precision
 
         for _ in range(3):
-            one()
+            call()
         times = []
         for _ in range(RUNS):
             start = time.perf_counter()
-            one()
-            times.append(time.perf_counter() - start)
+            call()
+            times.append((time.perf_counter() - start) / self.batch)
         if self._split.several:
             value = mean_average_precision(self._labels, probabilities)
         else:
@@ -268,15 +327,20 @@ class _Evaluation:
         """The same as a picture, beside what was written."""
         from nasnet_keras.pictures.comparison import comparison_svg
 
-        folder.mkdir(parents=True, exist_ok=True)
         title = f"{'Mean average precision' if self._split.several else 'Accuracy'} on {self.images:,} images"
-        write_atomically(folder / "evaluation.svg", comparison_svg(self.rows, title).encode())
-        print(f"Size, time and accuracy: {folder / 'evaluation.svg'}")
+        path = folder / "evaluation.svg"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, comparison_svg(self.rows, title).encode())
+            print(f"Size, time and accuracy: {path}")
+        except OSError as error:
+            tell(f"the picture {path} cannot be written: {error.strerror or error}")
 
     def print(self):
         """The table of all files."""
         what = "mean average precision" if self._split.several else "accuracy"
-        table = Table("file", "MB", "one image", what, "points lost", title=f"On {self.images:,} images")
+        one = "one image" if self.batch == 1 else f"one image of {self.batch}"
+        table = Table("file", "MB", one, what, "points lost", title=f"On {self.images:,} images")
         for row in self.rows:
             size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
             lost = "" if row is self.rows[0] else f"{row['drop']:.2f}"

@@ -18,7 +18,7 @@ from nasnet_keras.commands.options import (
     join,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -36,6 +36,7 @@ from nasnet_keras.training.identity import (
 from nasnet_keras.weights.zoo import model_file, paths_of, starting_weights
 
 SUMMARY = "train a network on new classes, from what it has learnt on others"
+INTERRUPTED = GO_ON
 EPOCHS = 10
 EXAMPLE = "finetune --model NASNetMobile --weights imagenet --data photos --epochs 10 --directory mine"
 

@@ -20,7 +20,8 @@ EVERYDAY = {
 }
 # For every command those that it has, in this order.
 GROUPS = {
-    "the network": "genotype repeats filters stem drop-path dropout weight-decay batch-norm-momentum auxiliary-head",
+    "the network": "genotype repeats filters stem drop-path dropout weight-decay batch-norm-momentum auxiliary-head "
+    "bounded-activations",
     "what is kept and what learns": "head-epochs head-views unfreeze rate-factor layer-decay batch-norm class-weights",
     "how it learns": "recipe batch-size learning-rate optimizer nesterov decoupled-decay warmup-epochs moving-average "
     "gradient-accumulation label-smoothing sizes evaluation shared-steps",

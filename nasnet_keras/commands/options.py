@@ -70,11 +70,13 @@ def add_columns(parser):
     parser.add_argument("--outside", action="store_true", help="allow paths that lead out of that folder")
 
 
+TABLE = ("file_column", "label_column", "split_column", "separator", "file_root", "outside")
+
+
 def given_columns(options):
     """The `tables.Columns` that the options name."""
-    labels = options.label_column and tuple(options.label_column)
-    given = (options.file_column, labels, options.split_column, options.separator, options.file_root, options.outside)
-    return Columns(*given)
+    file, labels, *others = given(options, *TABLE).values()
+    return Columns(file, labels and tuple(labels), *others)
 
 
 def add_mixing(parser):

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, read_header, read_image
 from nasnet_keras.data.left_out import shown
-from nasnet_keras.files import check_file, check_folder, write_atomically
+from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
+INTERRUPTED = "interrupted: the images that were not looked at have no answers"
 BATCH, AHEAD = 64, 2  # images at a time, and batches that are read while one is looked at
 FORMATS = (".csv", ".jsonl")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
@@ -88,9 +90,9 @@ def run(options, paths):
         tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
-    file = _File(Path(options.output), most, columns) if options.output else None
     rows, failed, count = [], [], 0
-    with decoding("look at images", least=2 * BATCH) as progress:
+    kept = _File(options.output, most, columns, len(paths)) if options.output else nullcontext()
+    with kept as file, decoding("look at images", least=2 * BATCH) as progress:
         for start, found, broken in _answered(model, paths, options):
             for index in sorted(broken):
                 path, reason = paths[start + index], broken[index]
@@ -98,26 +100,28 @@ def run(options, paths):
                 if len(paths) > 1:
                     tell(f"cannot read the image {called(path)}: {reason}")
             count += len(found)
-            if file is None and options.json:
-                rows += found
-            for row in found:
-                if file is None:
-                    print(f"{shown(row['image'])}: {_best(row)}")
-                    if "heat_map" in row:
-                        print(f"  what it looked at: {shown(row['heat_map'])}")
-                else:
-                    file.add(row)
+            if file is not None:
+                file.add(found)
+            else:
+                rows += found if options.json else []
+                _print(found)
             progress(min(start + BATCH, len(paths)), len(paths))
     if not count:
         first = f"cannot read the image {called(paths[0])}: {failed[0]['reason']}"
         raise ValueError(first if len(paths) == 1 else f"none of the {len(paths):,} images can be read")
     figures = {"model": options.model, "predictions": rows, "failed": failed}
     if file is not None:
-        file.write()
-        print(f"{count:,} of {len(paths):,} images: {options.output}")
         figures |= {"predictions": count, "output": options.output}
     finish(options, figures)
     return 1 if failed else 0
+
+
+def _print(rows):
+    """Say what is on images."""
+    for row in rows:
+        print(f"{shown(row['image'])}: {_best(row)}")
+        if "heat_map" in row:
+            print(f"  what it looked at: {shown(row['heat_map'])}")
 
 
 def _answered(model, paths, options):
@@ -191,30 +195,49 @@ def _best(row):
 
 
 class _File:
-    """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers."""
+    """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers.
 
-    def __init__(self, path, most, columns):
-        self.path, self.most, self.columns, self.text = path, most, columns, io.StringIO()
-        self.writer = csv.writer(self.text, lineterminator="\n") if path.suffix == ".csv" else None
-        if self.writer:
-            numbers = [f"{what}{number}" for number in range(1, most + 1) for what in ("class_", "probability_")]
-            self.writer.writerow(["file", *columns, *numbers])
+    A context: however it ends, by Ctrl-C or on a full disk, the batches that are whole are put where they go.
+    """
 
-    def add(self, row):
-        """Take an answer."""
-        if self.writer is None:
-            self.text.write(f"{json.dumps(row)}\n")
+    def __init__(self, name, most, columns, total):
+        self.name, self.most, self.columns, self.total, self.count = name, most, columns, total, 0
+        self.is_table = Path(name).suffix == ".csv"
+
+    def __enter__(self):
+        Path(self.name).absolute().parent.mkdir(parents=True, exist_ok=True)
+        self.file = Growing(self.name)
+        return self
+
+    def __exit__(self, *_):
+        if not self.count:
+            self.file.drop()
             return
+        self.file.put()
+        print(f"{self.count:,} of {self.total:,} images: {self.name}")
+
+    def add(self, rows):
+        """Take the answers of a batch."""
+        if self.is_table:
+            writer = csv.writer(text := io.StringIO(), lineterminator="\n")
+            if not self.count:
+                kinds = ("class_", "probability_")
+                numbers = [f"{kind}{number}" for number in range(1, self.most + 1) for kind in kinds]
+                writer.writerow(["file", *self.columns, *numbers])
+            writer.writerows(map(self._cells, rows))
+            text = text.getvalue()
+        else:
+            text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        if rows:
+            self.file.add(text.encode("utf-8", "backslashreplace"))
+            self.count += len(rows)
+
+    def _cells(self, row):
         own = {**row, "labels": "|".join(one["name"] for one in row.get("labels", ()))}
         cells = [_harmless(own[name]) for name in ("image", *self.columns)]
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]
-        self.writer.writerow(cells + [""] * (2 * (self.most - len(row["classes"]))))
-
-    def write(self):
-        """Put all answers where they go, in one step."""
-        self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, self.text.getvalue().encode("utf-8", "backslashreplace"))
+        return cells + [""] * (2 * (self.most - len(row["classes"])))
 
 
 def _harmless(cell):

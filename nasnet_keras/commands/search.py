@@ -18,7 +18,7 @@ from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import add_data, add_size, check_network, given, named
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
 from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
@@ -36,6 +36,7 @@ from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 
 SUMMARY = "search for cells with the controller, then train the best one"
+INTERRUPTED = GO_ON
 EXAMPLE = "search --data digits --max-trials 60 --directory found"
 # The settings of the controller, and the options that are theirs. The paper's 20 and 0.00035 are for 20,000 children:
 # with some dozens nothing would be learnt.

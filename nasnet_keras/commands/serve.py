@@ -14,6 +14,7 @@ from nasnet_keras.serving.address import check_address, check_certificate, check
 
 SUMMARY = "serve an exported model as TF Serving does, with a page to try it"
 EXAMPLE = "serve --model served/net"
+INTERRUPTED = "stopped"
 
 
 def add_options(parser):

@@ -5,6 +5,9 @@ import os
 import sys
 from contextlib import contextmanager
 
+# What a command says after Ctrl-C that goes on where it was.
+GO_ON = "interrupted. To go on, run the same command again: {command}"
+
 
 @contextmanager
 def without_greetings():

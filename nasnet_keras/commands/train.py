@@ -19,13 +19,14 @@ from nasnet_keras.commands.options import (
     join,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import finish, judgement, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
 from nasnet_keras.training.identity import check_place, check_resumption, known_epochs, told, training_identity
 
 SUMMARY = "train a network of a genotype"
+INTERRUPTED = GO_ON
 # What is not given, in general and with the recipe `imagenet`: there it is what the released NASNet-A (Mobile) was
 # trained with. Its 250,000 steps of 50 machines with 32 images each are 312 epochs.
 DEFAULTS = {
@@ -76,6 +77,8 @@ def add_options(parser):
     parser.add_argument("--batch-norm-momentum", type=float, help=text)
     text = "train with the auxiliary classifier" + NOTES["auxiliary_head"]
     parser.add_argument("--auxiliary-head", action=BooleanOptionalAction, help=text)
+    text = "keep activations within ±6, from which int8 loses less"
+    parser.add_argument("--bounded-activations", action="store_true", help=text)
     add_dtype(parser)
     add_devices(parser, hosts=True)
 
@@ -92,7 +95,7 @@ def check(options):
     recipes.check_hours(options.hours, options.sizes)
     recipes.stages(options.epochs, options.sizes)
     names = ("repeats", "filters", "stem", "drop_path", "dropout", "weight_decay", "batch_norm_momentum")
-    network = given(options, *names, "auxiliary_head")
+    network = given(options, *names, "auxiliary_head", "bounded_activations")
     check_network(genotype, **network)
     check_folder("directory", options.directory)
     check_place(options.directory)

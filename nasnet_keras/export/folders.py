@@ -93,6 +93,15 @@ def check_target(
     return precision
 
 
+def check_backend(target):
+    """Raise `ValueError` where Keras is not on TensorFlow, by which every format is made; loads Keras."""
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        rule = "tensorflow, on which a model that another backend trained loads as well"
+        raise ValueError(f"`KERAS_BACKEND` must be {rule}, for the format {target}. Received: {backend!r}")
+
+
 def check_installed(target, precision="float32"):
     """Raise `ValueError` for the first package that a format lacks, with the line that installs it."""
     needed = [(package, target) for package in TARGETS[target]]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nasnet_keras.data.decoding import decode
 from nasnet_keras.export import heat_maps
-from nasnet_keras.export.folders import check_saved_model
+from nasnet_keras.export.folders import check_backend, check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import expanded, write_atomically, writing
 from nasnet_keras.models import answers
@@ -80,11 +80,7 @@ def export_saved_model(
         >>> export_saved_model(model, "served/mine").name
         '1'
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "`export_saved_model` needs Keras on TensorFlow: save the model and set KERAS_BACKEND=tensorflow. "
-            f"Received: {keras.backend.backend()!r}"
-        )
+    check_backend("saved_model")
     path = Path(expanded(path))
     version = check_saved_model(path, version, top, image_dtype)
     served = Served(model, class_names, top, image_dtype, explain)
@@ -137,10 +133,14 @@ class Served(tf.Module):
         self._answered = tf.function(answered, input_signature=[spec], autograph=False)
         # A network that ends in logits serves probabilities all the same.
         self.activation = tf.identity if whole else _activation(kind, count)
+        # What a file says of itself.
+        self.told = {"grey_range": None if grey_range is None else list(grey_range)}
+        self.told["inside"] = "the model's own" if whole and answers.takes_pixels(model) else "image / 127.5 - 1"
         self.names = _class_names(answers.class_names(model), class_names, max(count, 2))
         top, cuts = min(top, len(self.names)), answers.thresholds(model)
         if cuts is not None and len(cuts) != len(self.names):
             raise ValueError(f"`thresholds` must be {len(self.names)}, one for each class. Received: {len(cuts)}")
+        self.thresholds = None if cuts is None else cuts.tolist()
 
         def outputs(pixels):
             logits, *heats = self._answered(pixels / 127.5 - 1.0)

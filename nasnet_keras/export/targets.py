@@ -2,8 +2,8 @@
 
 Each file takes `image`, pixels in 0–255 [batch, height, width, channels], and gives `probabilities` [batch, classes];
 `classes.txt` beside it has a class's name on each line, and `thresholds.txt`, for a model whose images may have several
-labels, the probability from which they have it. ONNX and LiteRT files say so themselves: in ONNX' metadata, and in an
-archive at the end of a `.tflite` file, where TensorFlow Lite's metadata have it: `unzip -p model.tflite metadata.json`.
+labels, the probability from which they have it. ONNX and LiteRT files say so themselves: in ONNX' metadata, and in a
+zip archive at the end of a `.tflite` file, of which the runtime knows nothing: `unzip -p model.tflite metadata.json`.
 What was written is run and compared with the network before it appears.
 """
 
@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.export.folders import check_installed, check_target
+from nasnet_keras.export.folders import check_backend, check_installed, check_target
 from nasnet_keras.export.saved_model import Served, check_export, new_folder
 from nasnet_keras.files import expanded
-from nasnet_keras.models.answers import thresholds
 
 OPSET = 17
 # How far a precision may move answers, on noise, see `saved_model._distance`.
@@ -72,6 +71,7 @@ def export_target(
         >>> from nasnet_keras import NASNetCIFAR, export_target
         >>> export_target(NASNetCIFAR(), "cifar-onnx", "onnx")  # doctest: +SKIP
     """
+    check_backend(target)
     path = Path(expanded(path))
     settings = {"precision": precision, "io": io, "layout": layout}
     precision = settings["precision"] = check_target(path, target, batch, calibration is not None, **settings)
@@ -87,9 +87,8 @@ def export_target(
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
         run = WRITERS[target](served, folder, batch, calibration, **settings)
-        (folder / "classes.txt").write_text("\n".join(served.names) + "\n", encoding="utf-8")
-        if (least := thresholds(model)) is not None:
-            (folder / "thresholds.txt").write_text("".join(f"{value}\n" for value in least.tolist()), encoding="utf-8")
+        for name, text in _texts(served).items():
+            (folder / name).write_text(text, encoding="utf-8")
         check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
         if accept is not None:
             accept(_of_any_number(run, batch))
@@ -106,7 +105,8 @@ def _onnx(served, folder, batch, calibration, precision, io, layout):
     )
     if precision == "int8":
         model = _quantized_onnx(model, [_laid(pixels, layout) for pixels in calibration])
-    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in _described(served, layout).items()})
+    described = {name: json.dumps(value) for name, value in _described(served, layout, io).items()}
+    onnx.helper.set_model_props(model, described)
     onnx.save(model, file)
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run(["probabilities"], {"image": _laid(pixels, layout)})[0]
@@ -148,10 +148,10 @@ def _litert(served, folder, batch, calibration, precision, io, layout):
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(io)
     file = folder / "model.tflite"
     file.write_bytes(converter.convert())
-    described = _described(served, layout)
+    texts = {**_texts(served), "metadata.json": json.dumps(_described(served, layout, io))}
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("classes.txt", "\n".join(served.names) + "\n")
-        archive.writestr("metadata.json", json.dumps(described))
+        for name, text in texts.items():
+            archive.writestr(name, text)
     content, interpreters = file.read_bytes(), {}  # by the shape of the images
 
     def run(pixels):
@@ -209,7 +209,15 @@ def _quantized_openvino(model, calibration):
 WRITERS = {"onnx": _onnx, "litert": _litert, "openvino": _openvino}
 
 
-def _described(served, layout):
+def _texts(served):
+    """{file: text} of what stands beside a file: the names of the classes, and thresholds where a model has them."""
+    texts = {"classes.txt": "\n".join(served.names) + "\n"}
+    if served.thresholds is not None:
+        texts["thresholds.txt"] = "".join(f"{value}\n" for value in served.thresholds)
+    return texts
+
+
+def _described(served, layout, io):
     """What a file says of itself, JSON-able."""
     height, width = served.size
     preprocessing = {
@@ -217,12 +225,14 @@ def _described(served, layout):
         "layout": layout.upper(),
         "size": [height, width],
         "channels": served.channels,
-        "values": [0, 255],
+        "type": io,
+        "values": [-128, 127] if io == "int8" else [0, 255],
         "colours": "RGB" if served.channels == 3 else "",
         "resizing": "the largest centred part of the input's proportions, bilinear with antialiasing",
-        "inside": "image / 127.5 - 1",
+        **served.told,
     }
-    return {"preprocessing": preprocessing, "class_names": served.names}
+    described = {"preprocessing": preprocessing, "class_names": served.names}
+    return described if served.thresholds is None else {**described, "thresholds": served.thresholds}
 
 
 def _laid(pixels, layout):

@@ -33,7 +33,8 @@ class Access:
     """Who may ask.
 
     Args:
-        key: bytes, visible ASCII, that a request must bring as `Authorization: Bearer KEY`; None: nobody is asked.
+        key: visible ASCII, bytes or text, kept as bytes, that a request must bring as `Authorization: Bearer KEY`;
+            None: nobody is asked.
         open: what is answered without the key: of `"health"` and `"metrics"`; `"all"` where there is none.
         hosts: names that the `Host` of a request may have beside the server's own; None where any will do, which it
             never does on the loopback address: a web page cannot reach the server there by a name of its own (DNS
@@ -43,12 +44,14 @@ class Access:
         ValueError: naming the argument at fault.
     """
 
-    key: bytes | None = field(default=None, repr=False)
+    key: bytes | str | None = field(default=None, repr=False)
     open: tuple = ()
     hosts: tuple | None = None
 
     def __post_init__(self):
-        if self.key is not None and not re.fullmatch(rb"[!-~]+", self.key):
+        if isinstance(self.key, str):
+            object.__setattr__(self, "key", self.key.encode("utf-8", "surrogatepass"))
+        if self.key is not None and not (isinstance(self.key, bytes) and re.fullmatch(rb"[!-~]+", self.key)):
             raise ValueError("`key` must be visible ASCII characters, for it stands in a header")
         for name in self.open:
             check_one_of("open", name, OPEN)

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import random
+import re
 import ssl
 import time
 import urllib.parse
@@ -39,7 +40,8 @@ class Client:
     Args:
         server: its address, `http://HOST:PORT` or `https://…`, with a proxy's path if there is one.
         model: the model's name.
-        key: what the server or its proxy asks for, sent as `Authorization: Bearer KEY`; None for nothing.
+        key: what the server or its proxy asks for, text or bytes, sent as `Authorization: Bearer KEY`; None for
+            nothing.
         certificate: a file in PEM that holds the certificate of an authority to be trusted beside the system's, or
             the server's own.
         batch: images of a request, at most.
@@ -63,27 +65,25 @@ class Client:
         tries=8,
         timeout=60.0,
     ):
-        parts = urllib.parse.urlsplit(server)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"`server` must be http://HOST:PORT or https://HOST:PORT. Received: {server!r}")
+        parts, port = _address(server)
         for name, value in (("batch", batch), ("tries", tries)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` must be an integer from 1. Received: {value!r}")
         self._path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model)}"
         self._headers = {
             "content-type": "application/json",
-            **({"authorization": f"Bearer {key.strip()}"} if key else {}),
+            **({"authorization": f"Bearer {_key(key)}"} if key else {}),
         }
         self._batch, self._tries, self._chance = batch, tries, random.Random()
         if parts.scheme == "https":
             context = ssl.create_default_context()
             if certificate:
                 context.load_verify_locations(certificate)
-            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
+            connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
         elif certificate:
             raise ValueError(f"`certificate` means nothing for a `server` without https. Received: {server!r}")
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+            connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
         self._connection = connection
 
     def predict(self, images, version=None):
@@ -112,12 +112,11 @@ class Client:
                 raise ValueError("`images` must be files or pixels, not both")
             instances = [_file(image) for image in batch] if files.pop() else [_pixels(image) for image in batch]
             signature = {"signature_name": "image_bytes"} if "image_bytes" in instances[0] else {}
-            yield from self._ask("POST", path, {**signature, "instances": instances})["predictions"]
+            yield from self._ask("POST", path, {**signature, "instances": instances}, _predictions(len(instances)))
 
     def versions(self):
         """{version: state} of the model, such as `{1: "AVAILABLE"}`; raises `ServerError`."""
-        states = self._ask("GET", self._path)["model_version_status"]
-        return {int(state["version"]): state["state"] for state in states}
+        return self._ask("GET", self._path, None, _versions)
 
     def close(self):
         """Close the connection; the next request opens another one."""
@@ -129,8 +128,8 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def _ask(self, method, path, body=None):
-        """The JSON of an answer, after as many tries as it takes."""
+    def _ask(self, method, path, body, read):
+        """What `read` makes of the JSON of an answer, after as many tries as it takes."""
         content, wait = None if body is None else json.dumps(body).encode(), WAITS[0]
         for number in range(1, self._tries + 1):
             # Clients that were refused together do not come back together.
@@ -147,7 +146,10 @@ class Client:
                 problem = ServerError(None, f"the server does not answer: {str(error) or type(error).__name__}")
             else:
                 if answer.status == 200:
-                    return json.loads(text)
+                    try:
+                        return read(json.loads(text))
+                    except (ValueError, KeyError, TypeError, RecursionError):  # of a proxy, or another server
+                        raise ServerError(200, f"no {read.__name__.strip('_')}: {_beginning(text)}") from None
                 problem = ServerError(answer.status, _reason(text))
                 if answer.status != 503:
                     raise problem
@@ -157,6 +159,42 @@ class Client:
                 raise problem
             time.sleep(pause)
             wait *= 2
+
+
+def _address(server):
+    """A server's address in parts, and its port; raises `ValueError` for one that is none."""
+    try:
+        parts = urllib.parse.urlsplit(server)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts, parts.port
+    except (ValueError, AttributeError, TypeError):  # another port than a number, brackets, no text
+        pass
+    raise ValueError(f"`server` must be http://HOST:PORT or https://HOST:PORT. Received: {server!r}")
+
+
+def _key(key):
+    """A key as it stands in a header."""
+    text = key.decode("latin-1") if isinstance(key, bytes) else key
+    if not isinstance(text, str) or not re.fullmatch(r"[!-~]+", text.strip()):
+        raise ValueError("`key` must be visible ASCII characters, for it stands in a header")
+    return text.strip()
+
+
+def _predictions(count):
+    """A function that gives the predictions in an answer, which must be so many."""
+
+    def predictions(answer):
+        found = answer["predictions"]
+        if not isinstance(found, list) or len(found) != count:
+            raise ValueError
+        return found
+
+    return predictions
+
+
+def _versions(answer):
+    """{version: state} in an answer."""
+    return {int(state["version"]): state["state"] for state in answer["model_version_status"]}
 
 
 def _file(image):
@@ -177,4 +215,9 @@ def _reason(text):
     try:
         return json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
-        return " ".join(text.decode("utf-8", "replace").split())[:200] or "no reason given"
+        return _beginning(text) or "no reason given"
+
+
+def _beginning(text):
+    """The beginning of an answer, in one line."""
+    return " ".join(text.decode("utf-8", "replace").split())[:200]

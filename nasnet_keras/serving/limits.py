@@ -4,6 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from nasnet_keras.checks import check_integer
+from nasnet_keras.export.folders import MAX_BATCH
 from nasnet_keras.serving.batching import SIZES
 from nasnet_keras.serving.rest import LARGEST_IMAGES, Refusal
 
@@ -18,12 +20,12 @@ class Limits:
         body: greatest size of a request's body in bytes; all of them together may have eight times that.
         pixels: greatest height × width of an encoded image; those of a request together may have 16 times that.
         queue: greatest number of rows that wait, and that one request has.
-        batch: greatest size of a batch.
+        batch: greatest size of a batch, at most 128: a version is warmed up in every power of two up to it.
         runners: batches that run at a time.
         seconds: how long a client may take to send a request.
 
     Raises:
-        ValueError: a value that is not above 0.
+        ValueError: a value that is not above 0, or no integer where it must be one; a batch that is too large.
     """
 
     body: int = 32 * 2**20
@@ -37,6 +39,8 @@ class Limits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise ValueError(f"`{name}` must be above 0. Received: {value}")
+        check_integer("batch", self.batch, least=1, most=MAX_BATCH)
+        check_integer("runners", self.runners, least=1)
 
     @property
     def sizes(self):

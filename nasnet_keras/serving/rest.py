@@ -30,6 +30,8 @@ MAX_RAW_PIXELS = 1_048_576
 # What a body begins with that is an image file, though nothing says so: curl calls every body a form.
 IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s|.{4}ftyp", re.DOTALL)
 
+AS_IT_IS = (b"binary", b"8bit", b"7bit")  # of the encodings of a form's parts those that change nothing
+
 
 class Refusal(ValueError):
     """A request that gets no prediction: `code` is the HTTP status."""
@@ -172,8 +174,11 @@ def _parts(body, boundary, most):
         if name != b"image":
             received = name[:50].decode("utf-8", "replace")
             raise Refusal(400, f"the files of a form must be called image: `-F image=@FILE`. Received: {received!r}")
-        if b"content-transfer-encoding" in headers:
-            raise Refusal(400, "a file in a form must stand there as it is, without a Content-Transfer-Encoding")
+        encoding = headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding not in AS_IT_IS:
+            received = encoding[:50].decode("utf-8", "replace")
+            rule = "a file in a form must stand there as it is: Content-Transfer-Encoding binary, 8bit, 7bit or none"
+            raise Refusal(400, f"{rule}. Received: {received!r}")
 
     callbacks = {
         "on_part_begin": begin,

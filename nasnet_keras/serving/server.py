@@ -18,6 +18,8 @@ from nasnet_keras.serving.service import Service
 
 DRAIN = 30  # seconds that requests get to be answered after SIGTERM
 MAX_HEAD = 65_536  # bytes of a request's address and headers
+LEAST_READ = 32_768  # bytes of an answer that a client must read within its patience, or all that are left
+LOOKS = 8  # how often it is looked at in that time: the system takes the first bytes itself
 log = logging.getLogger(__name__)
 
 
@@ -112,15 +114,26 @@ class _Server(uvicorn.Server):
 
 
 class Patient(HttpToolsProtocol):
-    """A connection on which nothing may take too long to come, and whose errors are TF Serving's JSON as well."""
+    """A connection on which nothing may take too long to come or to be read; errors are TF Serving's JSON as well."""
 
-    _timer = None
+    _timer = _reading = None
     _head = 0
 
     def connection_made(self, transport):
         """Wait for a first request."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for whatever is not read at once
         self._wait()
+
+    def pause_writing(self):
+        """Wait until the client has read what was sent to it, also where the connection is being closed."""
+        super().pause_writing()
+        self._wait_for_reader(self.transport.get_write_buffer_size(), 0)
+
+    def resume_writing(self):
+        """It has."""
+        self._reading.cancel()
+        super().resume_writing()
 
     def data_received(self, data):
         """Take what has come. What begins no request, such as an empty line, does not keep the connection open."""
@@ -132,6 +145,8 @@ class Patient(HttpToolsProtocol):
     def connection_lost(self, exc):
         """Wait no longer."""
         self._wait_no_longer()
+        if self._reading:
+            self._reading.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self):
@@ -170,6 +185,17 @@ class Patient(HttpToolsProtocol):
     def _wait(self):
         self._wait_no_longer()
         self._timer = self.loop.call_later(self.config.patience, self.transport.close)
+
+    def _wait_for_reader(self, before, looks):
+        """Look again and again whether enough is read; `before` were left so many looks ago."""
+        left = self.transport.get_write_buffer_size()
+        if left <= before - LEAST_READ:
+            before, looks = left, 0
+        if looks > LOOKS:
+            self.transport.abort()  # `close` would wait for the client as well
+        else:
+            pause = self.config.patience / LOOKS
+            self._reading = self.loop.call_later(pause, self._wait_for_reader, before, looks + 1)
 
     def _wait_no_longer(self):
         if self._timer:

@@ -1,11 +1,13 @@
 """The command line as a user meets it: results, files, exit codes, one line for bad input."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from checks import red_and_blue
 from PIL import Image
 
 from nasnet_keras import load_model, read_image
-from nasnet_keras.cli import main
+from nasnet_keras.cli import COMMANDS, main
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
 
@@ -490,6 +492,18 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     code, _, err = call(capsys, "search", "--max-trials", "3", "--directory", tmp_path / "s")
     assert code == 130
     assert f"nasnet-keras search --max-trials 3 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_only_what_goes_on_says_so_after_ctrl_c(name, monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    words = shlex.split(import_module(f"nasnet_keras.commands.{name}").EXAMPLE)
+    monkeypatch.setattr(f"nasnet_keras.commands.{name}.check", interrupted)
+    code, _, err = call(capsys, *words)
+    assert code == 130 and len(err.splitlines()) == 1
+    assert ("To go on, run the same command again" in err) == (name in ("search", "train", "finetune"))
 
 
 def test_a_search_without_a_reward_ends_with_code_2_and_the_commonest_reason(tmp_path, capsys):

@@ -14,6 +14,7 @@ from pixels import png, tiff
 
 from nasnet_keras import read_image
 from nasnet_keras.cli import main
+from nasnet_keras.commands import predict as command
 from nasnet_keras.data.asked import asked_images
 
 FIXTURE = Path(__file__).parents[1] / "fixtures"  # a network that tells blue photographs from red ones
@@ -201,3 +202,44 @@ def test_greys_that_the_model_reads_as_black_are_told(place, capsys):
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential(layers).save("own.keras")
     assert call(capsys, "photos/red/00.png", "--model", "own.keras")[::2] == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: the images that were not looked at have no answers"),
+        (OSError(28, "No space left on device", "heat"), 2, "No space left on device: heat"),
+        (RuntimeError("late"), 1, "a fault of nasnet_keras: RuntimeError: late"),
+    ],
+)
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_answers_stay_however_it_ends(name, error, code, says, place, capsys, monkeypatch):
+    """The batches that are whole are in the file, in one step, and nothing else is left beside it."""
+
+    def ending(model, paths, options):
+        rows = [{"image": path, "classes": [{"name": "red", "score": 0.5}]} for path in paths]
+        yield 0, rows[:5], {}
+        yield 5, rows[5:7], {}
+        not_there.append(not Path(name).exists())
+        raise error
+
+    not_there = []
+    monkeypatch.setattr(command, "_answered", ending)
+    found, out, err = call(capsys, "photos", "--output", name)
+    lines = Path(name).read_text().splitlines()
+    assert found == code and err == [f"nasnet-keras: {says}" + "; --traceback shows where" * (code == 1)]
+    assert f"7 of 24 images: {name}" in out and len(lines) == 7 + name.endswith(".csv")
+    assert not_there == [True]
+    assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+
+
+def test_without_an_answer_an_earlier_file_stays(place, capsys, monkeypatch):
+    def ending(*_):
+        raise KeyboardInterrupt
+        yield
+
+    Path("a.csv").write_text("of yesterday")
+    monkeypatch.setattr(command, "_answered", ending)
+    code, out, err = call(capsys, "photos", "--output", "a.csv")
+    assert code == 130 and out == "" and "again" not in err[0] and Path("a.csv").read_text() == "of yesterday"
+    assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []

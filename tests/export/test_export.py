@@ -494,6 +494,8 @@ def test_what_the_model_was_trained_on_is_not_what_it_is_measured_on(tmp_path, c
     for part in ("train", "test"):
         shutil.copytree(photos, tmp_path / "parts" / part)
     (tmp_path / "parts" / "test" / "red" / "00.png").unlink()
+    for path in (tmp_path / "parts" / "test").glob("*/*.png"):  # other images, as far as names tell
+        path.rename(path.with_name(f"new-{path.name}"))
     held_out = load_data(str(photos), image_size=8).test
     for data, count in ((photos, len(held_out)), (tmp_path / "parts", 23), (tmp_path / "parts" / "test", 23)):
         options = parser().parse_args(["export", "--model", str(net), "--output", "new", "--evaluate", str(data)])

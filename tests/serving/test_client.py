@@ -139,6 +139,39 @@ def test_a_refusal_is_not_tried_again(server, rng, code, content, words):
     assert caught.value.code == code and len(server.requests) == 1 and server.pauses == []
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<html>\n log in</html>", "200: no predictions: <html> log in</html>"),
+        ({"outputs": [1]}, "200: no predictions: .*outputs"),
+        ({"predictions": []}, "200: no predictions: .*predictions"),  # which would be taken for another image's
+        ({"predictions": 5}, "200: no predictions"),
+        (b"[1]", "200: no predictions"),
+    ],
+)
+def test_a_200_that_is_no_prediction(server, rng, content, words):
+    server.answers.append((200, {}, content))
+    with Client(server.url) as client, pytest.raises(ServerError, match=words) as caught:
+        list(client.predict([encode(noise(rng), "PNG")]))
+    assert caught.value.code == 200 and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("states", [{}, {"model_version_status": [{"state": "AVAILABLE"}]}])
+def test_a_200_without_versions(states, monkeypatch):
+    answer = type("Answer", (), {"status": 200, "read": lambda _: json.dumps(states).encode()})
+    connection = {"request": lambda *_: None, "getresponse": lambda *_: answer(), "close": lambda *_: None}
+    client = Client()
+    client._connection = type("Connection", (), connection)()
+    with pytest.raises(ServerError, match="200: no versions: "):
+        client.versions()
+
+
+def test_a_key_in_bytes_is_the_same_key(server, rng):
+    with Client(server.url, key=b"secret\n") as client:
+        list(client.predict([encode(noise(rng), "PNG")]))
+    assert server.requests[0][1]["authorization"] == "Bearer secret"
+
+
 def test_nobody_is_there(monkeypatch):
     pauses = []
     monkeypatch.setattr(clients.time, "sleep", pauses.append)
@@ -152,6 +185,13 @@ def test_nobody_is_there(monkeypatch):
     [
         ({"server": "localhost:8501"}, "`server` must be http://HOST:PORT"),
         ({"server": "ftp://localhost"}, "`server` must be http://HOST:PORT"),
+        ({"server": "http://localhost:abc"}, "`server` must be http://HOST:PORT.*Received: 'http://localhost:abc'"),
+        ({"server": "http://localhost:99999"}, "`server` must be http://HOST:PORT"),
+        ({"server": "http://[::1"}, "`server` must be http://HOST:PORT"),
+        ({"server": 8501}, "`server` must be http://HOST:PORT"),
+        ({"key": "two words"}, "`key` must be visible ASCII characters"),
+        ({"key": b"\xff"}, "`key` must be visible ASCII characters"),
+        ({"key": 5}, "`key` must be visible ASCII characters"),
         ({"batch": 0}, "`batch` must be an integer from 1. Received: 0"),
         ({"tries": 1.5}, "`tries` must be an integer from 1"),
         ({"certificate": "ca.pem"}, "`certificate` means nothing for a `server` without https"),

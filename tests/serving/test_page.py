@@ -14,6 +14,7 @@ from browser import Browser
 from checks import randomize
 from images_of_all_kinds import encode, noise
 from PIL import Image
+from pixels import png
 from servers import PREDICT, Server, image_request
 
 from nasnet_keras import NASNet, NASNetCIFAR, explain
@@ -217,6 +218,37 @@ def test_by_keyboard_by_name_in_the_dark_and_on_a_phone(browser, tmp_path):
             browser.screen(width, 900, dark)
             assert browser.pale() == []
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
+
+
+WATCH = "window.sent = [], window.plain = fetch, window.fetch = (path, options) => "
+WATCH += "(options?.body && sent.push(options.body), plain(path, options))"
+
+
+def test_a_file_goes_as_it_is_or_it_is_said(browser, tmp_path, rng):
+    """Sixteen bits of a large scan arrive; only what the server finds too large is made smaller, if it is a JPEG."""
+
+    def look(name):
+        browser.choose("#file", tmp_path / name)
+        browser.wait(f"document.querySelector('#preview').alt.includes('{name}')")
+        browser.wait("document.querySelector('#status').textContent !== 'Looking…'")
+        sent = "sent.map(one => [one.type, one.size])"
+        return browser.evaluate(f"[document.querySelector('#status').textContent, {sent}]")
+
+    browser.evaluate(WATCH + ", 1")
+    (tmp_path / "scan.png").write_bytes(png(rng.integers(0, 4096, (1800, 1800, 1)).astype("uint16"), 0))
+    size = (tmp_path / "scan.png").stat().st_size
+    assert size > 4_000_000 and look("scan.png") == ["", [["image/png", size]]]
+    (tmp_path / "wide.jpg").write_bytes(encode(np.full((5200, 5200, 3), 90, "uint8"), "JPEG"))  # 27 megapixels
+    status, sent = look("wide.jpg")
+    assert "made smaller before it was sent" in status
+    assert [kind for kind, _ in sent[1:]] == ["image/jpeg", "image/png"] and sent[1][1] != sent[2][1]
+    small = encode(scene(rng), "JPEG")
+    (tmp_path / "heavy.jpg").write_bytes(small + bytes(24_000_001))
+    status, sent = look("heavy.jpg")
+    assert "made smaller before it was sent" in status and len(sent) == 4 and sent[3][0] == "image/png"
+    (tmp_path / "heavy.png").write_bytes(encode(scene(rng), "PNG") + bytes(24_000_001))
+    status, sent = look("heavy.png")
+    assert "This file is too large" in status and len(sent) == 4
 
 
 def test_the_box_on_the_page(server, browser, tmp_path):

@@ -466,6 +466,7 @@ def test_bad_input_is_one_line_and_code_2(exports, tmp_path, capsys, monkeypatch
         (["--model", good, "--host", "256.0.0.1"], "`host` cannot be listened on"),
         (["--model", good, "--name", "a/b"], "`name` must go into an address"),
         (["--model", good, "--max-batch", "0"], "`max_batch` must be above 0"),
+        (["--model", good, "--max-batch", "1000000"], "`max_batch` must be an integer from 1 to 128"),
         (
             ["--model", good, "--host", "0.0.0.0"],
             "so it needs a key, on the command line --key-file FILE; or --open all",

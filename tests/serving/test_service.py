@@ -242,6 +242,27 @@ def test_limits_must_be_above_0(name):
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"batch": 129}, "`batch` must be an integer from 1 to 128. Received: 129"),
+        ({"batch": 2.5}, "`batch` must be an integer from 1 to 128. Received: 2.5"),
+        ({"runners": 1.5}, "`runners` must be an integer from 1. Received: 1.5"),
+    ],
+)
+def test_limits_that_no_warm_up_would_end_with(limits, says):
+    with pytest.raises(ValueError, match=says):
+        Limits(**limits)
+    assert Limits(batch=128).sizes == (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def test_a_key_may_be_text():
+    assert Access("a-secret") == Access(b"a-secret") and Access("a-secret").key == b"a-secret"
+    for key in ("two words", "über", "\udcff", "", 5):
+        with pytest.raises(ValueError, match="`key` must be visible ASCII characters"):
+            Access(key)
+
+
 def test_metrics_and_page():
     async def scenario(ask, service):
         await ask("POST", PREDICT, body([1, 2], [3, 4]))

@@ -1,9 +1,9 @@
 const get = (id) => document.getElementById(id);
-// What the server reads as well as a browser, or better.
+// What the server reads as well as a browser, or better: 16 bits and colours of wide screens come to it as they are.
 const AS_IT_IS = ["jpeg", "png", "gif", "bmp", "webp", "avif", "tiff"].map((kind) => `image/${kind}`);
-const LARGEST = 4_000_000; // bytes; a larger file is made smaller here, since the model looks at few pixels anyway
-const SIDE = 1600; // pixels of the longer side then
 const MOST = 24_000_000; // bytes of a file that goes as it is: in base64 the 32 MiB that a body may have
+const SMALLER = ["image/jpeg", "image/webp"]; // what is made smaller where the server finds it too large, which is said
+const SIDE = 1600; // pixels of the longer side then
 let address = "";
 let latest = 0;
 let refused = null; // the file that a wrong key kept from being looked at
@@ -44,20 +44,35 @@ async function meet() {
   setTimeout(meet, 1000);
 }
 
-/** The file in a format and a size that the server takes. */
+/** The image in a file as a PNG file, its longer side of so many pixels at most. */
+async function drawn(file, side) {
+  const image = await createImageBitmap(file);
+  const scale = Math.min(1, side / Math.max(image.width, image.height));
+  const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return await canvas.convertToBlob({ type: "image/png" });
+}
+
+/** The file in a format that the server takes, and whether it was made smaller for it. */
 async function prepared(file) {
-  if (AS_IT_IS.includes(file.type) && file.size <= LARGEST) return file;
-  try {
-    const image = await createImageBitmap(file);
-    const scale = Math.min(1, SIDE / Math.max(image.width, image.height));
-    const canvas = new OffscreenCanvas(Math.max(1, image.width * scale), Math.max(1, image.height * scale));
-    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-    return await canvas.convertToBlob({ type: "image/png" });
-  } catch {
-    // The server reads more kinds than a browser, and says what it cannot read.
-    if (file.size > MOST) throw new Error("This file is too large, and the browser cannot make it smaller.");
-    return file;
+  if (file.size > MOST) {
+    if (!SMALLER.includes(file.type)) throw new Error(`This file is too large: it has more than ${MOST / 1e6} MB.`);
+    return [await drawn(file, SIDE), true];
   }
+  if (!file.type || AS_IT_IS.includes(file.type)) return [file, false];
+  try {
+    const image = await drawn(file, Infinity);
+    return image.size > MOST ? [await drawn(file, SIDE), true] : [image, false];
+  } catch {
+    return [file, false]; // the server reads more kinds than a browser, and says what it cannot read
+  }
+}
+
+/** The server's answer to an image, and what is in it. */
+async function answered(image) {
+  const wanted = get("explain").checked && !get("where").hidden;
+  const answer = await ask(address, wanted ? await explained(image) : image);
+  return [answer, await answer.json()];
 }
 
 /** A question for a heat map too, which takes the image in JSON. */
@@ -79,13 +94,16 @@ async function classify(file) {
   preview.hidden = false;
   show("Looking…", []);
   try {
-    const image = await prepared(file);
+    let [image, smaller] = await prepared(file);
     refused = address ? null : file;
     if (!address) throw new Error(get("key").hidden ? "The server does not answer." : "The key is needed first.");
     const start = performance.now();
-    const wanted = get("explain").checked && !get("where").hidden;
-    const answer = await ask(address, wanted ? await explained(image) : image);
-    const result = await answer.json();
+    let [answer, result] = await answered(image);
+    const large = answer.status === 413 || /more than [\d,]+ pixels/.test(result.error);
+    if (!answer.ok && large && !smaller && SMALLER.includes(image.type)) {
+      [image, smaller] = [await drawn(file, SIDE), true];
+      [answer, result] = await answered(image);
+    }
     if (number !== latest) return;
     refused = answer.status === 401 ? file : null;
     if (!answer.ok) throw new Error(result.error);
@@ -93,7 +111,10 @@ async function classify(file) {
     const likely = names.map((name, index) => [name, scores[index], !labels]);
     const present = (labels ?? []).flatMap((name, index) => name ? [[name, own[index], true]] : []);
     const known = new Set(present.map(([name]) => name));
-    const status = labels && !present.length ? "No label is likely enough; the nearest:" : "";
+    const status = [
+      smaller ? `The image was made smaller before it was sent, to ${SIDE} pixels.` : "",
+      labels && !present.length ? "No label is likely enough; the nearest:" : "",
+    ].filter(Boolean).join(" ");
     show(status, labels ? [...present, ...likely.filter(([name]) => !known.has(name))] : likely, performance.now() - start);
     if (heat) look(names[0], heat.b64);
     meet();
