@@ -122,7 +122,8 @@ class Patient(HttpToolsProtocol):
     def connection_made(self, transport):
         """Wait for a first request."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for whatever is not read at once
+        # `pause_writing` is called for whatever is not read at once; at 0 TLS would wait with nothing left to send.
+        transport.set_write_buffer_limits(high=1)
         self._wait()
 
     def pause_writing(self):
