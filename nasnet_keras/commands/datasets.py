@@ -208,20 +208,18 @@ def _division_of_source(options, data):
     if source is None or not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record, seed = read_record(source), known_seed(source)
-    if knows(record, data):
-        return {"held_out": record}
-    alike = (known_names(source) or _names_in(sources[-1])) == data.class_names
+    alike, by_seed = (known_names(source) or _names_in(sources[-1])) == data.class_names, not data.record.is_listed
+    known = knows(record, data)
     # What the seed divides: digits, and data of TFDS, of which earlier versions kept no digest.
-    if alike and (data.digest if record is None else record.digest) is None:
+    if by_seed and (known or (alike and (record is None or record.digest is None))):
         record = record or Record()
         record = replace(record, seed=seed if record.seed is None else record.seed)
         if options.seed and record.seed not in (None, options.seed):
             tell(f"--seed {options.seed} does not divide the data: they are divided by {record.seed}, as for {source}")
-        if record.seed is not None:
-            return {"held_out": record}
-    if alike and record is None:
+        known = known or record.seed is not None
+    if alike and not known and (by_seed or record is None):
         _tell_of_seed(source)
-    return {}
+    return {"held_out": record} if known else {}
 
 
 def _names_in(path):

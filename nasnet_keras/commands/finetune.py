@@ -119,6 +119,7 @@ def check(options):
     recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
+    check_devices(options.devices, recipe.batch_size, len(data.train))
     lines, ends, over = [], _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name

@@ -101,6 +101,7 @@ def check(options):
     check_place(options.directory)
     join(options)
     data = find(options)
+    check_devices(options.devices, recipe.batch_size, len(data.train))
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes)

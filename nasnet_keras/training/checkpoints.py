@@ -31,6 +31,9 @@ from nasnet_keras.training.identity import (
 from nasnet_keras.weights.loading import weights_file
 
 logger = logging.getLogger(__name__)
+WAITING = (
+    "interrupted: it ends when the step that runs, or a validation, is over and kept; Ctrl-C again ends it at once\n"
+)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -79,7 +82,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.settings = {"epochs": epochs, "patience": patience, **({"least": least} if least > 1 else {})}
         self.history, self.changes, self._best, self._since = [], [], None, 1
         self.step, self._inside = 0, None
-        self._unkept = self._asked = self._told = False  # steps to keep; an end; that this has to wait
+        self._unkept = self._asked = False  # steps to keep; an end
         self.hours, self.clock, self._begun, self._second = hours, clock, None, None
 
     def restore(self, model):
@@ -175,6 +178,8 @@ class Checkpoints(keras.callbacks.Callback):
             if self._asked or not self._unkept:
                 usual(number, frame)
             self._asked = True
+            with suppress(OSError):  # what is buffered may be in the midst of something
+                os.write(2, WAITING.encode())
 
         signal.signal(signal.SIGINT, ask)
         try:
@@ -234,17 +239,10 @@ class Checkpoints(keras.callbacks.Callback):
         if asked:
             raise KeyboardInterrupt
 
-    def on_test_batch_end(self, batch, logs=None):
-        """Say that an end has to wait for the validation, without which the epoch is none."""
-        if self._asked and not self._told:
-            self._told = True
-            logger.warning("interrupted: it ends when the epoch is validated and kept; Ctrl-C again ends it at once")
-
     def on_epoch_end(self, epoch, logs=None):
         """Keep the epoch, and stop where it is time.
 
         Raises:
-            KeyboardInterrupt: it was asked for, and the state is kept.
             FloatingPointError: the epoch has left a weight or a loss that is not finite; it is not kept.
             OSError: it cannot be kept; the state of the epoch before stays.
         """
@@ -260,9 +258,7 @@ class Checkpoints(keras.callbacks.Callback):
         elif self.patience and self.best() == len(self.history):
             self._best = [keras.ops.convert_to_numpy(variable) for variable in _variables(self.model)]
         self._unkept = False
-        if self._asked:
-            raise KeyboardInterrupt
-        if self.has_ended():
+        if self._asked or self.has_ended():  # after the other callbacks have seen the epoch
             self.model.stop_training = True
 
     def _measured(self):

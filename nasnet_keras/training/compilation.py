@@ -78,7 +78,7 @@ def factors_of(class_weights, data):
         balanced = np.where(others, others / counts, 1) if data.several else len(data.train) / (len(counts) * counts)
         return balanced.tolist()
     rule = f"None, 'balanced', or {len(names)} numbers from 0, in a list or for each class by its number or name"
-    wrong = f"`class_weights` must be {rule}. Received: {value!r}"
+    wrong = f"`class_weights` must be {rule}. Received: {' '.join(repr(value).split())}"
     if isinstance(value, Mapping):
         places = {name: index for index, name in enumerate(names)} | {index: index for index in range(len(names))}
         given = {places.get(key, key): factor for key, factor in value.items()}
@@ -86,7 +86,7 @@ def factors_of(class_weights, data):
             raise ValueError(wrong)
         value = [given[index] for index in range(len(names))]
     try:
-        factors = np.asarray(value)
+        factors = np.asarray(value if isinstance(value, str) else list(value))
     except (ValueError, TypeError):
         raise ValueError(wrong) from None
     if factors.shape != (len(names),) or factors.dtype.kind not in "iuf":

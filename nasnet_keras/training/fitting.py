@@ -194,6 +194,7 @@ def fit(
         OSError: `directory` is full; the state of the epoch before stays.
     """
     epochs, first, seed, patience, checkpoint_every = map(as_integer, (epochs, first, seed, patience, checkpoint_every))
+    devices, sizes = as_integer(devices), sizes if sizes is None else list(map(as_integer, sizes))
     stages(epochs, sizes, first)
     check_integer("patience", patience, least=1, optional=True)
     check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)

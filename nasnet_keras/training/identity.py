@@ -273,9 +273,9 @@ def check_place(directory, phases=(), sources=()):
     if directory is None:
         return
     place = Path(expanded(directory))
-    for source in map(Path, map(expanded, sources)):
+    for source in (Path(expanded(source)).resolve() for source in sources):
         folder = source.parent if source.name == "model.keras" else source
-        if folder.resolve() == place.resolve():
+        if folder == place.resolve():
             raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
     if phases and os.path.exists(place / HISTORY):
         raise ValueError(f"`directory` {place} holds a training that is no fine-tuning. {ADVICE}")

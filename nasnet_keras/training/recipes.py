@@ -247,30 +247,35 @@ def phases(
     check_integer("head_epochs", head_epochs, most=epochs)
     second = head_epochs < epochs
     unused = [] if second else [("unfreeze", unfreeze, ("all", "head")), ("rate_factor", rate_factor, (0.3,))]
-    if not second or unfreeze == "head":
-        unused += [("layer_decay", layer_decay, (1,)), ("batch_norm", batch_norm, (0.9,))]
     for label, value, usual in unused:
         if value not in usual:
-            rule = f"is for epochs in which the cells learn, and all {epochs} are the head's"
-            raise ValueError(f"`{label}` {rule}: leave it out, or give more `epochs`. Received: {value!r}")
+            rule = f"is for epochs in which the cells learn, and all {epochs} are the head's: leave it out"
+            more = "" if unfreeze == "head" else ", or give more `epochs`"
+            raise ValueError(f"`{label}` {rule}{more}. Received: {value!r}")
     first = [("head", head_epochs, "head", 1.0)] * bool(head_epochs)
     return first + [("cells", epochs, unfreeze, rate_factor)] * second
 
 
-def remarks_on(plan, unfreeze="all", drop_path=0.0):
-    """What of a fine-tuning does not take place though nobody has said so, a line each.
+def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=0.0):
+    """What of a fine-tuning does not take place, or not yet, a line each.
 
     Args:
         plan: what `phases` gives.
-        unfreeze: as for `transfer.fine_tune`.
+        unfreeze, layer_decay, batch_norm: as for `transfer.fine_tune`.
         drop_path: that of the network.
     """
     name, epochs, *_ = plan[-1]
     lines = []
     if name == "head" and unfreeze != "head":
         lines.append(f"the cells do not learn: all {epochs} epochs are the head's")
-    if drop_path and all(lowest == "head" for _, _, lowest, _ in plan):
+    if any(lowest != "head" for _, _, lowest, _ in plan):
+        return lines
+    if drop_path:
         lines.append(f"`drop_path` {drop_path:g} is not used: cells that do not learn drop no paths")
+    # They may stand there for a second phase, which goes on in the same directory.
+    for label, value, usual in (("layer_decay", layer_decay, 1), ("batch_norm", batch_norm, 0.9)):
+        if value != usual:
+            lines.append(f"`{label}` {value} is not used: it is for cells that learn")
     return lines
 
 

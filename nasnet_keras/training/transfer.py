@@ -86,7 +86,7 @@ def fine_tune(
 
     Args:
         model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
-            `fine_tune` wrote, or a `.keras` file.
+            `fine_tune` wrote, or a `.keras` file. What goes on in a `directory` must begin with the same weights.
         train: a `Split`; a pair of images [n, height, width, channels] in 0–255 and labels, integers [n] or, where an
             image may have several, bool [n, classes]; a `tf.data.Dataset`, a Keras `PyDataset`, or whatever has `len`
             and `[i]` for (image, label), see `objects.read_object_data`. The network is built for images of this size
@@ -176,7 +176,7 @@ def fine_tune(
         check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
-    for line in remarks_on(plan, unfreeze, options.get("drop_path", 0.0)):
+    for line in remarks_on(plan, unfreeze, layer_decay, batch_norm, model.architecture.drop_path):
         logger.warning(line)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
@@ -394,19 +394,24 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         "grey_range": _read_as(data.train, source.grey_range),
     }
     model = source.alike(**{**head, **options})
-    copy_cells(source, model)
+    copy_cells(source, model, bounded=model.architecture.bounded_activations)  # what learns on may learn within bounds
     return model
 
 
-def copy_cells(source, model):
+def copy_cells(source, model, bounded=None):
     """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
+
+    Args:
+        source, model: the networks.
+        bounded: whether the model's activations are bounded, where the other's may be otherwise; None: as the other's.
 
     Raises:
         ValueError: naming the first that does not fit.
     """
     trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
     if trained is not None:
-        model.architecture.check_weights_of(trained)
+        same = {} if bounded is None else {"bounded_activations": bounded}
+        model.architecture.check_weights_of(trained.changed(**same))
     for layer in parts(model):
         if layer.name in HEADS:
             continue
