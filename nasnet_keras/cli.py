@@ -16,6 +16,7 @@ import traceback
 from importlib import import_module
 
 from nasnet_keras.commands.groups import Options, arrange
+from nasnet_keras.commands.terminal import one_line
 from nasnet_keras.files import expanded
 
 # In the order of the help; each is a module of `commands`.
@@ -50,9 +51,9 @@ def main(arguments=None):
         if missing := _missing(error):
             return _end(2, missing)
         if isinstance(error, EXPECTED):
-            return _end(2, _one_line(error))
+            return _end(2, one_line(error))
         more = "" if options.traceback else "; --traceback shows where"
-        return _end(1, f"a fault of nasnet_keras: {type(error).__name__}: {_one_line(error)}{more}")
+        return _end(1, f"a fault of nasnet_keras: {type(error).__name__}: {one_line(error)}{more}")
 
 
 def parser():
@@ -110,12 +111,6 @@ def _missing(error):
         known = "tensorflow or jax, and be installed"
         return f"`KERAS_BACKEND` must be {known}. Received: {backend!r}, which cannot be imported"
     return f"`{module}` is not installed" if module not in ("", "nasnet_keras") else None
-
-
-def _one_line(error):
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):

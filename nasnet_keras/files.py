@@ -38,20 +38,13 @@ def write_atomically(path, content):
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file stays.
     """
-    path = Path(expanded(path))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    file = Growing(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        file.add(content)
     except BaseException:
-        with suppress(FileNotFoundError):  # a signal that arrives in `replace` is raised when that has worked
-            os.unlink(temporary)
+        file.drop()
         raise
-    sync_folder(path.parent)
+    file.put()
 
 
 class Growing:

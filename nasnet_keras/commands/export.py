@@ -13,7 +13,7 @@ from nasnet_keras.checks import is_number
 from nasnet_keras.commands.datasets import counted_as, for_judging, knows, tell_of, tell_of_change, tell_of_seed
 from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, one_line, percent, tell, without_greetings
 from nasnet_keras.data.loading import decoded, open_data
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split
@@ -194,6 +194,8 @@ def run(options, variants, calibration, labelled):
     if labelled:
         evaluation = _Evaluation(model, labelled, size, options.max_drop, options.batch, options.model)
     written, refused = {}, []
+    # Of several the others may be right, and lose less, whatever a runtime's converter raises.
+    failures = Exception if len(variants) > 1 else (_LossError, RuntimeError, OSError)
     try:
         for folder, settings in variants.items():
             name = " ".join([options.format, settings.get("precision", "float32"), settings.get("io", "")]).strip()
@@ -201,10 +203,10 @@ def run(options, variants, calibration, labelled):
                 settings = {**settings, "accept": lambda run, name=name: evaluation.add(name, run)}
             try:
                 path = _write(options, model, folder, settings, images)
-            except (_LossError, RuntimeError, OSError) as error:  # the others may be right, and lose less
+            except failures as error:
                 if evaluation:
                     evaluation.give_up(name)
-                reason = f"{error.strerror}: {error.filename}" if getattr(error, "strerror", None) else str(error)
+                reason = one_line(error)
                 refused.append(reason if len(variants) == 1 or name in reason else f"{name}: {reason}")
                 continue
             written[path] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -219,7 +221,10 @@ def run(options, variants, calibration, labelled):
 
 def _tell_figures(options, written, evaluation):
     """Print and draw what was measured, and the JSON of it; `written` are the sizes of the paths that there are."""
-    figures = {"output": str(*written) if len(written) == 1 else options.output, "bytes": sum(written.values())}
+    single = len(written) == 1 and len(options.precision or ()) < 2
+    figures = {"output": str(*written) if single else options.output, "bytes": sum(written.values())}
+    if not single:
+        figures["written"] = [str(path) for path in written]  # what was there already is not among them
     if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
         if written:

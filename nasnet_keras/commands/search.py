@@ -476,9 +476,15 @@ class _Log(logging.FileHandler):
 
     has_told = False
 
+    def emit(self, record):
+        try:
+            super().emit(record)  # which opens the file anew after an error, and the folder may have gone
+        except OSError:
+            self.handleError(record)
+
     def handleError(self, record):
         stream, self.stream = self.stream, None  # it is opened again for the next record
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # there may be none
             stream.close()
         if not self.has_told:
             tell(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}")

@@ -44,6 +44,13 @@ def judgement(figures):
     return f"{MEASURES[name]} {percent(value)}"
 
 
+def one_line(error):
+    """What an exception says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def tell(line):
     """Say on stderr, in one line, what a user should know beside the result."""
     print(f"nasnet-keras: {line}", file=sys.stderr)

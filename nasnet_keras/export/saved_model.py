@@ -102,10 +102,10 @@ def export_saved_model(
         check_export(model, served, runs)
         if accept is not None:
             accept(lambda pixels: runs["serving_default"](pixels).numpy())
-    texts = {"batching_params.pbtxt": batching_params(), "models.config": models_config(name, f"/models/{name}")}
-    for file, text in texts.items():
-        if not (path / file).exists():  # what somebody has tuned stays as it is
-            write_atomically(path / file, text.encode())
+        texts = {"batching_params.pbtxt": batching_params(), "models.config": models_config(name, f"/models/{name}")}
+        for file, text in texts.items():  # before the version is there: a server may take it up at once
+            if not (path / file).exists():  # what somebody has tuned stays as it is
+                write_atomically(path / file, text.encode())
     return path / str(version)
 
 

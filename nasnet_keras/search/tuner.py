@@ -251,7 +251,7 @@ class NASNetTuner(BaseTuner):
             trial.status = TrialStatus.COMPLETED
         except keras_tuner.errors.FatalError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a child that ends its process, too, has failed
             trial.status, trial.message = failure(error)
 
     def _children(self, oracle):

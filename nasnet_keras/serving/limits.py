@@ -22,7 +22,7 @@ class Limits:
         queue: greatest number of rows that wait, and that one request has.
         batch: greatest size of a batch, at most 128: a version is warmed up in every power of two up to it.
         runners: batches that run at a time.
-        seconds: how long a client may take to send a request.
+        seconds: how long a client may take to send a request, and about how long it may read nothing of an answer.
 
     Raises:
         ValueError: a value that is not above 0, or no integer where it must be one; a batch that is too large.

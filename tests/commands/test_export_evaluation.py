@@ -195,6 +195,7 @@ def several(tmp_path, monkeypatch):
     ("error", "says"),
     [
         (RuntimeError("it is too far from the network"), "it is too far from the network"),
+        (Exception("no such operation\n in this runtime"), "no such operation in this runtime"),
         (OSError(28, "No space left on device", "model.tflite"), "No space left on device: model.tflite"),
     ],
 )

@@ -137,6 +137,7 @@ FAULTS = [
     (tf.errors.UnavailableError(None, None, "gone"), 2),
     (tf.errors.InternalError(None, None, "of the framework"), 2),
     (KeyError("unexpected"), 2),
+    (SystemExit("enough"), 2),
     (FloatingPointError("the loss is nan"), 1),
     (ScreenedOut("not trained"), 1),
     (ValueError("`parameters` must be at most 3"), 1),

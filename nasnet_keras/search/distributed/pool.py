@@ -51,7 +51,8 @@ class Pool:
         self._data, self._started, self._lost = data, 0, 0
         # future: name, actor, None or what it has said of itself; name: actor; future: worker, actor, trial
         self._starting, self._idle, self._running = {}, {}, {}
-        # node: its room; (node, actor) that keeps its place; node, None where it is not known: failed starts in a row
+        # node: its room; (node, actor that keeps its place, whether the node itself is unfit); node, None where it is
+        # not known: failed starts in a row
         self._room, self._refused, self._failed = {}, [], Counter()
         self._looked, self._paused, self._reason = -math.inf, -math.inf, None
         self._without_since, self._has_said, self._trouble = clock(), False, None
@@ -152,13 +153,14 @@ class Pool:
             logger.info("%s is there, on %s", name, about["host"])
             for node in (None, about["node"]):
                 self._failed.pop(node, None)
+            self._take_back(lambda node, unfit: node == about["node"] and not unfit)
             self._idle[f"{name}-{about['host']}"] = actor
 
     def _meet(self, name, actor, about):
         """Let a worker load what its trials need, unless its node is not fit for that."""
         node, own = about["node"], _versions()
         wrong = [key for key, value in own.items() if about.get(key) != value]
-        given_up = sum(place == node for place, _ in self._refused)
+        given_up = sum(place[0] == node for place in self._refused)
         if "wrong" in about:
             self._reason = f"the node {about['host']} has no nasnet_keras that runs: {about['wrong']}"
         elif wrong:
@@ -167,7 +169,7 @@ class Pool:
         elif self._failed[node] < STARTS * (given_up + 1):
             self._starting[self._cluster.ask(actor, "load")] = name, actor, about
             return
-        self._refused.append((node, actor))
+        self._refused.append((node, actor, "wrong" in about or bool(wrong)))
         self._warn(f"{name} on {about['host']} is refused: {self._reason}")
 
     def _places(self):
@@ -175,11 +177,15 @@ class Pool:
 
     def _forget_nodes(self):
         """Of nodes that live no longer nothing counts: what comes in their place may be fit."""
-        for place in [place for place in self._refused if place[0] not in self._room]:
-            self._refused.remove(place)
-            self._cluster.end(place[1])
+        self._take_back(lambda node, _: node not in self._room)
         for node in [node for node in self._failed if node is not None and node not in self._room]:
             del self._failed[node]
+
+    def _take_back(self, wanted):
+        """Places that were given up may be used again, where a function of node and `unfit` says so."""
+        for place in [place for place in self._refused if wanted(place[0], place[2])]:
+            self._refused.remove(place)
+            self._cluster.end(place[1])
 
     def _warn(self, text):
         self._trouble = text

@@ -61,7 +61,7 @@ class Machine:
             rule = "of classes and functions that another process can import, where there are `workers`"
             raise ValueError(f"`child`, `cost` and `data` must be {rule}. Received: {error}") from None
         self.logs.mkdir(parents=True, exist_ok=True)
-        with Pool(self, self.workers, data=data) as pool:
+        with Pool(self, data=data) as pool:  # `room` says how many
             yield pool
 
     def start(self, _):

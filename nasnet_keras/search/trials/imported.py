@@ -1,5 +1,6 @@
 """What a search is given before its own first proposal: another one's trials to learn from, genotypes to try."""
 
+import json
 import logging
 import math
 import operator
@@ -94,9 +95,14 @@ def check_same_start(directory, path, space):
         if not str(error).startswith("`start_from`"):
             return f"`start_from` {path}: the search goes on with what was imported then ({error})"
         now = []  # it can be read, and has nothing that this one can have begun with
-    then, keys = read_trials(place.imported), ("decisions", "reward", "trial_id")
-    now += [{}] * (len(then) - len(now))
-    if any(old.get(key) != new.get(key) for old, new in zip(then, now, strict=False) for key in keys if key in old):
+    try:
+        then = read_trials(place.imported)
+    except ValueError:
+        return None  # it is damaged, which the search itself mends
+    # Not line by line: either log may have lost a damaged one. Earlier versions kept no ids.
+    keys = ("decisions", "reward", "trial_id")
+    known = {json.dumps([one[key] for key in some]) for one in now for some in (keys, keys[:2])}
+    if any(json.dumps([old[key] for key in keys if key in old]) not in known for old in then):
         raise ValueError(
             f"`start_from` must be the search whose trials {place.path} began with, or be left out: it began with "
             f"another `start_from` (or choose another directory). Received: {str(path)!r}"

@@ -75,9 +75,9 @@ def oracle_in(folder, trials):
     return oracle
 
 
-def search_in(folder, child, trials=8, on_look=lambda state: None):
+def search_in(folder, child, trials=8, on_look=lambda state: None, workers=1):
     oracle = oracle_in(folder / "s", trials)
-    with Machine(1, folder / "logs").place(Children(child, SPACE, RULES, 3), [1, 2, 3]) as place:
+    with Machine(workers, folder / "logs").place(Children(child, SPACE, RULES, 3), [1, 2, 3]) as place:
         run_trials(oracle, place, on_look=on_look)
     oracle.close()
 
@@ -127,11 +127,12 @@ def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, ma
 
 
 @pytest.mark.long
-def test_processes_that_cannot_work_end_the_search_with_their_last_words(tmp_path, marks, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_that_cannot_work_end_the_search_with_their_last_words(workers, tmp_path, marks, monkeypatch):
     monkeypatch.setattr(pool, "STARTS", 2)
-    words = r"no worker can be started: its process has ended with code 1; .*worker-0.log ends in: ImportError: no mod"
+    words = r"no worker can be started: its process has ended with code 1; .*worker-[01].log ends in: ImportError: no"
     with pytest.raises(ConnectionError, match=words):
-        search_in(tmp_path, Unknown())
+        search_in(tmp_path, Unknown(), workers=workers)
 
 
 def test_what_cannot_travel_is_refused(tmp_path):

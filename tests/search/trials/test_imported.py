@@ -170,6 +170,10 @@ def test_a_search_goes_on_with_the_start_that_it_had(tmp_path, other):
     assert "the search goes on with what was imported then (cannot read the trials in" in told
     nameless = [{key: one[key] for key in ("decisions", "reward")} for one in imports]  # of an earlier version
     assert check_same_start(start_of(tmp_path / "older", nameless), other, SPACE) is None
+    mended = imports[:3] + imports[4:]  # a damaged line has been set aside
+    assert check_same_start(start_of(tmp_path / "mended", mended), other, SPACE) is None
+    (start_of(tmp_path / "damaged", imports) / "imported.jsonl").write_text("{\n{}\n")
+    assert check_same_start(tmp_path / "damaged", other, SPACE) is None
 
 
 @pytest.mark.parametrize("what", ["another search", "other rewards", "a shorter one", "nothing of this space"])
