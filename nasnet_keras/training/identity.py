@@ -180,14 +180,12 @@ def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hou
         return head_epochs
     if not begun:
         planned, done = max(1, round(epochs / 4)) if head_epochs is None else head_epochs, len(head)
-        if hours is None:
-            for label, value in (("epochs", epochs), ("head_epochs", planned if head_epochs is not None else done)):
-                if type(value) is int and value < done:
-                    rule = f"at least {done} in {directory}, where so many of the head are done"
-                    raise ValueError(f"`{label}` must be {rule}. Received: {value}")
-            if planned < done >= epochs:  # the second phase is wanted, and would have none
-                rule = f"above {done} in {directory}, where the head has had so many"
-                raise ValueError(f"`epochs` must be {rule}. Received: {epochs}")
+        if hours is None and planned < done:
+            rule = f"in {directory}, where the head has had so many"
+            if epochs <= done:  # the second phase is wanted, and would have none
+                raise ValueError(f"`epochs` must be above {done} {rule}. Received: {epochs}")
+            if head_epochs is not None:
+                raise ValueError(f"`head_epochs` must be at least {done} {rule}. Received: {head_epochs}")
         return max(planned, done)
     settled = begun - 1
     if hours is None and head_epochs not in (None, settled):

@@ -369,10 +369,10 @@ def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
 
 def test_what_a_head_has_been_trained_is_named_by_the_option_that_was_given(tmp_path):
     begun(tmp_path / "head").joinpath("history.json").write_text(json.dumps({"epochs": [{"epoch": 1}] * 3}))
-    with pytest.raises(ValueError, match="`epochs` must be at least 3 in .*so many of the head are done. Received: 2"):
+    with pytest.raises(ValueError, match="`epochs` must be above 3 in .*the head has had so many. Received: 2"):
         settled_head_epochs(tmp_path, 2)
     for given in (0, 2):
-        with pytest.raises(ValueError, match=f"`head_epochs` must be at least 3 in .* are done. Received: {given}"):
+        with pytest.raises(ValueError, match=f"`head_epochs` must be at least 3 in .*so many. Received: {given}"):
             settled_head_epochs(tmp_path, 9, given)
     assert [settled_head_epochs(tmp_path, 9, given) for given in (None, 3, 5)] == [3, 3, 5]
     assert settled_head_epochs(tmp_path, 2, hours=1) == 3 and settled_head_epochs(tmp_path, 2, unfreeze="head") is None
