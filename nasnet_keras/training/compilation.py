@@ -1,6 +1,6 @@
 """What Keras needs to know of a recipe: optimiser, schedule, losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import keras
 import numpy as np
@@ -86,7 +86,7 @@ def factors_of(class_weights, data):
             raise ValueError(wrong)
         value = [given[index] for index in range(len(names))]
     try:
-        factors = np.asarray(value if isinstance(value, str) else list(value))
+        factors = np.asarray(value if isinstance(value, str | Set) else list(value))  # a set has no order
     except (ValueError, TypeError):
         raise ValueError(wrong) from None
     if factors.shape != (len(names),) or factors.dtype.kind not in "iuf":

@@ -292,11 +292,11 @@ def test_balanced_classes_count_the_same():
 def test_factors_of_classes_go_by_number_or_name():
     data = transfer._data(TRAIN, None, NAMES, {})
     for given in ([1, 5, 2.5], (1, 5, 2.5), np.array([1, 5, 2.5]), {0: 1, 1: 5, 2: 2.5}, {2: 2.5, 0: 1, np.int64(1): 5},
-                  {"blue": 2.5, "red": 1, "green": 5}):  # fmt: skip
+                  {"blue": 2.5, "red": 1, "green": 5}, {0: 1, 1: 5, 2: 2.5}.values(), iter([1, 5, 2.5])):  # fmt: skip
         assert compilation.factors_of(given, data) == [1.0, 5.0, 2.5]
     wrong = ({0: 1, 1: 5}, {0: 1, 1: 5, 3: 2}, {"red": 1, "green": 5, "grey": 2}, {0: 1, "red": 5, 1: 2})
     wrong += ({1, 5, 2}, [], 3)
-    wrong += ([1, 5, -1], [1, 5, np.nan], {0: 1, 1: 5, 2: np.inf}, iter([1, 5, 2]), "150", [[1, 5, 2]], [1, 5, "2"])
+    wrong += ([1, 5, -1], [1, 5, np.nan], {0: 1, 1: 5, 2: np.inf}, "150", [[1, 5, 2]], [1, 5, "2"])
     for given in wrong:
         with pytest.raises(ValueError, match="`class_weights` must be None, 'balanced', or 3 numbers .* Received: "):
             compilation.factors_of(given, data)
