@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cifar_search
 import deletion
+import exports
 import numpy as np
 import serve_beside
 import staleness
@@ -32,6 +33,7 @@ TABLES = {
     "deletion": deletion.table,
     "staleness": staleness.table,
     "servers": serve_beside.table,
+    "exports": exports.table,
 }
 
 
