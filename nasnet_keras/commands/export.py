@@ -285,6 +285,8 @@ class _Evaluation:
         images = np.zeros((self.batch, *size, answers.input_shape(model)[2]), "float32")
         # Not by `predict`, which takes longer to begin than a small network to answer.
         own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict_on_batch(images))
+        if own["accuracy"] is None:
+            raise ValueError(f"`evaluate` must have images that have a label. Received: {data.name}")
         self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
         self.notes = []  # nothing can be said while runtimes are kept from greeting
 

@@ -271,9 +271,9 @@ def check_place(directory, phases=(), sources=()):
     if directory is None:
         return
     place = Path(expanded(directory))
-    for source in (Path(expanded(source)).resolve() for source in sources):
+    for source in (Path(os.path.realpath(expanded(source))) for source in sources):
         folder = source.parent if source.name == "model.keras" else source
-        if folder == place.resolve():
+        if folder == Path(os.path.realpath(place)):
             raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
     if phases and os.path.exists(place / HISTORY):
         raise ValueError(f"`directory` {place} holds a training that is no fine-tuning. {ADVICE}")

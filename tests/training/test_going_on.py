@@ -339,6 +339,8 @@ def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_pat
     (tmp_path / "link").symlink_to("net")
     network().save_weights("net/own.weights.h5")
     kept = (tmp_path / "net/model.keras").read_bytes()
+    (tmp_path / "loop").symlink_to("loop")
+    check_place("other", ["all"], ["loop"])  # which others refuse
     for directory in ("net", "./net/", "link", tmp_path / "net"):
         for source in ("net", "net/model.keras", tmp_path / "link"):
             for given in ({"model": source}, {"model": network(), "weights": source}):

@@ -73,7 +73,8 @@ class Pool:
             self._forget_nodes()
         self._check_patience(now)
         count = min(wanted, self._workers or max(1, self._places()))
-        while self._count() < count and now >= self._paused:
+        nowhere = self._refused and self._places() <= 0
+        while self._count() < count and now >= self._paused and not nowhere:
             self._started += 1
             name, actor = self._cluster.start(self._started)
             self._starting[self._cluster.ask(actor, "about")] = name, actor, None

@@ -99,10 +99,11 @@ def check_same_start(directory, path, space):
         then = read_trials(place.imported)
     except ValueError:
         return None  # it is damaged, which the search itself mends
-    # Not line by line: either log may have lost a damaged one. Earlier versions kept no ids.
+    # Not line by line: either log may have lost damaged ones. Earlier versions kept no ids.
     keys = ("decisions", "reward", "trial_id")
     known = {json.dumps([one[key] for key in some]) for one in now for some in (keys, keys[:2])}
-    if any(json.dumps([old[key] for key in keys if key in old]) not in known for old in then):
+    lost = sum(json.dumps([old[key] for key in keys if key in old]) not in known for old in then)
+    if lost > len(then) / 2:
         raise ValueError(
             f"`start_from` must be the search whose trials {place.path} began with, or be left out: it began with "
             f"another `start_from` (or choose another directory). Received: {str(path)!r}"
