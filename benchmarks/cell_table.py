@@ -357,6 +357,8 @@ def pack(folder, path):
 
 def unpack(path, folder):
     """Write what `pack` wrote as the records of a folder, which is gone on with as if they had been made there."""
+    if folder.exists():
+        sys.exit(f"{folder} must not exist yet: records would be there twice")
     settings, *cells = map(json.loads, gzip.decompress(Path(path).read_bytes()).splitlines())
     folder.mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
