@@ -1,5 +1,6 @@
 """The command `search`: cells are searched for, and the best network is trained longer beside others."""
 
+import argparse
 import logging
 import os
 import re
@@ -60,15 +61,16 @@ KEPT = {
     "try": "--try",
     "start_from": "--start-from",
 }
-# Options that do nothing without others: the default, what they need, and whether it is there.
+# Options that do nothing without others: what they need, and whether it is there.
 NEEDS = {
-    "target_exponent": (-0.07, "a target", lambda given, _: given.target_parameters or given.target_multiply_adds),
-    "screen_share": (0.3, "`screen`", lambda given, _: given.screen),
-    "shared_steps": (10, "`evaluation` shared", lambda given, _: given.evaluation == "shared"),
-    "name": (None, "`role` worker", lambda given, _: given.role == "worker"),
-    "address": ("127.0.0.1:7877", "`role`", lambda given, _: given.role),
-    "lease": (120.0, "`role`", lambda _, role: role),
-    "patience": (600.0, "`role`, or `engine` ray", lambda given, role: role or given.engine != "here"),
+    "target_exponent": ("a target", lambda given, _: given.target_parameters or given.target_multiply_adds),
+    "screen_share": ("`screen`", lambda given, _: given.screen),
+    "shared_steps": ("`evaluation` shared", lambda given, _: given.evaluation == "shared"),
+    "final_epochs": ("a comparison at the end, or `retrain`", lambda given, _: given.retrain or not given.no_final),
+    "name": ("`role` worker", lambda given, _: given.role == "worker"),
+    "address": ("`role`", lambda given, _: given.role),
+    "lease": ("`role`", lambda _, role: role),
+    "patience": ("`role`, or `engine` ray", lambda given, role: role or given.engine != "here"),
 }
 OF_CHILDREN = ("screen_share", "shared_steps")  # what is kept of a search that has begun with one of them
 
@@ -165,8 +167,8 @@ def check(options):
     settings, engine, role = _settings(options), _engine(options), _role(options)
     Preference(options.cost, options.prefer)
     with named(tries="try"):
-        tries = read_tries(options.tries)
-    _require_use(options, len(tries), role)
+        tries = read_tries(options.tries, options.max_trials)
+    _require_use(options, role)
     for genotype in tries if role is None or role.is_chief else ():
         try:
             space.encode(genotype)
@@ -212,7 +214,7 @@ def check(options):
     return {**checked, "data": data}
 
 
-def _require_use(options, tries, role):
+def _require_use(options, role):
     """Raise `ValueError` where an option would do nothing."""
     if options.median_stop and (options.epochs == 1 or options.evaluation == "shared"):
         received = f"{options.epochs} of {options.evaluation} children"
@@ -221,13 +223,13 @@ def _require_use(options, tries, role):
     if options.epochs != 1 and options.evaluation == "shared" and not begun:
         rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
         raise ValueError(f"`epochs` must be {rule}. Received: {options.epochs}")
-    for name, (default, needed, is_there) in NEEDS.items():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    for name, (needed, is_there) in NEEDS.items():
         value = getattr(options, name)
         is_kept = begun and name in OF_CHILDREN
-        if value != default and not is_kept and not is_there(options, role):
+        if value != parser.get_default(name) and not is_kept and not is_there(options, role):
             raise ValueError(f"`{name}` needs {needed}, and does nothing without. Received: {value!r}")
-    if tries > options.max_trials:
-        raise ValueError(f"`max_trials` must be at least {tries}, the cells to `try`. Received: {options.max_trials}")
 
 
 def _require_controller(options):

@@ -52,6 +52,7 @@ def test_evolution_without_a_trial_that_is_not_random_is_told(words, told, refus
         (["--target-exponent", "-0.1"], "`target_exponent` needs a target"),
         (["--screen-share", "0.5"], "`screen_share` needs `screen`"),
         (["--shared-steps", "5"], "`shared_steps` needs `evaluation` shared"),
+        (["--no-final", "--final-epochs", "5"], "`final_epochs` needs a comparison at the end, or `retrain`"),
         (["--name", "a"], "`name` needs `role` worker"),
         (["--name", "a", "--role", "chief"], "`name` needs `role` worker"),
         (["--address", "127.0.0.1:1"], "`address` needs `role`"),
