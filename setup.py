@@ -31,6 +31,7 @@ REQUIRES = [
     "numpy<3",
     # The predictor's linear algebra; scikit-learn requires it too.
     "scipy<2",
+    "threadpoolctl>=3.2,<4",
     "h5py<4",
     # 11.3 reads AVIF, and tells the size of a turned TIFF before it is decoded.
     "pillow>=11.3,<14",

@@ -73,26 +73,31 @@ class Ensemble:
     Args:
         known: the `Known` cells, those with a reward first, the others are pending.
         rewards: of the first of them.
+        foreign: which of these are another search's, whose children may have been trained otherwise; None: none is.
 
     Attributes:
-        means: the predicted rewards of these, on the scale of the targets.
+        means: what these would be rewarded with in this search as predicted, on the scale of the targets.
     """
 
-    def __init__(self, known, rewards):
-        finished, scaled = len(rewards), targets(rewards)
+    def __init__(self, known, rewards, foreign=None):
+        foreign = np.zeros(len(rewards), dtype=bool) if foreign is None else foreign
+        finished, scaled = len(rewards), targets(rewards, foreign)
         self._known, self._columns = known, np.ascontiguousarray(known.counts.T)
         kernels = [Kernel(writing, known, finished) for writing in WRITINGS]
-        regressors = [(kernel, Regressor(kernel.known, noise, scaled)) for kernel in kernels for noise in NOISES]
+        regressors = [
+            (kernel, Regressor(kernel.known, noise, scaled, foreign)) for kernel in kernels for noise in NOISES
+        ]
         evidence = np.array([regressor.evidence for _, regressor in regressors])
         weights = np.exp(evidence - evidence.max())
         weights[weights < LEAST * weights.sum()] = 0
         weights /= weights.sum()
         self._asked = [(weight, *one) for weight, one in zip(weights, regressors, strict=True) if weight]
         means = sum(weight * regressor.mean(kernel.known) for weight, kernel, regressor in self._asked)
-        self.means, self._best = means[:finished], means.max()
+        own = ~np.append(foreign, np.zeros(len(means) - finished, dtype=bool))
+        self.means, self._best = means[:finished], (means[own] if own.any() else means).max()
 
     def expected_gains(self, cells):
-        """The expected improvement on the best known cell, of cells [M, T]."""
+        """The expected improvement on the best cell that this search knows, of cells [M, T]."""
         features = self._known.features(cells)
         products, norms, mean, square = features @ self._columns, (features * features).sum(axis=1), 0.0, 0.0
         common = alike(cells, self._known.cells) if any(kernel.writing for _, kernel, _ in self._asked) else None
@@ -147,26 +152,27 @@ class Kernel:
 
 
 class Regressor:
-    """A Gaussian process whose mean is a constant without a prior.
+    """A Gaussian process whose mean is a constant without a prior, and another one for the rewards of another search.
 
     Args:
         kernel: [N, N], of the known cells.
         noise: its variance.
         targets: of the first of them; the others are pending.
+        foreign: which of these are another search's. The predictions are for this one.
 
     Attributes:
         evidence: logarithm of the likelihood of the targets.
     """
 
-    def __init__(self, kernel, noise, targets):
-        count = len(targets)
+    def __init__(self, kernel, noise, targets, foreign):
+        count, groups = len(targets), np.stack([~foreign, foreign], axis=1).astype(float)
+        groups = groups[:, groups.any(axis=0)]
         self._factor = cholesky(kernel + noise * np.eye(len(kernel)), lower=True, check_finite=False, overwrite_a=True)
         own = self._factor[:count, :count]
-        both = np.stack([targets, np.ones(count)], axis=1)
-        slopes, ones = cho_solve((own, True), both, check_finite=False).T
-        self._constant = slopes.sum() / ones.sum()
-        self._slopes = slopes - self._constant * ones
-        self._unit = max(float((targets - self._constant) @ self._slopes) / count, SMALLEST)
+        solved = cho_solve((own, True), np.column_stack([targets, groups]), check_finite=False)
+        constants = np.linalg.solve(groups.T @ solved[:, 1:], groups.T @ solved[:, 0])
+        self._constant, self._slopes = constants[0], solved[:, 0] - solved[:, 1:] @ constants
+        self._unit = max(float((targets - groups @ constants) @ self._slopes) / count, SMALLEST)
         self.evidence = -count / 2 * np.log(self._unit) - np.log(own.diagonal()).sum()
 
     def mean(self, kernel):
@@ -179,9 +185,15 @@ class Regressor:
         return self._unit * np.maximum(own - (explained**2).sum(axis=0), SMALLEST)
 
 
-def targets(rewards):
-    """Rewards on a common scale. Far outliers below, such as what stands for a failure, say no more than the fence."""
+def targets(rewards, foreign):
+    """Rewards on a common scale, around the mean of their search.
+
+    Far outliers below, such as what stands for a failure, say no more than the fence.
+    """
     rewards = rewards / (np.abs(rewards).max() or 1.0)  # also where squares would be too large
-    low, high = np.quantile(rewards, [0.25, 0.75])
-    rewards = np.maximum(rewards, low - 3 * (high - low))
-    return (rewards - rewards.mean()) / (rewards.std() or 1.0)
+    for group in (foreign, ~foreign):
+        if group.any():
+            low, high = np.quantile(rewards[group], [0.25, 0.75])
+            rewards[group] = np.maximum(rewards[group], low - 3 * (high - low))
+            rewards[group] -= rewards[group].mean()
+    return rewards / (rewards.std() or 1.0)

@@ -5,11 +5,11 @@ al. 2018, PNAS, arXiv 1712.00559; White et al. 2021, BANANAS, arXiv 1910.11858).
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from nasnet_keras.checks import check_integer, check_share
-from nasnet_keras.genotype import canonical_name
 from nasnet_keras.search.strategies.strategy import Strategy
 
 MOST, KEPT = 400, 300  # cells that are learnt from; beyond, these are kept, the best and the latest in halves
@@ -49,8 +49,9 @@ class Predictor(Strategy):
     not proposed again, however it is written. All regressors learn anew for every proposal, from all rewards told until
     then; a pending cell counts as one whose reward will be as predicted, so nothing is expected of its like.
     Regressors to which the same network written in another way is not quite the same are asked only where the rewards
-    speak for them, see `ensemble.WRITINGS`. Beyond 400 cells some are forgotten, so that a proposal costs no more in
-    long searches.
+    speak for them, see `ensemble.WRITINGS`. The trials of another search say which cells have like rewards, not how
+    high rewards are here, and the best of its cells are candidates. Beyond 400 cells some are forgotten, so that a
+    proposal costs no more in long searches.
 
     Attributes:
         version: number of rewards that were told.
@@ -69,30 +70,38 @@ class Predictor(Strategy):
         self._nothing = self._known = Known.nothing(CellFeatures(space))
         self._choices = np.array([len(decision.choices) for decision in space.decisions])
         self._mutable = np.flatnonzero(self._choices > 1)
-        self._cells, self._rewards = [], []  # what is learnt from, in the order of the rewards
+        # What is learnt from, in the order of the rewards, and whether it is another search's.
+        self._cells, self._rewards, self._foreign = [], [], []
         self._tried = set()  # canonical names
 
     def _sample(self, rng):
         settings = self.settings
+        known = self._tried | {self._name(decisions) for decisions in self.pending.values()}
         if len(self._cells) < settings.beginning:
-            return self.space.random(rng), ()
+            return self._unknown(known, rng), ()
+        with _libraries().limit(limits=1, user_api="blas"):
+            candidates = self._ranked(rng)
+        for decisions in map(tuple, candidates):
+            if self._name(decisions) not in known:
+                return decisions, ()
+        return self._unknown(known, rng), ()
+
+    def _ranked(self, rng):
+        """Candidates as lists of decisions, the most promising first."""
+        settings, foreign = self.settings, np.array(self._foreign)
         self._known = self._known.with_more(self._cells[len(self._known.cells) :])
-        ensemble = self._ensemble(self._known.with_more([*self.pending.values()]), np.array(self._rewards))
+        ensemble = self._ensemble(self._known.with_more([*self.pending.values()]), np.array(self._rewards), foreign)
         count = settings.candidates // 2
         random = round(settings.random * count)
         parents = np.array(self._cells)[_highest(ensemble.means)[: settings.parents]]
         first = np.concatenate([self._mutants(parents, count - random, rng), self._random(random, rng)])
+        if foreign.any():
+            first = np.concatenate([first, parents])
         gains = ensemble.expected_gains(first)
         parents = first[_highest(gains)[: settings.parents]]
         second = self._mutants(parents, settings.candidates - count, rng)
         gains = np.concatenate([gains, ensemble.expected_gains(second)])
-        candidates = np.concatenate([first, second])
-        known = self._tried | {self._name(decisions) for decisions in self.pending.values()}
-        for place in _highest(gains):
-            decisions = tuple(candidates[place].tolist())
-            if self._name(decisions) not in known:
-                return decisions, ()
-        return self.space.random(rng), ()
+        return np.concatenate([first, second])[_highest(gains)].tolist()
 
     def _random(self, count, rng):
         return (rng.random((count, len(self._choices))) * self._choices).astype(int)
@@ -108,18 +117,21 @@ class Predictor(Strategy):
             changes[rows] -= 1
         return mutants
 
-    def _name(self, decisions):
-        return canonical_name(self.space.decode(decisions))
-
     def _learn(self, proposal, reward):
-        self._tried.add(self._name(proposal.decisions))
+        if not proposal.is_foreign:
+            self._tried.add(self._name(proposal.decisions))
         self._cells.append(proposal.decisions)
         self._rewards.append(reward)
+        self._foreign.append(proposal.is_foreign)
         if len(self._cells) > MOST:
-            best = set(_highest(np.array(self._rewards))[: KEPT // 2].tolist())
+            rewards, foreign = np.array(self._rewards), np.array(self._foreign)
+            for group in (foreign, ~foreign):
+                rewards[group] -= rewards[group].mean() if group.any() else 0.0
+            best = set(_highest(rewards)[: KEPT // 2].tolist())
             latest = [place for place in range(len(self._cells)) if place not in best][-(KEPT - len(best)) :]
             kept = sorted([*best, *latest])
-            self._cells, self._rewards = ([values[place] for place in kept] for values in (self._cells, self._rewards))
+            parts = self._cells, self._rewards, self._foreign
+            self._cells, self._rewards, self._foreign = ([values[place] for place in kept] for values in parts)
             self._known = self._nothing
         self.version += 1
 
@@ -129,13 +141,24 @@ class Predictor(Strategy):
     def _state(self):
         tried = np.array(sorted(int(name, 16) for name in self._tried), dtype=np.uint64)
         cells = np.array(self._cells, dtype=np.int64).reshape(-1, len(self._choices))
-        return {}, {"cells": cells, "rewards": np.array(self._rewards), "tried": tried}
+        foreign = np.array(self._foreign, dtype=bool)
+        return {}, {"cells": cells, "rewards": np.array(self._rewards), "foreign": foreign, "tried": tried}
 
     def _set_state(self, state, arrays):
         self._cells = [tuple(cell) for cell in arrays["cells"].tolist()]
         self._rewards = arrays["rewards"].tolist()
+        # Earlier versions took all for their own.
+        self._foreign = arrays["foreign"].tolist() if "foreign" in arrays else [False] * len(self._cells)
         self._tried = {f"{name:016x}" for name in arrays["tried"].tolist()}
         self._known = self._nothing
+
+
+@cache
+def _libraries():
+    """The libraries of linear algebra: with several threads for matrices this small they mostly wait for each other."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _highest(values):

@@ -17,9 +17,10 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.files import expanded, write_atomically
-from nasnet_keras.genotype import Genotype
+from nasnet_keras.genotype import Genotype, canonical_name
 
 FORMAT = "nasnet-strategy/1"
+DRAWS = 200  # of random cells without a network that is new, after which all count as known
 COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")
 
 
@@ -42,6 +43,11 @@ class Proposal:
     log_probability: tuple[float, ...] = ()
     version: int = 0
     genotype: Genotype | None = None
+
+    @property
+    def is_foreign(self):
+        """Whether this is another search's trial, see `Strategy.adopt`."""
+        return self.number < 0
 
     def decode(self, space):
         """The `Genotype` that is proposed."""
@@ -231,6 +237,18 @@ class Strategy:
         except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
             self.__dict__.update(before)
             raise ValueError(f"{path}: not a state that this strategy can restore: {error}") from None
+
+    def _name(self, decisions):
+        """Of the network, however it is written."""
+        return canonical_name(self.space.decode(decisions))
+
+    def _unknown(self, known, rng):
+        """Decisions drawn at random, of a network whose name is not known if a number of draws finds one."""
+        for _ in range(DRAWS):
+            decisions = self.space.random(rng)
+            if self._name(decisions) not in known:
+                break
+        return decisions
 
     def _sample(self, rng):
         """Decisions and their log-probabilities, as tuples."""

@@ -1,9 +1,12 @@
 """The predictor: features that do not depend on the writing, regressors as scikit-learn's, and what it proposes."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
+from threadpoolctl import threadpool_info
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, canonical_name
 from nasnet_keras.search.space import SearchSpace
@@ -89,12 +92,17 @@ def test_features_by_hand():
     ]
 
 
+def own(count):
+    """None of so many rewards is another search's."""
+    return np.zeros(count, dtype=bool)
+
+
 def test_a_regressor_is_scikit_learns():
     rng, features = np.random.default_rng(0), CellFeatures(SPACE)
     x = features([SPACE.random(rng) for _ in range(30)]).toarray()
     new, targets = features([SPACE.random(rng) for _ in range(7)]).toarray(), rng.normal(size=30)
     kernel = RBF(7.0)
-    mine = ensemble.Regressor(kernel(x), 0.4, targets)
+    mine = ensemble.Regressor(kernel(x), 0.4, targets, own(30))
     other = GaussianProcessRegressor(kernel, alpha=0.4, optimizer=None).fit(x, targets - mine._constant)
     mean, spread = other.predict(new, return_std=True)
     np.testing.assert_allclose(mine.mean(kernel(new, x)), mean + mine._constant, atol=1e-10)
@@ -148,8 +156,8 @@ def test_pending_cells_leave_the_mean_and_take_the_doubt():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(12, 3))
     kernel, targets = RBF(1.0), rng.normal(size=10)
-    without = ensemble.Regressor(kernel(x[:10]), 0.1, targets)
-    pending = ensemble.Regressor(kernel(x), 0.1, targets)
+    without = ensemble.Regressor(kernel(x[:10]), 0.1, targets, own(10))
+    pending = ensemble.Regressor(kernel(x), 0.1, targets, own(10))
     np.testing.assert_allclose(pending.mean(kernel(x)), without.mean(kernel(x, x[:10])))
     before, after = without.variance(kernel(x, x[:10]), 1.0), pending.variance(kernel(x), 1.0)
     assert (after <= before + 1e-12).all() and after[11] < 0.5 * before[11]
@@ -223,18 +231,76 @@ def test_rewards_of_any_size_are_answered_sanely(kind):
 
 def test_an_outlier_below_does_not_hide_what_the_others_say():
     rewards = np.linspace(0, 1, 21)
-    order = np.argsort(ensemble.targets(np.array([*rewards, -100.0])))
+    order = np.argsort(ensemble.targets(np.array([*rewards, -100.0]), own(22)))
     assert order[0] == 21 and list(order[1:]) == list(range(21))
-    targets = ensemble.targets(np.array([*rewards, -100.0]))
+    targets = ensemble.targets(np.array([*rewards, -100.0]), own(22))
     assert targets[20] - targets[0] > 1.5
 
 
-def test_an_exhausted_space_goes_on():
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_exhausted_space_goes_on_after_each_network_was_tried_once(fails):
     strategy = Predictor(SMALL, PredictorSettings(beginning=2, candidates=10), seed=0)
+    names = []
     for number in range(120):  # 144 strings, of fewer networks
         proposal = strategy.propose()
-        SMALL.decode(proposal.decisions)
-        strategy.feedback(proposal, number % 7)
+        names.append(canonical_name(SMALL.decode(proposal.decisions)))
+        strategy.feedback(proposal, None if fails else number % 7)
+    first = len(set(names)) * 9 // 10  # the last ones are rare among random draws
+    assert len(set(names[:first])) == first < 108
+
+
+def test_the_trials_of_another_search_teach_which_cells_are_alike_and_not_how_high_rewards_are():
+    rng, proposed = np.random.default_rng(5), []
+    cells = [SPACE.random(rng) for _ in range(40)]
+    for offset in (0.0, 1.0, -1000.0):
+        strategy = Predictor(SPACE, seed=1)
+        for number, cell in enumerate(cells, 1):
+            strategy.feedback(strategy.adopt(-number, cell), share_of_pools(cell) + offset)
+        proposed.append([])
+        for _ in range(20):
+            proposal = strategy.propose()
+            proposed[-1].append(share_of_pools(proposal.decisions))
+            strategy.feedback(proposal, proposed[-1][-1])
+    assert [np.mean(values[-10:]) for values in proposed] > [0.6] * 3  # at random 0.31
+
+
+def test_the_best_cell_of_another_search_is_trained_here_even_if_that_has_seen_all():
+    worth = np.random.default_rng(3).normal(size=(len(SMALL.decisions), 2))
+    cells = list(product(*(range(len(decision.choices)) for decision in SMALL.decisions)))
+    strategy = Predictor(SMALL, PredictorSettings(candidates=40), seed=0)
+    for number, cell in enumerate(cells, 1):
+        strategy.feedback(strategy.adopt(-number, cell), value(cell, worth) + 5.0)
+    proposals = [strategy.propose() for _ in range(8)]
+    best = max(cells, key=lambda cell: value(cell, worth))
+    assert canonical_name(SMALL.decode(best)) in [canonical_name(SMALL.decode(one.decisions)) for one in proposals]
+
+
+def value(cell, worth):
+    return sum(float(table[choice % 2]) for table, choice in zip(worth, cell, strict=True))
+
+
+def test_the_constant_of_another_searchs_rewards_is_its_own():
+    rng = np.random.default_rng(0)
+    x, foreign = rng.normal(size=(30, 3)), np.arange(30) < 12
+    kernel, targets = RBF(1.0), rng.normal(size=30)
+    one = ensemble.Regressor(kernel(x), 0.1, targets, foreign)
+    other = ensemble.Regressor(kernel(x), 0.1, targets + 7.0 * foreign, foreign)
+    np.testing.assert_allclose(one.mean(kernel(x)), other.mean(kernel(x)), atol=1e-9)
+    assert one.evidence == pytest.approx(other.evidence)
+    shifted = ensemble.Regressor(kernel(x), 0.1, targets + 7.0 * ~foreign, foreign)
+    np.testing.assert_allclose(one.mean(kernel(x)) + 7.0, shifted.mean(kernel(x)), atol=1e-9)
+
+
+def test_a_proposal_does_its_algebra_on_one_thread(monkeypatch):
+    seen, inner = [], ensemble.Ensemble.expected_gains
+
+    def gains(self, cells):
+        seen.append({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"})
+        return inner(self, cells)
+
+    monkeypatch.setattr(ensemble.Ensemble, "expected_gains", gains)
+    told(Predictor(SPACE, seed=1), 20, share_of_pools).propose()
+    assert seen == [{1}, {1}]
 
 
 def test_long_searches_forget_all_but_the_best_and_the_latest(tmp_path, monkeypatch):

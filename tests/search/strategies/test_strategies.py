@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from nasnet_keras.genotype import canonical_name
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES, advice, make_strategy
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
@@ -259,6 +260,42 @@ def test_local_search_looks_elsewhere_when_all_neighbours_were_tried():
         strategy.feedback(strategy.propose(), score)
         score = 0.0
     assert len(strategy._tried) > 5
+
+
+def test_local_search_trains_the_best_of_another_search_first_and_climbs_by_its_own_rewards():
+    rng = np.random.default_rng(1)
+    cells = [SPACE.random(rng) for _ in range(12)]
+    strategy = make("local")
+    for number, cell in enumerate(cells, 1):
+        strategy.feedback(strategy.adopt(-number, cell), 100.0 + (number == 7))
+    first, second = strategy.propose(), strategy.propose()
+    assert first.decisions == cells[6]
+    assert sum(a != b for a, b in zip(second.decisions, cells[6], strict=True)) == 1  # while the first is in work
+    strategy.feedback(first, 0.3)
+    strategy.feedback(second, 0.4)
+    third = strategy.propose()
+    assert sum(a != b for a, b in zip(third.decisions, second.decisions, strict=True)) == 1
+
+
+def test_local_search_knows_a_network_however_it_is_written():
+    space, names = SearchSpace(blocks=1, operations=("identity", "conv_1x1"), combinations=("add",)), []
+    strategy = LocalSearch(space, LocalSettings(beginning=3))
+    for number in range(120):
+        proposal = strategy.propose()
+        names.append(canonical_name(space.decode(proposal.decisions)))
+        strategy.feedback(proposal, None if number % 5 == 4 else number % 7)
+    first = len(set(names)) * 9 // 10  # the last ones are rare among random draws
+    assert len(set(names[:first])) == first < 108
+
+
+def test_the_best_of_local_search_told_again_and_worse_is_no_longer_the_best():
+    strategy = make("local")
+    one, other = strategy.propose(), strategy.propose()
+    strategy.feedback(one, 0.9)
+    strategy.feedback(other, 0.8)
+    assert strategy._best == one.decisions
+    strategy.feedback(one, 0.1)
+    assert strategy._best == other.decisions
 
 
 @pytest.mark.parametrize("value", [0, 2.5, True])
