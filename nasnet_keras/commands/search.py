@@ -48,7 +48,6 @@ CONTROLLER = {
     "baseline_decay": "controller_baseline",
 }
 SMALL = {"batch_size": 4, "learning_rate": 0.006, "entropy_weight": 0.00001, "baseline_decay": 0.95}
-SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
 # What a search keeps of itself, by the option that says it.
 KEPT = {
     "strategy": "--controller",
@@ -456,12 +455,14 @@ def _conclude(options, result, data, child, space):
 
 def _tell_of_costs(rows):
     """Say it where networks do not cost the same."""
+    from nasnet_keras.search.results.final import SAME_COST
+
     (cost,) = (row["multiply_adds"] for row in rows if row["network"] == "nasnet_a")
     for row in rows:
         share = row["multiply_adds"] / cost - 1
         if abs(share) > SAME_COST:
-            near = f", and no other number than {row['filters']} comes nearer" if "filters" in row else ""
-            tell(f"{row['network']} has {share:+.0%} of NASNet-A's multiply-adds: filters are whole numbers{near}")
+            rule = "filters are whole numbers, and up to twice those of the search none bring all nearer"
+            tell(f"{row['network']} has {share:+.0%} of NASNet-A's multiply-adds: {rule}")
 
 
 def _print_networks(rows, title, part=""):

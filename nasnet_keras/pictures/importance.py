@@ -125,7 +125,8 @@ def _networks(trials):
             genotype = Genotype.from_dict(trial.get("genotype"))
         except ValueError:
             continue
-        name = trial.get("canonical") or canonical_name(genotype)
+        name = trial.get("canonical")
+        name = name if isinstance(name, str) else canonical_name(genotype)
         if name in seen or genotype.normal.inputs != 2:
             continue
         seen.add(name)

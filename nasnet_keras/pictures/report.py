@@ -19,6 +19,7 @@ from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, shor
 BEST = 10
 WINDOW = 20
 DASH = "\u2013"
+RENEWED = '<meta http-equiv="refresh"'
 STYLE = """
 :root{color-scheme:light dark;--page:#f5f6f8;--card:#fff;--ink:#1f2933;--muted:#5b6774;--line:#d9dee4}
 @media (prefers-color-scheme:dark){:root{--page:#14181d;--card:#1d232a;--ink:#e6eaee;--muted:#9aa7b4;--line:#36404b}}
@@ -120,7 +121,7 @@ def search_report(
         f'<p class="note">{escape(advice)}</p>' if advice else "",
     ]
     body = "\n".join(part for part in parts if part)
-    renewed = f'<meta http-equiv="refresh" content="{max(1, round(live["every"]))}"/>\n' if live else ""
+    renewed = f'{RENEWED} content="{max(1, round(live["every"]))}"/>\n' if live else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
@@ -128,6 +129,11 @@ def search_report(
         f"{renewed}<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
+
+
+def renews_itself(page: str) -> bool:
+    """Whether a page is that of a search which ran when it was written."""
+    return RENEWED in page.partition("<title>")[0]
 
 
 def read_trials(path) -> list[dict]:
@@ -220,7 +226,8 @@ def _now(trials, live):
     names = "".join(f'<th scope="col" class="text">{name}</th>' for name in ("Trial", "Worker"))
     head = f'<tr>{names}<th scope="col">For</th></tr>'
     body = "\n".join(rows) or '<tr class="first"><td class="text" colspan="3">nothing at this moment</td></tr>'
-    left = "" if live["left"] is None else f" About {_duration(max(0, live['left']))} left, until {live['until']}."
+    until = f", until {live['until']}" if live["until"] else ""
+    left = "" if live["left"] is None else f" About {_duration(max(0, live['left']))} left{until}."
     note = f"As of {live['at']}: {len(trials):,} of {live['max_trials']:,} trials have ended.{left}"
     note += f" This page renews itself every {max(1, round(live['every']))} s while the search runs."
     table = f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'

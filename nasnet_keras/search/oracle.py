@@ -79,6 +79,7 @@ class NASNetOracle(keras_tuner.Oracle):
         space: the `SearchSpace`.
         strategy: the live `Strategy`, for instance to read its `diagnostics`.
         on_started: called whenever a trial is given to a worker, with a dict: `trial_id`, `genotype`, `worker`.
+        on_taken_back: called with the id of a trial whose worker is lost.
         on_finished: called with the finished trials, as `finished_trials` gives them, whenever some were added.
 
     Raises:
@@ -126,7 +127,7 @@ class NASNetOracle(keras_tuner.Oracle):
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
         self._tries = read_tries(tries, max_trials)
-        self.on_started = self.on_finished = None
+        self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries = False
         self.verbose = 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
@@ -240,6 +241,8 @@ class NASNetOracle(keras_tuner.Oracle):
             if trial_id in self._attach().open:
                 self._take(self.trials[trial_id])
                 self._retry_queue.append(trial_id)
+                if self.on_taken_back:
+                    self.on_taken_back(trial_id)
 
     def get_trial(self, trial_id):
         """A started trial by its id; raises `ValueError` for another id."""

@@ -402,6 +402,7 @@ def search(
 
     tuner = NASNetTuner(oracle, child, **further, **place)
     oracle.on_started, oracle.on_finished, tuner.on_place = tell_begin, tell_finished, tell_place
+    oracle.on_taken_back = live.taken_back
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
         if start_from and not is_new and (told := check_same_start(directory, start_from, space)):

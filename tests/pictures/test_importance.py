@@ -61,6 +61,11 @@ def test_networks_count_once_and_what_cannot_be_read_not_at_all():
     assert slopes(trials + more) == slopes(trials)
 
 
+def test_a_name_of_another_type_is_not_one():
+    trials = made(30, pools)
+    assert slopes([{**trial, "canonical": ["x"]} for trial in trials]) == slopes(trials) != {}
+
+
 def test_features_that_hardly_vary_are_left_out():
     trials = made(40, pools)
     tiny = {"trial_id": "x", "genotype": load_genotype("tiny").to_dict(), "reward": 0.1}

@@ -122,8 +122,11 @@ def test_what_is_running_and_the_time_left(tmp_path, monkeypatch):
         {"trial_id": "00004", "worker": "b", "seconds": 10.0}, {"trial_id": "00005", "worker": "a", "seconds": 0.0},
     ]  # fmt: skip
     assert state["left"] == 190.0  # one in ten seconds, nineteen to go
-    report.began(began(4, "c"))  # worker b was lost
-    assert [one["worker"] for one in report.state()["running"]] == ["c", "a"]
+    report.taken_back("00004")
+    report.taken_back("00004")
+    assert [one["worker"] for one in report.state()["running"]] == ["a"]
+    report.began(began(4, "c"))
+    assert [one["worker"] for one in report.state()["running"]] == ["a", "c"]
     assert report.state()["place"] is None
     report.looked({"nodes": 2})
     assert report.state()["place"] == {"nodes": 2}
@@ -147,6 +150,24 @@ def test_the_page_says_so_and_renews_itself_until_the_end(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "Running now" not in page and "refresh" not in page
     assert not any(thread is report._thread for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(("trials", "shown"), [(4, "%H:%M"), (2000, "%Y-%m-%d %H:%M"), (10**18, None)])
+def test_an_end_that_is_not_today_has_a_date_and_one_beyond_all_dates_none(trials, shown, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live.time, "time", lambda: 1.7e9)
+    report = LiveReport(tmp_path, trials)
+    report.finished([])
+    now[0] = 400.0
+    report.finished([line(0)])
+    state = report.state()
+    assert state["left"] == pytest.approx(300 * (trials - 1))
+    assert state["until"] == (shown and time.strftime(shown, time.localtime(1.7e9 + state["left"])))
+    live.write_page(tmp_path, [line(0)], state)
+    assert ("until" in (tmp_path / "report.html").read_text().split("Running now")[1].split("</section>")[0]) == bool(
+        shown
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TypeError("of a page")], ids=repr)

@@ -21,7 +21,7 @@ from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search import tuner
-from nasnet_keras.search.results.final import compare
+from nasnet_keras.search.results.final import alike, compare
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.trials import log
@@ -346,6 +346,22 @@ def test_networks_are_compared_at_the_same_multiply_adds(digits):
     small, images = ChildSettings(filters=4, stem="imagenet"), replace(digits, image_shape=(32, 32, 3))
     for cost in (1, 10**6, 10**9):  # that stem's cells have a quarter of the filters
         assert small.at_cost(load_genotype("nasnet_a"), images, cost).filters >= 4
+
+
+def test_where_filters_are_few_all_get_more_until_their_multiply_adds_are_the_same(digits):
+    child, nasnet_a = ChildSettings(repeats=1, filters=6), load_genotype("nasnet_a")
+    for seed, others in enumerate(np.reshape(SPACE.sample(8, np.random.default_rng(3)), (4, 2))):
+        networks = {"found": others[0], "nasnet_a": nasnet_a, "random": others[1]}
+        distances = []
+        for filters in range(6, 13):
+            first = replace(child, filters=filters)
+            cost = first.sizes(nasnet_a, digits)["multiply_adds"]
+            sized = {name: first.at_cost(genotype, digits, cost) for name, genotype in networks.items()}
+            costs = [one.sizes(networks[name], digits)["multiply_adds"] for name, one in sized.items()]
+            distances.append((max(abs(other / cost - 1) for other in costs), sized))
+        near = [sized for distance, sized in distances if distance <= 0.03]
+        expected = near[0] if near else min(distances, key=lambda pair: pair[0])[1]
+        assert alike(networks, "nasnet_a", digits, child) == expected, seed
 
 
 def test_a_comparison_of_an_earlier_version_stands_and_one_with_other_filters_is_made_anew(digits, tmp_path):

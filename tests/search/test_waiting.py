@@ -82,7 +82,9 @@ def test_a_first_that_is_given_out_again_does_not_wait_for_itself(tmp_path):
     oracle = make(tmp_path, (0, 0, 1))
     first = oracle.create_trial("a")
     assert oracle.create_trial("b").trial_id == "00002"
+    oracle.on_taken_back = (told := []).append
     oracle.take_back(first.trial_id)
+    assert told == [first.trial_id]
     assert oracle.create_trial("c").trial_id == first.trial_id
 
 

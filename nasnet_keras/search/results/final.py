@@ -1,6 +1,7 @@
 """After the search: the found cell trained longer, beside NASNet-A's and a random one, at the same multiply-adds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.publication import ranked, renew_report
+
+SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
 
 
 def compare(result, data, child, space, epochs, seed, progress):
@@ -19,8 +22,8 @@ def compare(result, data, child, space, epochs, seed, progress):
     Args:
         result: a `SearchResult`.
         data: the search's `Data`.
-        child: the search's `ChildSettings`. NASNet-A's network has its filters, and the others as many as bring them
-            nearest to its multiply-adds: a cell that costs twice as much would have to be better.
+        child: the search's `ChildSettings`, with the filters that `alike` gives each network: a cell that costs twice
+            as much would have to be better.
         space: the `SearchSpace` that the random cell is drawn from.
         epochs: epochs for each.
         seed: seed of the random cell and of the trainings.
@@ -30,15 +33,43 @@ def compare(result, data, child, space, epochs, seed, progress):
         One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
         `epochs`, `filters`.
     """
-    nasnet_a = load_genotype("nasnet_a")
-    cost = child.sizes(nasnet_a, data)["multiply_adds"]
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
+    networks = {"found": result.best, "nasnet_a": load_genotype("nasnet_a"), "random": random}
     rows, directory = [], SearchDirectory(result.directory)
-    for name, genotype in (("found", result.best), ("nasnet_a", nasnet_a), ("random", random)):
-        alike = child.at_cost(genotype, data, cost)
-        rows.append(train_longer(name, genotype, data, alike, epochs, seed, directory.final / name, progress))
+    for name, sized in alike(networks, "nasnet_a", data, child).items():
+        rows.append(train_longer(name, networks[name], data, sized, epochs, seed, directory.final / name, progress))
     renew_report(result.directory)  # the search may have been made longer meanwhile
     return rows
+
+
+def alike(networks, reference, data, child):
+    """The settings with which networks have the same multiply-adds, within `SAME_COST`, where there are such.
+
+    Filters are whole numbers, so that where they are few the next number may be a quarter dearer. The reference has the
+    child's, or as many more, up to twice as many, as it takes for the others to come near enough. If that is not to be
+    had, they are as near as they come.
+
+    Args:
+        networks: {name: `Genotype`}.
+        reference: the name of the one whose multiply-adds the others get.
+        data: a `Data`.
+        child: `ChildSettings`.
+
+    Returns:
+        {name: `ChildSettings`}.
+    """
+    nearest, found = None, None
+    for filters in range(child.filters, 2 * child.filters + 1):
+        first = replace(child, filters=filters)
+        cost = first.sizes(networks[reference], data)["multiply_adds"]
+        sized = {name: first.at_cost(genotype, data, cost) for name, genotype in networks.items()}
+        costs = [sized[name].sizes(genotype, data)["multiply_adds"] for name, genotype in networks.items()]
+        distance = max(abs(other / cost - 1) for other in costs)
+        if nearest is None or distance < nearest:
+            nearest, found = distance, sized
+        if nearest <= SAME_COST:
+            break
+    return found
 
 
 def retrain(result, data, child, count, epochs, seed, progress):

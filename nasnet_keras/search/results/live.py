@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 EVERY = 5.0  # seconds between two pages
 SHARE = 0.05  # of the time, that may go into writing them
+DAY, YEAR = 86400, 365 * 86400  # seconds; of the time left, from which on a date is named, and no more a time
 PACE = 50  # trials that the time left is told by
 
 
@@ -54,6 +55,12 @@ class LiveReport:
             self._running[trial["trial_id"]] = trial, time.monotonic()
         self._news.set()
 
+    def taken_back(self, trial_id):
+        """A trial's worker is lost."""
+        with self._lock:
+            self._running.pop(trial_id, None)
+        self._news.set()
+
     def finished(self, trials):
         """All finished trials; those of the first call are of earlier runs."""
         now = time.monotonic()
@@ -84,7 +91,9 @@ class LiveReport:
                 left = rest * (now - since) / (len(self._ends) - full)
             if self._until is not None:
                 left = min(self._until - now, self._until - now if left is None else left)
-        until = None if left is None else time.strftime("%H:%M", time.localtime(time.time() + left))
+        until = None
+        if left is not None and left < YEAR:
+            until = time.strftime("%H:%M" if left < DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() + left))
         return {
             "at": time.strftime("%H:%M:%S"), "every": self._every, "running": running, "max_trials": self._max_trials,
             "left": left, "until": until, "place": self._place,

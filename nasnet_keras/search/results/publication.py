@@ -9,7 +9,7 @@ from nasnet_keras.files import read_object, take_lock, write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.pictures.curves import is_failed
-from nasnet_keras.pictures.report import read_trials, search_report
+from nasnet_keras.pictures.report import read_trials, renews_itself, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies.choice import advice
@@ -92,7 +92,8 @@ def write_report(directory, trials):
 def renew_report(directory):
     """Write what `write_report` writes, of the trials as they are now, by somebody who does not search there.
 
-    While somebody does, the page alone: that search keeps the best up to date, and knows of later trials.
+    While somebody does, the page alone, and not even that where it renews itself: that search keeps the best up to
+    date, and knows of later trials.
 
     Args:
         directory: the search's directory.
@@ -104,7 +105,9 @@ def renew_report(directory):
     try:
         lock = take_lock(place.lock_file)  # for the milliseconds in which the best is written
     except BlockingIOError:
-        write_page(directory, read_trials(place.trials))
+        trials = read_trials(place.trials)
+        if not (place.report.exists() and renews_itself(place.report.read_text("utf-8"))):
+            write_page(directory, trials)
         return
     except OSError:  # no lock, and nobody who has it
         lock = None

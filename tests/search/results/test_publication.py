@@ -17,8 +17,15 @@ from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.cells import cell_svg
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.results import final
+from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.results.preference import Preference
-from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
+from nasnet_keras.search.results.publication import (
+    Publisher,
+    best_genotype,
+    commonest_reason,
+    renew_report,
+    write_report,
+)
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.tuner import search
 
@@ -137,18 +144,31 @@ def test_a_report_on_the_side_leaves_the_best_to_the_search_that_runs(tmp_path):
     assert shows(tmp_path, trials[1])
 
 
+def test_the_page_of_a_search_that_runs_goes_on_renewing_itself(tmp_path):
+    trials = trials_with([0.2, 0.5])
+    keep(tmp_path, trials)
+    place, live = SearchDirectory(tmp_path), LiveReport(tmp_path, 10)
+    with contextlib.closing(DirectoryLock(place)):
+        live._write(live.state())
+        page = (tmp_path / "report.html").read_text()
+        renew_report(tmp_path)
+        assert (tmp_path / "report.html").read_text() == page and "refresh" in page
+    renew_report(tmp_path)  # it was killed
+    assert "refresh" not in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("training", ["compare", "retrain"])
 def test_final_trainings_know_of_trials_that_have_ended_meanwhile(training, tmp_path, monkeypatch):
     trials = trials_with([0.2, 0.5])
     keep(tmp_path, trials)
     row = {"network": "00000", "digest": digest_of(trials[0]), "validation_accuracy": 0.5}
     monkeypatch.setattr(final, "train_longer", lambda *_: row)
-    child = SimpleNamespace(sizes=lambda *_: {"multiply_adds": 1}, at_cost=lambda *_: None)
+    monkeypatch.setattr(final, "alike", lambda networks, *_: dict.fromkeys(networks))
     result = SimpleNamespace(best=load_genotype("tiny"), trials=trials[:1], directory=tmp_path)
     if training == "compare":
-        final.compare(result, None, child, SPACE, 1, 0, quiet)
+        final.compare(result, None, None, SPACE, 1, 0, quiet)
     else:
-        final.retrain(result, None, child, 1, 1, 0, quiet)
+        final.retrain(result, None, None, 1, 1, 0, quiet)
     assert shows(tmp_path, trials[1])
 
 
