@@ -206,9 +206,9 @@ def _connected(engine):
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConnectionError(f"no Ray cluster at {engine.address or 'RAY_ADDRESS'}: {_line(error)}") from None
-    url = getattr(context, "dashboard_url", None)
+    url = getattr(context, "dashboard_url", None)  # empty without the dashboard, which `ray[default]` brings
     try:
-        yield ray, url and f"http://{url}"
+        yield ray, f"http://{url}" if url else None
     finally:
         ray.shutdown()
 
