@@ -256,13 +256,14 @@ def phases(
     return first + [("cells", epochs, unfreeze, rate_factor)] * second
 
 
-def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=0.0):
+def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=0.0, remat=False):
     """What of a fine-tuning does not take place, or not yet, a line each.
 
     Args:
         plan: what `phases` gives.
         unfreeze, layer_decay, batch_norm: as for `transfer.fine_tune`.
         drop_path: that of the network.
+        remat: as for `transfer.fine_tune`.
     """
     name, epochs, *_ = plan[-1]
     lines = []
@@ -273,7 +274,8 @@ def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=
     if drop_path:
         lines.append(f"`drop_path` {drop_path:g} is not used: cells that do not learn drop no paths")
     # They may stand there for a second phase, which goes on in the same directory.
-    for label, value, usual in (("layer_decay", layer_decay, 1), ("batch_norm", batch_norm, 0.9)):
+    cells = (("layer_decay", layer_decay, 1), ("batch_norm", batch_norm, 0.9), ("remat", remat, False))
+    for label, value, usual in cells:
         if value != usual:
             lines.append(f"`{label}` {value} is not used: it is for cells that learn")
     return lines
