@@ -36,7 +36,8 @@ def add_options(parser):
     parser.add_argument("--model", required=True, help=MODEL_HELP)
     help_text = "image files, folders, patterns, .txt lists of files, or - for a list on stdin"
     parser.add_argument("images", nargs="+", metavar="IMAGE", help=help_text)
-    parser.add_argument("--top", type=int, default=5, help="classes named for each image")
+    help_text = "classes named for each image (of several labels an image all that reach their thresholds are)"
+    parser.add_argument("--top", type=int, default=5, help=help_text)
     help_text = "name only classes of at least this probability (default: of several labels an image, the model's own)"
     parser.add_argument("--threshold", type=float, metavar="SHARE", help=help_text)
     parser.add_argument(
@@ -190,7 +191,7 @@ def _best(row):
         [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
     )
     if "labels" in row:
-        return "   ".join(present[: len(named)]) or f"no label reaches its threshold (the most likely: {named[0]})"
+        return "   ".join(present) or f"no label reaches its threshold (the most likely: {named[0]})"
     return "   ".join(named) or "no class is that probable"
 
 

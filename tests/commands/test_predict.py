@@ -243,3 +243,15 @@ def test_without_an_answer_an_earlier_file_stays(place, capsys, monkeypatch):
     code, out, err = call(capsys, "photos", "--output", "a.csv")
     assert code == 130 and out == "" and "again" not in err[0] and Path("a.csv").read_text() == "of yesterday"
     assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("top", [1, 5])
+def test_all_labels_of_an_image_are_printed(top, capsys):
+    """As the answers of `--json` and of a file have them, however many classes are named beside them."""
+    chances = np.linspace(0.9, 0.2, 8)
+    rows = [{"name": f"label {place}", "score": float(chance)} for place, chance in enumerate(chances)]
+    command._print([{"image": "a.png", "labels": rows[:7], "classes": rows[:top]}])
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("a.png: label 0 90.00%") and line.count("label") == 7 and line.endswith("label 6 30.00%")
+    command._print([{"image": "a.png", "labels": [], "classes": rows[:top]}])
+    assert "no label reaches its threshold (the most likely: label 0 90.00%)" in capsys.readouterr().out
