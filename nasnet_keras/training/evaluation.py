@@ -108,11 +108,12 @@ def _columns(own, names):
 
 
 def _in_order(outputs, kind, columns):
-    """(Some columns of outputs, their kind); a single unit becomes two probabilities."""
+    """(Some columns of outputs, their kind); a single unit becomes two columns, logits or probabilities."""
     if isinstance(columns, slice):
         return outputs, kind
     if outputs.shape[1] == 1:
-        outputs, kind = answers.as_probabilities(outputs, kind), "softmax"
+        outputs = np.concatenate([0 * outputs if kind == "logits" else 1 - outputs, outputs], 1)
+        kind = "softmax" if kind == "sigmoid" else kind
     return outputs[:, columns], kind
 
 
