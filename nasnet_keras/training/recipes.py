@@ -101,19 +101,22 @@ class Recipe:
                 object.__setattr__(self, label, None)
         check_positive("learning_rate", self.learning_rate, finite=True)
         check_positive("epsilon", self.epsilon, finite=True)
-        check_positive("clip_norm", self.clip_norm, optional=True)
+        check_positive("clip_norm", self.clip_norm, optional=True, finite=True)
         check_rate("momentum", self.momentum)
         check_rate("label_smoothing", self.label_smoothing)
-        if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
+        for label in ("warmup_epochs", "auxiliary_weight"):
+            value = getattr(self, label)
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise ValueError(f"`{label}` must be a finite number from 0. Received: {value!r}")
         for name in ("batch_size", "gradient_accumulation", "cutout"):
             object.__setattr__(self, name, as_integer(getattr(self, name)))
         check_integer("batch_size", self.batch_size, least=1)
         check_augmentation(self.augmentation, self.cutout, self.rand_augment)
         for label in ("erasing", "mixup", "cutmix"):
             check_share(label, getattr(self, label))
-        if self.moving_average is not None and not 0 < self.moving_average < 1:
-            raise ValueError(f"`moving_average` must be from 0 to below 1. Received: {self.moving_average!r}")
+        average = self.moving_average
+        if average is not None and not (is_number(average) and 0 < average < 1):
+            raise ValueError(f"`moving_average` must be from 0 to below 1. Received: {average!r}")
         check_integer("gradient_accumulation", self.gradient_accumulation, least=1)
         check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_one_of("mean_square", self.mean_square, (0, 1))
