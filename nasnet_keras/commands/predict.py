@@ -36,8 +36,7 @@ def add_options(parser):
     parser.add_argument("--model", required=True, help=MODEL_HELP)
     help_text = "image files, folders, patterns, .txt lists of files, or - for a list on stdin"
     parser.add_argument("images", nargs="+", metavar="IMAGE", help=help_text)
-    help_text = "classes named for each image (of several labels an image all that reach their thresholds are)"
-    parser.add_argument("--top", type=int, default=5, help=help_text)
+    parser.add_argument("--top", type=int, default=5, help="classes named for each image")
     help_text = "name only classes of at least this probability (default: of several labels an image, the model's own)"
     parser.add_argument("--threshold", type=float, metavar="SHARE", help=help_text)
     parser.add_argument(
