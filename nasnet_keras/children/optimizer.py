@@ -35,7 +35,7 @@ class Optimizer:
         check_integer("steps", self.steps, least=1, optional=True)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: {self.momentum!r}")
-        check_positive("clip_norm", self.clip_norm, optional=True)
+        check_positive("clip_norm", self.clip_norm, optional=True, finite=True)
 
     def rate(self, step):
         """The learning rate at a step, counted from 0."""

@@ -50,6 +50,9 @@ def check(options):
             grey_range=given_grey_range(options),
             columns=given_columns(options),
         )
+    for name in ("check", "near"):
+        if getattr(options, name) and not isinstance(data.train.images, ImageFiles):
+            tell(f"--{name} is not used: it is for files, and {shown(data.name)} has none")
     return {"data": data, "output": output}
 
 

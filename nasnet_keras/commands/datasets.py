@@ -192,6 +192,7 @@ def _opened(options, trains, division):
             limit=options.limit if trains else None,
             strict=options.strict,
             grey_range=given_grey_range(options),
+            range_given=options.grey_range is not None,
             columns=given_columns(options),
             progress=progress,
             **division,

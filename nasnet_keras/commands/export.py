@@ -138,7 +138,7 @@ def _typical(options):
 def _ways(options, where):
     """How images and labels are read; the columns are those of whichever data are a table."""
     columns = given_columns(options) if is_table(expanded(where)) else None
-    return {"grey_range": known_grey_range(options.model), "columns": columns}
+    return {"grey_range": known_grey_range(options.model), "range_given": False, "columns": columns}
 
 
 def _check_columns(options):

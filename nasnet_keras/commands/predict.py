@@ -190,7 +190,9 @@ def _best(row):
         [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
     )
     if "labels" in row:
-        return "   ".join(present[: len(named)]) or f"no label reaches its threshold (the most likely: {named[0]})"
+        more = len(present) - len(named)  # than `--top`
+        parts = [*present[: len(named)], *[f"and {more:,} more"] * (more > 0)]
+        return "   ".join(parts) or f"no label reaches its threshold (the most likely: {named[0]})"
     return "   ".join(named) or "no class is that probable"
 
 

@@ -6,9 +6,10 @@ from nasnet_keras.data.findings import look
 from nasnet_keras.data.images import read_deep_colours, read_greys, read_header, reason
 
 SAMPLE = 64  # images that are looked at
+UNUSED = "`grey_range` is not used: {} greys of more than 8 bits"
 
 
-def grey_note(sources, grey_range=None, findings=None):
+def grey_note(sources, grey_range=None, findings=None, given=False):
     """One line for the user where pixels of more than 8 bits would lose much of what they show, or None.
 
     Microscopes, scanners and cameras put 10 or 12 bits into files of 16, of which the high byte alone is nearly black.
@@ -18,17 +19,21 @@ def grey_note(sources, grey_range=None, findings=None):
         sources: paths, or encoded images as `bytes`; a sample of them is looked at, broken ones are passed over.
         grey_range: as for `images.read_image`; where there is one, nothing needs to be said of greys.
         findings: a `findings.Findings` that knows files which were looked at before; None for none.
+        given: whether `grey_range` is the user's own for these images, who is told where none of them needs it.
     """
     if not len(sources):
         return None
     places = np.unique(np.linspace(0, len(sources) - 1, min(SAMPLE, len(sources))).astype(int))
     found = [look("greys", sources[place], _deep, findings) for place in places]
-    found = [values for values in found if values and not isinstance(values, str)]
+    readable = [values for values in found if not isinstance(values, str)]
+    found = list(filter(None, readable))
     greys = [values for values in found if len(values) == 3]
     colours = [values[0] for values in found if len(values) == 1]
+    unused = given and grey_range is not None and readable and not found
     lines = [
         _of_greys(greys, len(places)) if greys and grey_range is None else "",
         _of_colours(colours, len(places), grey_range) if colours else "",
+        UNUSED.format(f"none of {len(places)} images looked at has") if unused else "",
     ]
     return "; ".join(filter(None, lines)) or None
 

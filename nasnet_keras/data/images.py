@@ -170,7 +170,7 @@ def read_greys(source):
         ValueError: as for `read_image`.
     """
     with _opened(source) as (image, _):
-        return _values(image) if _is_deep(image) else None
+        return _values(image) if is_deep(image) else None
 
 
 def read_deep_colours(source):
@@ -375,14 +375,14 @@ def _png_exif(stream):
     return block
 
 
-def _is_deep(image):
+def is_deep(image):
     """Whether these are greys of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 def _has_deep_colours(image):
     """Whether an image that is not decoded yet has colours, or greys with transparency, of more than 8 bits."""
-    if image.format not in ("PNG", "TIFF", "PPM") or _is_deep(image) or not image.tile:
+    if image.format not in ("PNG", "TIFF", "PPM") or is_deep(image) or not image.tile:
         return False
     decoder, _, _, how = image.tile[0]
     if decoder in ("ppm", "ppm_plain"):
@@ -400,7 +400,7 @@ def of_pillow(image, grey_range=None):
 
 def _rgb(image, grey_range):
     """Any mode to RGB of 8 bits."""
-    if _is_deep(image):
+    if is_deep(image):
         return Image.fromarray(_eight_bits(image, grey_range)).convert("RGB")
     if image.mode == "CMYK":
         # Light that inks let through, cut off as TensorFlow does it.

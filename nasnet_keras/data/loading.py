@@ -14,7 +14,7 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
-from nasnet_keras.data.greys import grey_note
+from nasnet_keras.data.greys import UNUSED, grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
@@ -211,11 +211,13 @@ def open_data(
     grey_range=None,
     columns=None,
     progress=None,
+    range_given=True,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; `columns` is a `tables.Columns`. Examples of TensorFlow Datasets are
-    indexed the first time, and stay on disk.
+    Arguments and errors are those of `load_data`; `columns` is a `tables.Columns`, and `range_given` says whether
+    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps. Examples of TensorFlow
+    Datasets are indexed the first time, and stay on disk.
     """
     size = None if image_size is None else as_size(image_size)
     shares = {"test": test, "validation": validation}
@@ -249,8 +251,12 @@ def open_data(
     if limit is not None:
         splits |= limited(splits, limit, seed, 1 if given["train"].several else len(class_names))
     train, validation, test = (replace(splits[part], record=record) for part in sides.PARTS)
-    if isinstance(train.images, ImageFiles) and (note := _grey_note(train.images)):
-        notes += (note,)
+    if isinstance(train.images, ImageFiles):
+        images = train.images
+        note = grey_note(images.sources, images.grey_range, images.findings, range_given)
+        notes += (note,) if note else ()
+    elif range_given and grey_range is not None and called(name) == "digits":
+        notes += (UNUSED.format("the digits have no"),)
     _keep_findings(train)
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
@@ -296,10 +302,6 @@ def _unused_shares(shares, given):
     for part, share in shares.items():
         if part in given and share and share != SHARES[part]:
             yield f"`{part}` {share:g} is not used: the data have images for {part} of their own"
-
-
-def _grey_note(images):
-    return grey_note(images.sources, images.grey_range, images.findings)
 
 
 def _keep_findings(split):

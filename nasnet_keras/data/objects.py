@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from nasnet_keras.data.folders import MAX_CLASSES, names_alike
+from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
-from nasnet_keras.data.images import of_pillow, resize
+from nasnet_keras.data.images import is_deep, of_pillow, resize
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.splits import renumbered
 
@@ -32,7 +33,7 @@ def is_object(data):
     return hasattr(data, "as_numpy_iterator") or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
 
 
-def read_object_data(data, size=None, class_names=None, label="data", grey_range=None):
+def read_object_data(data, size=None, class_names=None, label="data", grey_range=None, notes=None):
     """What a data set of Python's holds.
 
     Args:
@@ -47,6 +48,7 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
         label: the argument that an error names.
         grey_range: how greys of more than 8 bits are read, of Pillow and of files, see `images.read_image`.
+        notes: None, or a list that gets a line where no image is read by `grey_range`.
 
     Returns:
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
@@ -74,7 +76,10 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
     if own is None and given is None:
         _tell_of_absent(labels, names, label)
     images.tell_if_dark()
-    return {"train": (images.all(), labels)}, names
+    found = images.all()
+    if notes is not None and grey_range is not None and isinstance(found, np.ndarray) and not images.deep:
+        notes.append(UNUSED.format("the images have no"))
+    return {"train": (found, labels)}, names
 
 
 def _elements(data, label):
@@ -103,7 +108,7 @@ class _Images:
     def __init__(self, size, label, grey_range):
         self.size, self.label, self.grey_range, self.count = size, label, grey_range, 0
         self.arrays, self.sources, self.bytes, self.unit, self.greys = [], [], 0, None, False
-        self.highest = None  # of all pixels
+        self.highest, self.deep = None, False  # of all pixels; whether any has greys of more than 8 bits
 
     def __len__(self):
         return self.count
@@ -123,6 +128,7 @@ class _Images:
             self.count += len(several)
             return True
         if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's
+            self.deep |= is_deep(image)
             try:
                 image = of_pillow(image, self.grey_range)
             except ValueError as error:

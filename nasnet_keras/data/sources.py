@@ -72,8 +72,14 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
     if columns and not is_table(name):
         names = "`file_column`, `label_column`, `split_column`, `separator`, `file_root` and `outside`"
         raise ValueError(f"{names} are for a table. Received: {called(name)}")
+    given = ["`data_dir`"] * (data_dir is not None) + ["`download`"] * bool(download)
+    if given and not called(name).startswith("tfds:"):
+        names = f"{' and '.join(given)} {'are' if len(given) > 1 else 'is'}"
+        raise ValueError(f"{names} for tfds:NAME. Received: {called(name)}")
     if is_object(name):
-        source = Source(*read_object_data(name, size, grey_range=grey_range))
+        notes = []
+        parts, class_names = read_object_data(name, size, grey_range=grey_range, notes=notes)
+        source = Source(parts, class_names, notes=tuple(notes))
     elif is_table(name):
         listing = read_table(name, columns)
         source = _listed(listing, Findings(listing.root), size)

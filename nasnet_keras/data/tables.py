@@ -274,8 +274,9 @@ class _Names:
 
         Whether rows of one file have been joined, and how many images have no label, count.
         """
-        if self.several and not (self.separated or self.lengths or joined):
-            yield f"no cell has the separator {self.separator!r}: each image has one label at most"
+        if self.several and not self.separated and (self.lengths or not joined):
+            why = "it is not used, as cells are lists" if self.lengths else "each image has one label at most"
+            yield f"no cell has the separator {self.separator!r}: {why}"
         if self.several and without:
             yield f"{without:,} {'images' if without > 1 else 'image'} without any label count as having none of them"
 

@@ -6,6 +6,7 @@ Zoph et al. 2018 (arXiv 1707.07012), appendix A.4: "ScheduledDropPath".
 import keras
 from keras import ops
 
+from nasnet_keras.checks import as_integer, check_integer, check_positive, is_number
 from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.nesting import layers_within
 
@@ -24,7 +25,7 @@ class DropPath(ProgramLayer):
 
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
+        if not (is_number(rate) and 0 <= rate < 1):
             raise ValueError(f"`rate` must be in [0, 1). Received: {rate!r}")
         self.rate = rate
         self.seed = seed
@@ -92,6 +93,9 @@ class ScheduledDropPath(keras.callbacks.Callback):
     Args:
         total_steps: steps after which the rate is full.
 
+    Raises:
+        ValueError: no number of steps above 0.
+
     Examples:
         >>> from nasnet_keras import ScheduledDropPath
         >>> schedule = ScheduledDropPath(total_steps=100 * 20)  # 20 epochs of 100 steps
@@ -103,7 +107,8 @@ class ScheduledDropPath(keras.callbacks.Callback):
 
     def __init__(self, total_steps):
         super().__init__()
-        self.total_steps = total_steps
+        self.total_steps = as_integer(total_steps)
+        check_positive("total_steps", self.total_steps, finite=True)
 
     @classmethod
     def going_on(cls, total_steps, step):
@@ -112,7 +117,8 @@ class ScheduledDropPath(keras.callbacks.Callback):
         It may have gone back to an earlier epoch's weights, or stood still while its head learnt.
         """
         schedule = cls(total_steps)
-        schedule.step = step
+        schedule.step = as_integer(step)
+        check_integer("step", schedule.step)
         return schedule
 
     def on_train_begin(self, logs=None):

@@ -2,6 +2,7 @@
 
 import keras
 
+from nasnet_keras.checks import check_integer
 from nasnet_keras.models.layers import ProgramLayer
 
 AUXILIARY_WEIGHT = 0.4  # of the second head's loss
@@ -65,11 +66,12 @@ class AuxiliaryHead(ProgramLayer):
         options: an `Options`, or a dict of some of its fields.
 
     Raises:
-        ValueError: an input whose size is unknown or below 5×5.
+        ValueError: no classes, or an input whose size is unknown or below 5×5.
     """
 
     def __init__(self, classes, activation="softmax", **kwargs):
         super().__init__(**kwargs)
+        check_integer("classes", classes, least=1)
         self.classes = classes
         self.activation = activation
 

@@ -6,11 +6,15 @@ Whatever else of the network was changed after it was built, by a recipe for hea
 `changes_of` names it, and Keras' own way is taken.
 """
 
+import logging
+
 import keras
 import numpy as np
 
 from nasnet_keras.models.functions import Run, compute, folded
 from nasnet_keras.program.folding import folded_program, folded_weights
+
+logger = logging.getLogger(__name__)
 
 # What decides on a prediction beside the layers.
 METHODS = ("__call__", "call", "predict_step", "make_predict_function", "predict_function")
@@ -92,6 +96,26 @@ class Predictor:
             run = self._compiled = self._compiled or self._function.get_concrete_function()
         self._met = True
         return run(keras.ops.convert_to_tensor(images, "float32")).numpy()
+
+
+def tell_of_pixels(model, x):
+    """Say it once where a network that takes images in [-1, 1] is shown pixels in 0–255: whole numbers beyond that.
+
+    Args:
+        model: a `NASNet`.
+        x: what it is to predict; of anything but arrays and tensors nothing is said.
+    """
+    scales = model.architecture.include_preprocessing or not model.stands_alone  # others' layers may scale them
+    if scales or getattr(model, "_told_of_pixels", False):
+        return
+    x = keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else x
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.dtype.kind not in "fiu" or not x.size:
+        return
+    low, high = x.min(), x.max()
+    if (low < -1 or high > 1) and (x.dtype.kind in "iu" or (x[0] == np.rint(x[0])).all()):
+        model._told_of_pixels = True
+        taken = "the network takes them in [-1, 1], as `preprocess_input` makes them"
+        logger.warning("images are pixels from %g to %g, and %s", low, high, taken)
 
 
 def fits(model, x, steps, callbacks):

@@ -17,7 +17,7 @@ from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.freezing import freeze_parts, frozen_parts
 from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
-from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of
+from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of, tell_of_pixels
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
@@ -248,6 +248,7 @@ class NASNet(TwoHeaded):
 
         There is no progress bar for a single batch, unless `verbose` asks for one.
         """
+        tell_of_pixels(self, x)
         size = batch_size or 32
         quiet = not verbose or (verbose == "auto" and isinstance(x, np.ndarray) and len(x) <= size)
         if not quiet or not fits(self, x, steps, callbacks):
@@ -259,6 +260,7 @@ class NASNet(TwoHeaded):
 
     def predict_on_batch(self, x):
         """As Keras' `predict_on_batch`; an array of images goes through the same lean function as in `predict`."""
+        tell_of_pixels(self, x)
         return self.predict(x, len(x), verbose=0) if fits(self, x, None, None) else super().predict_on_batch(x)
 
     def train_step(self, *args):

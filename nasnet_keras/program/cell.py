@@ -5,7 +5,7 @@ Zoph et al. 2018 (arXiv 1707.07012), section 3.1 and appendix A.4.
 
 from dataclasses import dataclass
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, check_rate
 from nasnet_keras.genotype import CellGenotype
 from nasnet_keras.program.operations import write_combination, write_operation
 
@@ -48,6 +48,7 @@ class CellPlan:
         check_integer("filters", self.filters, least=1)
         if self.strides not in (1, 2):
             raise ValueError(f"`strides` must be 1 or 2. Received: {self.strides!r}")
+        check_rate("drop_path", self.drop_path)
 
     @property
     def reads(self):

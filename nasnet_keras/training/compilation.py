@@ -5,7 +5,7 @@ from collections.abc import Mapping, Set
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_one_of
+from nasnet_keras.checks import check_one_of, check_positive, check_rate
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
@@ -183,12 +183,13 @@ class SmoothedCrossentropy(keras.losses.Loss):
             over them of each one's own cross-entropy.
 
     Raises:
-        ValueError: outputs of another kind.
+        ValueError: outputs of another kind, or a smoothing that is no share below 1.
     """
 
     def __init__(self, smoothing=0.0, class_weights=None, name="crossentropy", output="softmax", mixed=False, **kwargs):
         super().__init__(name=name, **kwargs)
         check_one_of("output", output, ("softmax", "sigmoid", "logits"))
+        check_rate("smoothing", smoothing)
         self.smoothing = smoothing
         self.class_weights = class_weights
         self.output, self.mixed = output, mixed
@@ -325,9 +326,13 @@ class WarmedUp(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         schedule: what the rate follows.
         steps: steps of the rise, counted among the schedule's own.
+
+    Raises:
+        ValueError: no steps.
     """
 
     def __init__(self, schedule, steps):
+        check_positive("steps", steps, finite=True)
         self.schedule, self.steps = schedule, steps
 
     def __call__(self, step):

@@ -1,13 +1,17 @@
 """What a classifier gets right and what it confuses, class by class, and how far its probabilities can be believed."""
 
+import logging
 from functools import partial
 
 import numpy as np
 
 from nasnet_keras.checks import check_integer
+from nasnet_keras.data.left_out import few
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
 from nasnet_keras.training.fitting import answers_to
+
+logger = logging.getLogger(__name__)
 
 BINS = 10  # of how sure a model is
 POINTS = 200  # of a curve
@@ -21,8 +25,9 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
 
     Args:
         model: a classifier; what its outputs are follows from its last layer (`models.answers`).
-        split: a `data.Split` whose labels count as the model's outputs do.
-        class_names: a name for each class.
+        split: a `data.Split` whose labels count as `class_names` do.
+        class_names: a name for each class. Those of a model that has names may come in any order; other names than the
+            model's are told, and labels then count as its outputs do.
         batch_size: images at a time, at most: fewer of more than 128 pixels.
         worst: how many of the most wrong images are named.
         devices: how many devices share each batch, or `"all"`; None: one.
@@ -46,8 +51,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         sure the model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
-        ValueError: other numbers of names and of the model's classes, nothing tells what the model answers with, or
-            there are not so many devices.
+        ValueError: other numbers of names and of the model's classes, some of its names and some others, nothing tells
+            what the model answers with, or there are not so many devices.
 
     Examples:
         >>> from nasnet_keras import NASNet, evaluate_classes, load_data
@@ -57,23 +62,25 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         >>> [row["name"] for row in figures["classes"]][:3]
         ['0', '1', '2']
     """
+    names = list(map(str, class_names))
+    columns, count = _columns(answers.class_names(model), names), len(names)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
-    probabilities, count = answers.as_probabilities(outputs, kind), len(class_names)
+    outputs, kind = _in_order(outputs, kind, columns)
+    probabilities = answers.as_probabilities(outputs, kind)
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"
         raise ValueError(f"`class_names` must be {rule}. Received: {count}")
     figures = figures_of(outputs, labels, kind)
-    names = list(map(str, class_names))
     if split.several:
         thresholds = answers.thresholds(model)
-        thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds
+        thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds[columns]
         told, describe = probabilities >= thresholds, _labels_told
         figures |= _of_labels(probabilities, labels, names, told, thresholds)
     else:
         told, describe = probabilities.argmax(-1), _class_told
         figures |= _of_classes(probabilities, labels, names, told)
     if tta:
-        figures["tta"] = _of_views(model, split, batch_size, devices)
+        figures["tta"] = _of_views(model, split, batch_size, devices, columns)
     if worst:
         check_integer("worst", worst, least=1)
         wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
@@ -85,13 +92,38 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     return figures
 
 
-def _of_views(model, split, batch_size, devices):
+def _columns(own, names):
+    """Which columns of a model's outputs some names mean, by the names that it has of its own."""
+    if own is None or len(own) != len(names) or list(own) == names:
+        return slice(None)
+    if not set(own) & set(names):
+        logger.warning(
+            "`class_names` are other ones than the model's, %s: labels count as its outputs do, in this order", few(own)
+        )
+        return slice(None)
+    if sorted(own) != sorted(names) or len(set(own)) < len(own):
+        odd = sorted(set(names) - set(own)) or names
+        raise ValueError(f"`class_names` must be the model's, {few(own)}, in any order. Received: {few(odd)}")
+    return [own.index(name) for name in names]
+
+
+def _in_order(outputs, kind, columns):
+    """(Some columns of outputs, their kind); a single unit becomes two columns, logits or probabilities."""
+    if isinstance(columns, slice):
+        return outputs, kind
+    if outputs.shape[1] == 1:
+        outputs = np.concatenate([0 * outputs if kind == "logits" else 1 - outputs, outputs], 1)
+        kind = "softmax" if kind == "sigmoid" else kind
+    return outputs[:, columns], kind
+
+
+def _of_views(model, split, batch_size, devices, columns):
     """The figures of the mean probabilities of an image's views."""
     total, views = 0, [(mirrored, shift) for mirrored in (False, True) for shift in SHIFTS]
     for mirrored, shift in views:
         shown = partial(_view, mirrored=mirrored, shift=shift)
         outputs, labels, kind = answers_to(model, split, batch_size, devices, shown)
-        total = total + answers.as_probabilities(outputs, kind)
+        total = total + answers.as_probabilities(outputs, kind)[:, columns]
     independent = kind == "sigmoid" and outputs.shape[1] > 1
     return {**figures_of(total / len(views), labels, "sigmoid" if independent else "softmax"), "views": len(views)}
 

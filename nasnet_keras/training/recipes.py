@@ -101,19 +101,22 @@ class Recipe:
                 object.__setattr__(self, label, None)
         check_positive("learning_rate", self.learning_rate, finite=True)
         check_positive("epsilon", self.epsilon, finite=True)
-        check_positive("clip_norm", self.clip_norm, optional=True)
+        check_positive("clip_norm", self.clip_norm, optional=True, finite=True)
         check_rate("momentum", self.momentum)
         check_rate("label_smoothing", self.label_smoothing)
-        if not is_number(self.warmup_epochs) or not 0 <= self.warmup_epochs < math.inf:
-            raise ValueError(f"`warmup_epochs` must be a number from 0. Received: {self.warmup_epochs!r}")
+        for label in ("warmup_epochs", "auxiliary_weight"):
+            value = getattr(self, label)
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise ValueError(f"`{label}` must be a finite number from 0. Received: {value!r}")
         for name in ("batch_size", "gradient_accumulation", "cutout"):
             object.__setattr__(self, name, as_integer(getattr(self, name)))
         check_integer("batch_size", self.batch_size, least=1)
         check_augmentation(self.augmentation, self.cutout, self.rand_augment)
         for label in ("erasing", "mixup", "cutmix"):
             check_share(label, getattr(self, label))
-        if self.moving_average is not None and not 0 < self.moving_average < 1:
-            raise ValueError(f"`moving_average` must be from 0 to below 1. Received: {self.moving_average!r}")
+        average = self.moving_average
+        if average is not None and not (is_number(average) and 0 < average < 1):
+            raise ValueError(f"`moving_average` must be from 0 to below 1. Received: {average!r}")
         check_integer("gradient_accumulation", self.gradient_accumulation, least=1)
         check_one_of("optimizer", self.optimizer, OPTIMIZERS)
         check_one_of("mean_square", self.mean_square, (0, 1))
@@ -256,13 +259,14 @@ def phases(
     return first + [("cells", epochs, unfreeze, rate_factor)] * second
 
 
-def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=0.0):
+def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=0.0, remat=False):
     """What of a fine-tuning does not take place, or not yet, a line each.
 
     Args:
         plan: what `phases` gives.
         unfreeze, layer_decay, batch_norm: as for `transfer.fine_tune`.
         drop_path: that of the network.
+        remat: as for `transfer.fine_tune`.
     """
     name, epochs, *_ = plan[-1]
     lines = []
@@ -273,7 +277,8 @@ def remarks_on(plan, unfreeze="all", layer_decay=1.0, batch_norm=0.9, drop_path=
     if drop_path:
         lines.append(f"`drop_path` {drop_path:g} is not used: cells that do not learn drop no paths")
     # They may stand there for a second phase, which goes on in the same directory.
-    for label, value, usual in (("layer_decay", layer_decay, 1), ("batch_norm", batch_norm, 0.9)):
+    cells = (("layer_decay", layer_decay, 1), ("batch_norm", batch_norm, 0.9), ("remat", remat, False))
+    for label, value, usual in cells:
         if value != usual:
             lines.append(f"`{label}` {value} is not used: it is for cells that learn")
     return lines

@@ -106,7 +106,7 @@ def fine_tune(
         layer_decay: in phase two, each cell's rate as a share of that of the cell above it.
         batch_norm: how batch norms behave in cells that learn: a momentum, and they learn from the batch (0.9
             follows new images within some 30 steps, the released 0.9997 within ten thousand), or
-            `"frozen"`, and they go by the statistics that they have.
+            `"frozen"`, and they go by the statistics that they have; `batch_norm_momentum` is for this alone.
         class_weights: None, `"balanced"` for folders of unequal size, or a factor for each class, in an array or by its
             number or name in a mapping; of several labels an image, for the loss where it has the label.
         patience: a phase ends after this many epochs without a better validation accuracy (of several labels an image,
@@ -131,7 +131,8 @@ def fine_tune(
 
     Returns:
         A `NASNet` that knows its `class_names` and expects images as `preprocess_input` gives them. Of several labels
-        an image it ends in sigmoid, and has the `thresholds` of the best F1 of each label on the validation images.
+        an image it ends in sigmoid, and has the `thresholds` of the best F1 of each label on the validation images,
+        unless they are given.
 
     Raises:
         ValueError: naming the argument at fault, or another training is at work in `directory`.
@@ -176,7 +177,8 @@ def fine_tune(
         check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
-    for line in remarks_on(plan, unfreeze, layer_decay, batch_norm, model.architecture.drop_path):
+    recomputed = bool(remat) and not model.architecture.auxiliary_head  # a head that learns in any case
+    for line in remarks_on(plan, unfreeze, layer_decay, batch_norm, model.architecture.drop_path, recomputed):
         logger.warning(line)
     if trained:
         # The usual random head is drawn for many classes: with few of them its first gradients would be huge.
@@ -226,7 +228,7 @@ def fine_tune(
             )
             first = last if hours is None else first + len(history)
         _freeze(model, parts(model), False)
-        if data.several:
+        if data.several and options.get("thresholds") is None:
             model.thresholds = fitting.chosen_thresholds(model, data.validation)
         if first_host and directory is not None:
             fitting.save_model(model, directory)
@@ -375,12 +377,14 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         source: a `NASNet`.
         data: a `Data`; it says which classes there are, and how large images are.
         batch_norm: momentum of batch norms, or `"frozen"` for the old one's.
-        **options: other arguments of `NASNet` that change.
+        **options: other arguments of `NASNet` that change; `batch_norm_momentum` only where `batch_norm` says none.
 
     Raises:
         ValueError: naming the argument at fault.
     """
     if batch_norm != "frozen":
+        if (given := options.get("batch_norm_momentum")) is not None:
+            raise ValueError(f"`batch_norm_momentum` must be left out: `batch_norm` says it. Received: {given!r}")
         options["batch_norm_momentum"] = batch_norm
     head = {
         "input_shape": data.image_shape,

@@ -5,6 +5,7 @@ in it, and a file of another project is first renamed to it. A mapping is `{name
 tensor must be used and every weight filled, or a `ValueError` names the first ten that do not fit.
 """
 
+import logging
 import re
 import zipfile
 import zlib
@@ -13,7 +14,10 @@ import numpy as np
 
 from nasnet_keras.files import expanded
 
+logger = logging.getLogger(__name__)
+
 AVERAGE = "/ExponentialMovingAverage"
+IMAGENET = 1000  # classes, before which the released checkpoints have one for the background
 # What a training checkpoint holds besides the network.
 BOOKKEEPING = re.compile(r"(^|/)(global_step|RMSProp(_\d+)?|Momentum|Adam(_\d+)?|beta\d_power)$")
 
@@ -121,7 +125,7 @@ def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):
 
     Tensors of heads that the model lacks (auxiliary, classifier) are left out, and so are a
     training checkpoint's optimiser slots. A classifier with one class more than the model's loses its first, the
-    background.
+    background, which is told where it is not that of ImageNet's 1,000 classes.
 
     Args:
         model: a `NASNet`.
@@ -190,10 +194,12 @@ def fill(model, tensors, background=True):
     tensors = {name: value for name, value in tensors.items() if not (absent and name.startswith(absent))}
     if "logits" in present and not any(name.startswith("final_layer/") for name in tensors):
         raise ValueError("the weights have no classifier: build the network with `include_top=False` to load them")
+    odd = None
     for name, variable in variables.items() if background else ():
         stored = np.shape(tensors.get(name, ()))
         if "/FC/" in name and stored == (*variable.shape[:-1], variable.shape[-1] + 1):
             tensors[name] = np.asarray(tensors[name])[..., 1:]
+            odd = stored[-1] if stored[-1] != IMAGENET + 1 else None
     faults = [f"{name}: no such weight in the network" for name in tensors if name not in variables]
     faults += [f"{name}: not in the file" for name in variables if name not in tensors]
     faults += [
@@ -207,3 +213,5 @@ def fill(model, tensors, background=True):
     values = [np.asarray(tensors[name]) for name in variables]
     for variable, value in zip(variables.values(), values, strict=True):
         variable.assign(value)
+    if odd:
+        logger.warning("class 0 of %d is taken for TF-slim's background, and is not in the network", odd)

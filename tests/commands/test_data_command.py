@@ -70,6 +70,14 @@ def test_digits_have_a_sheet_as_well(tmp_path, monkeypatch, capsys):
     assert code == 0 and "8×8" in out and (tmp_path / "digits-sheet.html").read_text().count("<img") > 80
 
 
+def test_what_is_for_files_is_told_where_there_are_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, "digits", "--near", "--check")
+    said = [f"nasnet-keras: --{name} is not used: it is for files, and digits has none" for name in ("check", "near")]
+    assert code == 0 and err == said
+    assert call(capsys, "digits", "--grey-range", "0:9")[1].count("`grey_range` is not used: the digits have no") == 1
+
+
 def test_a_sheet_that_cannot_be_written_is_one_line(photos, capsys):
     (photos / "photos-sheet.html").mkdir()
     code, out, err = call(capsys, "photos")

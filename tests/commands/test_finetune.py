@@ -67,6 +67,6 @@ def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch)
 def test_options_that_would_have_no_effect(place, capsys):
     assert "`matrix` means nothing without `json`" in refused(capsys, "evaluate --model net --data photos --matrix")
     labels = [{"name": name, "score": score} for name, score in (("cat", 0.9), ("dog", 0.8))]
-    assert predict._best({"labels": labels, "classes": labels[:1]}) == "cat 90.00%"  # `--top 1`
+    assert predict._best({"labels": labels, "classes": labels[:1]}) == "cat 90.00%   and 1 more"  # `--top 1`
     assert predict._best({"labels": labels, "classes": labels}) == "cat 90.00%   dog 80.00%"
     assert predict._best({"labels": [], "classes": labels[:1]}).startswith("no label reaches its threshold")

@@ -243,3 +243,15 @@ def test_without_an_answer_an_earlier_file_stays(place, capsys, monkeypatch):
     code, out, err = call(capsys, "photos", "--output", "a.csv")
     assert code == 130 and out == "" and "again" not in err[0] and Path("a.csv").read_text() == "of yesterday"
     assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(("top", "more"), [(1, "   and 6 more"), (5, "   and 2 more"), (7, ""), (8, "")])
+def test_labels_beyond_those_that_are_printed_are_counted(top, more, capsys):
+    chances = np.linspace(0.9, 0.2, 8)
+    rows = [{"name": f"label {place}", "score": float(chance)} for place, chance in enumerate(chances)]
+    command._print([{"image": "a.png", "labels": rows[:7], "classes": rows[:top]}])
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("a.png: label 0 90.00%") and line.count("label") == min(top, 7)
+    assert line.endswith(f"%{more}")
+    command._print([{"image": "a.png", "labels": [], "classes": rows[:top]}])
+    assert "no label reaches its threshold (the most likely: label 0 90.00%)" in capsys.readouterr().out

@@ -617,6 +617,23 @@ def test_what_is_not_prepared_is_refused_at_once(tmp_path, no_network):
             load_data(name, data_dir=tmp_path)
 
 
+def test_options_of_tfds_are_for_it(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    pairs = [(np.zeros((8, 8, 3), np.uint8), number % 2) for number in range(4)]
+    for name, received in (
+        (tmp_path / "labels.csv", "labels.csv"),
+        (tmp_path, ""),
+        ("digits", "digits"),
+        (pairs, "list"),
+    ):
+        with pytest.raises(ValueError, match=f"`data_dir` and `download` are for tfds:NAME. Received: .*{received}"):
+            load_data(name, data_dir=tmp_path, download=True)
+        with pytest.raises(ValueError, match="`data_dir` is for tfds:NAME"):
+            load_data(name, data_dir=tmp_path)
+        with pytest.raises(ValueError, match="`download` is for tfds:NAME"):
+            load_data(name, download=True)
+
+
 @pytest.mark.parametrize("package", ["tensorflow_datasets", "sklearn.datasets"])
 def test_a_missing_package_is_one_line(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)

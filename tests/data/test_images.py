@@ -24,6 +24,7 @@ from nasnet_keras.data.images import (
     read_size,
     scale_greys,
 )
+from nasnet_keras.data.loading import open_data
 
 WHITE = [255, 255, 255]
 
@@ -426,3 +427,30 @@ def test_the_decoder_reduces_by_the_ratio_that_it_is_told(height, width, rows, c
         assert image.decoderconfig[0] == ratio
         assert image.size == (-(-width // ratio), -(-height // ratio))
         assert min(image.height - 2 * rows, image.width - 2 * columns) >= 0
+
+
+def test_a_range_that_no_image_needs_is_told(photograph, tmp_path):
+    eight, deeper = write(photograph, "PNG"), png(deep(photograph, 4095).astype(np.uint16)[..., None], 0)
+    unused = "`grey_range` is not used: none of 2 images looked at has greys of more than 8 bits"
+    assert grey_note((eight, b"broken"), (0, 9), given=True) == unused
+    assert grey_note((eight, eight), (0, 9)) is None  # a model's own
+    assert grey_note((eight, deeper), (0, 9), given=True) is None and grey_note((eight,), given=True) is None
+    assert grey_note((b"broken",), (0, 9), given=True) is None
+    assert grey_note((eight, png(colours(photograph), 2)), (0, 9), given=True).endswith("it is for greys")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            (tmp_path / name / f"{number}.png").write_bytes(eight)
+    told = {given: open_data(tmp_path, grey_range=(0, 9), range_given=given).notes for given in (True, False)}
+    assert [len([note for note in notes if "grey_range" in note]) for notes in told.values()] == [1, 0]
+
+
+def test_a_range_for_data_that_are_no_files_is_told(photograph):
+    arrays = (np.zeros((4, 8, 8, 3), np.uint8) + 99, np.arange(4) % 2)
+    pictures = [(photograph, number % 2) for number in range(4)]
+    scan = Image.fromarray(deep(photograph, 4095).astype(np.uint16))
+    for data, is_told in (("digits", True), (arrays, True), (pictures, True), ([(scan, 0), (scan, 1)] * 2, False)):
+        notes = open_data(data, validation=0, test=0, grey_range=(0, 4095)).notes
+        assert [note.startswith("`grey_range` is not used: the ") for note in notes] == [True] * is_told
+        assert not open_data(data, validation=0, test=0).notes
+    assert not open_data("digits", grey_range=(0, 4095), range_given=False).notes

@@ -424,6 +424,19 @@ def test_what_may_be_a_mistake_is_told(place):
     )
 
 
+def test_a_separator_that_lists_do_not_need_is_told(place):
+    said = "no cell has the separator '|': it is not used, as cells are lists"
+    cells = [["cat"], ["cat", "dog"], ["dog|cat"]]
+    write(place / "t.jsonl", [(file, cells[number % 3]) for number, (file, _) in enumerate(ROWS)])
+    data = load_data(place / "t.jsonl", separator="|")
+    assert said in data.notes and data.class_names == ("cat", "dog", "dog|cat")
+    write(place / "t.jsonl", [(file, cells[number % 2]) for number, (file, _) in enumerate([*ROWS, *ROWS])])
+    assert said in load_data(place / "t.jsonl", separator="|").notes  # also where rows of one file are joined
+    mixed = ["cat|dog", ["dog"]]
+    write(place / "t.jsonl", [(file, mixed[number % 2]) for number, (file, _) in enumerate(ROWS)])
+    assert not any("separator" in note for note in load_data(place / "t.jsonl", separator="|").notes)
+
+
 def test_images_without_any_label_are_told(place):
     """An empty cell may say that there is none of the labels, or that nobody has looked."""
     rows = [(file, ("", "a|b", "b")[number % 3]) for number, (file, _) in enumerate(ROWS)]

@@ -7,6 +7,8 @@ from checks import array
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype
 from nasnet_keras.models.drop_path import DropPath, DropPathSchedule, ScheduledDropPath
+from nasnet_keras.models.heads import AuxiliaryHead
+from nasnet_keras.models.layers import Cell
 from nasnet_keras.models.network import NASNet
 
 ONES = np.ones((2000, 1, 1, 1), "float32")
@@ -168,3 +170,31 @@ def test_a_schedule_may_begin_where_a_training_stands():
         schedule = ScheduledDropPath(10) if given is None else ScheduledDropPath.going_on(10, given)
         model.fit(images, labels, batch_size=4, verbose=0, callbacks=[schedule])
         assert float(counter.step) == counted and float(counter.total_steps) == 10
+
+
+@pytest.mark.parametrize("steps", [0, -5, float("nan"), float("inf"), "20", None, True])
+def test_a_schedule_that_never_ends_is_refused(steps):
+    with pytest.raises(ValueError, match="`total_steps` must be a finite number above 0. Received: "):
+        ScheduledDropPath(steps)
+
+
+def test_steps_may_be_one_of_numpys_and_lie_behind():
+    assert ScheduledDropPath(np.int64(7)).total_steps == 7 and ScheduledDropPath(2.5).total_steps == 2.5
+    assert ScheduledDropPath.going_on(7, 0).step == 0
+    for step in (-1, float("nan"), None):
+        with pytest.raises(ValueError, match="`step` must be an integer from 0"):
+            ScheduledDropPath.going_on(7, step)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, float("nan"), "0.5", None])
+def test_layers_refuse_numbers_that_mean_nothing(rate):
+    cell = CellGenotype((Block((1, 0), ("conv_3x3", "identity")),), (2,))
+    with pytest.raises(ValueError, match="`drop_path` must be a number from 0 to below 1"):
+        Cell(cell, 4, drop_path=rate)
+    with pytest.raises(ValueError, match=r"`rate` must be in \[0, 1\)"):
+        DropPath(rate)
+    for count in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="`classes` must be an integer from 1"):
+            AuxiliaryHead(count)
+        with pytest.raises(ValueError, match="`filters` must be an integer from 1"):
+            Cell(cell, count)

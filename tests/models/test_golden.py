@@ -128,6 +128,25 @@ def test_what_does_not_fit_is_named_and_nothing_is_set(model, mapping):
     assert all((old == new).all() for old, new in zip(before, model.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize(("classes", "says"), [(5, ["class 0 of 6 is taken for TF-slim's background"]), (1000, [])])
+def test_a_class_that_is_taken_for_the_background_is_told(classes, says, rng, caplog):
+    """Of ImageNet's it is known."""
+    size = {"repeats": (1, 1), "filters": 4, "stem": "cifar", "input_shape": (20, 20, 3)}
+    model = NASNet("tiny", **size, classes=classes, auxiliary_head=True)
+    wide = {name: rng.normal(size=weight.shape).astype("float32") for name, weight in slim_variables(model).items()}
+    fitting = dict(wide)
+    for name in wide:
+        if "/FC/" in name:
+            wide[name] = np.concatenate([np.full_like(wide[name][..., :1], 9), wide[name]], -1)
+    load_slim_weights(model, wide)
+    assert holds(model, fitting)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == len(says) and all(line.startswith(part) for line, part in zip(said, says, strict=True))
+    caplog.clear()
+    load_slim_weights(model, fitting)
+    assert not caplog.records
+
+
 def test_only_the_first_ten_faults_are_named(model, mapping):
     surplus = {f"extra_{index}": np.zeros(1) for index in range(13)}
     with pytest.raises(ValueError) as raised:

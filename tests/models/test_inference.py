@@ -252,3 +252,36 @@ def test_memory_holds_what_is_still_read(monkeypatch):
     (result,) = functions.compute(program, [Tensor()], weights, functions.Run(), [program.steps[-1].result])
     assert isinstance(result, Tensor) and alive == {id(result)}
     assert len(program.steps) > 600 and most[0] < 20
+
+
+def told(caplog):
+    """What was said of pixels, once read forgotten."""
+    lines = [record.getMessage() for record in caplog.records if record.name == prediction.__name__]
+    caplog.clear()
+    return lines
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "float32", "tensor"])
+def test_pixels_for_a_network_that_does_not_scale_them_are_told_once(kind, caplog):
+    pixels = np.arange(192).reshape(1, 8, 8, 3).astype("uint8" if kind == "tensor" else kind)
+    model, shown = made(), tf.constant(pixels) if kind == "tensor" else pixels
+    model.predict(shown, verbose=0)
+    (line,) = told(caplog)
+    assert "pixels from 0 to 191" in line and "[-1, 1]" in line and "`preprocess_input`" in line
+    model.predict(shown, verbose=0)
+    model.predict_on_batch(shown)
+    assert not told(caplog)
+    made().predict_on_batch(shown)
+    assert len(told(caplog)) == 1
+
+
+def test_images_as_a_network_takes_them_are_not_told(rng, caplog):
+    pixels = rng.integers(0, 256, (1, 8, 8, 3), "uint8")
+    made(include_preprocessing=True).predict(pixels, verbose=0)
+    image = keras.Input((8, 8, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, -1.0)(image)
+    made(input_tensor=scaled, input_shape=None).predict(pixels, verbose=0)
+    model = made()
+    for good in (pixels / np.float32(127.5) - 1, rng.normal(size=(1, 8, 8, 3)), np.ones((1, 8, 8, 3), "int32")):
+        model.predict(good, verbose=0)
+    assert not told(caplog)

@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
+import keras
 import numpy as np
 import pytest
 
@@ -103,3 +104,56 @@ def test_bad_matrices_are_refused():
         confusion_svg([[1]], ["a", "b"])
     with pytest.raises(ValueError, match="`matrix`"):
         confusion_svg([[1, 2], [3]], ["a", "b"])
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_names_in_another_order_than_the_models_are_found_by_name(tta):
+    """The model counts cat, dog, fox; the labels count fox, cat, dog."""
+    names, answers, labels = ("cat", "dog", "fox"), [2, 2, 0, 1, 1], [0, 0, 1, 2, 0]
+    own = Answers(answers, 3)
+    own.class_names = names
+    split = Split(np.zeros((5, 1, 1, 3), np.uint8), np.array(labels))
+    figures = evaluate_classes(own, split, ["fox", "cat", "dog"], worst=3, tta=tta)
+    assert figures["accuracy"] == 0.8 and figures["loss"] == pytest.approx(-(4 * np.log(0.9) + np.log(0.05)) / 5)
+    rows = {row["name"]: (row["images"], row["precision"], row["recall"]) for row in figures["classes"]}
+    assert rows == {"fox": (3, 1.0, 2 / 3), "cat": (1, 1.0, 1.0), "dog": (1, 0.5, 1.0)}
+    assert [row["name"] for row in figures["classes"]] == ["fox", "cat", "dog"]  # as the rows of the confusion
+    assert figures["confusion"] == [[2, 0, 1], [0, 1, 0], [0, 0, 1]]
+    (worst,) = figures["worst"]
+    assert (worst["index"], worst["class"], worst["taken_for"]) == (4, "fox", "dog")
+    assert not tta or figures["tta"]["accuracy"] == 0.8
+
+
+@pytest.mark.parametrize(("activation", "scores"), [("sigmoid", (0.9, 0.2)), (None, (4.0, -4.0))])
+def test_a_single_unit_is_turned_as_well(activation, scores):
+    """It says how sure the model is of its second class, yes."""
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten(), keras.layers.Dense(1, activation)])
+    model.class_names, model.predict = ("no", "yes"), lambda batches, verbose: np.float32(scores)[:, None]
+    split = Split(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]))
+    told = evaluate_classes(model, split, ["yes", "no"])
+    same = evaluate_classes(model, Split(split.images, np.array([1, 0])), ["no", "yes"])
+    assert told["accuracy"] == 1 == same["accuracy"] and told["loss"] == pytest.approx(same["loss"])
+
+
+def test_labels_of_several_are_found_by_name_with_their_thresholds():
+    scores = np.float32([[0.6, 0.2], [0.1, 0.4]])
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "sigmoid")])
+    model.predict, model.class_names, model.thresholds = lambda batches, verbose: scores, ("sea", "sun"), (0.5, 0.3)
+    marks = np.array([[False, True], [True, False]])  # of sun and sea
+    figures = evaluate_classes(model, Split(np.zeros((2, 1, 1, 3), np.uint8), marks), ["sun", "sea"])
+    assert figures["exact"] == 1 == figures["mean_average_precision"]
+    assert [(row["name"], row["threshold"]) for row in figures["classes"]] == [
+        ("sun", pytest.approx(0.3)),
+        ("sea", pytest.approx(0.5)),
+    ]
+
+
+def test_other_names_than_the_models_are_told_or_refused(caplog):
+    model, split = Answers([0, 1], 2), Split(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]))
+    model.class_names = ("cat", "dog")
+    assert evaluate_classes(model, split, ["cat", "dog"])["accuracy"] == 1 and not caplog.records
+    assert evaluate_classes(model, split, ["Katze", "Hund"])["accuracy"] == 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith("`class_names` are other ones than the model's, cat, dog: labels count as")
+    with pytest.raises(ValueError, match="`class_names` must be the model's, cat, dog, in any order. Received: wolf"):
+        evaluate_classes(model, split, ["dog", "wolf"])

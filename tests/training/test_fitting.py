@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
@@ -209,6 +210,26 @@ def test_a_diverging_training_stops(data):
 def test_unknown_recipe():
     with pytest.raises(ValueError, match="`recipe` must be one of"):
         recipes.recipe("best")
+
+
+NUMBERS = [field.name for field in fields(recipes.Recipe) if isinstance(field.default, int | float | None)]
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "nesterov"])
+@pytest.mark.parametrize("value", [-0.4, math.nan, math.inf, "much"])
+def test_a_recipe_has_no_number_that_means_nothing(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {value!r}"):
+        recipes.Recipe(**{"optimizer": "rmsprop", name: value})
+
+
+def test_losses_and_schedules_refuse_numbers_that_mean_nothing():
+    assert recipes.Recipe(auxiliary_weight=0, warmup_epochs=0).auxiliary_weight == 0
+    for value in (-0.1, 1, math.nan):
+        with pytest.raises(ValueError, match="`smoothing` must be"):
+            compilation.SmoothedCrossentropy(value)
+    for value in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="`steps` must be"):
+            compilation.WarmedUp(lambda step: 0.1, value)
 
 
 @pytest.mark.long

@@ -341,6 +341,7 @@ BAD = [
     ({"layer_decay": 1.5}, "`layer_decay`"),
     ({"batch_norm": "never"}, "`batch_norm`"),
     ({"batch_norm": 1.5}, "`batch_norm`"),
+    ({"batch_norm_momentum": 0.99}, "`batch_norm_momentum` must be left out: `batch_norm` says it. Received: 0.99"),
     ({"patience": 0}, "`patience`"),
     ({"recipe": "best"}, "`recipe`"),
     ({"class_weights": "fair"}, "`class_weights`"),
@@ -411,7 +412,9 @@ def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path)
         # They may be for the cells that learn in the same directory later.
         ({"unfreeze": "head", "layer_decay": 0.8}, ["`layer_decay` 0.8 is not used: it is for cells that learn"]),
         ({"unfreeze": "head", "batch_norm": 0.5}, ["`batch_norm` 0.5 is not used: it is for cells that learn"]),
+        ({"unfreeze": "head", "remat": True}, ["`remat` True is not used: it is for cells that learn"]),
         ({"drop_path": 0.3}, []),
+        ({"remat": True}, []),
         ({"head_epochs": 0, "epochs": 1}, []),
         ({"weights": "none", "epochs": 1}, []),
     ],
@@ -420,6 +423,15 @@ def test_phases_that_do_not_take_place_are_told(options, says, monkeypatch, capl
     learnt(monkeypatch)
     tune(**options)
     assert [record.getMessage() for record in caplog.records if record.name == transfer.__name__] == says
+
+
+def test_a_momentum_beside_frozen_statistics_and_thresholds_are_those_given(monkeypatch):
+    learnt(monkeypatch)
+    frozen = tune(batch_norm="frozen", batch_norm_momentum=0.5)
+    assert frozen.architecture.batch_norm_momentum == 0.5
+    marks = [Split(one.images, np.eye(3, dtype=bool)[one.labels]) for one in (TRAIN, VALIDATION)]
+    assert tune(None, *marks, thresholds=(0.1, 0.2, 0.3)).thresholds == (0.1, 0.2, 0.3)
+    assert tune(None, *marks).thresholds != (0.1, 0.2, 0.3)
 
 
 def test_the_number_of_classes_may_be_one_of_numpys():
