@@ -48,6 +48,11 @@ class LocalSearch(Strategy):
         super().__init__(space, settings, seed)
         self._tried, self._best = {}, None  # {decisions: reward, None for a failure}, and the best of them
 
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.beginning
+
     def _sample(self, rng):
         if self.version >= self.settings.beginning:
             known = {*self._tried, *self.pending.values()}

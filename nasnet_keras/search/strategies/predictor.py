@@ -72,6 +72,11 @@ class Predictor(Strategy):
         self._cells, self._rewards = [], []  # what is learnt from, in the order of the rewards
         self._tried = set()  # canonical names
 
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.beginning
+
     def _sample(self, rng):
         settings = self.settings
         if len(self._cells) < settings.beginning:
