@@ -55,7 +55,7 @@ def take_part(folder, trials, seconds, controller, role_name, port):
     settings = ControllerSettings(hidden_units=20, embedding_size=10, batch_size=5) if controller == "rl" else None
     nasnet_keras.search(
         load_data("digits", limit=50), trials, folder, controller, 0, child=QuickChild(seconds), settings=settings,
-        role=Role(role_name, port=port) if role_name else None, lease=3.0, patience=60.0,
+        **({"role": Role(role_name, port=port), "lease": 3.0, "patience": 60.0} if role_name else {}),
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def main(arguments=None):
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     command = _module(options.command)
     try:
+        _check_texts(options)
         return command.run(options, **command.check(options)) or 0  # bad input is refused before TensorFlow is loaded
     except KeyboardInterrupt:
         text = getattr(command, "INTERRUPTED", "interrupted")
@@ -101,6 +102,13 @@ def _expand(options):
             setattr(options, name, [expanded(one) for one in value])
         elif isinstance(value, str):
             setattr(options, name, expanded(value))
+
+
+def _check_texts(options):
+    """Raise `ValueError` for an empty text, as a shell makes of a variable that is not set: it would count as none."""
+    for name, value in vars(options).items():
+        if value == "":
+            raise ValueError(f"`{name}` must be more than an empty text, which an unset variable is. Received: ''")
 
 
 def _missing(error):

@@ -78,6 +78,23 @@ class ChildSettings:
                 f"Received: `recipe` {self.recipe!r}"
             )
 
+    def check_use(self):
+        """Raise `ValueError` where a setting would do nothing beside the others.
+
+        Not when it is made: an earlier version let a search begin with such a setting, and the search may go on.
+        """
+        if self.evaluation == "shared" and self.epochs != ChildSettings.epochs:
+            rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
+            raise ValueError(f"`epochs` must be {rule}. Received: {self.epochs}")
+        needs = {
+            "shared_steps": ("`evaluation` shared", self.evaluation == "shared"),
+            "screen_share": ("`screen`", self.screen),
+        }
+        for name, (needed, is_there) in needs.items():
+            value = getattr(self, name)
+            if value != getattr(ChildSettings, name) and not is_there:
+                raise ValueError(f"`{name}` needs {needed}, and does nothing without. Received: {value!r}")
+
     def architecture(self, genotype, data):
         """The `Architecture` of a genotype's child for images of this data."""
         return Architecture(

@@ -29,9 +29,8 @@ from nasnet_keras.search.distributed.roles import Role, current_role
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy
+from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy, random_to_the_end
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.strategies.evolution import EvolutionSettings
 from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
@@ -63,15 +62,14 @@ KEPT = {
 # Options that do nothing without others: what they need, and whether it is there.
 NEEDS = {
     "target_exponent": ("a target", lambda given, _: given.target_parameters or given.target_multiply_adds),
-    "screen_share": ("`screen`", lambda given, _: given.screen),
-    "shared_steps": ("`evaluation` shared", lambda given, _: given.evaluation == "shared"),
     "final_epochs": ("a comparison at the end, or `retrain`", lambda given, _: given.retrain or not given.no_final),
     "name": ("`role` worker", lambda given, _: given.role == "worker"),
     "address": ("`role`", lambda given, _: given.role),
     "lease": ("`role`", lambda _, role: role),
     "patience": ("`role`, or `engine` ray", lambda given, role: role or given.engine != "here"),
 }
-OF_CHILDREN = ("screen_share", "shared_steps")  # what is kept of a search that has begun with one of them
+# What a worker leaves to its chief.
+OF_CHIEF = ("hours", "start_from", "tries", "cost", "prefer", "retrain", "final_epochs", "tensorboard")
 
 
 def add_options(parser):
@@ -167,7 +165,7 @@ def check(options):
     Preference(options.cost, options.prefer)
     with named(tries="try"):
         tries = read_tries(options.tries, options.max_trials)
-    _require_use(options, role)
+    _require_use(options, role, child)
     for genotype in tries if role is None or role.is_chief else ():
         try:
             space.encode(genotype)
@@ -199,7 +197,9 @@ def check(options):
     except ValueError as error:
         raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
     _require_controller(options)
-    _tell_of_evolution(options)
+    is_alone = not options.start_from and not SearchDirectory(directory).imported.exists()
+    if is_alone and (told := random_to_the_end(strategy, options.max_trials, options.max_trials)):
+        tell(told.replace("`max_trials`", "--max-trials"))
     compare_children(directory, description(child))
     if options.start_from:
         check_start(directory, options.start_from)
@@ -213,22 +213,23 @@ def check(options):
     return {**checked, "data": data}
 
 
-def _require_use(options, role):
+def _require_use(options, role, child):
     """Raise `ValueError` where an option would do nothing."""
     if options.median_stop and (options.epochs == 1 or options.evaluation == "shared"):
         received = f"{options.epochs} of {options.evaluation} children"
         raise ValueError(f"`median_stop` needs `epochs` above 1 of independent children. Received: {received}")
-    begun = SearchDirectory(options.directory).header.exists()
-    if options.epochs != 1 and options.evaluation == "shared" and not begun:
-        rule = "left out where `evaluation` is shared: `shared_steps` says how long children train"
-        raise ValueError(f"`epochs` must be {rule}. Received: {options.epochs}")
+    is_worker = role is not None and not role.is_chief
+    # One that has begun keeps what it has, and a worker has its chief's children.
+    if not is_worker and not SearchDirectory(options.directory).header.exists():
+        child.check_use()
     parser = argparse.ArgumentParser()
     add_options(parser)
-    for name, (needed, is_there) in NEEDS.items():
+    chiefs = {name: ("`role` chief, or none", lambda *_: False) for name in OF_CHIEF if is_worker}
+    for name, (needed, is_there) in {**NEEDS, **chiefs}.items():
         value = getattr(options, name)
-        is_kept = begun and name in OF_CHILDREN
-        if value != parser.get_default(name) and not is_kept and not is_there(options, role):
-            raise ValueError(f"`{name}` needs {needed}, and does nothing without. Received: {value!r}")
+        if value != parser.get_default(name) and not is_there(options, role):
+            option = "try" if name == "tries" else name
+            raise ValueError(f"`{option}` needs {needed}, and does nothing without. Received: {value!r}")
 
 
 def _require_controller(options):
@@ -237,17 +238,6 @@ def _require_controller(options):
         value = getattr(options, option)
         if options.controller != "rl" and value != SMALL[name]:
             raise ValueError(f"`{option}` is for the controller rl. Received: {value}, {options.controller}")
-
-
-def _tell_of_evolution(options):
-    """Say it where evolution has no trial left that is not random: its population is that of the paper."""
-    population = EvolutionSettings().population
-    knows_others = options.start_from or SearchDirectory(options.directory).imported.exists()
-    if options.controller == "evolution" and options.max_trials <= population and not knows_others:
-        tell(
-            f"evolution proposes at random until {population} children have a reward: with --max-trials "
-            f"{options.max_trials} this is a random search (for so few, --controller predictor was measured ahead)"
-        )
 
 
 def _settings(options):
@@ -276,6 +266,9 @@ def _rules(options):
     if options.failure_reward is not None:
         with named(reward="failure_reward"):
             rules.append(FailurePenalty(options.failure_reward))
+        if options.failure_reward > 1:
+            rule = "at most 1, as rewards are shares: failures would be the best of all"
+            raise ValueError(f"`failure_reward` must be {rule}. Received: {options.failure_reward:g}")
     return tuple(rules)
 
 
@@ -396,13 +389,15 @@ def run(options, space, child, rules, settings, role, engine, data):
 
 @contextmanager
 def _told_at_the_end():
-    """What is to be said of the preference `_conclude` says, in the command's own words."""
-    said = logging.getLogger(Preference.__module__)
-    said.disabled = True
+    """What is to be said of the preference `_conclude` says, and `check` what of the strategy, in their own words."""
+    said = [logging.getLogger(module) for module in (Preference.__module__, make_strategy.__module__)]
+    for one in said:
+        one.disabled = True
     try:
         yield
     finally:
-        said.disabled = False
+        for one in said:
+            one.disabled = False
 
 
 def _conclude(options, result, data, child, space):

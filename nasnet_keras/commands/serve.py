@@ -55,10 +55,14 @@ def check(options):
             batch=options.max_batch,
             seconds=options.timeout,
         )
+    # The default gives way to a smaller queue; what was asked for does not, be it the same number.
+    if options.max_batch > options.max_queue and any(word.startswith("--max-ba") for word in options.words):
+        rule = f"at most `max_queue`, {options.max_queue}, as no batch is larger than what waits"
+        raise ValueError(f"`max_batch` must be {rule}. Received: {options.max_batch}")
     check_versions(options.model)
-    check_name(options.name or Path(options.model).resolve().name)
+    check_name(Path(options.model).resolve().name if options.name is None else options.name)
     address = check_address(options.host, options.port)
-    key = read_secret("key_file", options.key_file) if options.key_file else None
+    key = None if options.key_file is None else read_secret("key_file", options.key_file)
     hosts = tuple(map(host_name, options.host_name)) if options.host_name else None
     with named(key="key_file"):
         access = Access(key, tuple(options.open), hosts)

@@ -27,6 +27,9 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
             raise ValueError(f"`validation_data` must be {rule}. Received: None and {validation_split}")
         splits = hold_out(train, {"validation": validation_split}, seed, names)
     else:
+        if validation_split:
+            rule = "left out where `validation_data` is given, which is what rewards come from"
+            raise ValueError(f"`validation_split` must be {rule}. Received: {validation_split!r}")
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
         texts = [_is_text(labels) for labels in (y, validation_data[1])]

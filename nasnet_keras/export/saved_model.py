@@ -1,9 +1,12 @@
 """A network as a SavedModel that TF Serving takes as it is: images in, names of classes out."""
 
+import json
+import logging
 import os
+import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import keras
@@ -22,6 +25,8 @@ from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.models.network import NASNet
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # of the largest logit, between the network and what was exported; ten times that in a probability
 # From so many bytes of all weights on, those above the second number are variables: loading copies constants many
@@ -58,7 +63,8 @@ def export_saved_model(
             of images, such as a network under a head of one's own, which is written as it computes, nothing folded.
         path: the model's folder; its last name is the model's name for TF Serving.
         version: an integer above 0; None for the next free one.
-        class_names: a name for each class; by default the model's own, for 1000 classes ImageNet's, else numbers.
+        class_names: a name for each class; by default those that the model's `class_names` are, of a `NASNet` with 1000
+            classes ImageNet's, else numbers.
         top: k, or the number of classes if that is less.
         image_dtype: `"float32"` or `"uint8"`, the type of `image`.
         explain: whether there is a third signature, `explain`, which takes what `image_bytes` takes and also gives
@@ -106,7 +112,17 @@ def export_saved_model(
         for file, text in texts.items():  # before the version is there: a server may take it up at once
             if not (path / file).exists():  # what somebody has tuned stays as it is
                 write_atomically(path / file, text.encode())
+    _tell_of_another_name(path / "models.config", name)
     return path / str(version)
+
+
+def _tell_of_another_name(config, name):
+    """Say it where a `models.config` that was there, and stays, has other names than what was exported now."""
+    with suppress(OSError):
+        found = re.findall(r'\bname\s*:\s*"(.*?)"', config.read_text(encoding="utf-8", errors="replace"))
+        if found and not {name, json.dumps(name)[1:-1]} & set(found):
+            what = "stays as it is, though the warm-up requests have another name"
+            logger.warning("%s %s: %s, not %s", config, what, name, ", ".join(found))
 
 
 class Served(tf.Module):
@@ -136,7 +152,7 @@ class Served(tf.Module):
         # What a file says of itself.
         self.told = {"grey_range": None if grey_range is None else list(grey_range)}
         self.told["inside"] = "the model's own" if whole and answers.takes_pixels(model) else "image / 127.5 - 1"
-        self.names = _class_names(answers.class_names(model), class_names, max(count, 2))
+        self.names = _class_names(model, class_names, max(count, 2))
         top, cuts = min(top, len(self.names)), answers.thresholds(model)
         if cuts is not None and len(cuts) != len(self.names):
             raise ValueError(f"`thresholds` must be {len(self.names)}, one for each class. Received: {len(cuts)}")
@@ -339,11 +355,13 @@ def _compare(what, result, expected, tolerance):
         )
 
 
-def _class_names(own, class_names, count):
-    numbers = [str(index) for index in range(count)]
-    imagenet = [name for _, name in imagenet_classes()]
-    known = imagenet if count == len(imagenet) else numbers
-    names = own or known if class_names is None else class_names
+def _class_names(model, class_names, count):
+    own, names = answers.class_names(model), class_names
+    if names is None:
+        names = answers.labels_of(model, count) or [name for _, name in imagenet_classes()]
+        if own is None and count == 1000 and names[0] == "0":
+            told = "a model's 1000 classes are named by numbers, as nothing says that they are ImageNet's"
+            logger.warning("`class_names`: %s; give names, or set `class_names` of the model", told)
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
     if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):

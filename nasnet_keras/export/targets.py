@@ -81,6 +81,7 @@ def export_target(
         if calibration.shape[1:] != (*served.size, served.channels) or not len(calibration):
             shape = (*served.size, served.channels)
             raise ValueError(f"`calibration` must be images of {shape}. Received: {calibration.shape}")
+        _check_pixels(calibration)
         calibration[0, 0, :2] = [[0], [255]]  # the ends of the range, so that a pixel stays the number that it is
         calibration = [np.stack([image] * (batch or 1)) for image in calibration]
     check_installed(target, precision)
@@ -93,6 +94,14 @@ def export_target(
         if accept is not None:
             accept(_of_any_number(run, batch))
     return path
+
+
+def _check_pixels(calibration):
+    """Raise `ValueError` unless these are pixels in 0–255; what is scaled already would pass for nearly black ones."""
+    low, high = float(calibration.min()), float(calibration.max())
+    if not (low >= 0 and high <= 255) or (high < 2 and (calibration % 1).any()):
+        fractions = ", with fractions" if 0 <= low <= high < 2 else ""
+        raise ValueError(f"`calibration` must be finite pixels in 0–255. Received: {low:g} to {high:g}{fractions}")
 
 
 def _onnx(served, folder, batch, calibration, precision, io, layout):

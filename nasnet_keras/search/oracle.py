@@ -22,7 +22,7 @@ from nasnet_keras.files import expanded
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.rules import check_rules
-from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.strategies.choice import make_strategy, warn_if_random
 from nasnet_keras.search.strategies.strategy import Strategy
 from nasnet_keras.search.trials.format import TrialFormat, one_line
 from nasnet_keras.search.trials.imported import check_imports, read_tries
@@ -126,6 +126,8 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
+        for rule in self.rules:
+            rule.check_direction(self.objective.direction)
         self._tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries = False
@@ -440,6 +442,8 @@ class NASNetOracle(keras_tuner.Oracle):
             self._state = state
             if self._announced is None:  # what ended in earlier runs is no news
                 self._announced = len(state.end_order)
+                if self.max_trials is not None:
+                    warn_if_random(self.strategy, self.max_trials, self.max_trials - self._announced)
         return self._state
 
     def _read_folder(self):

@@ -45,6 +45,9 @@ class Rule:
         """What the strategy is told: a number, the higher the better, or None for a failure that teaches nothing."""
         return reward
 
+    def check_direction(self, direction):
+        """Raise `ValueError` where the rule would lead a search astray whose objective has this direction."""
+
     def to_dict(self):
         """JSON-able description."""
         return {"rule": type(self).__name__, **asdict(self)}
@@ -119,6 +122,11 @@ class SoftTarget(Rule):
         if type(self.exponent) not in (int, float) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
 
+    def check_direction(self, direction):
+        """Refuses an objective to minimise, of which costs above the target would make less: the better one."""
+        if direction == "min":
+            raise ValueError("`rules` must have no SoftTarget where the objective is minimised. Received: 'min'")
+
     def shaped(self, reward, metrics):
         """MnasNet's weighted product; raises `ValueError` if the child did not report the metric."""
         cost = metrics.get(self.metric)
@@ -169,7 +177,7 @@ class FailurePenalty(Rule):
     Without it a failure teaches nothing, and an RL policy goes on proposing what is too large.
 
     Args:
-        reward: what the strategy is told.
+        reward: what the strategy is told, the higher the better; of an objective to minimise the negative of a loss.
     """
 
     reward: float = 0.0
@@ -177,6 +185,12 @@ class FailurePenalty(Rule):
     def __post_init__(self):
         if type(self.reward) not in (int, float) or not math.isfinite(self.reward):
             raise ValueError(f"`reward` must be a finite number. Received: {self.reward!r}")
+
+    def check_direction(self, direction):
+        """Refuses, where losses are told as their negatives, what is better than any of them."""
+        if direction == "min" and self.reward >= 0:
+            rule = "a FailurePenalty below 0 where the objective is minimised: a loss is told as its negative"
+            raise ValueError(f"`rules` must have {rule}, and 0 would be the best of all. Received: {self.reward!r}")
 
     def told(self, reward):
         """The reward, or the penalty."""

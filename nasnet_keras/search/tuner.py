@@ -32,7 +32,7 @@ from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
-from nasnet_keras.search.rules import Replay
+from nasnet_keras.search.rules import Replay, check_rules
 from nasnet_keras.search.running import Children, Here, failure, name_of_cost, run_trials
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
@@ -41,6 +41,7 @@ from nasnet_keras.search.trials.imported import check_same_start, read_imports, 
 logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a child after an accident, in `search`
+LEASE, PATIENCE = 120.0, 600.0  # seconds
 # Arguments of Keras' `fit` that KerasTuner would pass on.
 OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
 OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
@@ -92,7 +93,7 @@ class NASNetTuner(BaseTuner):
 
     Raises:
         ValueError: `overwrite` on a worker, or of a search that another process is running; KerasTuner's variables
-            make no sense.
+            make no sense; in a new project, a rule or a setting that would do nothing.
 
     Examples:
         >>> from nasnet_keras import ChildSettings, NASNetOracle, NASNetTuner, load_data
@@ -109,8 +110,8 @@ class NASNetTuner(BaseTuner):
         child=None,
         on_trial=None,
         *,
-        lease=120.0,
-        patience=600.0,
+        lease=LEASE,
+        patience=PATIENCE,
         role=None,
         engine=None,
         cost=None,
@@ -128,14 +129,15 @@ class NASNetTuner(BaseTuner):
             )
         for label, value in (("lease", lease), ("patience", patience)):
             check_positive(label, value, "seconds")
-        self.own_oracle = oracle
+        self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         kwargs["directory"] = expanded(kwargs.get("directory"))
+        if not self._is_worker() and (kwargs.get("overwrite") or not _place(**kwargs).header.exists()):
+            _check_use(oracle.strategy, self.child, oracle.rules)
         with _right_to_overwrite(**kwargs):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
             self.oracle = oracle  # where KerasTuner's variables are left from elsewhere, it has put a client there
         self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
-        self.child, self.cost = child or ChildSettings(), cost
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
         oracle.on_finished, self.on_place = on_trial and Copies(on_trial), lambda state: None
@@ -269,7 +271,42 @@ class NASNetTuner(BaseTuner):
         )
 
 
-def _right_to_overwrite(directory=None, project_name=None, overwrite=False, **_):
+def _check_use(strategy, child, rules):
+    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
+    strategy.check_use()
+    if isinstance(child, ChildSettings):
+        child.check_use()
+        for rule in rules:
+            if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
+                needed = "`epochs` above 1 of independent children"
+                received = f"{child.epochs} of {child.evaluation} children"
+                raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
+
+
+def _check_waiting(lease, patience, role, engine, given):
+    """Raise `ValueError` where a time would do nothing.
+
+    Args:
+        lease, patience, role: of `search`.
+        engine: where children run elsewhere, or None.
+        given: the argument `engine`.
+    """
+    if lease != LEASE and role is None:
+        raise ValueError(f"`lease` needs `role`, and does nothing without. Received: {lease!r}")
+    if patience == PATIENCE or role is not None:
+        return
+    if engine is None or isinstance(engine, Machine):
+        raise ValueError(f"`patience` needs `role`, or `engine` ray, and does nothing without. Received: {patience!r}")
+    if not isinstance(given, str) and patience != engine.patience:
+        raise ValueError(f"`patience` must be left out where `engine` has its own, {engine!r}. Received: {patience!r}")
+
+
+def _place(directory=None, project_name=None, **_):
+    """The `SearchDirectory` of a tuner's project."""
+    return SearchDirectory(Path(directory or ".") / (project_name or "untitled_project"))
+
+
+def _right_to_overwrite(overwrite=False, **kwargs):
     """A context in which no other process searches in the folder that KerasTuner is about to remove.
 
     It removes what lies there without a question, and whoever searched there would go on in the new search's logs.
@@ -277,7 +314,7 @@ def _right_to_overwrite(directory=None, project_name=None, overwrite=False, **_)
     Raises:
         ValueError: another process searches there; nothing is removed.
     """
-    place = SearchDirectory(Path(directory or ".") / (project_name or "untitled_project"))
+    place = _place(**kwargs)
     in_use = overwrite and place.lock_file.exists()
     return closing(DirectoryLock(place)) if in_use else nullcontext()
 
@@ -300,8 +337,8 @@ def search(
     cost="multiply_adds",
     prefer="reward",
     callbacks=(),
-    lease=120.0,
-    patience=600.0,
+    lease=LEASE,
+    patience=PATIENCE,
     role=None,
     workers=None,
     engine="here",
@@ -350,13 +387,14 @@ def search(
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     try:
-        make_strategy(controller, space, seed, settings)
+        strategy = make_strategy(controller, space, seed, settings)
     except ValueError as error:
         raise ValueError(str(error).replace("`strategy` must", "`controller` must", 1)) from None
     tries = read_tries(tries, max_trials)
-    engine = _engine(engine, workers, directory, patience)
+    given, engine = engine, _engine(engine, workers, directory, patience)
     role = role or (None if engine else current_role())
-    rules = (Replay(),) if rules is None else rules
+    _check_waiting(lease, patience, role, engine, given)
+    rules = (Replay(),) if rules is None else check_rules(rules)
     is_worker = role is not None and not role.is_chief
     if is_worker:
         from nasnet_keras.search.distributed.worker import await_chief
@@ -364,14 +402,16 @@ def search(
         await_chief(role, patience)
     else:
         directory = make_folder("directory", directory)
+    is_new = not is_worker and not SearchDirectory(directory).header.exists()
+    if is_new:
+        _check_use(strategy, child, rules)
     if not isinstance(data, Data):
         # The record of the data is written before the first proposal. A worker has no directory.
         begun = not is_worker and SearchDirectory(directory).proposals.exists()
         data = load_data(data, seed=seed, **division(directory, begun))
-    is_new = not is_worker and not SearchDirectory(directory).header.exists()
-    if start_from and not is_worker:
+    if start_from is not None and not is_worker:
         check_start(directory, start_from)
-    imports = read_imports(start_from, space) if start_from and is_new else ()
+    imports = read_imports(start_from, space) if start_from is not None and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
         imports=imports, tries=tries, max_retries_per_trial=RETRIES,
@@ -405,7 +445,7 @@ def search(
     oracle.on_taken_back = live.taken_back
     try:
         finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
-        if start_from and not is_new and (told := check_same_start(directory, start_from, space)):
+        if start_from is not None and not is_new and (told := check_same_start(directory, start_from, space)):
             logger.warning("%s", told)
         keep_children(directory, description(child, data), numerics())
         write_record(directory, data)

@@ -72,15 +72,15 @@ class Client:
         self._path = f"{parts.path.rstrip('/')}/v1/models/{urllib.parse.quote(model)}"
         self._headers = {
             "content-type": "application/json",
-            **({"authorization": f"Bearer {_key(key)}"} if key else {}),
+            **({"authorization": f"Bearer {_key(key)}"} if key is not None else {}),
         }
         self._batch, self._tries, self._chance = batch, tries, random.Random()
         if parts.scheme == "https":
             context = ssl.create_default_context()
-            if certificate:
+            if certificate is not None:
                 context.load_verify_locations(certificate)
             connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
-        elif certificate:
+        elif certificate is not None:
             raise ValueError(f"`certificate` means nothing for a `server` without https. Received: {server!r}")
         else:
             connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
@@ -100,7 +100,7 @@ class Client:
         Raises:
             ServerError: the server refuses a batch, or does not answer.
             OSError: a file cannot be read.
-            ValueError: files and pixels are mixed, or it is one image.
+            ValueError: files and pixels are mixed, it is one image, or pixels in 0–1 or [-1, 1].
         """
         if isinstance(images, str | bytes | os.PathLike):
             raise ValueError("`images` must be several, such as a list of one. Received: one")
@@ -206,8 +206,22 @@ def _file(image):
 
 
 def _pixels(image):
-    """Pixels as JSON."""
-    return {"image": image.tolist() if hasattr(image, "tolist") else image}
+    """Pixels as JSON; raises `ValueError` for what is scaled already, of which the model would see black."""
+    values = image.tolist() if hasattr(image, "tolist") else image
+    # Of pixels in 0–255 the first few decide, so this costs little.
+    if not any(value >= 2 for value in _numbers(values)) and any(value % 1 for value in _numbers(values)):
+        received = f"{min(_numbers(values)):g} to {max(_numbers(values)):g}, with fractions"
+        raise ValueError(f"`images` must have pixels in 0–255, not scaled to 0–1 or [-1, 1]. Received: {received}")
+    return {"image": values}
+
+
+def _numbers(values):
+    """The numbers in nested lists, one by one."""
+    for value in values if isinstance(values, list | tuple) else [values]:
+        if isinstance(value, list | tuple):
+            yield from _numbers(value)
+        elif isinstance(value, int | float):
+            yield value
 
 
 def _reason(text):

@@ -20,7 +20,8 @@ class Limits:
         body: greatest size of a request's body in bytes; all of them together may have eight times that.
         pixels: greatest height × width of an encoded image; those of a request together may have 16 times that.
         queue: greatest number of rows that wait, and that one request has.
-        batch: greatest size of a batch, at most 128: a version is warmed up in every power of two up to it.
+        batch: greatest size of a batch, at most 128: a version is warmed up in every power of two up to it. The default
+            gives way to a smaller `queue`; another one must not be above it.
         runners: batches that run at a time.
         seconds: how long a client may take to send a request, and about how long it may read nothing of an answer.
 
@@ -40,12 +41,16 @@ class Limits:
             if not value > 0:
                 raise ValueError(f"`{name}` must be above 0. Received: {value}")
         check_integer("batch", self.batch, least=1, most=MAX_BATCH)
+        if self.batch > self.queue and self.batch != SIZES[-1]:
+            rule = f"at most {self.queue}, the number of rows that may wait, as no batch is larger"
+            raise ValueError(f"`batch` must be {rule}. Received: {self.batch}")
         check_integer("runners", self.runners, least=1)
 
     @property
     def sizes(self):
-        """The sizes of batches: powers of two, and `batch` itself."""
-        return tuple(sorted({2**power for power in range(self.batch.bit_length())} | {self.batch}))
+        """The sizes of batches: powers of two, and `batch` itself, or `queue` if that is less."""
+        most = int(min(self.batch, self.queue)) or 1
+        return tuple(sorted({2**power for power in range(most.bit_length())} | {most}))
 
 
 class Bodies:

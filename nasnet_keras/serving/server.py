@@ -61,7 +61,7 @@ def serve(
     check_certificate(certificate, private_key)
     path = expanded(path)
     versions = Versions(path, limits.sizes)
-    name = name or Path(path).resolve().name
+    name = Path(path).resolve().name if name is None else name
     check_name(name)
     address = check_address(host, port)
     access.check_reach(address)

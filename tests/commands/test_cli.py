@@ -249,10 +249,11 @@ def test_a_found_cell_goes_to_larger_images_with_one_command(folder, tmp_path, c
 
 
 def test_search_goes_on_and_ends_with_a_comparison(tmp_path, capsys):
-    size = ["--blocks", "1", "--filters", "4", "--limit", "120", "--final-epochs", "1", "--directory", tmp_path / "s"]
+    size = ["--blocks", "1", "--filters", "4", "--limit", "120", "--directory", tmp_path / "s"]
     code, out, err = call(capsys, "search", "--max-trials", "1", "--no-final", *size)
-    assert code == 0 and "1 trials, 0 failed" in out and err == ""
-    code, out, _ = call(capsys, "search", "--max-trials", "2", *size, "--json")
+    assert code == 0 and "1 trials, 0 failed" in out
+    assert err.count("\n") == 1 and "with --max-trials 1 this is a random search" in err
+    code, out, _ = call(capsys, "search", "--max-trials", "2", "--final-epochs", "1", *size, "--json")
     figures = json.loads(out.splitlines()[-1])
     assert code == 0 and figures["trials"] == 2
     assert [row["network"] for row in figures["final"]] == ["found", "nasnet_a", "random"]
@@ -391,7 +392,17 @@ BAD = [
     (["serve", "--model", "{root}/missing"], "no such folder"),
     (["serve", "--model", "{root}", "--timeout", "0"], "seconds"),
     (["serve", "--model", "{root}", "--max-queue", "0"], "`max_queue`"),
+    (["serve", "--model", "{root}", "--max-queue", "4", "--max-batch", "16"], "`max_batch` must be at most"),
+    (["serve", "--model", "{root}", "--max-queue", "4", "--max-batch=8"], "`max_batch` must be at most 4"),
+    (["serve", "--model", "{root}", "--key-file", ""], "`key_file` must be more than an empty text"),
+    (["serve", "--model", "{root}", "--name", ""], "`name` must be"),
+    (["train", "--directory", ""], "`directory` must be"),
+    (["search", "--start-from", ""], "`start_from` must be"),
+    (["finetune", "--genotype", "tiny", "--directory", "{root}/t", "--grey-range", ""], "`grey_range` must be"),
+    (["plot", "nasnet_a", "--output", ""], "`output` must be"),
     (["search", "--target-parameters", "0"], "`target_parameters`"),
+    (["search", "--failure-reward", "10"], "`failure_reward` must be at most 1"),
+    (["search", "--failure-reward", "nan"], "`failure_reward`"),
     (["search", "--stem", "imagenet"], "input_shape"),
     (["search", "--stem", "imagenet", "--filters", "2"], "filters"),
     (["search", "--hours", "nan"], "hours"),
@@ -489,9 +500,9 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, tmp_path, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nasnet_keras.search.tuner.search", interrupted)
-    code, _, err = call(capsys, "search", "--max-trials", "3", "--directory", tmp_path / "s")
+    code, _, err = call(capsys, "search", "--max-trials", "5", "--directory", tmp_path / "s")
     assert code == 130
-    assert f"nasnet-keras search --max-trials 3 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1
+    assert f"nasnet-keras search --max-trials 5 --directory {tmp_path / 's'}" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,6 +10,7 @@ from nasnet_keras.cli import main
 from nasnet_keras.commands import search
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.search.results.preference import Preference
+from nasnet_keras.search.strategies import choice
 from nasnet_keras.search.tuner import SearchResult
 
 
@@ -47,12 +48,28 @@ def test_evolution_without_a_trial_that_is_not_random_is_told(words, told, refus
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--controller-batch", "100"], "rl proposes at random until 100 children have a reward: with --max-trials 60"),
+        (["--max-trials", "4"], "rl proposes at random until 4 children"),
+        (["--max-trials", "12", "--controller", "predictor"], "predictor proposes at random until 12 children"),
+        (["--max-trials", "10", "--controller", "local"], "local proposes at random until 10 children"),
+        (["--max-trials", "5"], None),
+        (["--max-trials", "1", "--controller", "random"], None),
+    ],
+)
+def test_whoever_learns_nothing_before_the_end_is_told(words, told, refusal):
+    err = refusal(*words)
+    assert err.count("this is a random search") == (told is not None) and (told or "") in err
+
+
+@pytest.mark.parametrize(
     ("words", "needed"),
     [
         (["--target-exponent", "-0.1"], "`target_exponent` needs a target"),
         (["--screen-share", "0.5"], "`screen_share` needs `screen`"),
         (["--shared-steps", "5"], "`shared_steps` needs `evaluation` shared"),
-        (["--no-final", "--final-epochs", "5"], "`final_epochs` needs a comparison at the end, or `retrain`"),
+        (["--final-epochs", "5", "--no-final"], "`final_epochs` needs a comparison at the end, or `retrain`"),
         (["--name", "a"], "`name` needs `role` worker"),
         (["--name", "a", "--role", "chief"], "`name` needs `role` worker"),
         (["--address", "127.0.0.1:1"], "`address` needs `role`"),
@@ -80,6 +97,27 @@ def test_with_the_other_one_it_is_taken(words, refusal):
     assert "the data are asked for" in refusal(*words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--hours", "2"],
+        ["--tensorboard"],
+        ["--retrain", "3"],
+        ["--start-from", "other"],
+        ["--try", "nasnet_a"],
+        ["--cost", "seconds"],
+        ["--prefer", "within:0.01"],
+        ["--final-epochs", "5"],
+    ],
+)
+def test_what_is_the_chiefs_alone_is_refused_on_a_worker(words, refusal):
+    name = words[0].strip("-").replace("-", "_")
+    err = refusal("--role", "worker", "--address", "127.0.0.1:9", "--patience", "0.1", *words)
+    assert err.count("\n") == 1 and f"`{name}` needs `role` chief, or none, and does nothing without. Rec" in err
+    assert "`role` chief" not in refusal("--role", "chief", "--address", "127.0.0.1:0", *words)
+    assert "`role` chief" not in refusal(*words)
+
+
 def test_keras_tuners_variables_are_a_role(refusal, monkeypatch):
     for name, value in (("IP", "127.0.0.1"), ("PORT", "0"), ("ID", "the chief")):
         monkeypatch.setenv(f"KERASTUNER_{'TUNER' if name == 'ID' else 'ORACLE'}_{name}", value)
@@ -91,6 +129,7 @@ def test_options_of_children_that_a_search_was_begun_with_stay_allowed(refusal, 
     (tmp_path / "s").mkdir()
     (tmp_path / "s/search.json").write_text("{")  # a search is there
     assert "the data are asked for" in refusal("--screen-share", "0.5")
+    assert "the data are asked for" in refusal("--epochs", "5", "--evaluation", "shared")
 
 
 def conclude(trials, best, directory, capsys, **options):
@@ -131,9 +170,11 @@ def test_what_the_library_logs_of_a_preference_the_command_does_not_say_twice(ca
     told = Preference(prefer="below:5")
     with search._told_at_the_end():
         told.warn([trial(0.5)])
+        choice.warn_if_random(choice.make_strategy("rl"), 5, 5)
     assert not caplog.messages
     told.warn([trial(0.5)])
-    assert len(caplog.messages) == 1
+    choice.warn_if_random(choice.make_strategy("rl"), 5, 5)
+    assert len(caplog.messages) == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a file that is always full")

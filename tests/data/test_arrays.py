@@ -37,6 +37,7 @@ def test_greys_without_an_axis_and_classes_that_only_the_validation_has():
         ((IMAGES, LABELS), "`validation_data` must be"),
         ((IMAGES, LABELS, IMAGES), "`validation_data` must be"),
         ((IMAGES, LABELS, None, 1.5), "`validation_split` a share"),
+        ((IMAGES, LABELS, (IMAGES, LABELS), 0.2), "`validation_split` must be left out where"),
         ((IMAGES, None, None, 0.2), "`x` must be.*no labels"),
         ((IMAGES[0, 0], LABELS, None, 0.2), "`x` must be.*shape"),
         ((IMAGES, LABELS[:-1], None, 0.2), "`x` must have a label for each"),

@@ -164,14 +164,17 @@ def test_the_official_messages_read_the_warmup(served):
     assert apis.PredictionLog.FromString(prediction_log("a", "b", long)).predict_log.request.inputs["image_bytes"]
 
 
-def test_versions_are_never_overwritten(tmp_path):
+def test_versions_are_never_overwritten(tmp_path, caplog):
     model = trained()
     assert export_saved_model(model, tmp_path, version=7).name == "7"
     with pytest.raises(ValueError, match="`version` 7 of .* exists already"):
         export_saved_model(model, tmp_path, version=7)
     (tmp_path / "batching_params.pbtxt").write_text("tuned")
-    assert export_saved_model(model, tmp_path).name == "8"
+    assert not caplog.messages
+    assert export_saved_model(model, tmp_path, name="b").name == "8"
     assert (tmp_path / "batching_params.pbtxt").read_text() == "tuned"
+    (told,) = caplog.messages
+    assert "models.config stays as it is" in told and told.endswith(f"another name: b, not {tmp_path.name}")
 
 
 def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -333,6 +336,10 @@ def test_bad_arguments_of_another_runtime(tmp_path):
         ({"target": "caffe"}, "target"),
         ({"target": "onnx", "calibration": np.zeros((0, 8, 8, 3))}, "calibration"),
         ({"target": "litert", "calibration": np.zeros((1, 9, 8, 3))}, "calibration"),
+        *(
+            ({"target": "onnx", "calibration": np.resize([low, 0.5, high], (1, 8, 8, 3))}, "calibration")
+            for low, high in ((0, 1), (-1, 1), (0, 1.5), (-3, 255), (0, 256), (0, np.inf), (0, np.nan))
+        ),
         ({"target": "onnx", "batch": 0}, "batch"),
         ({"target": "onnx", "precision": "dynamic"}, "precision"),
         ({"target": "litert", "precision": "int8"}, "calibration"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nasnet_keras import NASNet, NASNetCIFAR, explain, export_saved_model
 from nasnet_keras.cli import main
-from nasnet_keras.export.saved_model import _distance
+from nasnet_keras.export.saved_model import _class_names, _distance
 from nasnet_keras.models import answers
 
 
@@ -74,3 +74,16 @@ def test_how_far_answers_lie_apart_does_not_depend_on_the_number_of_classes():
         assert _distance(one, other, "softmax") == 0.5
         assert _distance(one, other, "sigmoid") == 0.5
         assert _distance(one, one, "softmax") == 0
+
+
+def test_only_a_network_of_1000_classes_is_taken_for_imagenets(caplog):
+    """As `predict` names them."""
+    other = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(1000, "softmax")])
+    assert _class_names(other, None, 1000)[::999] == ["0", "999"]
+    assert "nothing says that they are ImageNet's; give names" in caplog.text
+    caplog.clear()
+    assert _class_names(other, range(1000), 1000)[999] == "999"
+    network = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=1000)
+    assert _class_names(network, None, 1000)[:2] == ["tench", "goldfish"]
+    other.class_names = [f"c{number}" for number in range(1000)]
+    assert _class_names(other, None, 1000)[7] == "c7" and not caplog.messages

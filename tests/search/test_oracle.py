@@ -841,3 +841,19 @@ def test_an_oracle_without_a_folder_says_so():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         NASNetOracle(**arguments)
+
+
+def test_a_search_that_never_learns_is_told_once(tmp_path, caplog):
+    oracle = make(tmp_path / "s", "rl", max_trials=7)
+    for _ in range(2):
+        oracle.reload()
+    (told,) = caplog.messages
+    assert told.startswith("rl proposes at random until 7 children have a reward: with `max_trials` 7 this is a random")
+    caplog.clear()
+    finish(oracle)
+    make(tmp_path / "s", "rl", max_trials=7).reload()  # nothing is left
+    rewards = [{"decisions": [0] * len(SPACE.decisions), "reward": 0.5}]
+    make(tmp_path / "more", "rl", max_trials=7, imports=rewards).reload()
+    for number, trials in enumerate((8, None)):
+        make(tmp_path / str(number), "rl", max_trials=trials).reload()
+    assert "random search" not in caplog.text

@@ -357,3 +357,14 @@ def test_the_objective_of_a_loss_is_told_its_sign(tmp_path):
         oracle.update_trial(trial.trial_id, {"val_loss": loss})
         oracle.end_trial(trial)
     assert [reward for _, reward in oracle.strategy._population] == [-0.5, -9.0]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0, 3])
+def test_what_would_steer_a_loss_the_wrong_way_is_refused(penalty):
+    objective = keras_tuner.Objective("val_loss", "min")
+    with pytest.raises(ValueError, match="`rules` must have a FailurePenalty below 0 .* Received: "):
+        NASNetOracle(2, objective=objective, rules=(Replay(), FailurePenalty(penalty)))
+    with pytest.raises(ValueError, match="`rules` must have no SoftTarget where the objective is minimised"):
+        NASNetOracle(2, objective=objective, rules=(SoftTarget(9),))
+    NASNetOracle(2, objective=objective, rules=(FailurePenalty(-0.5), Limits(9), Replay()))
+    NASNetOracle(2, rules=(FailurePenalty(penalty), SoftTarget(9)))

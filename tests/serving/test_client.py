@@ -192,9 +192,12 @@ def test_nobody_is_there(monkeypatch):
         ({"key": "two words"}, "`key` must be visible ASCII characters"),
         ({"key": b"\xff"}, "`key` must be visible ASCII characters"),
         ({"key": 5}, "`key` must be visible ASCII characters"),
+        ({"key": ""}, "`key` must be visible ASCII characters"),
+        ({"key": b""}, "`key` must be visible ASCII characters"),
         ({"batch": 0}, "`batch` must be an integer from 1. Received: 0"),
         ({"tries": 1.5}, "`tries` must be an integer from 1"),
         ({"certificate": "ca.pem"}, "`certificate` means nothing for a `server` without https"),
+        ({"certificate": ""}, "`certificate` means nothing for a `server` without https"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, words):
@@ -207,3 +210,16 @@ def test_images_that_make_no_sense(rng):
         list(Client().predict("photo.jpg"))
     with pytest.raises(ValueError, match="`images` must be files or pixels, not both"):
         list(Client().predict(["photo.jpg", np.zeros((1, 1, 3))]))
+
+
+def test_pixels_that_are_scaled_already_are_refused(server, rng):
+    unit = rng.random((9, 11, 3)).astype("float32")
+    with Client(server.url) as client:
+        for images in ([unit], [unit.tolist()], [unit * 2 - 1], [np.zeros((9, 11, 3)), unit]):
+            with pytest.raises(ValueError, match="`images` must have pixels in 0–255, not scaled .* Received: "):
+                list(client.predict(images))
+        assert not server.requests
+        black_and_white = rng.integers(0, 2, (9, 11, 3))  # nearly black, and yet pixels
+        for image in (black_and_white, black_and_white.astype("float32"), unit * 255):
+            (answer,) = client.predict([image])
+            np.testing.assert_allclose(answer["sum"], image.sum(), rtol=1e-5)

@@ -248,12 +248,14 @@ def test_limits_must_be_above_0(name):
         ({"batch": 129}, "`batch` must be an integer from 1 to 128. Received: 129"),
         ({"batch": 2.5}, "`batch` must be an integer from 1 to 128. Received: 2.5"),
         ({"runners": 1.5}, "`runners` must be an integer from 1. Received: 1.5"),
+        ({"batch": 64, "queue": 32}, "`batch` must be at most 32, the number of rows that may wait.* Received: 64"),
     ],
 )
 def test_limits_that_no_warm_up_would_end_with(limits, says):
     with pytest.raises(ValueError, match=says):
         Limits(**limits)
     assert Limits(batch=128).sizes == (1, 2, 4, 8, 16, 32, 64, 128)
+    assert Limits(queue=6).sizes == (1, 2, 4, 6) and Limits(queue=1, batch=1).sizes == (1,)
 
 
 def test_a_key_may_be_text():

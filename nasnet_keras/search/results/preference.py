@@ -81,8 +81,9 @@ class Preference:
     def complaint(self, trials):
         """What a user should know of how the rule works on these trials, one line; None where it works as it says.
 
-        Either there are trials with a reward and none is the best, or some have no such cost as the rule goes by; of
-        the rule `reward` that only matters, for the front, where the cost is a number of the user's own.
+        There are trials with a reward and none is the best; or the bound for rewards leaves none out; or some have no
+        such cost as the rule goes by. Of the rule `reward` the last only matters, for the front, where the cost is a
+        number of the user's own.
 
         Args:
             trials: finished trials, dicts as in `trials.jsonl`.
@@ -96,11 +97,19 @@ class Preference:
                 return f"`prefer` {self.prefer}: none is chosen, as {lack}"
             least = f"the least {self.cost} of one is {min(costs):.10g}"
             return f"`prefer` {self.prefer}: no child costs so little; {least}" + (f", and {lack}" if lacking else "")
-        if not lacking or (rule == "reward" and self.cost in COSTS):
-            return None
-        effects = {"within": "they count as the dearest", "below": "they are not chosen"}
-        effect = effects.get(rule, "they are not on the front")
-        return f"`prefer` {self.prefer}: {lack}; {effect}"
+        told = self._told_of_all(trials) if rule == "within" else []
+        if lacking and not (rule == "reward" and self.cost in COSTS):
+            effects = {"within": "they count as the dearest", "below": "they are not chosen"}
+            told += [f"{lack}; {effects.get(rule, 'they are not on the front')}"]
+        return f"`prefer` {self.prefer}: {'; '.join(told)}" if told else None
+
+    def _told_of_all(self, trials):
+        """A list of what is to be said where the bound leaves no trial out: rewards then decide nothing."""
+        rewards = [reward_of(trial) for trial in trials if reward_of(trial) is not None]
+        if len(set(rewards)) < 2 or len(self.ranked(trials)) < len(rewards):
+            return []
+        shares = ": rewards are shares, 0.01 is one point" if 0 <= min(rewards) <= max(rewards) <= 1 else ""
+        return [f"it takes in all {len(rewards)} trials{shares}"]
 
     def warn(self, trials):
         """Log the complaint about these trials, if there is one."""

@@ -1,14 +1,17 @@
 """The table of the search strategies, and how one is made by its name."""
 
+import logging
 from copy import deepcopy
 
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import Controller
 from nasnet_keras.search.strategies.evolution import RegularizedEvolution
 from nasnet_keras.search.strategies.local_search import LocalSearch
-from nasnet_keras.search.strategies.predictor import Predictor
+from nasnet_keras.search.strategies.predictor import Predictor, PredictorSettings
 from nasnet_keras.search.strategies.random_search import RandomSearch
 from nasnet_keras.search.strategies.strategy import Strategy
+
+logger = logging.getLogger(__name__)
 
 STRATEGIES = {
     strategy.name: strategy for strategy in (Controller, RandomSearch, RegularizedEvolution, LocalSearch, Predictor)
@@ -24,6 +27,29 @@ def advice(trials):
         what = "was ahead of evolution on twenty synthetic landscapes"
         return f"With up to {MEASURED} trials `--controller predictor` {what}."
     return "With 2,000 trials RL and evolution were measured to be level."
+
+
+def random_to_the_end(strategy, max_trials, left):
+    """One line where all trials are over before a proposal follows from any reward; else None.
+
+    Args:
+        strategy: a `Strategy`, with what it was told so far.
+        max_trials: of the search.
+        left: how many of them have not ended.
+    """
+    needed = strategy.learns_after
+    if not 0 < left <= needed - (strategy.feedbacks - strategy.failures):
+        return None
+    is_better = strategy.name != Predictor.name and PredictorSettings.beginning < max_trials
+    advice = " (for so few, the controller predictor was measured ahead)" if is_better else ""
+    until = f"until {needed} children have a reward"
+    return f"{strategy.name} proposes at random {until}: with `max_trials` {max_trials} this is a random search{advice}"
+
+
+def warn_if_random(strategy, max_trials, left):
+    """Log what `random_to_the_end` has to say."""
+    if told := random_to_the_end(strategy, max_trials, left):
+        logger.warning("%s", told)
 
 
 def make_strategy(strategy, space=None, seed=None, settings=None):

@@ -127,6 +127,18 @@ class Controller(Strategy):
         self._steps = 0
         self._waiting = []  # (Proposal, reward)
 
+    def check_use(self):
+        """Refuses settings of PPO for REINFORCE."""
+        for name in ("clip", "epochs"):
+            value = getattr(self.settings, name)
+            if self.settings.algorithm != "ppo" and value != getattr(ControllerSettings, name):
+                raise ValueError(f"`{name}` needs `algorithm` ppo, and does nothing without. Received: {value!r}")
+
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.batch_size
+
     def _sample(self, rng):
         return self._network.sample(self._parameters, rng)
 

@@ -50,6 +50,11 @@ class RegularizedEvolution(Strategy):
         super().__init__(space, settings, seed)
         self._population = deque(maxlen=self.settings.population)  # (decisions, reward), oldest first
 
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.population
+
     def _sample(self, rng):
         if len(self._population) < self.settings.population:
             return self.space.random(rng), ()

@@ -51,6 +51,11 @@ class LocalSearch(Strategy):
         self._names = set()  # of the networks that were tried
         self._start = None  # decisions and reward of another search's best
 
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.beginning
+
     def _sample(self, rng):
         known = self._names | {self._name(decisions) for decisions in self.pending.values()}
         if self.version >= self.settings.beginning:

@@ -74,6 +74,11 @@ class Predictor(Strategy):
         self._cells, self._rewards, self._foreign = [], [], []
         self._tried = set()  # canonical names
 
+    @property
+    def learns_after(self):
+        """As `Strategy.learns_after`."""
+        return self.settings.beginning
+
     def _sample(self, rng):
         settings = self.settings
         known = self._tried | {self._name(decisions) for decisions in self.pending.values()}

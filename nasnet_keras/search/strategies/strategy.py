@@ -139,6 +139,14 @@ class Strategy:
             "settings": asdict(self.settings),
         }
 
+    @property
+    def learns_after(self):
+        """How many rewards there are before a proposal follows from them; until then each is random."""
+        return 0
+
+    def check_use(self):
+        """Raise `ValueError` where a setting does nothing beside the others; one that is made may have such."""
+
     def propose(self, number=None):
         """Propose an architecture.
 

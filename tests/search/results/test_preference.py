@@ -212,6 +212,23 @@ def test_trials_without_the_cost_that_the_rule_goes_by_are_told(cost, prefer, co
     assert Preference(cost, prefer).complaint([]) is None
 
 
+@pytest.mark.parametrize(
+    ("prefer", "rewards", "says"),
+    [
+        ("within:1", REWARDS, "`prefer` within:1: it takes in all 5 trials: rewards are shares, 0.01 is one point"),
+        ("within:0.1", REWARDS, "`prefer` within:0.1: it takes in all 5 trials: rewards are shares"),
+        ("within:0.09", REWARDS, None),
+        ("within:1", [None, 0.5, 0.5], None),
+        ("within:1", [None, 0.5], None),
+        ("within:5", [3.0, 7.0], "`prefer` within:5: it takes in all 2 trials"),
+    ],
+)
+def test_a_bound_that_leaves_no_trial_out_is_told(prefer, rewards, says):
+    told = Preference(prefer=prefer).complaint(priced(rewards, range(1, 1 + len(rewards))))
+    assert told is None if says is None else told.startswith(says) and ("shares" in told) == (rewards[-1] < 1)
+    assert Preference("latency", prefer).complaint(priced(rewards, range(len(rewards)))).count("`prefer`") == 1
+
+
 def test_a_repeated_trial_has_no_seconds_of_its_own_and_that_is_no_complaint():
     trials = [trial | {"seconds": 1.0} for trial in trials_with([0.6, 0.6])]
     trials[1]["replayed"] = trials[0]["trial_id"]

@@ -7,7 +7,7 @@ import pytest
 
 from nasnet_keras.genotype import canonical_name
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.strategies.choice import STRATEGIES, advice, make_strategy
+from nasnet_keras.search.strategies.choice import STRATEGIES, advice, make_strategy, random_to_the_end
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.strategies.local_search import LocalSearch, LocalSettings
@@ -307,3 +307,50 @@ def test_bad_local_settings(value):
 def test_the_advice_names_what_was_measured_best_for_so_many_trials():
     assert "`--controller predictor`" in advice(60) and advice(60) == advice(150)
     assert "predictor" not in advice(151)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_says_how_many_rewards_come_before_it_learns(name):
+    def proposed(sign):
+        strategy, found = make(name), []
+        for number in range(strategy.learns_after + 1):
+            proposal = strategy.propose()
+            found.append((proposal.decisions, proposal.log_probability))
+            strategy.feedback(proposal, sign * float(number))
+        return found
+
+    (*before, first), (*same, other) = proposed(1), proposed(-1)
+    assert before == same and (first == other) == (name == "random")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_that_ends_before_anything_is_learnt_is_told(name):
+    strategy = make(name)
+    needed = strategy.learns_after
+    told = [random_to_the_end(strategy, trials, trials) for trials in (needed, needed + 1)]
+    assert told[1] is None and (told[0] is None) == (name == "random")
+    if needed:
+        words = f"until {needed} children have a reward: with `max_trials` {needed} this is a random search"
+        assert told[0].startswith(name) and words in told[0]
+        strategy.feedback(strategy.propose(), None)  # which teaches nothing
+        assert random_to_the_end(strategy, needed, needed - 1)
+        assert random_to_the_end(strategy, needed, needed) and not random_to_the_end(strategy, needed, 0)
+        strategy.feedback(strategy.propose(), 0.5)  # of another search, as it were
+        assert random_to_the_end(strategy, needed, needed) is None
+
+
+def test_who_learns_from_fewer_is_named_where_there_are_enough():
+    for trials, named in ((12, False), (13, True)):
+        assert ("predictor" in random_to_the_end(make_strategy("rl"), trials, trials)) == named
+    assert random_to_the_end(make_strategy("predictor"), 12, 12).count("predictor") == 1
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
+@pytest.mark.parametrize("changed", [{}, {"clip": 0.3}, {"epochs": 2}])
+def test_settings_of_ppo_are_refused_for_another_algorithm_where_a_search_begins(changed, algorithm):
+    strategy = Controller(SPACE, ControllerSettings(hidden_units=8, algorithm=algorithm, **changed))
+    if algorithm == "ppo" or not changed:
+        return strategy.check_use()
+    (name,) = changed
+    with pytest.raises(ValueError, match=f"`{name}` needs `algorithm` ppo, and does nothing without. Received: "):
+        strategy.check_use()

@@ -1,0 +1,114 @@
+"""What would do nothing is refused where a search begins, and kept where one goes on, in Python as on the command."""
+
+import logging
+
+import pytest
+from free_children import Data, Free
+
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.search import tuner
+from nasnet_keras.search.distributed.ray_pool import Engine
+from nasnet_keras.search.distributed.roles import Role
+from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import Limits, MedianStop, Replay
+from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.tuner import NASNetTuner, search
+
+SPACE = SearchSpace(blocks=1)
+STOP = {"rules": (Replay(), MedianStop())}
+NOTHING = [
+    (STOP, "`rules` with MedianStop need `epochs` above 1 of independent children. Received: 1 of independent"),
+    (
+        {**STOP, "child": ChildSettings(evaluation="shared")},
+        "`rules` with MedianStop need `epochs` above 1 of independent children. Received: 1 of shared children",
+    ),
+    (
+        {"child": ChildSettings(evaluation="shared", epochs=20)},
+        "`epochs` must be left out where `evaluation` is",
+    ),
+    ({"child": ChildSettings(shared_steps=50)}, "`shared_steps` needs `evaluation` shared, and does nothing without"),
+    (
+        {"child": ChildSettings(screen_share=0.9)},
+        "`screen_share` needs `screen`, and does nothing without",
+    ),
+    ({"settings": ControllerSettings(algorithm="reinforce", clip=0.3)}, "`clip` needs `algorithm` ppo"),
+    ({"settings": ControllerSettings(algorithm="reinforce", epochs=9)}, "`epochs` needs `algorithm` ppo"),
+]
+OF_ONE_CALL = [
+    ({"lease": 5}, "`lease` needs `role`, and does nothing without. Received: 5"),
+    ({"lease": 5, "workers": 2}, "`lease` needs `role`"),
+    ({"lease": 5, "engine": "ray"}, "`lease` needs `role`"),
+    ({"patience": 5}, "`patience` needs `role`, or `engine` ray, and does nothing without. Received: 5"),
+    ({"patience": 5, "workers": 2}, "`patience` needs `role`, or `engine` ray"),
+    ({"patience": 5, "engine": Engine(patience=7)}, "`patience` must be left out where `engine` has its own, .*: 5"),
+]
+
+
+@pytest.fixture
+def to_the_data(monkeypatch):
+    """Ends a search where it asks for its data."""
+
+    def stop(*_, **__):
+        raise LookupError("the data are asked for")
+
+    monkeypatch.setattr(tuner, "load_data", stop)
+
+
+@pytest.mark.parametrize(("arguments", "says"), NOTHING + OF_ONE_CALL)
+def test_what_would_do_nothing_is_refused_before_anything_is_loaded(arguments, says, tmp_path, to_the_data):
+    with pytest.raises(ValueError, match=says):
+        search("digits", 5, tmp_path / "s", space=SPACE, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {**STOP, "child": ChildSettings(epochs=2)},
+        {"rules": (Replay(), Limits(9))},
+        {"child": ChildSettings(evaluation="shared", shared_steps=50, screen="naswot", screen_share=0.9)},
+        {"settings": ControllerSettings(clip=0.3, epochs=9)},
+        {"patience": 5, "engine": "ray"},
+        {"patience": 5, "engine": Engine(patience=5)},
+        {"engine": Engine(patience=5)},
+        {"lease": 5, "patience": 5, "role": Role("chief", port=0)},
+    ],
+)
+def test_what_does_something_is_taken(arguments, tmp_path, to_the_data):
+    with pytest.raises(LookupError, match="the data are asked for"):
+        search("digits", 5, tmp_path / "s", space=SPACE, **arguments)
+
+
+@pytest.mark.parametrize(("arguments", "says"), NOTHING)
+def test_a_search_that_an_earlier_version_began_so_goes_on(arguments, says, tmp_path, to_the_data):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/search.json").write_text("{}")
+    with pytest.raises(LookupError, match="the data are asked for"):
+        search("digits", 5, tmp_path / "s", space=SPACE, **arguments)
+
+
+@pytest.mark.parametrize(("arguments", "says"), NOTHING)
+def test_a_tuner_of_one_s_own_refuses_it_as_well(arguments, says, tmp_path):
+    arguments = dict(arguments)
+    child, place = arguments.pop("child", None), {"directory": str(tmp_path), "project_name": "s"}
+    oracle = NASNetOracle(5, space=SPACE, seed=0, **arguments)
+    with pytest.raises(ValueError, match=says):
+        NASNetTuner(oracle, child, **place)
+    (tmp_path / "s").mkdir(exist_ok=True)
+    (tmp_path / "s/search.json").write_text("{}")
+    NASNetTuner(oracle, child, **place)
+    with pytest.raises(ValueError, match=says):
+        NASNetTuner(oracle, child, overwrite=True, **place)
+
+
+def test_a_child_of_one_s_own_is_not_asked(tmp_path):
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, rules=(MedianStop(),))
+    NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s")
+
+
+def test_a_search_in_python_says_that_it_never_learns(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5, "multiply_adds": 9})
+    oracle = NASNetOracle(2, space=SPACE, seed=0, settings=ControllerSettings(hidden_units=8, batch_size=2))
+    with caplog.at_level(logging.WARNING):
+        NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s").search(Data)
+    assert caplog.text.count("this is a random search") == 1
