@@ -38,14 +38,21 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
     """
     record = directory / "result.json"
     row = _read(record)
-    # What an earlier version has trained does not say with how many filters, and stands.
-    wanted = {"digest": genotype.digest, "epochs": epochs}
-    wanted |= {"filters": child.filters} if row and "filters" in row else {}
-    if row is None or "validation_accuracy" not in row or any(row.get(key) != value for key, value in wanted.items()):
+    if row is None or not _stands(row, genotype, data, child, epochs):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
         write_record(directory, data)
         write_atomically(record, json.dumps(row).encode())
     return row
+
+
+def _stands(row, genotype, data, child, epochs):
+    """Whether the figures are those of this training."""
+    if "validation_accuracy" not in row or (row.get("digest"), row.get("epochs")) != (genotype.digest, epochs):
+        return False
+    if "filters" in row:
+        return row["filters"] == child.filters
+    # An earlier version's: what it cost says whether it had as many filters.
+    return row.get("multiply_adds") == child.sizes(genotype, data)["multiply_adds"]
 
 
 def _read(record):

@@ -181,7 +181,8 @@ def run(options, variants, calibration, labelled):
     """Write a SavedModel with its class names and preprocessing inside, or another runtime's file."""
     with without_greetings():
         check_backend(options.format)
-        from nasnet_keras.models.answers import image_size
+        from nasnet_keras.export.saved_model import remark_on_names
+        from nasnet_keras.models.answers import image_size, units
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
     size = image_size(model)
@@ -190,6 +191,8 @@ def run(options, variants, calibration, labelled):
         calibration = decoded(calibration, size)
         tell_of(calibration)
         images, _ = calibration.train.in_memory()
+    if options.format != "saved_model" and (told := remark_on_names(model, units(model))):
+        tell(told)  # which the runtimes' silence would swallow
     evaluation = None
     if labelled:
         evaluation = _Evaluation(model, labelled, size, options.max_drop, options.batch, options.model)

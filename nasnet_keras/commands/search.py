@@ -198,6 +198,7 @@ def check(options):
         raise ValueError(re.sub("`(.*?)`", lambda found: f"`{KEPT.get(found[1], found[1])}`", str(error))) from None
     _require_controller(options)
     is_alone = not options.start_from and not SearchDirectory(directory).imported.exists()
+    is_alone &= options.max_trials > len(tries)
     if is_alone and (told := random_to_the_end(strategy, options.max_trials, options.max_trials)):
         tell(told.replace("`max_trials`", "--max-trials"))
     compare_children(directory, description(child))
@@ -267,8 +268,9 @@ def _rules(options):
         with named(reward="failure_reward"):
             rules.append(FailurePenalty(options.failure_reward))
         if options.failure_reward > 1:
-            rule = "at most 1, as rewards are shares: failures would be the best of all"
-            raise ValueError(f"`failure_reward` must be {rule}. Received: {options.failure_reward:g}")
+            tell(
+                f"--failure-reward {options.failure_reward:g} makes failures the best of all: rewards are shares, to 1"
+            )
     return tuple(rules)
 
 

@@ -1,10 +1,14 @@
 """Arrays as Keras' `fit` and KerasTuner's `search` take them, as a `Data`."""
 
+import logging
+
 import numpy as np
 
 from nasnet_keras.data.loading import Data
 from nasnet_keras.data.objects import read_object_data
 from nasnet_keras.data.splits import Split, hold_out
+
+logger = logging.getLogger(__name__)
 
 
 def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
@@ -28,8 +32,7 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
         splits = hold_out(train, {"validation": validation_split}, seed, names)
     else:
         if validation_split:
-            rule = "left out where `validation_data` is given, which is what rewards come from"
-            raise ValueError(f"`validation_split` must be {rule}. Received: {validation_split!r}")
+            logger.warning("`validation_split` %g is not used: rewards come from `validation_data`", validation_split)
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
         texts = [_is_text(labels) for labels in (y, validation_data[1])]

@@ -6,7 +6,7 @@ from nasnet_keras.data.findings import look
 from nasnet_keras.data.images import read_deep_colours, read_greys, read_header, reason
 
 SAMPLE = 64  # images that are looked at
-UNUSED = "`grey_range` is not used: {} greys of more than 8 bits"
+UNUSED = "`grey_range` changes nothing here: {} greys of more than 8 bits; a network that learns from them keeps it"
 
 
 def grey_note(sources, grey_range=None, findings=None, given=False):

@@ -355,13 +355,20 @@ def _compare(what, result, expected, tolerance):
         )
 
 
+def remark_on_names(model, count):
+    """One line where a model's classes get numbers for names though they may be ImageNet's; else None."""
+    if count != 1000 or answers.class_names(model) or answers.labels_of(model, count) is None:
+        return None
+    told = "`class_names`: the model names none of its 1000 classes, which get numbers"
+    return f"{told}; give names, or set `class_names` of the model"
+
+
 def _class_names(model, class_names, count):
     own, names = answers.class_names(model), class_names
     if names is None:
         names = answers.labels_of(model, count) or [name for _, name in imagenet_classes()]
-        if own is None and count == 1000 and names[0] == "0":
-            told = "a model's 1000 classes are named by numbers, as nothing says that they are ImageNet's"
-            logger.warning("`class_names`: %s; give names, or set `class_names` of the model", told)
+        if told := remark_on_names(model, count):
+            logger.warning("%s", told)
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
     if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):

@@ -82,6 +82,7 @@ def export_target(
             shape = (*served.size, served.channels)
             raise ValueError(f"`calibration` must be images of {shape}. Received: {calibration.shape}")
         _check_pixels(calibration)
+        np.clip(calibration, 0, 255, out=calibration)
         calibration[0, 0, :2] = [[0], [255]]  # the ends of the range, so that a pixel stays the number that it is
         calibration = [np.stack([image] * (batch or 1)) for image in calibration]
     check_installed(target, precision)
@@ -97,9 +98,12 @@ def export_target(
 
 
 def _check_pixels(calibration):
-    """Raise `ValueError` unless these are pixels in 0–255; what is scaled already would pass for nearly black ones."""
+    """Raise `ValueError` unless these are pixels in 0–255; what is scaled already would pass for nearly black ones.
+
+    Resizing by cubic or Lanczos' weights goes beyond the range, by a quarter of it at most.
+    """
     low, high = float(calibration.min()), float(calibration.max())
-    if not (low >= 0 and high <= 255) or (high < 2 and (calibration % 1).any()):
+    if not (low >= -64 and high <= 319) or (high < 2 and (calibration % 1).any()):
         fractions = ", with fractions" if 0 <= low <= high < 2 else ""
         raise ValueError(f"`calibration` must be finite pixels in 0–255. Received: {low:g} to {high:g}{fractions}")
 

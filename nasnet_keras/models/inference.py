@@ -103,19 +103,22 @@ def tell_of_pixels(model, x):
 
     Args:
         model: a `NASNet`.
-        x: what it is to predict; of anything but arrays and tensors nothing is said.
+        x: what it is to predict, of which the first image is looked at; of anything but arrays and tensors nothing is
+            said.
     """
     scales = model.architecture.include_preprocessing or not model.stands_alone  # others' layers may scale them
     if scales or getattr(model, "_told_of_pixels", False):
         return
-    x = keras.ops.convert_to_numpy(x) if keras.ops.is_tensor(x) else x
-    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.dtype.kind not in "fiu" or not x.size:
+    if not (keras.ops.is_tensor(x) or isinstance(x, np.ndarray)) or len(x.shape) != 4:
         return
-    low, high = x.min(), x.max()
-    if (low < -1 or high > 1) and (x.dtype.kind in "iu" or (x[0] == np.rint(x[0])).all()):
+    first = keras.ops.convert_to_numpy(x[:1]) if keras.ops.is_tensor(x) else x[:1]
+    if first.dtype.kind not in "fiu" or not first.size:
+        return
+    low, high = first.min(), first.max()
+    if (low < -1 or high > 1) and (first == np.rint(first)).all():
         model._told_of_pixels = True
         taken = "the network takes them in [-1, 1], as `preprocess_input` makes them"
-        logger.warning("images are pixels from %g to %g, and %s", low, high, taken)
+        logger.warning("an image has pixels from %g to %g, and %s", low, high, taken)
 
 
 def fits(model, x, steps, callbacks):

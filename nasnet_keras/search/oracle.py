@@ -126,8 +126,6 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
-        for rule in self.rules:
-            rule.check_direction(self.objective.direction)
         self._tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries = False
@@ -442,8 +440,10 @@ class NASNetOracle(keras_tuner.Oracle):
             self._state = state
             if self._announced is None:  # what ended in earlier runs is no news
                 self._announced = len(state.end_order)
-                if self.max_trials is not None:
+                if self.max_trials is not None and self.max_trials > len(self._tries):
                     warn_if_random(self.strategy, self.max_trials, self.max_trials - self._announced)
+                for told in filter(None, (rule.remark(self.objective.direction) for rule in self.rules)):
+                    logger.warning("%s", told)
         return self._state
 
     def _read_folder(self):

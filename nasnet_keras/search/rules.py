@@ -45,8 +45,9 @@ class Rule:
         """What the strategy is told: a number, the higher the better, or None for a failure that teaches nothing."""
         return reward
 
-    def check_direction(self, direction):
-        """Raise `ValueError` where the rule would lead a search astray whose objective has this direction."""
+    def remark(self, direction):
+        """One line where the rule may lead a search astray whose objective has this direction; else None."""
+        return None
 
     def to_dict(self):
         """JSON-able description."""
@@ -122,10 +123,9 @@ class SoftTarget(Rule):
         if type(self.exponent) not in (int, float) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
 
-    def check_direction(self, direction):
-        """Refuses an objective to minimise, of which costs above the target would make less: the better one."""
-        if direction == "min":
-            raise ValueError("`rules` must have no SoftTarget where the objective is minimised. Received: 'min'")
+    def remark(self, direction):
+        """Says that of an objective to minimise a cost above the target makes less: what counts as better."""
+        return "SoftTarget makes losses above 0 lower for dear children, and so better" if direction == "min" else None
 
     def shaped(self, reward, metrics):
         """MnasNet's weighted product; raises `ValueError` if the child did not report the metric."""
@@ -186,11 +186,11 @@ class FailurePenalty(Rule):
         if type(self.reward) not in (int, float) or not math.isfinite(self.reward):
             raise ValueError(f"`reward` must be a finite number. Received: {self.reward!r}")
 
-    def check_direction(self, direction):
-        """Refuses, where losses are told as their negatives, what is better than any of them."""
-        if direction == "min" and self.reward >= 0:
-            rule = "a FailurePenalty below 0 where the objective is minimised: a loss is told as its negative"
-            raise ValueError(f"`rules` must have {rule}, and 0 would be the best of all. Received: {self.reward!r}")
+    def remark(self, direction):
+        """Says it where losses are told as their negatives, and a failure may be better than any of them."""
+        if direction == "max" or self.reward < 0:
+            return None
+        return f"a loss above 0 is told as its negative, and failures with FailurePenalty({self.reward:g}) are better"
 
     def told(self, reward):
         """The reward, or the penalty."""

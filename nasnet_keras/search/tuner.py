@@ -132,7 +132,8 @@ class NASNetTuner(BaseTuner):
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         kwargs["directory"] = expanded(kwargs.get("directory"))
         if not self._is_worker() and (kwargs.get("overwrite") or not _place(**kwargs).header.exists()):
-            _check_use(oracle.strategy, self.child, oracle.rules)
+            is_ours = type(self).run_trial is NASNetTuner.run_trial
+            _check_use(oracle.strategy, self.child if is_ours else None, oracle.rules)
         with _right_to_overwrite(**kwargs):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
@@ -274,7 +275,7 @@ class NASNetTuner(BaseTuner):
 def _check_use(strategy, child, rules):
     """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
     strategy.check_use()
-    if isinstance(child, ChildSettings):
+    if type(child) is ChildSettings:
         child.check_use()
         for rule in rules:
             if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
@@ -284,20 +285,23 @@ def _check_use(strategy, child, rules):
 
 
 def _check_waiting(lease, patience, role, engine, given):
-    """Raise `ValueError` where a time would do nothing.
+    """Say it where a time does nothing; the same call may have a role elsewhere, by KerasTuner's variables.
 
     Args:
         lease, patience, role: of `search`.
         engine: where children run elsewhere, or None.
         given: the argument `engine`.
+
+    Raises:
+        ValueError: `engine` has another patience of its own.
     """
     if lease != LEASE and role is None:
-        raise ValueError(f"`lease` needs `role`, and does nothing without. Received: {lease!r}")
+        logger.warning("`lease` %g is not used: it is for a `role`", lease)
     if patience == PATIENCE or role is not None:
         return
     if engine is None or isinstance(engine, Machine):
-        raise ValueError(f"`patience` needs `role`, or `engine` ray, and does nothing without. Received: {patience!r}")
-    if not isinstance(given, str) and patience != engine.patience:
+        logger.warning("`patience` %g is not used: it is for a `role`, or for `engine` ray", patience)
+    elif not isinstance(given, str) and patience != engine.patience:
         raise ValueError(f"`patience` must be left out where `engine` has its own, {engine!r}. Received: {patience!r}")
 
 

@@ -110,7 +110,7 @@ class Client:
             files = {isinstance(image, str | bytes | os.PathLike) for image in batch}
             if len(files) > 1:
                 raise ValueError("`images` must be files or pixels, not both")
-            instances = [_file(image) for image in batch] if files.pop() else [_pixels(image) for image in batch]
+            instances = [_file(image) for image in batch] if files.pop() else _pixels(batch)
             signature = {"signature_name": "image_bytes"} if "image_bytes" in instances[0] else {}
             yield from self._ask("POST", path, {**signature, "instances": instances}, _predictions(len(instances)))
 
@@ -205,14 +205,14 @@ def _file(image):
     return {"image_bytes": {"b64": base64.b64encode(image).decode()}}
 
 
-def _pixels(image):
+def _pixels(images):
     """Pixels as JSON; raises `ValueError` for what is scaled already, of which the model would see black."""
-    values = image.tolist() if hasattr(image, "tolist") else image
+    values = [image.tolist() if hasattr(image, "tolist") else image for image in images]
     # Of pixels in 0–255 the first few decide, so this costs little.
-    if not any(value >= 2 for value in _numbers(values)) and any(value % 1 for value in _numbers(values)):
+    if not any(value > 1 for value in _numbers(values)) and any(value % 1 for value in _numbers(values)):
         received = f"{min(_numbers(values)):g} to {max(_numbers(values)):g}, with fractions"
         raise ValueError(f"`images` must have pixels in 0–255, not scaled to 0–1 or [-1, 1]. Received: {received}")
-    return {"image": values}
+    return [{"image": one} for one in values]
 
 
 def _numbers(values):

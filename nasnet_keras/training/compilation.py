@@ -5,7 +5,7 @@ from collections.abc import Mapping, Set
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_one_of, check_positive, check_rate
+from nasnet_keras.checks import as_integer, check_one_of, check_positive, check_rate
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
@@ -332,8 +332,8 @@ class WarmedUp(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, schedule, steps):
-        check_positive("steps", steps, finite=True)
-        self.schedule, self.steps = schedule, steps
+        self.schedule, self.steps = schedule, as_integer(steps)
+        check_positive("steps", self.steps, finite=True)
 
     def __call__(self, step):
         """The rate at a step, counted from 0."""

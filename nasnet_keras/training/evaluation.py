@@ -96,7 +96,8 @@ def _columns(own, names):
     """Which columns of a model's outputs some names mean, by the names that it has of its own."""
     if own is None or len(own) != len(names) or list(own) == names:
         return slice(None)
-    if not set(own) & set(names):
+    shared = set(own) & set(names)
+    if all(name == other for name, other in zip(own, names, strict=True) if {name, other} & shared):
         logger.warning(
             "`class_names` are other ones than the model's, %s: labels count as its outputs do, in this order", few(own)
         )

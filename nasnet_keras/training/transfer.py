@@ -376,13 +376,13 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
     Args:
         source: a `NASNet`.
         data: a `Data`; it says which classes there are, and how large images are.
-        batch_norm: momentum of batch norms, or `"frozen"` for the old one's.
+        batch_norm: momentum of batch norms; `"frozen"` or None for the old one's.
         **options: other arguments of `NASNet` that change; `batch_norm_momentum` only where `batch_norm` says none.
 
     Raises:
         ValueError: naming the argument at fault.
     """
-    if batch_norm != "frozen":
+    if batch_norm not in (None, "frozen"):
         if (given := options.get("batch_norm_momentum")) is not None:
             raise ValueError(f"`batch_norm_momentum` must be left out: `batch_norm` says it. Received: {given!r}")
         options["batch_norm_momentum"] = batch_norm

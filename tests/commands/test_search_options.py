@@ -118,6 +118,18 @@ def test_what_is_the_chiefs_alone_is_refused_on_a_worker(words, refusal):
     assert "`role` chief" not in refusal(*words)
 
 
+def test_a_failure_that_is_better_than_any_reward_is_told(refusal):
+    assert "--failure-reward 10 makes failures the best of all" in refusal("--failure-reward", "10")
+    assert "failures the best" not in refusal("--failure-reward", "1")
+
+
+def test_genotypes_to_try_are_no_random_search(refusal):
+    tries = ["--try", "nasnet_a", "--try", "pnasnet_5"]
+    assert "random search" not in refusal("--max-trials", "2", *tries)
+    assert "random search" in refusal("--max-trials", "3", *tries)
+    assert "`max_trials` must be at least 2, as many as genotypes to try" in refusal("--max-trials", "1", *tries)
+
+
 def test_keras_tuners_variables_are_a_role(refusal, monkeypatch):
     for name, value in (("IP", "127.0.0.1"), ("PORT", "0"), ("ID", "the chief")):
         monkeypatch.setenv(f"KERASTUNER_{'TUNER' if name == 'ID' else 'ORACLE'}_{name}", value)

@@ -37,7 +37,6 @@ def test_greys_without_an_axis_and_classes_that_only_the_validation_has():
         ((IMAGES, LABELS), "`validation_data` must be"),
         ((IMAGES, LABELS, IMAGES), "`validation_data` must be"),
         ((IMAGES, LABELS, None, 1.5), "`validation_split` a share"),
-        ((IMAGES, LABELS, (IMAGES, LABELS), 0.2), "`validation_split` must be left out where"),
         ((IMAGES, None, None, 0.2), "`x` must be.*no labels"),
         ((IMAGES[0, 0], LABELS, None, 0.2), "`x` must be.*shape"),
         ((IMAGES, LABELS[:-1], None, 0.2), "`x` must have a label for each"),
@@ -49,6 +48,11 @@ def test_what_does_not_fit_is_one_line(arguments, says):
     with pytest.raises(ValueError, match=says) as caught:
         data_of_arrays(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_share_beside_validation_data_is_told_as_keras_takes_both(caplog):
+    assert len(data_of_arrays(IMAGES, LABELS, (IMAGES, LABELS), 0.2).validation) == len(LABELS)
+    assert caplog.messages == ["`validation_split` 0.2 is not used: rewards come from `validation_data`"]
 
 
 def test_names_mean_the_same_on_both_sides():

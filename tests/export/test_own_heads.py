@@ -80,7 +80,7 @@ def test_only_a_network_of_1000_classes_is_taken_for_imagenets(caplog):
     """As `predict` names them."""
     other = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(1000, "softmax")])
     assert _class_names(other, None, 1000)[::999] == ["0", "999"]
-    assert "nothing says that they are ImageNet's; give names" in caplog.text
+    assert "its 1000 classes, which get numbers; give names" in caplog.text
     caplog.clear()
     assert _class_names(other, range(1000), 1000)[999] == "999"
     network = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=1000)

@@ -360,11 +360,17 @@ def test_the_objective_of_a_loss_is_told_its_sign(tmp_path):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0, 3])
-def test_what_would_steer_a_loss_the_wrong_way_is_refused(penalty):
-    objective = keras_tuner.Objective("val_loss", "min")
-    with pytest.raises(ValueError, match="`rules` must have a FailurePenalty below 0 .* Received: "):
-        NASNetOracle(2, objective=objective, rules=(Replay(), FailurePenalty(penalty)))
-    with pytest.raises(ValueError, match="`rules` must have no SoftTarget where the objective is minimised"):
-        NASNetOracle(2, objective=objective, rules=(SoftTarget(9),))
-    NASNetOracle(2, objective=objective, rules=(FailurePenalty(-0.5), Limits(9), Replay()))
-    NASNetOracle(2, rules=(FailurePenalty(penalty), SoftTarget(9)))
+def test_what_would_steer_a_loss_the_wrong_way_is_told(penalty, tmp_path, caplog):
+    kinds = {
+        "min": (FailurePenalty(penalty), SoftTarget(9), FailurePenalty(-0.5), Limits(9), Replay()),
+        "max": (FailurePenalty(penalty), SoftTarget(9)),
+    }
+    told = [[rule.remark(direction) is not None for rule in rules] for direction, rules in kinds.items()]
+    assert told == [[True, True, False, False, False], [False, False]]
+    rules, objective = (Replay(), FailurePenalty(penalty)), keras_tuner.Objective("val_loss", "min")
+    oracle = NASNetOracle(2, objective=objective, strategy="random", rules=rules)
+    oracle._set_project_dir(tmp_path, "s")
+    oracle.finished_trials()
+    oracle.finished_trials()
+    assert [message for message in caplog.messages if "failures with FailurePenalty" in message] == caplog.messages
+    assert len(caplog.messages) == 1

@@ -380,3 +380,6 @@ def test_a_comparison_of_an_earlier_version_stands_and_one_with_other_filters_is
     old = {key: value for key, value in row.items() if key != "filters"}
     (tmp_path / "m" / "result.json").write_text(json.dumps(old))
     assert train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress) == old and len(told) == 2
+    # Where filters were few, an earlier version compared networks with fewer than this one does.
+    train_longer("found", genotype, digits, replace(CHILD, filters=6), 1, 0, tmp_path / "m", progress)
+    assert len(told) == 3

@@ -36,12 +36,10 @@ NOTHING = [
     ({"settings": ControllerSettings(algorithm="reinforce", epochs=9)}, "`epochs` needs `algorithm` ppo"),
 ]
 OF_ONE_CALL = [
-    ({"lease": 5}, "`lease` needs `role`, and does nothing without. Received: 5"),
-    ({"lease": 5, "workers": 2}, "`lease` needs `role`"),
-    ({"lease": 5, "engine": "ray"}, "`lease` needs `role`"),
-    ({"patience": 5}, "`patience` needs `role`, or `engine` ray, and does nothing without. Received: 5"),
-    ({"patience": 5, "workers": 2}, "`patience` needs `role`, or `engine` ray"),
-    ({"patience": 5, "engine": Engine(patience=7)}, "`patience` must be left out where `engine` has its own, .*: 5"),
+    ({"lease": 5}, "`lease` 5 is not used"),
+    ({"lease": 5, "workers": 2}, "`lease` 5 is not used"),
+    ({"patience": 5}, "`patience` 5 is not used"),
+    ({"patience": 5, "workers": 2}, "`patience` 5 is not used"),
 ]
 
 
@@ -55,7 +53,19 @@ def to_the_data(monkeypatch):
     monkeypatch.setattr(tuner, "load_data", stop)
 
 
-@pytest.mark.parametrize(("arguments", "says"), NOTHING + OF_ONE_CALL)
+@pytest.mark.parametrize(("arguments", "says"), OF_ONE_CALL)
+def test_what_is_for_a_role_is_told_as_the_same_call_may_have_one(arguments, says, tmp_path, to_the_data, caplog):
+    with pytest.raises(LookupError, match="the data are asked for"):
+        search("digits", 5, tmp_path / "s", space=SPACE, **arguments)
+    assert caplog.text.count(says) == 1
+
+
+def test_an_engine_with_a_patience_of_its_own_takes_no_other(tmp_path):
+    with pytest.raises(ValueError, match="`patience` must be left out where `engine` has its own, .*: 5"):
+        search("digits", 5, tmp_path / "s", space=SPACE, patience=5, engine=Engine(patience=7))
+
+
+@pytest.mark.parametrize(("arguments", "says"), NOTHING)
 def test_what_would_do_nothing_is_refused_before_anything_is_loaded(arguments, says, tmp_path, to_the_data):
     with pytest.raises(ValueError, match=says):
         search("digits", 5, tmp_path / "s", space=SPACE, **arguments)
@@ -104,6 +114,15 @@ def test_a_tuner_of_one_s_own_refuses_it_as_well(arguments, says, tmp_path):
 def test_a_child_of_one_s_own_is_not_asked(tmp_path):
     oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, rules=(MedianStop(),))
     NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s")
+
+
+def test_a_tuner_whose_children_are_its_own_is_not_asked_either(tmp_path):
+    class Own(NASNetTuner):
+        def run_trial(self, trial, *args, **kwargs):
+            return {"reward": 0.5}
+
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, rules=(MedianStop(),))
+    Own(oracle, directory=str(tmp_path), project_name="s")
 
 
 def test_a_search_in_python_says_that_it_never_learns(tmp_path, caplog, monkeypatch):

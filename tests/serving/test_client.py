@@ -220,6 +220,7 @@ def test_pixels_that_are_scaled_already_are_refused(server, rng):
                 list(client.predict(images))
         assert not server.requests
         black_and_white = rng.integers(0, 2, (9, 11, 3))  # nearly black, and yet pixels
+        assert len(list(client.predict([unit, unit * 255]))) == 2  # one of them is dark
         for image in (black_and_white, black_and_white.astype("float32"), unit * 255):
             (answer,) = client.predict([image])
             np.testing.assert_allclose(answer["sum"], image.sum(), rtol=1e-5)

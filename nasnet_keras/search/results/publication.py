@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections import Counter
 
 from nasnet_keras.files import read_object, take_lock, write_atomically
@@ -15,6 +16,8 @@ from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies.choice import advice
 
 logger = logging.getLogger(__name__)
+
+YOUNG = 300.0  # seconds, within which a search that writes its page has written it again
 
 
 class Publisher:
@@ -106,7 +109,7 @@ def renew_report(directory):
         lock = take_lock(place.lock_file)  # for the milliseconds in which the best is written
     except BlockingIOError:
         trials = read_trials(place.trials)
-        if not (place.report.exists() and renews_itself(place.report.read_text("utf-8"))):
+        if not _is_live(place.report):
             write_page(directory, trials)
         return
     except OSError:  # no lock, and nobody who has it
@@ -119,6 +122,14 @@ def renew_report(directory):
         if lock is not None:
             os.close(lock)
     write_page(directory, trials)
+
+
+def _is_live(path):
+    """Whether a running search writes this page again and again."""
+    try:
+        return time.time() - path.stat().st_mtime < YOUNG and renews_itself(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return False
 
 
 def write_page(directory, trials, live=None):

@@ -92,11 +92,12 @@ class LocalSearch(Strategy):
     def _state(self):
         decisions = np.array(list(self._tried), dtype=np.int64)
         rewards = np.array([np.nan if reward is None else reward for reward in self._tried.values()])
-        return {"start": self._start}, {"decisions": decisions, "rewards": rewards}
+        best = None if self._best is None else list(self._tried).index(self._best)
+        return {"best": best, "start": self._start}, {"decisions": decisions, "rewards": rewards}
 
     def _set_state(self, state, arrays):
-        self._tried, self._best, self._names = {}, None, set()
-        for decisions, reward in zip(arrays["decisions"].tolist(), arrays["rewards"].tolist(), strict=True):
-            self._take(tuple(decisions), None if np.isnan(reward) else reward)
-        start = state.get("start")  # earlier versions took the other search's trials for their own
-        self._start = start and (tuple(start[0]), start[1])
+        rewards = [None if np.isnan(reward) else reward for reward in arrays["rewards"].tolist()]
+        self._tried = dict(zip(map(tuple, arrays["decisions"].tolist()), rewards, strict=True))
+        self._names = set(map(self._name, self._tried))
+        self._best = None if state["best"] is None else list(self._tried)[state["best"]]
+        self._start = state["start"] and (tuple(state["start"][0]), state["start"][1])

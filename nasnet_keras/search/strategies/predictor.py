@@ -63,10 +63,10 @@ class Predictor(Strategy):
     def __init__(self, space, settings=None, seed=0):
         super().__init__(space, settings, seed)
         # SciPy takes some tenths of a second to import, which only this strategy has to wait for.
-        from nasnet_keras.search.strategies.ensemble import Ensemble, Known
+        from nasnet_keras.search.strategies.ensemble import Ensemble, Known, targets
         from nasnet_keras.search.strategies.features import CellFeatures
 
-        self._ensemble = Ensemble
+        self._ensemble, self._targets = Ensemble, targets
         self._nothing = self._known = Known.nothing(CellFeatures(space))
         self._choices = np.array([len(decision.choices) for decision in space.decisions])
         self._mutable = np.flatnonzero(self._choices > 1)
@@ -129,10 +129,8 @@ class Predictor(Strategy):
         self._rewards.append(reward)
         self._foreign.append(proposal.is_foreign)
         if len(self._cells) > MOST:
-            rewards, foreign = np.array(self._rewards), np.array(self._foreign)
-            for group in (foreign, ~foreign):
-                rewards[group] -= rewards[group].mean() if group.any() else 0.0
-            best = set(_highest(rewards)[: KEPT // 2].tolist())
+            scaled = self._targets(np.array(self._rewards), np.array(self._foreign))
+            best = set(_highest(scaled)[: KEPT // 2].tolist())
             latest = [place for place in range(len(self._cells)) if place not in best][-(KEPT - len(best)) :]
             kept = sorted([*best, *latest])
             parts = self._cells, self._rewards, self._foreign
@@ -152,8 +150,7 @@ class Predictor(Strategy):
     def _set_state(self, state, arrays):
         self._cells = [tuple(cell) for cell in arrays["cells"].tolist()]
         self._rewards = arrays["rewards"].tolist()
-        # Earlier versions took all for their own.
-        self._foreign = arrays["foreign"].tolist() if "foreign" in arrays else [False] * len(self._cells)
+        self._foreign = arrays["foreign"].tolist()
         self._tried = {f"{name:016x}" for name in arrays["tried"].tolist()}
         self._known = self._nothing
 

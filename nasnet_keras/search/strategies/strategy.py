@@ -11,6 +11,7 @@ import json
 import math
 import zlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ from nasnet_keras.genotype import Genotype, canonical_name
 FORMAT = "nasnet-strategy/1"
 DRAWS = 200  # of random cells without a network that is new, after which all count as known
 COUNTERS = ("feedbacks", "failures", "version", "history", "diagnostics")
+
+
+@lru_cache(2**14)  # what is pending is asked for again with each proposal
+def _name_of(space, decisions):
+    return canonical_name(space.decode(decisions))
 
 
 @dataclass(frozen=True)
@@ -248,7 +254,7 @@ class Strategy:
 
     def _name(self, decisions):
         """Of the network, however it is written."""
-        return canonical_name(self.space.decode(decisions))
+        return _name_of(self.space, decisions)
 
     def _unknown(self, known, rng):
         """Decisions drawn at random, of a network whose name is not known if a number of draws finds one."""

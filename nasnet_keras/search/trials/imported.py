@@ -34,7 +34,8 @@ def read_tries(tries, max_trials=None):
         except ValueError as error:
             raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
     if max_trials is not None and len(found) > max_trials:
-        raise ValueError(f"`max_trials` must be at least {len(found)}, the number of `tries`. Received: {max_trials}")
+        rule = f"at least {len(found)}, as many as genotypes to try"
+        raise ValueError(f"`max_trials` must be {rule}. Received: {max_trials}")
     return tuple(found)
 
 

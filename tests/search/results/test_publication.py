@@ -153,6 +153,10 @@ def test_the_page_of_a_search_that_runs_goes_on_renewing_itself(tmp_path):
         page = (tmp_path / "report.html").read_text()
         renew_report(tmp_path)
         assert (tmp_path / "report.html").read_text() == page and "refresh" in page
+        os.utime(tmp_path / "report.html", (0, 0))  # of a search that was killed, and this one writes none
+        renew_report(tmp_path)
+        assert "refresh" not in (tmp_path / "report.html").read_text()
+        live._write(live.state())
     renew_report(tmp_path)  # it was killed
     assert "refresh" not in (tmp_path / "report.html").read_text()
 

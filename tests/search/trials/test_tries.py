@@ -129,7 +129,7 @@ def test_children_of_genotypes_outside_are_trained(tmp_path):
 
 
 def test_more_tries_than_trials_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="`max_trials` must be at least 2, the number of `tries`. Received: 1"):
+    with pytest.raises(ValueError, match="`max_trials` must be at least 2, as many as genotypes to try. Received: 1"):
         NASNetOracle(1, tries=("nasnet_a", "tiny"))
     with pytest.raises(ValueError, match="`max_trials` must be at least 2"):
         search("digits", 1, tmp_path / "s", tries=("nasnet_a", "tiny"))
