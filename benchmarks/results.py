@@ -15,6 +15,7 @@ from pathlib import Path
 import cifar_search
 import deletion
 import exports
+import few_trials
 import numpy as np
 import serve_beside
 import staleness
@@ -31,6 +32,7 @@ TABLES = {
     "retrained": cifar_search.retrained_table,
     "transfer": transfer.table,
     "deletion": deletion.table,
+    "few trials": few_trials.table,
     "staleness": staleness.table,
     "servers": serve_beside.table,
     "exports": exports.table,

@@ -78,7 +78,7 @@ def add_options(parser):
     parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
     parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
-    help_text = f"who proposes; measured ahead of evolution with up to {MEASURED} trials: predictor (docs/search.md)"
+    help_text = f"who proposes; measured ahead of the others with up to {MEASURED} trials: predictor (docs/search.md)"
     parser.add_argument("--controller", choices=[*STRATEGIES], default="rl", help=help_text)
     helps = {
         "batch_size": "rewards per policy update (the paper: 20)",

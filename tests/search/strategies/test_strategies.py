@@ -305,8 +305,8 @@ def test_bad_local_settings(value):
 
 
 def test_the_advice_names_what_was_measured_best_for_so_many_trials():
-    assert "`--controller predictor`" in advice(60) and advice(60) == advice(150)
-    assert "predictor" not in advice(151)
+    assert "`--controller predictor`" in advice(60) and advice(60) == advice(300)
+    assert "predictor" not in advice(301)
 
 
 @pytest.mark.parametrize("name", NAMES)
