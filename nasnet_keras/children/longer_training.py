@@ -36,22 +36,26 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
         `validation_accuracy`, `epochs`, `filters`. Of several labels an image the accuracies are mean average
         precisions, and `measure` says so. An accuracy of no images is None.
     """
-    record = directory / "result.json"
-    row = _read(record)
-    if row is None or not _stands(row, genotype, data, child, epochs):
+    row = finished(genotype, epochs, directory)
+    if row is None or not _has_size(row, genotype, data, child):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress)
         write_record(directory, data)
-        write_atomically(record, json.dumps(row).encode())
+        write_atomically(directory / "result.json", json.dumps(row).encode())
     return row
 
 
-def _stands(row, genotype, data, child, epochs):
-    """Whether the figures are those of this training."""
-    if "validation_accuracy" not in row or (row.get("digest"), row.get("epochs")) != (genotype.digest, epochs):
-        return False
+def finished(genotype, epochs, directory):
+    """The figures of a training that lies in a directory, as `train_longer` gives them, of whatever size; else None."""
+    row = _read(directory / "result.json") or {}
+    same = (row.get("digest"), row.get("epochs")) == (genotype.digest, epochs)
+    return row if same and "validation_accuracy" in row else None
+
+
+def _has_size(row, genotype, data, child):
+    """Whether figures are of a network as large as these settings make it."""
     if "filters" in row:
         return row["filters"] == child.filters
-    # An earlier version's: what it cost says whether it had as many filters.
+    # An earlier version's, which say what it cost.
     return row.get("multiply_adds") == child.sizes(genotype, data)["multiply_adds"]
 
 

@@ -458,8 +458,7 @@ def _tell_of_costs(rows):
     for row in rows:
         share = row["multiply_adds"] / cost - 1
         if abs(share) > SAME_COST:
-            rule = "filters are whole numbers, and up to twice those of the search none bring all nearer"
-            tell(f"{row['network']} has {share:+.0%} of NASNet-A's multiply-adds: {rule}")
+            tell(f"{row['network']} has {share:+.0%} of NASNet-A's multiply-adds: filters are whole numbers")
 
 
 def _print_networks(rows, title, part=""):

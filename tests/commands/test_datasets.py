@@ -112,7 +112,7 @@ def test_no_test_images_at_all(photos, capsys):
 
 def test_a_search_goes_on_with_its_images_wherever_they_lie(photos, capsys):
     search = ["search", "--max-trials", "1", "--filters", "4", "--blocks", "1", "--no-final", "--directory", "found"]
-    search += ["--batch-size", "8", "--json"]
+    search += ["--batch-size", "8", "--json", "--controller", "random"]
     assert call(capsys, *search, "--data", "photos")[0] == 0
     os.rename("photos", "moved")
     for data in ("moved", "moved/", "./moved"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nasnet_keras.children.longer_training import train_longer
+from nasnet_keras.children.longer_training import finished, train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
@@ -17,7 +17,8 @@ SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compa
 def compare(result, data, child, space, epochs, seed, progress):
     """Train three networks alike and measure them on the test images, which the search never saw.
 
-    Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again.
+    Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again, and a finished
+    comparison stands as it is.
 
     Args:
         result: a `SearchResult`.
@@ -35,9 +36,13 @@ def compare(result, data, child, space, epochs, seed, progress):
     """
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
     networks = {"found": result.best, "nasnet_a": load_genotype("nasnet_a"), "random": random}
-    rows, directory = [], SearchDirectory(result.directory)
-    for name, sized in alike(networks, "nasnet_a", data, child).items():
-        rows.append(train_longer(name, networks[name], data, sized, epochs, seed, directory.final / name, progress))
+    directory = SearchDirectory(result.directory)
+    rows = [finished(genotype, epochs, directory.final / name) for name, genotype in networks.items()]
+    if None in rows:
+        rows = [
+            train_longer(name, networks[name], data, sized, epochs, seed, directory.final / name, progress)
+            for name, sized in alike(networks, "nasnet_a", data, child).items()
+        ]
     renew_report(result.directory)  # the search may have been made longer meanwhile
     return rows
 

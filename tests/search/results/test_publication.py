@@ -286,7 +286,7 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
 def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):
     write_report(tmp_path, trials_with([0.2]))
     page = (tmp_path / "report.html").read_text()
-    assert "`--controller predictor` was ahead of evolution on twenty synthetic landscapes. See RESULTS.md" in page
+    assert "`--controller predictor` was ahead of evolution, local search and RL on two hundred" in page
     (tmp_path / "search.json").write_text('{"strategy": "rl"}')
     write_report(tmp_path, trials_with([0.2]))
     assert "This search has `rl`." in (tmp_path / "report.html").read_text().split("</section>")[-1]
