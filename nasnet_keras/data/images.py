@@ -27,6 +27,8 @@ LONGEST_SIDE = 8192
 RATIOS = (1, 2, 4, 8)
 MAX_SEGMENTS = 2_000  # of notes before the pixels of a JPEG: a graph walks through them one by one
 MAX_CHUNKS = 100_000  # of a PNG, likewise
+# Markers of a JPEG's segments that have a length, as `decoding` reads them.
+SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
 BLOCK = 1 << 24  # bytes
 ORIENTATION, SHORT, LONG = 0x112, 3, 4
 # Of TIFFs.
@@ -199,6 +201,30 @@ def as_png(source, grey_range=None):
     buffer = io.BytesIO()
     Image.fromarray(read_image(source, grey_range=grey_range)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def a_graph_decodes(content, header):
+    """Whether `decoding`, in a graph, gives the pixels of a file as it is; `as_png` makes one of any other.
+
+    A GIF is none, although it would: TensorFlow decodes every frame, each of a size of its own, to use the first.
+
+    Args:
+        content: the file as bytes.
+        header: its `Header`.
+    """
+    if header.format == "JPEG":
+        return header.mode != "CMYK" or _has_adobes_mark(content)
+    return header.format == "PNG" and (header.mode != "RGB" or b"tRNS" not in content)
+
+
+def _has_adobes_mark(content):
+    """Whether a JPEG has Adobe's mark where a graph looks for it: in a segment of its own, before the first scan."""
+    place = 2
+    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] in SEGMENTS:
+        if content[place + 1] == 0xEE and content[place + 4 : place + 9] == b"Adobe":
+            return True
+        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4]))
+    return False
 
 
 def jpeg_ratio(height, width, size):

@@ -17,14 +17,12 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from nasnet_keras.data.images import as_png, read_header
+from nasnet_keras.data.images import a_graph_decodes, as_png, read_header
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
 # As many images of the greatest size may a request announce, all of its together: the client sends no more at a time.
 LARGEST_IMAGES = 16
-# Markers of a JPEG's segments that have a length, as `data.decoding` reads them.
-SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
 # Raw pixels of a model for images of any size: what the network itself has to hold.
 MAX_RAW_PIXELS = 1_048_576
 # What a body begins with that is an image file, though nothing says so: curl calls every body a form.
@@ -317,7 +315,7 @@ def _decodable(columns, max_pixels, grey_range):
     for name, files in columns.items():
         with _refused(name):
             found[name] = [
-                content if _is_decoded(content, header) else as_png(content, grey_range)
+                content if a_graph_decodes(content, header) else as_png(content, grey_range)
                 for content, header in zip(files, headers[name], strict=True)
             ]
     return found
@@ -338,26 +336,6 @@ def _refused(name):
         yield
     except ValueError as error:
         raise Refusal(400, f"input {name}: {error}") from None
-
-
-def _is_decoded(content, header):
-    """Whether `data.decoding` gives the pixels of an image without more ado.
-
-    A GIF is none, although it would: TensorFlow decodes every frame, each of a size of its own, to use the first.
-    """
-    if header.format == "JPEG":
-        return header.mode != "CMYK" or _is_marked(content)
-    return header.format == "PNG" and (header.mode != "RGB" or b"tRNS" not in content)
-
-
-def _is_marked(content):
-    """Whether a JPEG has Adobe's mark where a graph looks for it: in a segment of its own, before the first scan."""
-    place = 2
-    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] in SEGMENTS:
-        if content[place + 1] == 0xEE and content[place + 4 : place + 9] == b"Adobe":
-            return True
-        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4]))
-    return False
 
 
 def write_predict(rows, row_form):
