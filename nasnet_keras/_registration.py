@@ -170,7 +170,7 @@ def _places(table):
 
 
 def names_of_old(folder):
-    """The `__getattr__` of a folder that has the name of a module of old: gives that module's names.
+    """The `__getattr__` of a folder that has the name of a module of old: gives its own modules, and that one's names.
 
     Args:
         folder: the folder's `__name__`.
@@ -180,8 +180,9 @@ def names_of_old(folder):
     def find(name):
         if f"{folder}.{name}" in GONE:
             raise AttributeError(f"{folder}.{name} is gone: {GONE[f'{folder}.{name}']}")
-        # What may be a module of the folder is left to Python, which asks here first when it imports one.
-        if not name.startswith("__") and importlib.util.find_spec(f"{folder}.{name}") is None:
+        if not name.startswith("__"):
+            if importlib.util.find_spec(f"{folder}.{name}"):
+                return importlib.import_module(f"{folder}.{name}")
             for module in map(importlib.import_module, modules):
                 if hasattr(module, name):
                     return getattr(module, name)

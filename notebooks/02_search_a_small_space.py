@@ -63,11 +63,12 @@ result = search(
     child=ChildSettings(repeats=1, filters=8, epochs=1),
     settings=ControllerSettings(batch_size=4, learning_rate=0.006),
 )
-rewards = [trial["reward"] for trial in result.trials]
+finished = [trial for trial in result.trials if trial["reward"] is not None]  # a child may fail
+rewards = [trial["reward"] for trial in finished]
 third = max(1, len(rewards) // 3)
 print(f"mean reward of the first {third}: {sum(rewards[:third]) / third:.3f}")
 print(f"mean reward of the last {third}:  {sum(rewards[-third:]) / third:.3f}")
-print(f"seconds a trial: {sum(trial['seconds'] for trial in result.trials) / len(rewards):.1f}")
+print(f"seconds a trial: {sum(trial['seconds'] for trial in finished) / len(rewards):.1f}")
 
 # %%
 SVG(search_curve_svg(result.trials))
@@ -81,7 +82,7 @@ SVG(search_curve_svg(result.trials))
 result.best
 
 # %%
-best = sorted(result.trials, key=lambda trial: -trial["reward"])[:5]
+best = sorted(finished, key=lambda trial: -trial["reward"])[:5]
 for trial in best:
     print(f"trial {trial['trial_id']}: reward {trial['reward']:.3f}, {trial['parameters']:,} parameters")
 

@@ -230,6 +230,17 @@ def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     assert found.attempted and not found.failed
 
 
+@pytest.mark.parametrize("name", [name for name, one in nasnet_keras.RECIPES.items() if one.optimizer == "sgd"])
+def test_the_page_says_what_a_recipe_is(name):
+    """Its rate, its batches and its augmentation stand in its row."""
+    recipe, page = nasnet_keras.RECIPES[name], (ROOT / "docs" / "training.md").read_text("utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+    known = [f"{recipe.learning_rate:g}", f"batches of {recipe.batch_size}"]
+    known += [] if recipe.augmentation == "none" else [f"(`{recipe.augmentation}`)"]
+    known += [f"label smoothing {recipe.label_smoothing:g}"] * bool(recipe.label_smoothing)
+    assert all(what in row for what in known)
+
+
 @pytest.mark.parametrize("name", sorted(set(nasnet_keras.__all__) - {"RECIPES"}))  # a plain dict
 def test_everything_public_has_an_example(name):
     assert ">>>" in (getattr(nasnet_keras, name).__doc__ or "")

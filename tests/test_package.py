@@ -132,6 +132,8 @@ def test_a_folder_brings_its_modules_and_no_others():
     """`from nasnet_keras.training import recipes` asks the folder for the name first; Keras must not come with it."""
     code = "import sys; from nasnet_keras.training import recipes; print(recipes.__name__, 'keras' in sys.modules)"
     assert fresh(code) == "nasnet_keras.training.recipes False"
+    code = "from nasnet_keras import training; print(training.devices.join.__module__)"
+    assert fresh(code) == "nasnet_keras.training.devices"
 
 
 def test_no_other_module_is_said_to_have_moved():

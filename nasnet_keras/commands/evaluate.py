@@ -34,7 +34,8 @@ def add_options(parser):
     parser.add_argument("--model", required=True, help=MODEL_HELP)
     help_text = (
         "the picture of what is confused, an SVG file; that of the probabilities goes beside it "
-        "(default: confusion.svg in the model's directory; of several labels an image precision_recall.svg)"
+        "(default: confusion.svg, of several labels an image precision_recall.svg, in the model's directory; "
+        "of a file or a name of the zoo MODEL-confusion.svg here)"
     )
     parser.add_argument("--output", help=help_text)
     parser.add_argument("--matrix", action="store_true", help="with --json: the whole confusion matrix, or the curves")

@@ -6,6 +6,7 @@ from pathlib import Path
 from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import (
+    MODEL_HELP,
     MOST_EPOCHS,
     add_data,
     add_devices,
@@ -16,6 +17,7 @@ from nasnet_keras.commands.options import (
     given,
     given_recipe,
     join,
+    remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
@@ -43,7 +45,7 @@ EXAMPLE = "finetune --model NASNetMobile --weights imagenet --data photos --epoc
 
 def add_options(parser):
     """Add the options."""
-    parser.add_argument("--model", help="a name of the zoo, or a directory that `train` or `finetune` wrote")
+    parser.add_argument("--model", help=MODEL_HELP)
     parser.add_argument("--genotype", help="instead of a model: a network of this genotype (a name or a JSON file)")
     parser.add_argument(
         "--weights", default="auto", help="imagenet, cifar10, none (from scratch), or a file; auto: the model's own"
@@ -67,8 +69,10 @@ def add_options(parser):
     parser.add_argument("--class-weights", choices=("none", "balanced"), default="none", help="for unequal folders")
     parser.add_argument("--patience", type=int, default=5, help="epochs without a better validation; 0: never stop")
     add_recipe(parser, "photos", "; the learning rate is the head's")
-    parser.add_argument("--repeats", type=int, help="Normal cells a stack: a genotype's, or the zoo's resized")
-    parser.add_argument("--filters", type=int, help="filters of the first stack, likewise")
+    parser.add_argument(
+        "--repeats", type=int, help="Normal cells a stack: of a genotype (default: 2), or the zoo's resized"
+    )
+    parser.add_argument("--filters", type=int, help="filters of the first stack, likewise (default: 16)")
     parser.add_argument("--stem", choices=("cifar", "imagenet"), help="of a genotype's network (default: cifar)")
     parser.add_argument("--drop-path", type=float, default=0.0, help="final rate of the last cell")
     parser.add_argument("--dropout", type=float, default=0.0, help="rate before the classifier")
@@ -155,6 +159,8 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
         source, size = NASNet(source, **size), {}
     source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
+    if options.genotype:
+        remark_on_stem(source.architecture.stem, data.image_shape)
     require_validation(options, len(data.validation))
     first = devices.host() == 0
     teller = Told(data, options.directory if first else None)

@@ -20,6 +20,7 @@ DATA_HELP = (
 )
 MIXING = ("rand_augment", "erasing", "mixup", "cutmix")  # of a recipe, that `add_mixing` adds options for
 MOST_EPOCHS = 1000  # with `--hours`, where the time decides
+SMALL, LARGE = 64, 128  # pixels: up to which the stem cifar is meant, and beyond which it is remarked on
 MODEL_HELP = "a directory that `train` or `finetune` wrote, a Keras file, or a name of the zoo"
 
 
@@ -119,7 +120,12 @@ def add_size(parser, repeats, filters, stem="cifar", notes=None):
 
     add("repeats", "Normal cells in each of the three stacks", type=int, default=repeats)
     add("filters", "filters of the first stack", type=int, default=filters)
-    add("stem", "cifar for images below 64 pixels", choices=("cifar", "imagenet"), default=stem)
+    add(
+        "stem",
+        f"cifar for images up to {SMALL} pixels, imagenet for larger ones",
+        choices=("cifar", "imagenet"),
+        default=stem,
+    )
 
 
 def add_recipe(parser, recipe, further=""):
@@ -261,3 +267,18 @@ def check_network(genotype=None, **arguments):
         ValueError: naming the argument at fault.
     """
     return Architecture(genotype or load_genotype("nasnet_a"), **arguments)
+
+
+def remark_on_stem(stem, shape):
+    """Say it where a stem for small images meets large ones: all cells are computed at their whole size.
+
+    Args:
+        stem: the network's.
+        shape: (height, width, channels) of the images.
+    """
+    height, width, _ = shape
+    if stem == "cifar" and min(height, width) > LARGE:
+        tell(
+            f"the stem cifar computes cells at {height}x{width} pixels, the stem imagenet at an eighth of "
+            "the sides: --stem imagenet or a smaller --image-size needs far less time and memory"
+        )

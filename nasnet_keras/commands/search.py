@@ -17,7 +17,7 @@ from nasnet_keras.checks import check_integer, check_positive, first_difference
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
-from nasnet_keras.commands.options import add_data, add_size, check_network, given, named
+from nasnet_keras.commands.options import add_data, add_size, check_network, given, named, remark_on_stem
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
@@ -34,6 +34,7 @@ from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
+from nasnet_keras.training.recipes import RECIPES
 
 SUMMARY = "search for cells with the controller, then train the best one"
 INTERRUPTED = GO_ON
@@ -92,7 +93,7 @@ def add_options(parser):
     parser.add_argument("--blocks", type=int, default=5, help="blocks in a cell")
     add_size(parser, repeats=1, filters=8)
     parser.add_argument("--epochs", type=int, default=1, help="epochs that a child trains for")
-    parser.add_argument("--recipe", default="micro", help="how a child is trained")
+    parser.add_argument("--recipe", default="micro", help=f"how a child is trained: {', '.join(RECIPES)}")
     parser.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     parser.add_argument(
         "--evaluation",
@@ -208,6 +209,7 @@ def check(options):
         check_same_start(directory, options.start_from, space) if begun else read_imports(options.start_from, space)
     data = decode(options, find(options))
     require_validation(options, len(data.validation))
+    remark_on_stem(size["stem"], data.image_shape)
     for genotype in [None, *tries]:
         check_network(genotype, **size, input_shape=data.image_shape)
     compare_children(directory, description(child, data))

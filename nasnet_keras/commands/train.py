@@ -17,6 +17,7 @@ from nasnet_keras.commands.options import (
     given,
     given_recipe,
     join,
+    remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
@@ -53,7 +54,7 @@ IMAGENET = {
     "image_size": 224,
 }
 NOTES = {name: f" (default: {value}; with the recipe imagenet {IMAGENET[name]})" for name, value in DEFAULTS.items()}
-EXAMPLE = "train --genotype nasnet_a --data photos --epochs 20 --directory net"
+EXAMPLE = "train --genotype nasnet_a --data photos --image-size 64 --recipe photos --epochs 20 --directory net"
 
 
 def add_options(parser):
@@ -109,6 +110,7 @@ def check(options):
     changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data, as_files=recipe.crops)
     require_validation(options, len(data.validation))
+    remark_on_stem(network["stem"], data.image_shape)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     network |= {"classifier_activation": "sigmoid"} if data.several else {}
