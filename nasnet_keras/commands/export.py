@@ -14,7 +14,7 @@ from nasnet_keras.commands.datasets import counted_as, for_judging, knows, tell_
 from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, one_line, percent, tell, without_greetings
-from nasnet_keras.data.loading import decoded, open_data
+from nasnet_keras.data.loading import decoded, open_data, open_images
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.data.tables import is_table
@@ -129,8 +129,15 @@ def _variants(options):
 
 
 def _typical(options):
-    """The images that int8 is measured on, not decoded yet: a `Data`, some of each class in its train part."""
-    data = open_data(options.calibration, validation=0, test=0, **_ways(options, options.calibration))
+    """The images that int8 is measured on, not decoded yet: a `Data`, some of each class in its train part.
+
+    Labels do not count, so a folder need not have folders of classes.
+    """
+    where = expanded(options.calibration)
+    if os.path.isdir(where) and sum(entry.is_dir() for entry in os.scandir(where)) < 2:
+        data = open_images(where, known_grey_range(options.model))
+    else:
+        data = open_data(options.calibration, validation=0, test=0, **_ways(options, options.calibration))
     none = data.train.select([])
     return replace(data, train=data.train.take(CALIBRATION, 0), validation=none, test=none)
 

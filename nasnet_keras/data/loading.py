@@ -14,8 +14,9 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
+from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.greys import UNUSED, grey_note
-from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark
@@ -261,6 +262,26 @@ def open_data(
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
     return Data(called(name), train, validation, test, class_names, shape, **found)
+
+
+def open_images(root, grey_range=None):
+    """A `Data` of images whose labels do not count, not decoded yet: all below a folder, in its train part.
+
+    Args:
+        root: the folder's path.
+        grey_range: as for `read_image`.
+
+    Raises:
+        ValueError: it cannot be read, or there is no image.
+    """
+    paths, left_out = images_below(root)
+    if not paths:
+        raise ValueError(f"`data` must be a folder with images below it. Received: {shown(os.fspath(root))}")
+    images = ImageFiles(tuple(paths), own_size(paths), grey_range)
+    train = Split(images, np.zeros(len(paths), np.int32))
+    none = train.select([])
+    shape = (*images.shape[1:3], 3)
+    return Data(os.fspath(root), train, none, none, ("images",), shape, left_out, grey_range=grey_range)
 
 
 def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=False, as_files=False):
