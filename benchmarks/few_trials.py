@@ -1,17 +1,20 @@
-"""Which strategy finds the best cell with 60, 150 or 300 trials? A hundred seeds on two synthetic landscapes.
+"""Which strategy finds the best cell with 60, 150 or 300 trials? A hundred seeds on each of three landscapes.
 
     python benchmarks/few_trials.py run [--processes 2]       # goes on where it was stopped
     python benchmarks/few_trials.py table                     # what RESULTS.md shows
 
-The landscapes and their noise are those of `strategies.py`; each seed has a landscape and a noise of its own for each
-trial, which all strategies meet. No strategy knows how many trials it has, so a search of 300 is one of 60 and of 150
-as well. The measure was fixed beforehand: the true value, without noise, of the trial whose noisy reward is the best so
-far. Beside it stands the mean true value of all trials, the area under the curve. Differences are paired over the seeds
-(Wilcoxon's signed-rank test, two-sided), corrected by Holm's method over all of them.
+Two landscapes and their noise are those of `strategies.py`; each seed has a landscape of its own. The third, `table`,
+is the same for all seeds: what `surrogate.py` says of real children, with the noise that was measured between seeds.
+Each seed has a noise of its own for each trial, which all strategies meet. No strategy knows how many trials it has, so
+a search of 300 is one of 60 and of 150 as well. The measure was fixed beforehand: the true value, without noise, of the
+trial whose noisy reward is the best so far. Beside it stands the mean true value of all trials, the area under the
+curve. Differences are paired over the seeds (Wilcoxon's signed-rank test, two-sided), corrected by Holm's method over
+all of them.
 
 The settings of evolution and RL for few trials were chosen on other seeds (from 1000 on): see README.md here.
 RESULTS holds a line for each finished search: its landscape, strategy, seed, the values after each number of trials,
-and its CPU milliseconds a trial.
+its CPU milliseconds a trial, and on `table` the number of the first trial that is as good as the best hundredth of
+random cells.
 """
 
 import argparse
@@ -20,12 +23,15 @@ import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from cell_table import SHORTEST, load_table
 from scipy.stats import t, wilcoxon
 from strategies import NOISE, REWARDS
+from surrogate import TABLE, Surrogate
 from threadpoolctl import threadpool_limits
 
 from nasnet_keras.search.space import SearchSpace
@@ -47,13 +53,42 @@ STRATEGIES = {
 AHEAD = "predictor"
 TRIALS = (60, 150, 300)
 SEEDS = 100
+GOOD, DRAWN = 99, 2000  # a percentile, of so many random cells
+
+
+class Table:
+    """The reward `table`: a function of decisions, the same for every seed.
+
+    Attributes:
+        noise: the standard deviation of a child's accuracy over seeds.
+        good: the value of the best hundredth of random cells.
+    """
+
+    def __init__(self):
+        self._space, self._surrogate = SearchSpace(), Surrogate()
+        self.noise = self._surrogate.noise
+        rng = np.random.default_rng([0, 0x600D])
+        self.good = float(np.percentile([self(self._space.random(rng)) for _ in range(DRAWN)], GOOD))
+
+    def __call__(self, decisions):
+        return self._surrogate(self._space.decode(decisions))
+
+
+@cache
+def fitted_table():
+    """The `Table`, fitted once in each process."""
+    return Table()
+
+
+LANDSCAPES = {**REWARDS, "table": lambda space, seed: fitted_table()}
 
 
 def search(reward, name, seed):
     """One search: the line of RESULTS."""
     space, count = SearchSpace(), max(TRIALS)
-    landscape = REWARDS[reward](space, seed)
-    noise = np.random.default_rng([seed, 0x5E]).normal(0, NOISE[reward], count)
+    landscape = LANDSCAPES[reward](space, seed)
+    deviation = getattr(landscape, "noise", None) or NOISE[reward]
+    noise = np.random.default_rng([seed, 0x5E]).normal(0, deviation, count)
     kind, settings = STRATEGIES[name]
     searcher = make_strategy(kind, space, seed, settings)
     values, told, spent = [], [], 0.0
@@ -67,7 +102,7 @@ def search(reward, name, seed):
             start = time.process_time()
             searcher.feedback(proposal, told[-1])
             spent += time.process_time() - start
-    return {
+    row = {
         "reward": reward,
         "strategy": name,
         "seed": seed,
@@ -75,12 +110,15 @@ def search(reward, name, seed):
         "area": [round(float(np.mean(values[:trials])), 5) for trials in TRIALS],
         "milliseconds": round(1000 * spent / count, 2),
     }
+    if reward == "table":
+        row["good from"] = next((number for number, value in enumerate(values, 1) if value >= landscape.good), None)
+    return row
 
 
 def run(processes):
     """Run what is not in RESULTS yet, and keep each search as it ends."""
     done = {key(row) for row in rows()}
-    tasks = [task for task in product(range(SEEDS), REWARDS, STRATEGIES) if (task[1], task[2], task[0]) not in done]
+    tasks = [task for task in product(range(SEEDS), LANDSCAPES, STRATEGIES) if (task[1], task[2], task[0]) not in done]
     partial = RESULTS.with_suffix("")  # until all are there
     if partial.exists():
         content = partial.read_bytes()
@@ -114,12 +152,13 @@ def figures(measure):
         found.setdefault((row["reward"], row["strategy"]), {})[row["seed"]] = row[measure]
     seeds = {
         reward: sorted(set.intersection(*(set(found.get((reward, name), ())) for name in STRATEGIES)))
-        for reward in REWARDS
+        for reward in LANDSCAPES
     }
     return {
         (reward, name, trials): np.array([found[reward, name][seed][place] for seed in seeds[reward]])
-        for reward, name in product(REWARDS, STRATEGIES)
+        for reward, name in product(LANDSCAPES, STRATEGIES)
         for place, trials in enumerate(TRIALS)
+        if len(seeds[reward]) > 1
     }
 
 
@@ -138,7 +177,7 @@ def table():
     """The lines of the table in RESULTS.md."""
     best, area = figures("best"), figures("area")
     lead = differences(best)
-    for reward in REWARDS:
+    for reward in (reward for reward in LANDSCAPES if (reward, AHEAD, TRIALS[0]) in best):
         count = len(best[reward, AHEAD, TRIALS[0]])
         yield f"**`{reward}`**, {count} seeds"
         yield ""
@@ -158,6 +197,30 @@ def table():
         yield ""
 
 
+def good_table():
+    """The lines of the table in RESULTS.md of how soon a strategy proposes a cell of the best hundredth."""
+    found = {}
+    for row in rows():
+        if "good from" in row:
+            found.setdefault(row["strategy"], []).append(row)
+    seconds = child_seconds() if found else 0.0
+    yield f"| strategy | searches | found within {max(TRIALS)} trials | trials, median | minutes, median |"
+    yield "|---|---|---|---|---|"
+    for name in (name for name in STRATEGIES if name in found):
+        trials = [row["good from"] or np.inf for row in found[name]]
+        count, middle = len(trials), float(np.median(trials))
+        minutes = middle * (seconds + np.median([row["milliseconds"] for row in found[name]]) / 1000) / 60
+        shown = [f"{middle:.0f}", f"{minutes:.1f}"] if np.isfinite(middle) else [f"over {max(TRIALS)}", ""]
+        yield f"| {name} | {count} | {np.isfinite(trials).mean():.0%} | {' | '.join(shown)} |"
+
+
+def child_seconds():
+    """The median of a micro-child's seconds of the processor, from the cell table."""
+    _, cells = load_table(TABLE)
+    networks = [network for cell in cells for network in cell["networks"] if network["epochs"] == SHORTEST["epochs"]]
+    return float(np.median([value for network in networks for value in network["seconds"] if value is not None]))
+
+
 def main():
     """Run the searches, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,7 +229,7 @@ def main():
     options = parser.parse_args()
     if options.what == "run":
         run(options.processes)
-    print("\n".join(table()))
+    print("\n".join([*table(), *good_table()]))
 
 
 if __name__ == "__main__":
