@@ -206,7 +206,7 @@ def fit(
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
-    identity |= {} if directory is None else content_identity(data)
+    identity |= {} if directory is None else content_identity(data, validate)
     identity |= {} if start is None else {START: start}
     weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)

@@ -219,7 +219,7 @@ def fine_tune(
                 validate=validation is not None,
                 patience=None if validation is None else patience,
                 class_weights=class_weights,
-                rates=None if layer_decay == 1 else _rates(model, layer_decay),
+                rates=None if layer_decay == 1 or lowest == "head" else _rates(model, layer_decay),
                 checkpoint_every=checkpoint_every,
                 hours=share,
                 devices=devices,
