@@ -296,6 +296,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         batches = training_batches(data, recipe, seed, kind, **shown)
         judged = several.batch_of(images_at_a_time(shown["image_size"] or data.image_shape), number)
         watched = kind(data.validation, judged, **shown) if validate else None
+        if watched:
+            watched.needed = True  # else a drive that has gone away would leave a loss of 0, the best there is
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:
@@ -319,8 +321,9 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
                 verbose=0,
             )
         except Exception:
-            if batches.failure is not None:
-                raise batches.failure from None
+            for one in filter(None, (batches, watched)):
+                if one.failure is not None:
+                    raise one.failure from None
             raise
         if measured:
             _remark(model, recipe, len(batches), state)

@@ -77,9 +77,9 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
 
 
 def content_identity(data, validate=True):
-    """The images that a training learns from, and those that watch it, as `training_identity`: known once they are read.
+    """As `training_identity`, of the images that a training learns from and of those that watch it.
 
-    What the data are known by does not say which of them are whose.
+    What the data are known by does not say which of them are whose; it is known once broken files are.
 
     Args:
         data: a `data.Data`, without the files that were found to be broken.
