@@ -344,7 +344,10 @@ def _divided(listing, given, shares, held_out):
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
     notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
-    return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
+    digest, before = listing.digest(), held_out and held_out.digest
+    if before not in (None, digest) and listing.digest(str) == before:  # as an earlier version knew it
+        digest = before
+    return splits, Record(digest, shares, names, trained), tuple(notes)
 
 
 def _names(listing, side, part):

@@ -15,7 +15,8 @@ from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import is_deep, of_pillow, resize
 from nasnet_keras.data.left_out import few, shown
-from nasnet_keras.data.splits import renumbered
+from nasnet_keras.data.splits import known_as, placed, renumbered
+from nasnet_keras.files import composed
 
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
@@ -238,8 +239,7 @@ def _named(data):
 
 def _renumbered(labels, own, names, label):
     """Labels by the names of the data as labels by other names."""
-    missing = [name for name in own if name not in names]
-    if missing:
+    if (placed(own, names) < 0).any():
         received = f"{', '.join(map(shown, own[:20]))}, which {label} calls its classes"
         raise ValueError(f"`{label}` must have the classes {', '.join(map(shown, names[:20]))}. Received: {received}")
     return renumbered(labels, own, names)
@@ -291,7 +291,7 @@ def _of_names(labels, names, label, kind):
         names = tuple(sorted({text for row in rows for text in row}))
         for note in names_alike(names):
             logger.warning("`%s`: %s", label, note)
-    numbers = {name: number for number, name in enumerate(names)}
+    numbers = {form(name): number for form in (known_as, composed, str) for number, name in enumerate(names)}
     rows = [[_number(numbers, text, label) for text in row] for row in rows]
     if kind is str:
         return np.array([row[0] for row in rows], np.int32), names
@@ -339,8 +339,9 @@ def _text(value):
 
 
 def _number(numbers, name, label):
-    """The number of a class by its name, with blanks around it or without."""
-    found = numbers.get(name, numbers.get(name.strip()))
+    """The number of a class by its name, with blanks around it or without, in any form of its letters."""
+    forms = (lambda: name, name.strip, lambda: composed(name.strip()), lambda: known_as(name.strip()))
+    found = next((numbers[key] for form in forms if (key := form()) in numbers), None)
     if found is None:
         raise ValueError(f"`{label}` must have labels that are among the classes. Received: {name!r}")
     return found

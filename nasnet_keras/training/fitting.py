@@ -17,7 +17,7 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
-from nasnet_keras.data.splits import check_classes
+from nasnet_keras.data.splits import check_classes, placed
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import ScheduledDropPath
@@ -341,7 +341,7 @@ def _in_order(model, data, class_weights):
         return data, class_weights
     splits = {part: match_classes(model, data, getattr(data, part)) for part in ("train", "validation")}
     if class_weights is not None:
-        class_weights = [class_weights[list(data.class_names).index(name)] for name in names]
+        class_weights = [class_weights[place] for place in placed(names, data.class_names)]
     return replace(data, **splits), class_weights
 
 
@@ -428,7 +428,7 @@ def match_classes(model, data, split):
     if names is None or names == tuple(data.class_names):
         return split
     check_classes(names, data.class_names)
-    order = np.array([names.index(name) for name in data.class_names], dtype="int32")
+    order = placed(data.class_names, names)
     return replace(split, labels=split.labels[:, np.argsort(order)] if split.several else order[split.labels])
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.checks import first_difference, is_number
-from nasnet_keras.files import expanded, read_object
+from nasnet_keras.data.splits import known_as
+from nasnet_keras.files import composed, expanded, read_object
 from nasnet_keras.models.nesting import layers_within
 
 HISTORY = "history.json"
@@ -64,7 +65,7 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
         head_views: that of a fine-tuning's first phase, or None.
     """
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
-    known = {"classes": data.class_names, "number of training images": number, "seed": seed}
+    known = {"classes": list(map(composed, data.class_names)), "number of training images": number, "seed": seed}
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
@@ -85,13 +86,14 @@ def content_identity(data, validate=True):
         data: a `data.Data`, without the files that were found to be broken.
         validate: whether its validation images watch the training.
     """
-    learnt, watched = _digest(data.train), {}
+    # Names that Python gave are known as they stood.
+    learnt, watched = _digest(data.train, composed if data.digest else str), {}
     if validate and len(data.validation):
-        watched = {WATCHED: _digest(data.validation)}
+        watched = {WATCHED: _digest(data.validation, composed)}
     return {READABLE: len(data.train), LEARNT: learnt, **watched} if data.digest else {"images": learnt, **watched}
 
 
-def _digest(split):
+def _digest(split, form):
     """What images in their order are known by: of arrays the pixels; of files their names, wherever all of them lie,
     and of encoded bytes those; and the labels.
     """
@@ -102,7 +104,7 @@ def _digest(split):
         paths = [name for name in names if isinstance(name, str)]
         start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
         for name in names:
-            digest.update(name if isinstance(name, bytes) else os.fsencode(name[start:]) + b"\0")
+            digest.update(name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0")
     digest.update(np.ascontiguousarray(split.labels))
     return digest.hexdigest()
 
@@ -164,7 +166,7 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if not trained and failure:
         return []  # it had no epoch that could go on
     compared = [what for what in known if what in identity and not (lower and what == RATE)]
-    if different := first_difference(known, identity, compared):
+    if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different
         values = f"{before}, here {now}; " if is_number(before) and is_number(now) else ""
         more = f" ({values}by {BY[what]})" if what in BY else ""
@@ -182,6 +184,12 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if epochs is not None and trained:
         changes += _changes_of_length(state, epochs, patience)
     return [{"after": len(trained), **change} for change in changes]
+
+
+def _with_known_classes(identity):
+    names = identity.get("classes")
+    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return {**identity, "classes": list(map(known_as, names))} if is_names else identity
 
 
 def _changes_of_length(state, epochs, patience):
