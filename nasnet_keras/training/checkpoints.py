@@ -112,6 +112,8 @@ class Checkpoints(keras.callbacks.Callback):
                 self.settings["seconds"] = settings["seconds"]
             inside = None if self.is_over() else state.get("inside")
             if inside:
+                if len(inside["generators"]) != len(seed_generators(model)):
+                    raise ValueError("it is within an epoch, and other layers of it drop paths or units")
                 self.step, self._inside = inside["step"], inside
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # Keras' word for an optimiser that stays as it was
