@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import unicodedata
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,11 @@ SECRET = 16, 256  # characters that a secret has, at least and at most
 def expanded(path):
     """A path as the system takes it: a leading `~` or `~somebody` is the home directory. What is no path stays."""
     return os.path.expanduser(path) if isinstance(path, str | os.PathLike) else path
+
+
+def composed(name):
+    """A name with its letters and their accents in one, as most systems keep them; some take them apart (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def write_atomically(path, content):

@@ -13,7 +13,7 @@ from nasnet_keras.commands.terminal import finish, tell, without_greetings
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import read_image
 from nasnet_keras.data.left_out import few, shown
-from nasnet_keras.data.loading import check_strict, open_data
+from nasnet_keras.data.loading import check_strict, keep_findings, open_data
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.survey import near_places, survey
 from nasnet_keras.files import check_file
@@ -61,8 +61,11 @@ def run(options, data, output):
     is_files = isinstance(data.train.images, ImageFiles)
     with decoding() as progress:
         if options.check and is_files:
-            for part in PARTS:
-                getattr(data, part).images.check(progress)
+            try:
+                for part in PARTS:
+                    getattr(data, part).images.check(progress)
+            finally:  # also of what was looked at before Ctrl-C
+                keep_findings(data.train)
             data = replace(data, left_out=data.all_left_out())
             check_strict(options.strict, data.name, data.left_out)
         found = survey(data, progress)

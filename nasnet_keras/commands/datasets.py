@@ -15,7 +15,7 @@ from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
 from nasnet_keras.data.records import Record, division, is_other, mark, read_record, write_record
 from nasnet_keras.data.sides import PARTS
-from nasnet_keras.data.splits import check_classes, renumbered
+from nasnet_keras.data.splits import check_classes, known_as, placed, renumbered
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used, known_names, known_seed
 from nasnet_keras.weights.zoo import imagenet_names, known_classes, paths_of
@@ -108,7 +108,8 @@ def for_judging(model, data, part, called):
     if names is None:
         names = data.class_names
         if imagenet_names(called, names) is None:
-            tell(f"{called} does not name its classes: they are taken to be, in this order, {', '.join(names[:20])}")
+            order = ", ".join(map(shown, names[:20]))
+            tell(f"{called} does not name its classes: they are taken to be, in this order, {order}")
     return match_classes(model, data, split), names
 
 
@@ -131,8 +132,8 @@ def counted_as(model, data):
 def counted_by(names, data):
     """Data whose labels count as a model's classes do, some of which they may lack, which is said."""
     check_classes(names, data.class_names, some=True)
-    own = set(data.class_names)
-    lacking = [name for name in names if name not in own]
+    own = set(placed(data.class_names, names).tolist())
+    lacking = [name for number, name in enumerate(names) if number not in own]
     if not lacking:
         return data
     tell(f"{shown(data.name)} has no images of {few(lacking)}, which count as 0 images")
@@ -209,7 +210,8 @@ def _division_of_source(options, data):
     if source is None or not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record, seed = read_record(source), known_seed(source)
-    alike, by_seed = (known_names(source) or _names_in(sources[-1])) == data.class_names, not data.record.is_listed
+    alike = _are_alike(known_names(source) or _names_in(sources[-1]), data.class_names)
+    by_seed = not data.record.is_listed
     known = knows(record, data)
     # What the seed divides: digits, and data of TFDS, of which earlier versions kept no digest.
     if by_seed and (known or (alike and (record is None or record.digest is None))):
@@ -223,6 +225,10 @@ def _division_of_source(options, data):
     return {"held_out": record} if known else {}
 
 
+def _are_alike(names, others):
+    return list(map(known_as, names)) == list(map(known_as, others))
+
+
 def _names_in(path):
     """The classes of a model in a file or a directory, a tuple; of a file of weights nothing says them."""
     try:
@@ -233,7 +239,7 @@ def _names_in(path):
 
 def tell_of_seed(model, record, data):
     """Say it where a training left no record, and may have had these images, since it had these classes."""
-    if record is None and tuple(known_classes(model) or ()) == data.class_names:
+    if record is None and _are_alike(known_classes(model) or (), data.class_names):
         _tell_of_seed(directory_of(model))
 
 

@@ -36,9 +36,11 @@ def data_of_arrays(x, y, validation_data=None, validation_split=0.0, seed=0):
         if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
             raise ValueError(f"`validation_data` must be (x, y). Received: {type(validation_data).__name__}")
         texts = [_is_text(labels) for labels in (y, validation_data[1])]
-        held, others = _read("validation_data", *validation_data, names if all(texts) else None)
+        known = names if all(texts) else None
+        held, others = _read("validation_data", *validation_data, known, several=train.several)
         if texts[0] != texts[1] or held.several != train.several:
-            raise ValueError("`validation_data` must have labels of the same kind as `y`. Received: another kind")
+            rule = "labels of the same kind as `y`; rows of bool say that an image may have several"
+            raise ValueError(f"`validation_data` must have {rule}. Received: another kind")
         shapes = held.images.shape[1:], train.images.shape[1:]
         if shapes[0] != shapes[1]:
             raise ValueError(
@@ -57,7 +59,7 @@ def _is_text(labels):
     return isinstance(first[0] if isinstance(first, list | tuple) else first, str | bytes)
 
 
-def _read(label, x, y, names=None):
+def _read(label, x, y, names=None, several=None):
     """A `Split` and the names of its classes; they are `names`, if given."""
     images = np.asarray(x)
     images = images[..., None] if images.ndim == 3 else images
@@ -65,5 +67,5 @@ def _read(label, x, y, names=None):
         rule = "images [n, height, width, channels] with a label for each"
         received = f"shape {images.shape}" if images.ndim != 4 else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
-    parts, names = read_object_data((images, y), class_names=names, label=label)
+    parts, names = read_object_data((images, y), class_names=names, label=label, several=several)
     return Split(*parts["train"]), names

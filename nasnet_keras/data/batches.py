@@ -16,7 +16,7 @@ from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.mixing import Mixing
 from nasnet_keras.data.splits import Split
 
-LOST = 8  # images in a random order of which none can be read: that is no accident
+LOST = 8  # images in a row, in a random order, of which none can be read: that is no accident
 AHEAD = 3  # batches that are got ready while a step runs, where Keras does not do so itself
 
 
@@ -36,8 +36,8 @@ class Batches(keras.utils.PyDataset):
 
     Images that are files are read when their batch is wanted, and so are those that were decoded from files where a
     recipe crops: it cuts from all of their pixels. One that cannot be read any more has the weight 0 in its batch, and
-    another image's pixels; such batches have a third part, the weights. A training batch of 8 images or more of which
-    none can be read is an `OSError`.
+    another image's pixels; such batches have a third part, the weights. Training batches in a row of which no image can
+    be read are an `OSError`, if they have 8 images or more.
 
     Args:
         split: a `Split` with at least one image.
@@ -102,6 +102,8 @@ class Batches(keras.utils.PyDataset):
         self._epoch, self._order = 0, None
         self._running = self._complete = False
         self._reader, self._ahead, self._first = None, {}, None
+        self._lost, self._seen = 0, False  # images in a row that cannot be read; whether one of this pass can
+        self.needed = False  # whether it is an error, too, if none of a whole pass can be read
         self.failure = None  # what ended a training, which TensorFlow's pipeline would only tell in words of its own
 
     @property
@@ -124,9 +126,25 @@ class Batches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         self._complete |= index == len(self) - 1
-        if keras.backend.backend() == "tensorflow":  # where Keras gets batches ready by tf.data
-            return self.batch(self._epoch, index)
-        return self._next(self._epoch, index)
+        # TensorFlow's Keras gets batches ready by tf.data.
+        read = self.batch if keras.backend.backend() == "tensorflow" else self._next
+        batch = read(self._epoch, index)
+        if self.needed:
+            self._check_pass(index, *batch[2:])
+        return batch
+
+    def _check_pass(self, index, weights=None):
+        """Raise `OSError` at the end of a pass of which no image can be read."""
+        self._seen = (self._seen and index > 0) or weights is None or bool(weights.any())
+        if index == len(self) - 1 and not self._seen:
+            self._fail(f"{len(self.split):,} images for validation", self._files)
+
+    def _fail(self, what, files):
+        name = files.name(0)
+        why = files.broken.get(name)
+        received = f"none of the {what} can be read, such as {called(name)}"
+        self.failure = OSError(f"{received}: {why}" if why else received)
+        raise self.failure
 
     def __getstate__(self):
         """Without what is being got ready, which is for this process."""
@@ -194,10 +212,11 @@ class Batches(keras.utils.PyDataset):
         found, broken = files.make(varied) if self.augmented else files.read()
         weights = np.ones(len(chosen), "float32")
         weights[list(broken)] = 0
-        if self.training and len(broken) == len(chosen) >= LOST:
-            name, why = called(files.name(0)), broken[0]
-            self.failure = OSError(f"none of the {len(chosen)} images of a batch can be read, such as {name}: {why}")
-            raise self.failure
+        if self.training:
+            self._lost = self._lost + len(chosen) if len(broken) == len(chosen) else 0
+            if self._lost >= LOST:
+                of = "a batch" if self._lost == len(chosen) else "batches in a row"
+                self._fail(f"{self._lost} images of {of}", files)
         if broken and weights.any():  # the batch's statistics are then those of images
             found[list(broken)] = found[another := weights.argmax()]
             if self._mixing:  # and what is mixed with it has its label

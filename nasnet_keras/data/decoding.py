@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from nasnet_keras.checks import check_range
-from nasnet_keras.data.images import LONG, MAX_CHUNKS, MAX_SEGMENTS, ORIENTATION, RATIOS, SHORT, as_size, scale_greys
+from nasnet_keras.data.exif import LONG, ORIENTATION, SHORT
+from nasnet_keras.data.images import MAX_CHUNKS, MAX_SEGMENTS, RATIOS, as_size, scale_greys
 
 ADVICE = "send it as PNG or JPEG, or to `nasnet-keras serve`, which re-codes it"
 # First bytes, their place, and what begins with them: kinds that are known, to say what was sent.

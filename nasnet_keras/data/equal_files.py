@@ -12,9 +12,10 @@ MOST_BYTES = 1 << 30
 
 
 def equal_files(paths, sizes, sides, findings=None):
-    """Pairs of equal files of which no two lie in the same part.
+    """Files that have an equal one in another part.
 
-    Only files of equal size are compared, at most `MOST_FILES` of them, and `MOST_BYTES` beyond their first blocks.
+    Only files of equal size are compared, at most `MOST_FILES` of them, and `MOST_BYTES` beyond their first blocks: of
+    more, those of the rarer sizes, and of one size as many of each part as there are.
 
     Args:
         paths: of n files.
@@ -23,32 +24,42 @@ def equal_files(paths, sizes, sides, findings=None):
         findings: a `findings.Findings` that knows files which were read before; None for none.
 
     Returns:
-        A list of (index, index of one that is equal): the lower part first.
+        (A list of (index, index of one that is equal), the lower part first, for each file that has one in a lower
+        part; how many files were not compared).
     """
-    candidates = list(_across(np.arange(len(sizes)), sizes, sides))
-    groups, left = {}, MOST_FILES
+    candidates = sorted(_across(np.arange(len(sizes)), sizes, sides), key=len)
+    groups, left, passed_over = {}, MOST_FILES, 0
     for group in candidates:
-        if left <= 0:
-            break
-        for index in group[:left].tolist():
+        compared = _in_turn(group, sides)[:left]
+        for index in compared.tolist():
             groups.setdefault((int(sizes[index]), _digest(paths[index], findings, BLOCK)), []).append(index)
-        left -= len(group)
+        left -= len(compared)
+        passed_over += len(group) - len(compared)
     pairs, left = [], MOST_BYTES
-    for (size, digest), group in groups.items():
+    for (size, digest), group in sorted(groups.items(), key=lambda item: item[0][0] * len(item[1])):
         if digest is None or len({int(sides[index]) for index in group}) < 2:
             continue
         if size > BLOCK:
             left -= size * len(group)
             if left < 0:
-                break
+                passed_over += len(group)
+                continue
         alike = {}
         for index in group:
             whole = digest if size <= BLOCK else _digest(paths[index], findings)
-            alike.setdefault(whole, {}).setdefault(int(sides[index]), index)
+            alike.setdefault(whole, []).append(index)
         for whole, found in alike.items():
-            first, *others = (found[side] for side in sorted(found))
-            pairs += [(first, other) for other in others if whole is not None]
-    return pairs
+            first, *others = sorted(found, key=lambda index: (sides[index], index))
+            pairs += [(first, other) for other in others if whole is not None and sides[other] != sides[first]]
+    return sorted(pairs), passed_over
+
+
+def _in_turn(group, sides):
+    """A group's files, each part in turn, so that of few that are compared those of the smallest parts are all."""
+    order = group[np.argsort(sides[group], kind="stable")]
+    starts = np.flatnonzero(np.diff(sides[order], prepend=sides[order[0]] - 1))
+    ranks = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    return order[np.argsort(ranks, kind="stable")]
 
 
 def _across(indices, sizes, sides):

@@ -69,11 +69,13 @@ class ArrayRecords:
         reader: an `ArrayRecordDataSource` of all files.
         numbers: int64 [n], of the records.
         image: the feature's name.
+        part: that they are of, whose name is a part of theirs.
     """
 
     reader: object
     numbers: np.ndarray
     image: str
+    part: str
 
     def __len__(self):
         return len(self.numbers)
@@ -89,8 +91,8 @@ class ArrayRecords:
         return replace(self, numbers=self.numbers[np.asarray(indices, np.int64)])
 
     def name(self, index):
-        """What an image is called: the number of its record."""
-        return f"record {self.numbers[index]}"
+        """What an image is called: its part, and the number of its record."""
+        return f"{self.part}, record {self.numbers[index]}"
 
 
 def open_examples(files, part, image, label, *, count, in_order=True, is_array=False, progress=None):
@@ -125,7 +127,7 @@ def open_examples(files, part, image, label, *, count, in_order=True, is_array=F
         raise ValueError(f"{folder} must have {count:,} examples in {part}. Received: {len(labels):,}")
     if is_array:
         # Shards of this format are read in their order.
-        return ArrayRecords(_reader(files), np.arange(count), image), labels
+        return ArrayRecords(_reader(files), np.arange(count), image, part), labels
     order = np.arange(count) if in_order else read_in_turn(np.bincount(places[:, 0], minlength=len(files)))
     return RecordFiles(tuple(files), places[order]), labels[order]
 

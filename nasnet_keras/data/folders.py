@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 import stat
-import unicodedata
 from array import array
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +19,8 @@ from PIL import Image
 
 from nasnet_keras.data.findings import is_passing, look
 from nasnet_keras.data.images import FORMATS, read_size, reason
-from nasnet_keras.data.left_out import LeftOut, few, shown
-from nasnet_keras.files import CODE
+from nasnet_keras.data.left_out import LeftOut, as_text, few, shown
+from nasnet_keras.files import CODE, composed
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -93,8 +92,8 @@ class Listing:
 
     @property
     def class_names(self):
-        """The folders' names as text that can be printed."""
-        return tuple(map(shown, self.folders))
+        """The folders' names as text."""
+        return tuple(map(as_text, self.folders))
 
     def name_of(self, path):
         """A path relative to the root."""
@@ -102,20 +101,24 @@ class Listing:
 
     def keys(self, files):
         """Of each file what its place follows from: its class, name and size, as bytes."""
-        starts = [os.fsencode(name) + b"\0" for name in self.folders]
+        starts = [os.fsencode(composed(name)) + b"\0" for name in self.folders]
         for path, size, label in zip(files.paths, files.sizes.tolist(), files.labels.tolist(), strict=True):
-            yield b"%s%s\0%d" % (starts[label], path[path.rfind("/") + 1 :].encode(*CODE), size)
+            yield b"%s%s\0%d" % (starts[label], composed(path[path.rfind("/") + 1 :]).encode(*CODE), size)
 
-    def digest(self):
-        """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes."""
+    def digest(self, form=composed):
+        """What the list is known by, wherever it lies: a digest of the classes, and of all names and sizes.
+
+        Args:
+            form: what it makes of a name; earlier versions took it as it stood, `str`.
+        """
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
-        paths = np.array([path for part in self.parts.values() for path in part.paths], object)
-        order = np.argsort(paths, kind="stable")  # they are nearly sorted
-        paths, sizes = paths[order], np.concatenate([part.sizes for part in self.parts.values()])[order]
+        digest.update(b"\0".join(os.fsencode(name) for name in sorted(map(form, self.folders))))
         start = len(self.root) + 1
-        for path, size in zip(paths, memoryview(sizes), strict=True):
-            digest.update(b"\n%s\0%d" % (path[start:].encode(*CODE), size))
+        names = np.array([form(path[start:]) for part in self.parts.values() for path in part.paths], object)
+        order = np.argsort(names, kind="stable")  # they are nearly sorted
+        names, sizes = names[order], np.concatenate([part.sizes for part in self.parts.values()])[order]
+        for name, size in zip(names, memoryview(sizes), strict=True):
+            digest.update(b"\n%s\0%d" % (name.encode(*CODE), size))
         return digest.hexdigest()
 
 
@@ -148,7 +151,7 @@ def read_folder(root, findings=None):
         )
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"`data` must have at most {MAX_CLASSES:,} classes. Received: {root} with {len(classes):,}")
-    names = tuple(sorted(classes))
+    names = tuple(sorted(sorted(classes), key=composed))  # the same order on every system
     base = os.path.join(root, top.path) if top.path else root
     parts = {"train": _files(root, [[classes[name]] for name in names])}
     for part in ("validation", "test"):
@@ -202,6 +205,7 @@ class _Folder:
             found += [(start + name, size) for name, size in zip(folder.files, folder.sizes, strict=True)]
             stack += folder.folders
         found.sort()
+        found.sort(key=lambda one: composed(one[0]))
         return found
 
 
@@ -219,6 +223,7 @@ def _read(root, left_out, findings):
         try:
             with os.scandir(os.path.join(root, folder.path)) as listed:
                 listed = sorted(listed, key=attrgetter("name"))
+                listed.sort(key=lambda entry: composed(entry.name))
         except OSError as error:
             if folder is top:
                 raise ValueError(f"cannot read the folder {shown(root)}: {error.strerror}") from None
@@ -368,7 +373,7 @@ def _other_part(root, folder, names, left_out, notes, around):
     """The `Files` of validation or test with the classes of the training images, or None where it has none of them."""
     known, label = set(names), f"{shown(folder.path)}/"
     inside = folder.with_images()
-    composed = {_composed(name): name for name in names}  # archives of some systems take letters apart
+    whole = {composed(name): name for name in names}  # archives of some systems take letters apart
     if len(inside) == 1 and inside[0].name not in known and {one.name for one in inside[0].with_images()} & known:
         folder, inside = inside[0], inside[0].with_images()
         around.append(folder)
@@ -379,7 +384,7 @@ def _other_part(root, folder, names, left_out, notes, around):
         return None
     present = {}  # of a class there may be two folders, with its letters in two forms
     for one in inside:
-        name = one.name if one.name in known else composed.get(_composed(one.name), one.name)
+        name = one.name if one.name in known else whole.get(composed(one.name), one.name)
         present.setdefault(name, []).append(one)
     strange = sorted(set(present) - known)
     for name in strange:
@@ -389,18 +394,14 @@ def _other_part(root, folder, names, left_out, notes, around):
         notes.append(f"{label} has none of the classes of the training images and is not used")
     elif strange:
         notes.append(f"{label} has classes that training does not have, which are not used: {few(strange)}")
-    folded = {name.casefold() for name in composed}
-    if alike := [name for name in strange if _composed(name).casefold() in folded]:
+    folded = {name.casefold() for name in whole}
+    if alike := [name for name in strange if composed(name).casefold() in folded]:
         notes.append(f"names that differ only in upper and lower case are other classes: {few(alike)} in {label}")
     if none:
         return None
     if missing := [name for name in names if name not in present]:
         notes.append(f"{label} has no images of {len(missing)} of {len(names)} classes: {few(missing)}")
     return _files(root, [present.get(name, ()) for name in names])
-
-
-def _composed(name):
-    return unicodedata.normalize("NFC", name)
 
 
 def _leave_out(folder, kind, left_out):
@@ -426,7 +427,7 @@ def names_alike(names):
     """Lines on classes whose names a reader takes for the same, and on names that stand for no label."""
     found, names = {}, list(names)
     for name in names:
-        found.setdefault(_composed(" ".join(name.split())).casefold().removesuffix(".0"), []).append(name)
+        found.setdefault(composed(" ".join(name.split())).casefold().removesuffix(".0"), []).append(name)
     by_case, otherwise = [], []
     for same in found.values():
         if len(same) > 1:

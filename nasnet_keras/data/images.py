@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from nasnet_keras.checks import as_integer, check_range
+from nasnet_keras.data.exif import exif_orientation
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
@@ -30,7 +31,6 @@ MAX_CHUNKS = 100_000  # of a PNG, likewise
 # Markers of a JPEG's segments that have a length, as `decoding` reads them.
 SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
 BLOCK = 1 << 24  # bytes
-ORIENTATION, SHORT, LONG = 0x112, 3, 4
 # Of TIFFs.
 KIND, OLD_KIND, BITS, PHOTOMETRIC, PLANES = 254, 255, 258, 262, 284
 _UPRIGHT = {
@@ -166,7 +166,7 @@ def read_header(source, max_pixels=None):
 
 
 def read_greys(source):
-    """The values of an image with greys of more than 8 bits as they stand in the file, [height, width]; else None.
+    """The values of an image with greys of more than 8 bits as they count without a range, [height, width]; else None.
 
     Raises:
         ValueError: as for `read_image`.
@@ -240,29 +240,6 @@ def jpeg_ratio(height, width, size):
     return max(
         ratio for ratio in RATIOS if ratio == 1 or (height >= 2 * ratio * size[0] and width >= 2 * ratio * size[1])
     )
-
-
-def exif_orientation(block):
-    """How an image is stored, 1 (upright) to 8, by the first orientation in the first directory of an EXIF block.
-
-    Args:
-        block: bytes, with or without `Exif` before them; whatever makes no sense in them means 1.
-    """
-    for _ in range(2):  # some write it twice
-        block = block.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
-    if order is None or len(block) < 8:
-        return 1
-    (start,) = struct.unpack_from(f"{order}I", block, 4)
-    if start + 2 > len(block):
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    for place in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
-        tag, kind, number = struct.unpack_from(f"{order}HHI", block, place)
-        if tag == ORIENTATION and kind in (SHORT, LONG) and number == 1:
-            (value,) = struct.unpack_from(order + {SHORT: "H", LONG: "I"}[kind], block, place + 8)
-            return value if 1 <= value <= 8 else 1
-    return 1
 
 
 def scale_greys(values, grey_range):
@@ -452,16 +429,23 @@ _KEYS = {
 }
 
 
-def _values(image):
-    """Greys of more than 8 bits as they are: those that have 16 and a range are uint16."""
+def _values(image, as_stored=False):
+    """Greys of more than 8 bits: those that have 16 and a range are uint16.
+
+    Pillow scales those of a PGM by the greatest that it may have, which it says itself, to 16 bits; `as_stored` they
+    are as they stand in the file, as those of other files always are.
+    """
+    how = image.tile[0].args if image.format == "PPM" and image.tile else None  # gone when it is loaded
     values = np.asarray(image)
-    scaled = image.format == "PPM" and image.mode == "I"  # by Pillow
+    scaled = image.format == "PPM" and image.mode == "I"
+    if scaled and as_stored and isinstance(how, tuple):
+        values = np.rint(values * (how[-1] / 65535))
     return values.astype(np.uint16) if scaled or values.dtype.kind == "u" else values
 
 
 def _eight_bits(image, grey_range):
     """Greys of more than 8 bits as uint8 [height, width]; a transparent one is white."""
-    values = _values(image)
+    values = _values(image, as_stored=grey_range is not None)
     if grey_range is not None:
         greys = scale_greys(values, grey_range)
     elif values.dtype == np.uint16:

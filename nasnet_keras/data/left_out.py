@@ -1,6 +1,7 @@
 """What of a folder or a table is not used, and why."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -92,6 +93,21 @@ def shown(name):
         return name
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def as_text(name):
+    """A class's name as text that JSON, XML and a terminal may have: what is none is escaped as `shown` does it.
+
+    That are control characters and line breaks, bytes that are no UTF-8, and what turns the direction of other text.
+    Blanks of any kind, joiners and letters that Python does not know yet stay.
+    """
+    return "".join(shown(letter) if _is_no_text(letter) else letter for letter in name)
+
+
+def _is_no_text(letter):
+    turns = unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    no_character = ord(letter) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(letter) <= 0xFDEF
+    return turns or no_character or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def few(names):

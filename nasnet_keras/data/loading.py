@@ -233,7 +233,8 @@ def open_data(
     check_one_of("split_rule", split_rule, RULES)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
-    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns)
+    before = held_out and held_out.shares
+    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, before)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     unused = tuple(_unused_shares(shares, given))
@@ -258,7 +259,7 @@ def open_data(
         notes += (note,) if note else ()
     elif range_given and grey_range is not None and called(name) == "digits":
         notes += (UNUSED.format("the digits have no"),)
-    _keep_findings(train)
+    keep_findings(train)
     shape = train.images.shape[1:]
     found = {"left_out": left_out, "notes": notes, "record": record, "grey_range": grey_range}
     return Data(called(name), train, validation, test, class_names, shape, **found)
@@ -302,8 +303,10 @@ def decoded(data, size=None, memory_limit=MEMORY_LIMIT, progress=None, strict=Fa
     splits = {part: getattr(data, part) for part in sides.PARTS}
     left_out, notes = data.left_out, data.notes
     if isinstance(data.train.images, ImageFiles):
-        splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict, as_files)
-        _keep_findings(data.train)
+        try:
+            splits, broken = _read(splits, size or data.image_shape[:2], memory_limit, progress, strict, as_files)
+        finally:  # also of what was looked at before Ctrl-C
+            keep_findings(data.train)
         left_out = left_out.with_broken(broken)
         check_strict(strict, data.name, left_out)
         if len(data.train) and not len(splits["train"]):
@@ -325,7 +328,7 @@ def _unused_shares(shares, given):
             yield f"`{part}` {share:g} is not used: the data have images for {part} of their own"
 
 
-def _keep_findings(split):
+def keep_findings(split):
     """Keep what was found out about its files."""
     findings = getattr(split.images, "findings", None)
     if findings is not None:
@@ -362,7 +365,10 @@ def _divided(listing, given, shares, held_out):
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
     notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
-    return splits, Record(listing.digest(), shares, names, trained), tuple(notes)
+    digest, before = listing.digest(), held_out and held_out.digest
+    if before not in (None, digest) and listing.digest(str) == before:  # as an earlier version knew it
+        digest = before
+    return splits, Record(digest, shares, names, trained), tuple(notes)
 
 
 def _names(listing, side, part):
@@ -376,16 +382,21 @@ def _alike(listing, side, findings):
     sizes = np.concatenate([one.sizes for one in files])
     every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
              for part, one in listing.parts.items()]  # fmt: skip
-    pairs = equal_files(paths, sizes, every := np.concatenate(every), findings)
+    pairs, passed_over = equal_files(paths, sizes, every := np.concatenate(every), findings)
     if pairs:
         example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another part: {example}"
+        yield f"{_files_have(pairs)} an equal one in another part: {example}" + _not_compared(passed_over)
+    elif passed_over:
+        yield "no file is known to have an equal one in another part" + _not_compared(passed_over)
     labels = np.concatenate([one.labels for one in files])
     if labels.ndim == 2:  # all labels of an image as one number
         labels = np.unique(np.packbits(labels, 1), axis=0, return_inverse=True)[1].reshape(-1)
-    if pairs := equal_files(paths, sizes, labels, findings):
+    pairs, passed_over = equal_files(paths, sizes, labels, findings)
+    if pairs:
         example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another class: {example}"
+        yield f"{_files_have(pairs)} an equal one in another class: {example}" + _not_compared(passed_over)
+    elif passed_over:
+        yield "no file is known to have an equal one in another class" + _not_compared(passed_over)
 
 
 def _without_images(splits, names):
@@ -393,6 +404,10 @@ def _without_images(splits, names):
     for part, split in splits.items():
         if split.several and len(split) and (missing := np.flatnonzero(split.counts(len(names)) == 0)).size:
             yield f"no image for {part} has the labels {few(names[index] for index in missing)}"
+
+
+def _not_compared(count):
+    return f"; {count:,} files of equal size were not compared" if count else ""
 
 
 def _files_have(pairs):

@@ -15,7 +15,8 @@ from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import is_deep, of_pillow, resize
 from nasnet_keras.data.left_out import few, shown
-from nasnet_keras.data.splits import renumbered
+from nasnet_keras.data.splits import known_as, placed, renumbered
+from nasnet_keras.files import composed
 
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
@@ -33,7 +34,7 @@ def is_object(data):
     return hasattr(data, "as_numpy_iterator") or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
 
 
-def read_object_data(data, size=None, class_names=None, label="data", grey_range=None, notes=None):
+def read_object_data(data, size=None, class_names=None, label="data", grey_range=None, notes=None, several=None):
     """What a data set of Python's holds.
 
     Args:
@@ -45,10 +46,12 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
             row the class is meant, else an image may have several labels, as it may if they are lists of names, or
             bool.
         size: `(height, width)` that images are brought to; None: they have one size already.
-        class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met.
+        class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met;
+            a number: likewise, and there must be so many.
         label: the argument that an error names.
         grey_range: how greys of more than 8 bits are read, of Pillow and of files, see `images.read_image`.
         notes: None, or a list that gets a line where no image is read by `grey_range`.
+        several: whether an image may have several labels, where others of the data have told; None: these tell.
 
     Returns:
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
@@ -69,11 +72,17 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
     if not labels:
         raise ValueError(f"`{label}` must have at least one image. Received: none")
-    own, given = _named(data), None if class_names is None else tuple(map(str, class_names))
-    labels, names = _labels(labels, given if own is None else tuple(own), label)
+    own, count = _named(data), class_names if isinstance(class_names, int) else None
+    given = None if class_names is None or count is not None else tuple(map(str, class_names))
+    if count is not None and own is None and not any(map(_kind, labels)):
+        given = tuple(map(str, range(count)))  # nothing else names them
+    labels, names = _labels(labels, given if own is None else tuple(own), label, several)
+    if count is not None and len(names) != count:
+        received = f"{len(names)}, {few(names)}"
+        raise ValueError(f"`{label}` must have {count} classes, or `classes` a name for each. Received: {received}")
     if own is not None and given is not None and names != given:
         labels, names = _renumbered(labels, names, given, label), given
-    if own is None and given is None:
+    if own is None and given is None and count is None:
         _tell_of_absent(labels, names, label)
     images.tell_if_dark()
     found = images.all()
@@ -230,15 +239,14 @@ def _named(data):
 
 def _renumbered(labels, own, names, label):
     """Labels by the names of the data as labels by other names."""
-    missing = [name for name in own if name not in names]
-    if missing:
+    if (placed(own, names) < 0).any():
         received = f"{', '.join(map(shown, own[:20]))}, which {label} calls its classes"
         raise ValueError(f"`{label}` must have the classes {', '.join(map(shown, names[:20]))}. Received: {received}")
     return renumbered(labels, own, names)
 
 
-def _labels(labels, names, label):
-    """(labels as in a `Split`, class names) of labels in whatever form."""
+def _labels(labels, names, label, several):
+    """(labels as in a `Split`, class names) of labels in whatever form; arguments as for `read_object_data`."""
     is_empty = all(isinstance(one, list | tuple) and not one for one in labels)
     if kind := next(filter(None, map(_kind, labels)), list if is_empty else None):
         return _of_names(labels, names, label, kind)
@@ -262,7 +270,7 @@ def _labels(labels, names, label):
         names = names or tuple(map(str, range(values.shape[1])))
         if len(names) != values.shape[1]:
             raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
-        if values.dtype != bool and (values.sum(1) == 1).all():  # the class alone, written as a row
+        if values.dtype != bool and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
     odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)
@@ -283,7 +291,7 @@ def _of_names(labels, names, label, kind):
         names = tuple(sorted({text for row in rows for text in row}))
         for note in names_alike(names):
             logger.warning("`%s`: %s", label, note)
-    numbers = {name: number for number, name in enumerate(names)}
+    numbers = {form(name): number for form in (known_as, composed, str) for number, name in enumerate(names)}
     rows = [[_number(numbers, text, label) for text in row] for row in rows]
     if kind is str:
         return np.array([row[0] for row in rows], np.int32), names
@@ -331,8 +339,9 @@ def _text(value):
 
 
 def _number(numbers, name, label):
-    """The number of a class by its name, with blanks around it or without."""
-    found = numbers.get(name, numbers.get(name.strip()))
+    """The number of a class by its name, with blanks around it or without, in any form of its letters."""
+    forms = (lambda: name, name.strip, lambda: composed(name.strip()), lambda: known_as(name.strip()))
+    found = next((numbers[key] for form in forms if (key := form()) in numbers), None)
     if found is None:
         raise ValueError(f"`{label}` must have labels that are among the classes. Received: {name!r}")
     return found

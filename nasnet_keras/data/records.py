@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasnet_keras.files import CODE, read_object, write_atomically
+from nasnet_keras.files import CODE, composed, read_object, write_atomically
 
 FILE = "data.json"
 FORMAT = "nasnet-data/1"
@@ -47,7 +48,18 @@ def is_other(known, record):
 
 
 def mark(name):
-    """A short digest of a name, bytes."""
+    """A short digest of a name, bytes; the same in all forms of its letters."""
+    return _mark(composed(name))
+
+
+def is_marked(name, marks):
+    """Whether a name is among those of which a record has the marks, be it an earlier version's, of another form."""
+    if mark(name) in marks:
+        return True
+    return not name.isascii() and any(_mark(form) in marks for form in (name, unicodedata.normalize("NFD", name)))
+
+
+def _mark(name):
     return hashlib.blake2b(name.encode(*CODE), digest_size=MARK).digest()
 
 

@@ -9,7 +9,8 @@ import hashlib
 
 import numpy as np
 
-from nasnet_keras.data.records import mark
+from nasnet_keras.data.records import is_marked
+from nasnet_keras.files import composed
 
 TRAIN, VALIDATION, TEST = range(3)
 PARTS = ("train", "validation", "test")
@@ -82,9 +83,11 @@ def as_recorded(names, places, record):
     """
     sides = by_place(places, record.shares)
     known = {name: side for side, part in enumerate(PARTS) for name in record.sides.get(part, ())}
+    known = {composed(name): side for name, side in known.items()} | known  # of two forms each has its own
     for index, name in enumerate(names):
-        if name in known:
-            sides[index] = known[name]
-        elif mark(name) in record.trained:
+        side = known.get(name, known.get(composed(name)))
+        if side is not None:
+            sides[index] = side
+        elif is_marked(name, record.trained):
             sides[index] = TRAIN
     return sides

@@ -19,7 +19,7 @@ import numpy as np
 
 from nasnet_keras.data.examples import open_examples
 from nasnet_keras.data.findings import Findings
-from nasnet_keras.data.folders import Listing, read_folder
+from nasnet_keras.data.folders import PARTS, Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
@@ -54,13 +54,25 @@ class Source:
     digest: str | None = None
 
 
-def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=None, progress=None, columns=None):
+def open_source(
+    name,
+    size,
+    data_dir,
+    download,
+    split_rule="hashed",
+    grey_range=None,
+    progress=None,
+    columns=None,
+    held_out=None,
+):
     """Open what `load_data` was given.
 
     Args:
         name: `"digits"`, `"tfds:NAME"`, a folder, a table, or what `objects.read_object_data` takes.
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
         data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
+        columns: as for `loading.open_data`.
+        held_out: the parts that a directory which was begun has held out of the training images; None of a new one.
 
     Returns:
         A `Source`.
@@ -86,7 +98,8 @@ def open_source(name, size, data_dir, download, split_rule="hashed", grey_range=
     elif isinstance(name, str) and name == "digits":
         source = _digits()
     elif str(name).startswith("tfds:"):
-        source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress)
+        held_out = SEEDED_PARTS if split_rule == "seeded" else held_out
+        source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress, held_out)
     elif split_rule == "seeded":
         source = _seeded_folder(Path(os.path.abspath(name)), size)
     else:
@@ -201,7 +214,7 @@ def _entries(folder, folders):
         raise ValueError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
-def _tfds(name, size, data_dir, download, progress):
+def _tfds(name, size, data_dir, download, progress, held_out):
     """A prepared data set `NAME`, `NAME/CONFIG` or either with `:VERSION`, of one image and one label each."""
     with _packages_for(name):
         import tensorflow_datasets as tfds
@@ -216,17 +229,16 @@ def _tfds(name, size, data_dir, download, progress):
     info = _described(tfds, name, folder)
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    if len(images) != 1 or len(labels) != 1 or "train" not in info.splits:
+    splits, notes = _tfds_splits(name, info, held_out)
+    if len(images) != 1 or len(labels) != 1 or "train" not in splits:
         raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
     if info.features[images[0]].np_dtype == np.float32:  # whose bytes TFDS keeps as the four channels of a PNG
         raise ValueError(f"`data` 'tfds:{name}' must have images of 8 or 16 bits. Received: float32")
-    read = {
-        part: _tfds_part(info, part, images[0], labels[0], progress) for part in SEEDED_PARTS if part in info.splits
-    }
+    read = {part: _tfds_part(info, split, images[0], labels[0], progress) for part, split in splits.items()}
     # Some test sets are published without their labels, which are -1 then.
     unlabelled = {part: (found < 0).sum() for part, (_, found) in read.items() if part != "train" and (found < 0).any()}
-    notes = [
-        f"{part} has no labels for {count:,} of {len(read[part][1]):,} images and is not used"
+    notes += [
+        f"{splits[part]} has no labels for {count:,} of {len(read[part][1]):,} images and is not used"
         for part, count in unlabelled.items()
     ]
     read = {part: pair for part, pair in read.items() if part not in unlabelled}
@@ -240,7 +252,27 @@ def _tfds(name, size, data_dir, download, progress):
     if absent := [class_names[index] for index in np.flatnonzero(counts == 0)]:
         notes.append(f"no image for training has the classes {few(absent)}")
     parts = {part: (ImageFiles(sources, size), labels) for part, (sources, labels) in read.items()}
-    return Source(parts, class_names, notes=tuple(notes), digest=_digest(info, read))
+    return Source(parts, class_names, notes=tuple(notes), digest=_digest(info, read, splits))
+
+
+def _tfds_splits(name, info, held_out):
+    """({part: the split that is used for it}, a line on each other split).
+
+    A directory that was begun before a split's name was understood goes on without it: it has held out that part.
+    """
+    named = {}
+    for split in info.splits:
+        part = PARTS.get(split.strip().lower())
+        if part and (split == part or part not in (held_out or ())):
+            named.setdefault(part, []).append(split)
+    for part, found in named.items():
+        if len(found) > 1 and part in found and held_out is not None:
+            named[part] = [part]
+        elif len(found) > 1:
+            raise ValueError(f"`data` 'tfds:{name}' must have one split for {part}. Received: {' and '.join(found)}")
+    splits = {part: named[part][0] for part in SEEDED_PARTS if part in named}
+    others = {split: info.splits[split].num_examples for split in info.splits if split not in splits.values()}
+    return splits, [f"{split} has {count:,} examples and is not used" for split, count in others.items()]
 
 
 def _described(tfds, name, folder):
@@ -257,11 +289,11 @@ def _described(tfds, name, folder):
     return info
 
 
-def _digest(info, read):
+def _digest(info, read, splits):
     """What a prepared data set is known by, wherever it lies: its name, its shards and their sizes, its labels."""
     digest = hashlib.blake2b(info.full_name.encode(), digest_size=16)
     for part, (_, labels) in read.items():
-        shards = [(os.path.basename(path), os.path.getsize(path)) for path in info.splits[part].filepaths]
+        shards = [(os.path.basename(path), os.path.getsize(path)) for path in info.splits[splits[part]].filepaths]
         digest.update(json.dumps([part, shards]).encode())
         digest.update(np.ascontiguousarray(labels))
     return digest.hexdigest()

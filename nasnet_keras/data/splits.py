@@ -6,8 +6,9 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.left_out import few
+from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.records import Record
+from nasnet_keras.files import composed
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,19 +197,41 @@ def check_classes(names, class_names, some=False):
         class_names: those of the data.
         some: whether the data may lack some of them.
     """
-    if sorted(names) == sorted(class_names):
-        return
-    odd, rule = sorted(set(names) ^ set(class_names)), f"the model's {len(names)} classes"
+    places, rule = placed(class_names, names), f"the model's {len(names)} classes"
+    odd = [name for name, place in zip(class_names, places, strict=True) if place < 0]
     if some and len(set(names)) == len(names):
-        odd, rule = sorted(set(class_names) - set(names)), f"{rule}, {few(names)}, or some of them"
-        if not odd:
-            return
-    raise ValueError(f"`data` must have {rule}. They differ in: {', '.join(odd[:10])}")
+        rule = f"{rule}, {few(names)}, or some of them"
+    else:
+        odd += [names[place] for place in sorted({*range(len(names))} - {*places.tolist()})]
+    if odd:
+        raise ValueError(f"`data` must have {rule}. They differ in: {', '.join(map(shown, sorted(odd)[:10]))}")
+
+
+def placed(own, names):
+    """Where names of classes stand among others: int32 [n], -1 for one that is not there.
+
+    Names are the same in all forms of their letters, and as earlier versions kept them: escaped what is not printed.
+    """
+    places, left = np.full(len(own), -1, np.int32), list(enumerate(names))
+    for form in (str, composed, known_as):
+        numbers = {}
+        for number, name in left:
+            numbers.setdefault(form(name), number)
+        for index in np.flatnonzero(places < 0) if left else ():
+            places[index] = numbers.pop(form(own[index]), -1)
+        taken = set(places.tolist())
+        left = [(number, name) for number, name in left if number not in taken]
+    return places
+
+
+def known_as(name):
+    """What the name of a class is known by: the same in all forms of its letters, and in the names of old models."""
+    return shown(composed(name))
 
 
 def renumbered(labels, own, names):
     """Labels of a `Split` that count by their own names as labels that count by others, of which they may lack some."""
-    places = np.array([names.index(name) for name in own], np.int32)
+    places = placed(own, names)
     if labels.ndim == 1:
         return places[labels]
     marks = np.zeros((len(labels), len(names)), bool)

@@ -21,7 +21,7 @@ import numpy as np
 from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.table_files import SUFFIXES, frame_table, open_table
-from nasnet_keras.files import expanded
+from nasnet_keras.files import composed, expanded
 
 FILE_NAMES = (
     "file",
@@ -98,19 +98,19 @@ class TableListing(Listing):
         """A path relative to the root; one that leads out of it as it is."""
         return path.removeprefix(os.path.join(self.root, ""))
 
-    def keys(self, files):
+    def keys(self, files, form=composed):
         """Of each file what its place follows from: its name and size. A corrected label moves no image."""
-        return (b"%s\0%d" % (os.fsencode(self.name_of(path)), size)
+        return (b"%s\0%d" % (os.fsencode(form(self.name_of(path))), size)
                 for path, size in zip(files.paths, files.sizes.tolist(), strict=True))  # fmt: skip
 
-    def digest(self):
+    def digest(self, form=composed):
         """What the table is known by, wherever it lies: a digest of its labels, and of all names, sizes and labels."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(b"\0".join(os.fsencode(name) for name in self.folders))
+        digest.update(b"\0".join(os.fsencode(form(name)) for name in self.folders))
         for part, files in sorted(self.parts.items()):
             digest.update(f"\n\n{part}".encode())
             marks = np.packbits(files.labels, 1) if files.labels.ndim == 2 else files.labels.astype("<i4")[:, None]
-            keys, marks = list(self.keys(files)), np.ascontiguousarray(marks)
+            keys, marks = list(self.keys(files, form)), np.ascontiguousarray(marks)
             for index in sorted(range(len(keys)), key=keys.__getitem__):
                 digest.update(b"\n%s\0%s" % (keys[index], marks[index].tobytes()))
         return digest.hexdigest()
@@ -430,7 +430,7 @@ class _Rows:
         notes += [*marks.notes(self.joined, without), *names_alike(names), *([] if several else _hints(names))]
         labels = self._labels(number_of, several, len(names))
         used = np.array([label is not None for label in self.labels], bool)
-        order = np.array(sorted(range(len(parts)), key=self.paths.__getitem__), np.int64)
+        order = np.array(sorted(range(len(parts)), key=list(map(composed, self.paths)).__getitem__), np.int64)
         found = {}
         for number, part in enumerate(("train", "validation", "test")):
             own = order[(used & (parts == number))[order]]

@@ -22,6 +22,7 @@ from nasnet_keras.models.nesting import seed_generators
 from nasnet_keras.training.identity import (
     ADVICE,
     HISTORY,
+    WATCHED,
     best_of,
     check_resumption,
     epochs_within,
@@ -81,7 +82,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.identity = identity or {}
         self.settings = {"epochs": epochs, "patience": patience, **({"least": least} if least > 1 else {})}
         self.history, self.changes, self._best, self._since = [], [], None, 1
-        self.step, self._inside = 0, None
+        self.step, self._inside, self._part = 0, None, None
         self._unkept = self._asked = False  # steps to keep; an end
         self.hours, self.clock, self._begun, self._second = hours, clock, None, None
 
@@ -111,6 +112,8 @@ class Checkpoints(keras.callbacks.Callback):
                 self.settings["seconds"] = settings["seconds"]
             inside = None if self.is_over() else state.get("inside")
             if inside:
+                if len(inside["generators"]) != len(seed_generators(model)):
+                    raise ValueError("it is within an epoch, and other layers of it drop paths or units")
                 self.step, self._inside = inside["step"], inside
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # Keras' word for an optimiser that stays as it was
@@ -126,6 +129,8 @@ class Checkpoints(keras.callbacks.Callback):
             raise ValueError(
                 f"`directory` {self.directory} holds the state of another training: {reason}. {ADVICE}"
             ) from None
+        if watched := state.get("identity", {}).get(WATCHED):  # also for epochs after some without any
+            self.identity = {WATCHED: watched, **self.identity}
         self.changes = [*state.get("changes", []), *changes]
         for line in told(self.directory, changes):
             logger.info(line)
@@ -152,7 +157,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def finish(self, model):
         """Leave the best epoch's weights in the model."""
-        best = self.best()
+        best = self.best() if self.history else 0
         if best != len(self.history) and self.directory is not None:
             model.load_weights(self.directory / _file_of(best))
         elif best != len(self.history):
@@ -228,19 +233,31 @@ class Checkpoints(keras.callbacks.Callback):
         if self.step == self._start + self.params["steps"]:
             return  # what is left of the epoch is its validation
         if asked or (self.every and not self.step % self.every):
-            inside = {
-                "epoch": self.first + len(self.history) + 1,
-                "step": self.step,
-                "generators": [_numbers(generator.state) for generator in seed_generators(self.model)],
-                "figures": [float(keras.ops.convert_to_numpy(one)) for one in self.model.metrics_variables],
-                "seconds": self.clock() - self._begun,
-            }
-            self._save(inside)
+            self._save(self._within())
         if asked:
             raise KeyboardInterrupt
 
+    def _is_within(self):
+        """Whether steps of the epoch are left, after another callback has ended it."""
+        steps = (self.params or {}).get("steps")
+        return steps is not None and 0 < self.step < self._start + steps
+
+    def _within(self):
+        """What belongs to a state within an epoch beside weights and optimiser."""
+        return {
+            "epoch": self.first + len(self.history) + 1,
+            "step": self.step,
+            "generators": [_numbers(generator.state) for generator in seed_generators(self.model)],
+            "figures": [float(keras.ops.convert_to_numpy(one)) for one in self.model.metrics_variables],
+            "seconds": self.clock() - self._begun,
+        }
+
+    def on_test_begin(self, logs=None):
+        """Remember where a part of an epoch stands: the validation after it begins the figures anew."""
+        self._part = self._within() if self._is_within() else None
+
     def on_epoch_end(self, epoch, logs=None):
-        """Keep the epoch, and stop where it is time.
+        """Keep the epoch, and stop where it is time; one that another callback has ended is kept as the part it is.
 
         Raises:
             FloatingPointError: the epoch has left a weight or a loss that is not finite; it is not kept.
@@ -248,6 +265,11 @@ class Checkpoints(keras.callbacks.Callback):
         """
         figures = {key: float(value) for key, value in (logs or {}).items()}
         self._check_finite(epoch, figures)
+        if self._is_within():
+            if self.directory is not None:
+                self._save(self._part or self._within())
+            self._unkept = False
+            return
         self.history.append({"epoch": epoch + 1, **figures})
         if self.is_measuring():
             self.settings["seconds"] = self._measured()

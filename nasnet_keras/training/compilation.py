@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import as_integer, check_one_of, check_positive, check_rate
+from nasnet_keras.data.splits import placed
 from nasnet_keras.models.nesting import layers_within
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
@@ -80,7 +81,9 @@ def factors_of(class_weights, data):
     rule = f"None, 'balanced', or {len(names)} numbers from 0, in a list or for each class by its number or name"
     wrong = f"`class_weights` must be {rule}. Received: {' '.join(repr(value).split())}"
     if isinstance(value, Mapping):
-        places = {name: index for index, name in enumerate(names)} | {index: index for index in range(len(names))}
+        places = {index: index for index in range(len(names))}
+        words = [key for key in value if isinstance(key, str)]
+        places |= dict(zip(words, placed(words, names).tolist(), strict=True))
         given = {places.get(key, key): factor for key, factor in value.items()}
         if len(given) != len(value) or set(given) != set(range(len(names))):
             raise ValueError(wrong)

@@ -7,6 +7,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.left_out import few
+from nasnet_keras.data.splits import placed
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
 from nasnet_keras.training.fitting import answers_to
@@ -96,16 +97,17 @@ def _columns(own, names):
     """Which columns of a model's outputs some names mean, by the names that it has of its own."""
     if own is None or len(own) != len(names) or list(own) == names:
         return slice(None)
+    places = placed(names, own)
+    if len(set(own)) == len(own) and (places >= 0).all():
+        return places.tolist()
     shared = set(own) & set(names)
     if all(name == other for name, other in zip(own, names, strict=True) if {name, other} & shared):
         logger.warning(
             "`class_names` are other ones than the model's, %s: labels count as its outputs do, in this order", few(own)
         )
         return slice(None)
-    if sorted(own) != sorted(names) or len(set(own)) < len(own):
-        odd = sorted(set(names) - set(own)) or names
-        raise ValueError(f"`class_names` must be the model's, {few(own)}, in any order. Received: {few(odd)}")
-    return [own.index(name) for name in names]
+    odd = sorted(set(names) - set(own)) or names
+    raise ValueError(f"`class_names` must be the model's, {few(own)}, in any order. Received: {few(odd)}")
 
 
 def _in_order(outputs, kind, columns):

@@ -87,8 +87,6 @@ def _kept(network, data, recipe, seed, views, directory, progress):
         Path(folder).mkdir(parents=True, exist_ok=True)
         model = keras.Model(network.input, network.get_layer(POOL).output, name="features")
         path = Path(folder) / f"features-{_digest(model, data, recipe, seed, views)}.bin"
-        for other in set(Path(folder).glob("features-*.bin")) - {path}:
-            other.unlink()
         yield Features(network, model, path, views, len(data.train), len(data.validation), progress)
         clear(folder)
 
@@ -124,18 +122,29 @@ class Features:
         views: of each training image.
         train, validation: how many images there are.
         progress: as for `fit_head`.
-
-    Raises:
-        ValueError: there is no room for the file.
     """
 
     def __init__(self, network, model, path, views, train, validation, progress=None):
         self.network, self.views, self.train = network, views, train
         self.compute, self.progress = _compiled(model), progress or (lambda done, total: None)
-        rows, channels = views * train + validation, model.output_shape[-1]
-        _reserve(path, rows * (4 * channels + 1))
-        self.values = np.memmap(path, np.float32, "r+", shape=(rows, channels))
-        self.states = np.memmap(path, np.uint8, "r+", offset=self.values.nbytes, shape=(rows,))
+        self.path, self.shape = path, (views * train + validation, model.output_shape[-1])
+        self.values = self.states = None
+
+    def open(self):
+        """Make room for them in the place of others, once their training is known to be the folder's.
+
+        Raises:
+            ValueError: there is no room for the file.
+        """
+        if self.values is not None:
+            return
+        for other in set(self.path.parent.glob("features-*.bin")) - {self.path}:
+            other.unlink()
+        rows, channels = self.shape
+        _reserve(self.path, rows * (4 * channels + 1))
+        self.values = np.memmap(self.path, np.float32, "r+", shape=(rows, channels))
+        self.states = np.memmap(self.path, np.uint8, "r+", offset=self.values.nbytes, shape=(rows,))
+        self.states[self.states == BROKEN] = 0  # a drive may have come back
 
     def __call__(self, split, batch_size, **options):
         """The batches of a split; arguments as for `Batches`."""
@@ -163,6 +172,7 @@ class FeatureBatches(Batches):
     def fill(self, epoch):
         """Compute what an epoch needs and is not there, in the batches of the epoch whose view it is."""
         view, features = self._view(epoch), self._features
+        features.open()  # what is trained here goes on by now, or begins
         steps = range(-(-len(self.split) // self.batch_size))  # the images that training leaves out as well
         rows = {step: self._rows(view, self._indices(view, step)) for step in steps}
         missing = [step for step in steps if not features.states[rows[step]].all()]

@@ -17,7 +17,7 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_devices, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
-from nasnet_keras.data.splits import check_classes
+from nasnet_keras.data.splits import check_classes, placed
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import ScheduledDropPath
@@ -206,7 +206,7 @@ def fit(
     if patience and not validate:
         raise ValueError(f"`patience` must be None where nothing is validated. Received: {patience!r}")
     identity = training_identity(data, recipe, seed, sizes, head_views)
-    identity |= {} if directory is None else content_identity(data)
+    identity |= {} if directory is None else content_identity(data, validate)
     identity |= {} if start is None else {START: start}
     weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
@@ -296,6 +296,8 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         batches = training_batches(data, recipe, seed, kind, **shown)
         judged = several.batch_of(images_at_a_time(shown["image_size"] or data.image_shape), number)
         watched = kind(data.validation, judged, **shown) if validate else None
+        if watched:
+            watched.needed = True  # else a drive that has gone away would leave a loss of 0, the best there is
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:
@@ -319,8 +321,9 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
                 verbose=0,
             )
         except Exception:
-            if batches.failure is not None:
-                raise batches.failure from None
+            for one in filter(None, (batches, watched)):
+                if one.failure is not None:
+                    raise one.failure from None
             raise
         if measured:
             _remark(model, recipe, len(batches), state)
@@ -338,7 +341,7 @@ def _in_order(model, data, class_weights):
         return data, class_weights
     splits = {part: match_classes(model, data, getattr(data, part)) for part in ("train", "validation")}
     if class_weights is not None:
-        class_weights = [class_weights[list(data.class_names).index(name)] for name in names]
+        class_weights = [class_weights[place] for place in placed(names, data.class_names)]
     return replace(data, **splits), class_weights
 
 
@@ -425,7 +428,7 @@ def match_classes(model, data, split):
     if names is None or names == tuple(data.class_names):
         return split
     check_classes(names, data.class_names)
-    order = np.array([names.index(name) for name in data.class_names], dtype="int32")
+    order = placed(data.class_names, names)
     return replace(split, labels=split.labels[:, np.argsort(order)] if split.several else order[split.labels])
 
 

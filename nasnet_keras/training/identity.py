@@ -13,13 +13,33 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.checks import first_difference, is_number
-from nasnet_keras.files import expanded, read_object
+from nasnet_keras.data.splits import known_as
+from nasnet_keras.files import composed, expanded, read_object
 from nasnet_keras.models.nesting import layers_within
 
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
+LEARNS, WATCHED = "layers that learn", "validation images"
+LEARNS_BEFORE = f"{LEARNS}, as kept before"
+READABLE, LEARNT = "number of training images that can be read", "training images"
+DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
+# Options that decide on what is not called like them.
+BY = {
+    "number of training images": DIVIDED,
+    READABLE: "files that could not be read then, or cannot now",
+    LEARNT: f"{DIVIDED}, and files that cannot be read",
+    WATCHED: DIVIDED,
+    RATE: "`learning_rate` and `rate_factor`",
+    LEARNS: "`unfreeze` and `layer_decay`",
+    "batch norms that keep their statistics": "`batch_norm`",
+    "`batch_norm_momentum`": "`batch_norm`",
+    "grey range": "`grey_range`",
+    "image sizes": "`sizes`",
+    "classes": "the data",
+    START: "`weights` and the model",
+}
 # What a change means, by what changes.
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
@@ -45,7 +65,7 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
         head_views: that of a fine-tuning's first phase, or None.
     """
     number = len(data.train) + data.train.broken  # whether they have been read yet or not
-    known = {"classes": data.class_names, "number of training images": number, "seed": seed}
+    known = {"classes": list(map(composed, data.class_names)), "number of training images": number, "seed": seed}
     known |= {"images": data.digest} if data.digest else {}
     known["grey range"] = data.grey_range
     if recipe.crops and data.train.files is not None:
@@ -57,28 +77,42 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
     return json.loads(json.dumps(known))
 
 
-def content_identity(data):
-    """What images that a training learns from are known by, as `training_identity`, where the data do not say it.
+def content_identity(data, validate=True):
+    """As `training_identity`, of the images that a training learns from and of those that watch it.
 
-    Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those; and the
-    labels.
+    What the data are known by does not say which of them are whose; it is known once broken files are.
+
+    Args:
+        data: a `data.Data`, without the files that were found to be broken.
+        validate: whether its validation images watch the training.
     """
-    files = data.train.files
-    if data.digest:
-        return {}
-    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(data.train.images), digest_size=16)
+    # Names that Python gave are known as they stood.
+    learnt, watched = _digest(data.train, composed if data.digest else str), {}
+    if validate and len(data.validation):
+        watched = {WATCHED: _digest(data.validation, composed)}
+    return {READABLE: len(data.train), LEARNT: learnt, **watched} if data.digest else {"images": learnt, **watched}
+
+
+def _digest(split, form):
+    """What images in their order are known by: of arrays the pixels; of files their names, wherever all of them lie,
+    and of encoded bytes those; and the labels.
+    """
+    files = split.files
+    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(split.images), digest_size=16)
     if files is not None:
         names = list(map(files.name, range(len(files))))
         paths = [name for name in names if isinstance(name, str)]
         start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
         for name in names:
-            digest.update(name if isinstance(name, bytes) else os.fsencode(name[start:]) + b"\0")
-    digest.update(np.ascontiguousarray(data.train.labels))
-    return {"images": digest.hexdigest()}
+            digest.update(name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0")
+    digest.update(np.ascontiguousarray(split.labels))
+    return digest.hexdigest()
 
 
 def network_identity(model, class_weights=None, rates=None):
     """What of the network and of its way to learn counts for its training beside the weights, JSON-able.
+
+    Where the classifier alone learns, nothing counts that is for cells which do.
 
     Args:
         model: a Keras model; of a `NASNet` it is the architecture.
@@ -90,11 +124,21 @@ def network_identity(model, class_weights=None, rates=None):
     for name in ("`class_names`", "`thresholds`"):
         known.pop(name, None)
     known["`dtype`"] = " ".join(sorted({layer.dtype_policy.name for layer in layers_within(model)}))
-    learns = json.dumps([[weight.path for weight in model.trainable_variables], rates])
+    paths = [weight.path for weight in model.trainable_variables]
     frozen = [layer.name for layer in layers_within(model) if getattr(layer, "frozen_statistics", False)]
-    known["batch norms that keep their statistics"] = frozen
-    known |= {"`class_weights`": class_weights, "layers that learn": hashlib.sha256(learns.encode()).hexdigest()[:16]}
+    if architecture and all(f"/{path}".rpartition("/")[0].endswith("/logits") for path in paths):
+        for name in ("`batch_norm_momentum`", "`drop_path`"):
+            known.pop(name, None)
+    else:
+        known["batch norms that keep their statistics"] = frozen
+    if set(rates or [1]) == {1}:  # the same as none; earlier versions told them apart
+        rates, known[LEARNS_BEFORE] = None, _learning(paths, [1.0] * len(paths))
+    known |= {"`class_weights`": class_weights, LEARNS: _learning(paths, rates)}
     return json.loads(json.dumps(known))
+
+
+def _learning(paths, rates):
+    return hashlib.sha256(json.dumps([paths, rates]).encode()).hexdigest()[:16]
 
 
 def check_resumption(directory, identity, epochs=None, patience=None):
@@ -115,14 +159,19 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     known, trained = state["identity"], state["epochs"]
     if known:
         known = {VIEWS: None, "`nesterov`": False, **known}  # which earlier versions did not have
+        if known.get(LEARNS) == identity.get(LEARNS_BEFORE, 0):
+            known[LEARNS] = identity[LEARNS]
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:
         return []  # it had no epoch that could go on
     compared = [what for what in known if what in identity and not (lower and what == RATE)]
-    if different := first_difference(known, identity, compared):
+    if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
+        what, before, now = different
+        values = f"{before}, here {now}; " if is_number(before) and is_number(now) else ""
+        more = f" ({values}by {BY[what]})" if what in BY else ""
         raise ValueError(
-            f"`directory` {directory} holds the state of another training: it has other {different[0]}. {ADVICE}"
+            f"`directory` {directory} holds the state of another training: it has other {what}{more}. {ADVICE}"
         )
     if lower and new > old:
         raise ValueError(f"`learning_rate` must be at most {old:g}, because {failure}. Received: {new:g}")
@@ -135,6 +184,12 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if epochs is not None and trained:
         changes += _changes_of_length(state, epochs, patience)
     return [{"after": len(trained), **change} for change in changes]
+
+
+def _with_known_classes(identity):
+    names = identity.get("classes")
+    is_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return {**identity, "classes": list(map(known_as, names))} if is_names else identity
 
 
 def _changes_of_length(state, epochs, patience):

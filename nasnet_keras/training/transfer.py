@@ -93,7 +93,7 @@ def fine_tune(
             and number of channels; from weights for three it gets the first kernel summed (one channel), or repeated
             and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
-        classes: a name for each label, or their number.
+        classes: a name for each label; or their number, and the data's own names are the model's, if they have any.
         weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
             `"none"`, to start from scratch; or a file or model directory that fits the cells.
         recipe: a name from `recipes.RECIPES` or a `Recipe`: `"photos"` for natural photographs (crops, mirror
@@ -219,7 +219,7 @@ def fine_tune(
                 validate=validation is not None,
                 patience=None if validation is None else patience,
                 class_weights=class_weights,
-                rates=None if layer_decay == 1 else _rates(model, layer_decay),
+                rates=None if layer_decay == 1 or lowest == "head" else _rates(model, layer_decay),
                 checkpoint_every=checkpoint_every,
                 hours=share,
                 devices=devices,
@@ -247,7 +247,9 @@ def _data(train, validation, classes, options):
         if value is None and label == "validation":
             value = splits["train"].select([])
         if not isinstance(value, Split) and is_object(value):
-            found, _ = read_object_data(value, class_names=names, label=label, grey_range=wanted)
+            known = names if splits or not isinstance(classes, int) else classes
+            several = splits["train"].several if splits else None
+            found, names = read_object_data(value, class_names=known, label=label, grey_range=wanted, several=several)
             value, record = Split(*found["train"]), Record()
             if splits and isinstance(value.images, ImageFiles):
                 value = replace(value, images=replace(value.images, image_size=splits["train"].images.shape[1:3]))
@@ -258,7 +260,8 @@ def _data(train, validation, classes, options):
         if value.several and value.labels.shape[1] != len(names):
             raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
         if splits and len(value) and value.several != splits["train"].several:
-            raise ValueError("`train` and `validation` must both have one label an image, or both several")
+            rule = "must both have one label an image, or both several, which rows of bool say"
+            raise ValueError(f"`train` and `validation` {rule}")
         if len(value) and not value.several and not 0 <= value.labels.min() <= value.labels.max() < len(names):
             raise ValueError(
                 f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"

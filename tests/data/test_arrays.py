@@ -67,3 +67,13 @@ def test_names_mean_the_same_on_both_sides():
     for wrong in (LABELS, np.array(["z"] * 40), np.eye(4)[LABELS] + np.eye(4)[LABELS - 1]):
         with pytest.raises(ValueError, match="`validation_data`"):
             data_of_arrays(IMAGES, names, validation_data=(IMAGES, wrong))
+
+
+def test_the_kind_of_labels_is_that_of_the_training_images():
+    """Rows of 0 and 1 may happen to have one 1 each in one part alone."""
+    x, marks = np.zeros((4, 8, 8, 3), "uint8"), np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
+    data = data_of_arrays(x, marks, (x[2:], marks[2:]))
+    assert data.several and data.validation.labels.tolist() == (marks[2:] > 0).tolist()
+    with pytest.raises(ValueError, match="of the same kind as `y`; rows of bool say that an image may have several"):
+        data_of_arrays(x[2:], marks[2:], (x, marks))
+    assert data_of_arrays(x[2:], marks[2:] > 0, (x, marks)).several

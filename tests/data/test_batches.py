@@ -194,3 +194,37 @@ def test_a_training_whose_files_are_all_gone_ends(tmp_path):
         batches.batch(0, 0)
     assert batches.failure is raised.value
     assert not Batches(split, 16).batch(0, 0)[2].any()  # who only looks is told by the weights
+
+
+def test_files_that_are_gone_are_counted_across_small_batches(tmp_path):
+    there = tmp_path / "there.png"
+    Image.new("RGB", (8, 8), "red").save(there)
+    paths = [str(tmp_path / f"{number}.png") for number in range(16)]
+    split = Split(ImageFiles(tuple(paths), (8, 8)), np.arange(16) % 2)
+    for size in (1, 3, 4):
+        batches = Batches(split, size, training=True)
+        read = -(-8 // size) - 1
+        for step in range(read):
+            assert not batches[step][2].any()
+        with pytest.raises(OSError, match="none of the [89] images of batches in a row can be read, such as .*png: No"):
+            _ = batches[read]
+    mixed = Split(ImageFiles((*paths[:15], str(there)), (8, 8)), split.labels)
+    batches = Batches(mixed, 4, training=True)
+    found = next(step for step in range(4) if 15 in batches._indices(0, step))
+    for step in [0, found] * 4:  # what is read in between begins the count anew
+        assert len(batches[step]) == 3 if step != found else batches[step][2].any()
+
+
+def test_a_pass_that_is_needed_has_an_image(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    split = Split(ImageFiles(tuple(map(str, paths)), (8, 8)), np.arange(6) % 2)
+    batches = Batches(split, 2)
+    assert not any(batches[index][2].any() for index in range(3))
+    batches.needed = True
+    Image.new("RGB", (8, 8), "red").save(paths[1])
+    for _ in range(2):
+        assert [batches[index][2].tolist() for index in range(3)] == [[0, 1], [0, 0], [0, 0]]
+    paths[1].unlink()
+    _ = batches[0], batches[1]
+    with pytest.raises(OSError, match="none of the 6 images for validation can be read, such as .*0.png: No such"):
+        _ = batches[2]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nasnet_keras.cli import parser
 from nasnet_keras.commands.datasets import find
-from nasnet_keras.data import examples
+from nasnet_keras.data import examples, sources
 from nasnet_keras.data.examples import open_examples, read_in_turn
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import load_data, open_data
@@ -383,3 +383,69 @@ def test_what_another_version_has_prepared_is_one_line(tmp_path, fault):
     with pytest.raises(ValueError, match=rule) as told:
         open_data("tfds:shades", data_dir=tmp_path)
     assert "\n" not in str(told.value)
+
+
+def parts_of(root, names, name="shades", form="tfrecord"):
+    """A data set of twenty images in each split, of greys that count on."""
+    rows = {
+        split: [
+            (f"{number:04}", {"image": np.full((8, 8, 3), 20 * place + number, np.uint8), "label": number % 2})
+            for number in range(20)
+        ]
+        for place, split in enumerate(names)
+    }
+    features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+    return store(root, name, features, rows, form)
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes", "notes"),
+    [
+        (("train", "val", "extra"), (16, 20, 4), ("extra has 20 examples and is not used",)),
+        (("train", "dev", "testing"), (20, 20, 20), ()),
+        (("training", "unlabelled"), (14, 2, 4), ("unlabelled has 20 examples and is not used",)),
+    ],
+)
+def test_splits_of_other_names_are_used_or_told(names, sizes, notes, tmp_path):
+    parts_of(tmp_path, names)
+    data = open_data("tfds:shades", data_dir=tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == sizes and data.notes == notes
+
+
+def test_two_splits_for_one_part_are_refused(tmp_path):
+    parts_of(tmp_path, ("train", "val", "dev"))
+    with pytest.raises(ValueError, match="'tfds:shades' must have one split for validation. Received: val and dev"):
+        open_data("tfds:shades", data_dir=tmp_path)
+
+
+def test_a_directory_goes_on_without_the_splits_that_it_did_not_know(tmp_path, monkeypatch):
+    """An earlier version knew `train`, `validation` and `test` alone."""
+    parts_of(tmp_path, ("train", "val"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(sources, "PARTS", {"train": "train", "validation": "validation", "test": "test"})
+        before = open_data("tfds:shades", data_dir=tmp_path)
+    assert before.record.shares == {"test": 0.2, "validation": 0.1}
+    again = open_data("tfds:shades", data_dir=tmp_path, held_out=before.record)
+    assert again.digest == before.digest and len(again.validation) == len(before.validation) == 2
+    assert again.notes == ("val has 20 examples and is not used",)
+    new = open_data("tfds:shades", data_dir=tmp_path)
+    again = open_data("tfds:shades", data_dir=tmp_path, held_out=new.record)
+    assert again.digest == new.digest != before.digest and len(again.validation) == 20
+
+
+def test_records_of_two_parts_have_names_of_their_own(tmp_path):
+    pytest.importorskip("array_record", reason="array_record is not installed")
+    parts_of(tmp_path, ("train", "test"), form="array_record")
+    data = open_data("tfds:shades", data_dir=tmp_path, validation=0)
+    every = Split.joined([data.train, data.test])
+    names = [every.images.name(index) for index in range(40)]
+    assert len(set(names)) == 40 and names[0] == "train, record 0" and names[-1] == "test, record 19"
+    every.images.broken[names[5]] = "broken"
+    assert every.readable.sum() == 39
+
+
+def test_records_of_several_parts_are_told_apart_by_their_names():
+    parts = [examples.ArrayRecords([b""] * 3, np.arange(3), "image", part) for part in ("train", "test")]
+    images = ImageFiles(parts[0], (8, 8)).joined([ImageFiles(part, (8, 8)) for part in parts])
+    images.broken[images.name(1)] = "broken"
+    assert Split(images, np.zeros(6, int)).readable.tolist() == [True, False, True, True, True, True]

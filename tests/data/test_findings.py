@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_keras.cli import main
 from nasnet_keras.data import equal_files, findings, folders, images
 from nasnet_keras.data.findings import Findings
 from nasnet_keras.data.image_files import ImageFiles
@@ -188,3 +189,35 @@ def test_encoded_images_are_always_checked(photos):
     broken = (photos / "a/cut.png").read_bytes()
     files = ImageFiles((broken, (photos / "a/0.png").read_bytes()), (8, 8), findings=Findings(photos))
     assert list(files.check()) == [0] == list(files.check())
+
+
+@pytest.fixture
+def decoded_files(monkeypatch):
+    """The names of the files of which pixels were decoded, one by one."""
+    found, decode = [], ImageFiles._decode
+
+    def counting(self, index, part=None):
+        found.append(os.path.basename(self.name(index)))
+        return decode(self, index, part)
+
+    monkeypatch.setattr(ImageFiles, "_decode", counting)
+    return found
+
+
+def test_a_check_that_is_interrupted_is_remembered(photos, decoded_files):
+    def interrupted(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(photos, progress=interrupted)
+    assert decoded_files
+    load(photos)
+    assert len(decoded_files) == 18  # each once, the cut one among them
+
+
+def test_the_command_data_remembers_its_check(photos, decoded_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", str(photos), "--check"]) == 0
+    assert len(decoded_files) == 18
+    assert main(["data", str(photos), "--check"]) == 0
+    assert len(decoded_files) == 18

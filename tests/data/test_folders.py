@@ -3,12 +3,15 @@
 import io
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nasnet_keras.data import equal_files as equal_files_module
 from nasnet_keras.data import folders as folders_module
+from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import names_alike, read_folder
 from nasnet_keras.data.loading import load_data, open_data
 
@@ -404,3 +407,45 @@ def test_files_of_a_relative_folder_are_found_from_any_other(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert data.train.files.sources == same.train.files.sources and len(data.train.files.decode())
     assert data.name == "photos" and data.digest == same.digest
+
+
+def test_every_file_that_has_an_equal_one_counts(tmp_path):
+    copies = {f"test/dog/{number}.png": PNG + b"same" for number in range(3)}
+    root = write(tmp_path, {**TRAIN, "test/cat": 2, "train/dog/same.png": PNG + b"same", **copies})
+    (note,) = open_data(root, validation=0).notes
+    assert note.startswith("3 files have an equal one in another part: train/dog/same.png (train) and test/dog/")
+
+
+def test_of_more_files_than_are_compared_each_part_has_its_share(tmp_path, monkeypatch):
+    """Bitmaps of one size: all of the test images are compared, and larger files are as well."""
+    paths, contents = [], {}
+
+    def add(content, count):
+        for number in range(count):
+            paths.append(str(tmp_path / f"{len(paths)}.bmp"))
+            contents[len(paths) - 1] = content(number)
+
+    add(lambda number: b"%04d" % number, 40)  # train: of one size
+    add(lambda number: b"a larger one %04d" % number, 2)
+    add(lambda number: b"%04d" % (number + 2), 3)  # test: all of them are equal to one of the first of train
+    add(lambda number: b"a larger one %04d" % (number + 1), 2)
+    for path, content in zip(paths, contents.values(), strict=True):
+        Path(path).write_bytes(content)
+    sizes = np.array(list(map(len, contents.values())))
+    parts = np.repeat([0, 2], [42, 5])
+    every = [(2, 42), (3, 43), (4, 44), (41, 45)]
+    assert equal_files(paths, sizes, parts) == (every, 0)
+    monkeypatch.setattr(equal_files_module, "MOST_FILES", 14)
+    assert equal_files(paths, sizes, parts) == (every, 33)  # 4 larger ones, 3 of test and 7 of train
+    monkeypatch.setattr(equal_files_module, "MOST_FILES", 20_000)
+    monkeypatch.setattr(equal_files_module, "BLOCK", 1)
+    monkeypatch.setattr(equal_files_module, "MOST_BYTES", 4 * 17)
+    assert equal_files(paths, sizes, parts) == ([(41, 45)], 43)
+
+
+def test_files_that_were_not_compared_are_told(tmp_path, monkeypatch):
+    root = write(tmp_path, {**TRAIN, "test/cat/x.png": PNG + b"one", "train/cat/y.png": PNG + b"two"})
+    monkeypatch.setattr(equal_files_module, "MOST_FILES", 0)
+    notes = open_data(root, validation=0).notes
+    said = r"no file is known to have an equal one in another part; \d+ files of equal size were not compared"
+    assert any(re.fullmatch(said, note) for note in notes)

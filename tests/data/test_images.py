@@ -454,3 +454,24 @@ def test_a_range_for_data_that_are_no_files_is_told(photograph):
         assert [note.startswith("`grey_range` changes nothing here: the ") for note in notes] == [True] * is_told
         assert not open_data(data, validation=0, test=0).notes
     assert not open_data("digits", grey_range=(0, 4095), range_given=False).notes
+
+
+@pytest.mark.parametrize("most", [1023, 4095, 4000, 40_000, 65_535])
+@pytest.mark.parametrize("plain", [False, True], ids=["binary", "text"])
+def test_a_grey_range_is_of_the_values_in_a_pgm(most, plain):
+    """Which Pillow scales to 16 bits by the greatest value that the file names."""
+    values = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+    header = b"%s 8 8 %d\n" % (b"P2" if plain else b"P5", most)
+    pixels = b" ".join(b"%d" % value for value in values.ravel()) if plain else values.astype(">u2").tobytes()
+    content = header + pixels + b"\n" * plain
+    for low, high in ((0, most), (0, most // 2), (100, 900)):
+        read = read_image(content, grey_range=(low, high))
+        np.testing.assert_array_equal(read[..., 0], scale_greys(values, (low, high)))
+        tif = tiff(values, "<")
+        np.testing.assert_array_equal(read, read_image(tif, grey_range=(low, high)))
+        np.testing.assert_array_equal(
+            read[..., 0], np.array(Image.open(io.BytesIO(as_png(content, (low, high)))))[..., 0]
+        )
+    whole = read_image(content)[..., 0]  # by its own range
+    assert whole.min() == 0 and whole.max() == 255
+    assert grey_note([content]) is None

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from nasnet_keras.training import checkpoints
 from nasnet_keras.training.checkpoints import Checkpoints
 
 
@@ -104,3 +105,12 @@ def test_averaged_weights_are_the_result_also_after_the_end(tmp_path):
         results.append(trained.get_weights())
     assert not np.allclose(results[0][0], 2.0)
     np.testing.assert_array_equal(results[0][0], results[1][0])
+
+
+def test_within_an_epoch_the_same_layers_drop_something(tmp_path):
+    """A phase of the head alone may get another `drop_path`, but not while an epoch with the old one is under way."""
+    inside = {"epoch": 1, "step": 1, "generators": [[1, 2]], "figures": [], "seconds": 0.0, "weights": "a.weights.h5"}
+    state = {"network": checkpoints._shape_of(model()), "identity": {}, "epochs": [], "inside": inside}
+    (tmp_path / "history.json").write_text(json.dumps(state))
+    with pytest.raises(ValueError, match="it is within an epoch, and other layers of it drop paths or units"):
+        Checkpoints(tmp_path, 0).restore(model())

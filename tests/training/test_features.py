@@ -215,3 +215,28 @@ BAD = [
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tune(**options)
+
+
+def test_a_call_that_is_refused_leaves_the_features_of_the_training_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_fit", lambda *_: 1 / 0)  # nothing is trained here
+    monkeypatch.setattr(features, "_compiled", lambda model: None)
+    (place := tmp_path / "head").mkdir()
+    kept = place / "features-0123456789abcdef.bin"
+    kept.write_bytes(b"hours of work")
+    identity = {"`learning_rate`": 123.0, "`head_views`": 1}
+    (place / "history.json").write_text(json.dumps({"identity": identity, "epochs": [{"epoch": 1}]}))
+    with pytest.raises(ValueError, match="other `learning_rate`"):
+        tune(**HEAD, head_views=1, directory=tmp_path)
+    assert [path.name for path in place.glob("*.bin")] == [kept.name] and kept.read_bytes() == b"hours of work"
+
+
+def test_what_could_not_be_read_is_read_again_by_the_next_run(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+    path = tmp_path / "features-0.bin"
+    for _ in range(2):
+        one = features.Features(None, model, path, 1, 3, 1)
+        assert not path.exists() or path.stat().st_size == 36
+        one.open()
+        assert one.states.tolist() in ([0, 0, 0, 0], [features.READ, 0, 0, 0])
+        one.keep(np.arange(2), np.ones((2, 2)), np.array([1, 0]))
+        assert one.states.tolist() == [features.READ, features.BROKEN, 0, 0]

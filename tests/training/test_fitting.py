@@ -253,3 +253,13 @@ def test_a_drive_that_is_gone_is_one_line(tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, name="b")])
     with pytest.raises(OSError, match="none of the 16 images of a batch can be read"):
         training.fit(model, data, RECIPE, epochs=1, validate=False)
+
+
+def test_validation_images_that_are_gone_are_no_loss_of_0(tmp_path):
+    gone = Split(ImageFiles(tuple(str(tmp_path / f"{number}.png") for number in range(3)), (8, 8)), np.arange(3) % 2)
+    train = Split(np.zeros((16, 8, 8, 3), "uint8"), np.arange(16) % 2)
+    data = Data("gone", train, gone, train.select([]), ("a", "b"), (8, 8, 3))
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, name="b")])
+    with pytest.raises(OSError, match="none of the 3 images for validation can be read, such as .*0.png: No such file"):
+        training.fit(model, data, RECIPE, epochs=2, directory=tmp_path / "net", patience=1)
+    assert not (tmp_path / "net" / "history.json").exists()

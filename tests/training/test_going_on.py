@@ -411,3 +411,123 @@ def test_files_that_nothing_else_knows_are_known_by_their_names_and_labels(tmp_p
 
     assert known("here") == known("there")
     assert len({known("here"), known("here", "abce"), known("here", labels=(1, 1, 0, 1))}) == 3
+
+
+def folder_of(root, count=6, names="ab"):
+    """A folder of two classes of little images, each of its own colour."""
+    for label in names:
+        (root / label).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (20 * number, ord(label), 0)).save(root / label / f"{number}.png")
+    return root
+
+
+def state_of(place, identity):
+    place.mkdir()
+    (place / "history.json").write_text(json.dumps({"identity": identity, "epochs": [{"epoch": 1}]}))
+    return place
+
+
+def whole_identity(found, validate=True):
+    return training_identity(found, PLAIN, 0) | content_identity(found, validate)
+
+
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30], ids=["files", "memory"])
+def test_a_training_goes_on_over_its_own_images_alone(memory_limit, tmp_path):
+    """What a data set is known by does not say which of its images are for training, and by which labels."""
+    photos = folder_of(tmp_path / "photos")
+
+    def loaded(seed=1, limit=6):
+        options = {"validation": 0, "test": 0, "memory_limit": memory_limit}
+        return load_data(photos, limit=limit, seed=seed, **options)
+
+    found = loaded()
+    place = state_of(tmp_path / "net", whole_identity(found))
+    assert check_resumption(place, whole_identity(loaded())) == []
+    others = {
+        "seed": loaded(2),
+        "subset": replace(found, train=loaded(limit=12).train.take(6, 2)),
+        "labels": replace(found, train=replace(found.train, labels=1 - found.train.labels)),
+        "order": replace(found, train=found.train.select(np.arange(6)[::-1])),
+    }
+    for other in others.values():
+        with pytest.raises(ValueError, match="it has other training images .by `limit`, `seed`"):
+            check_resumption(place, whole_identity(other))
+    with pytest.raises(ValueError, match=r"other number of training images .6, here 5; by `limit`"):
+        check_resumption(place, whole_identity(replace(found, train=found.train.select(np.arange(5)))))
+    (photos.parent / "photos").rename(tmp_path / "elsewhere")
+    photos = tmp_path / "elsewhere"
+    assert check_resumption(place, whole_identity(loaded())) == []
+    earlier = {key: value for key, value in whole_identity(found).items() if "training images" not in key}
+    assert check_resumption(state_of(tmp_path / "old", earlier), whole_identity(others["seed"])) == []
+
+
+def test_a_file_that_can_be_read_again_is_another_training_image(tmp_path):
+    photos = folder_of(tmp_path / "photos")
+    (broken := photos / "a" / "3.png").chmod(0)
+    sound = broken.stat()
+    content, found = None, load_data(photos, validation=0, test=0)
+    if not found.train.broken:  # to root every file is readable
+        content = (photos / "a" / "3.png").read_bytes()
+        broken.write_bytes(bytes(sound.st_size))
+        found = load_data(photos, validation=0, test=0)
+    place = state_of(tmp_path / "net", whole_identity(found))
+    assert check_resumption(place, whole_identity(found)) == [] and found.train.broken == 1
+    broken.chmod(0o600)
+    if content is not None:
+        broken.write_bytes(content)
+    again = load_data(photos, validation=0, test=0)
+    assert again.digest == found.digest and len(again.train) == 12
+    with pytest.raises(ValueError, match=r"other number of training images that can be read .11, here 12; by files"):
+        check_resumption(place, whole_identity(again))
+
+
+def test_a_training_is_watched_by_the_images_that_watched_it_before(tmp_path):
+    def watched(seed):
+        return replace(data(), validation=colours(12, seed))
+
+    place = state_of(tmp_path / "net", whole_identity(watched(1)))
+    assert check_resumption(place, whole_identity(watched(1))) == []
+    assert check_resumption(place, whole_identity(watched(2), validate=False)) == []
+    with pytest.raises(ValueError, match="it has other validation images"):
+        check_resumption(place, whole_identity(watched(2)))
+    fitting.fit(small(), watched(1), PLAIN, epochs=1, directory=tmp_path / "real")
+    fitting.fit(small(), watched(1), PLAIN, epochs=2, validate=False, directory=tmp_path / "real")
+    with pytest.raises(ValueError, match="it has other validation images"):  # also after an epoch without any
+        fitting.fit(small(), watched(2), PLAIN, epochs=3, directory=tmp_path / "real")
+
+
+def test_a_refusal_names_the_options_that_decide(tmp_path):
+    place = state_of(tmp_path / "net", training_identity(data(), PLAIN, 0))
+    with pytest.raises(
+        ValueError, match=r"`learning_rate` .0.05, here 0.01; by `learning_rate` and `rate_factor`.\. Ch"
+    ):
+        check_resumption(place, training_identity(data(), replace(PLAIN, learning_rate=0.01), 0))
+
+
+def test_what_is_for_cells_that_learn_does_not_count_where_they_stand_still(tmp_path):
+    def standing(**options):
+        model = network(**options)
+        for layer in model.layers:
+            layer.trainable = layer.name == "logits"
+        return model
+
+    model = standing()
+    known = network_identity(model)
+    others = [(standing(batch_norm_momentum=0.5), None), (standing(drop_path=0.3), None), (model, [1.0, 1.0])]
+    frozen = standing()
+    for layer in frozen.layers:
+        layer.frozen_statistics = layer.name != "logits"
+    for other, rates in [*others, (frozen, None)]:
+        assert network_identity(other, rates=rates) == known
+    assert network_identity(network(batch_norm_momentum=0.5)) != network_identity(network())
+    free = network()
+    rates = [0.5] * len(free.trainable_variables)
+    assert network_identity(free, rates=rates)["layers that learn"] != network_identity(free)["layers that learn"]
+    # An earlier version told rates of 1 from none.
+    earlier = network_identity(model) | {"layers that learn": known["layers that learn, as kept before"]}
+    del earlier["layers that learn, as kept before"]
+    place = state_of(tmp_path / "net", earlier)
+    assert check_resumption(place, known) == []
+    with pytest.raises(ValueError, match="other layers that learn .by `unfreeze` and `layer_decay`"):
+        check_resumption(place, network_identity(free))

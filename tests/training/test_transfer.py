@@ -630,3 +630,29 @@ def test_other_arrays_do_not_go_on_in_the_same_directory(tmp_path):
     tune(epochs=2, unfreeze="head", directory=tmp_path)
     with pytest.raises(ValueError, match="it has other images"):
         tune(train=colours(48, 9), epochs=3, unfreeze="head", directory=tmp_path)
+
+
+class Named(list):
+    """(image, label) pairs with names of classes, as Keras' `image_dataset_from_directory` gives them."""
+
+    class_names = ("cat", "dog")
+
+
+def test_a_number_of_classes_is_a_count_and_the_data_name_them():
+    pairs = list(zip(colours(6).images, [0, 1] * 3, strict=True))
+    words = [(image, ("dog", "cat")[label]) for image, label in pairs]
+    for train, validation in ((Named(pairs), Named(pairs)), (words, words[:2]), (Named(pairs), None)):
+        assert transfer._data(train, validation, 2, {}).class_names == ("cat", "dog")
+    assert transfer._data(words, None, 2, {}).train.labels.tolist() == [1, 0] * 3
+    assert transfer._data(pairs, None, 3, {}).class_names == ("0", "1", "2")
+    assert transfer._data(Named(pairs), None, ["dog", "cat"], {}).train.labels.tolist() == [1, 0] * 3
+    with pytest.raises(ValueError, match="`train` must have 3 classes, or `classes` a name .*Received: 2, cat, dog"):
+        transfer._data(Named(pairs), None, 3, {})
+
+
+def test_validation_images_may_happen_to_have_one_label_each():
+    images, marks = colours(4).images, np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
+    data = transfer._data((images, marks), (images[2:], marks[2:]), 3, {})
+    assert data.several and data.validation.labels.dtype == bool
+    with pytest.raises(ValueError, match="or both several, which rows of bool say"):
+        transfer._data((images[2:], marks[2:]), (images, marks), 3, {})

@@ -474,3 +474,34 @@ def test_ctrl_c_in_the_first_epoch_of_the_cells_goes_on_there(tmp_path):
     resumed, whole = tune(tmp_path, 2), tune(None, 2)
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training after some steps, as a user's callback may."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            self.model.stop_training = True
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_callback_that_stops_within_an_epoch_leaves_a_part_of_it(steps, tmp_path):
+    """Three steps are an epoch; a part of one is no epoch, and its figures are those of its images."""
+    options = {"epochs": 3, "patience": 5}
+    whole, known = fit(None, **options)
+    _, history = fit(tmp_path, callbacks=[Stop(steps)], **options)
+    assert history == known[: steps // 3]
+    kept = json.loads((tmp_path / "history.json").read_text())
+    assert kept["inside"]["epoch"] == steps // 3 + 1 and kept["inside"]["step"] == steps % 3
+    resumed, history = fit(tmp_path, **options)
+    assert history == known
+    for one, other in zip(whole.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(array(one), array(other))
+    assert fit(None, callbacks=[Stop(3)], **options)[1] == known[:1]  # a whole one
+    assert fit(None, callbacks=[Stop(1)], **options)[1] == []
