@@ -23,13 +23,12 @@ ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
 LEARNS_BEFORE = f"{LEARNS}, as kept before"
-READABLE, LEARNT = "number of training images that can be read", "training images"
+BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
 # Options that decide on what is not called like them.
 BY = {
     "number of training images": DIVIDED,
-    READABLE: "files that could not be read then, or cannot now",
-    LEARNT: f"{DIVIDED}, and files that cannot be read",
+    LEARNT: DIVIDED,
     WATCHED: DIVIDED,
     RATE: "`learning_rate` and `rate_factor`",
     LEARNS: "`unfreeze` and `layer_decay`",
@@ -50,6 +49,7 @@ MEANINGS = {
     "before that those of the files, so that files of another shape were squeezed",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
     "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
+    "files": "{to} files cannot be read instead of {from} after {after} epochs: it goes on with those that can",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
 }
 
@@ -90,7 +90,9 @@ def content_identity(data, validate=True):
     learnt, watched = _digest(data.train, composed if data.digest else str), {}
     if validate and len(data.validation):
         watched = {WATCHED: _digest(data.validation, composed)}
-    return {READABLE: len(data.train), LEARNT: learnt, **watched} if data.digest else {"images": learnt, **watched}
+    if not data.digest:
+        return {"images": learnt, **watched}
+    return {BROKEN: data.train.broken + data.validation.broken, LEARNT: learnt, **watched}
 
 
 def _digest(split, form):
@@ -165,7 +167,10 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:
         return []  # it had no epoch that could go on
-    compared = [what for what in known if what in identity and not (lower and what == RATE)]
+    # Nobody can bring back a file that is gone, or break one again.
+    mended = BROKEN in known and known[BROKEN] != identity.get(BROKEN, known[BROKEN])
+    passed_over = [RATE] * lower + [BROKEN, LEARNT, WATCHED] * mended
+    compared = [what for what in known if what in identity and what not in passed_over]
     if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different
         values = f"{before}, here {now}; " if is_number(before) and is_number(now) else ""
@@ -179,6 +184,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     for what in ("crops", "crop sides"):  # begun by an earlier version
         if trained and not changes and what in identity and what not in known:
             changes.append({"what": what})
+    if mended:
+        changes.append({"what": "files", "from": known[BROKEN], "to": identity[BROKEN]})
     if lower:
         changes.append({"what": "learning_rate", "from": old, "to": new, "because": failure})
     if epochs is not None and trained:

@@ -462,7 +462,7 @@ def test_a_training_goes_on_over_its_own_images_alone(memory_limit, tmp_path):
     assert check_resumption(state_of(tmp_path / "old", earlier), whole_identity(others["seed"])) == []
 
 
-def test_a_file_that_can_be_read_again_is_another_training_image(tmp_path):
+def test_a_file_that_can_be_read_again_is_another_training_image_which_is_told(tmp_path):
     photos = folder_of(tmp_path / "photos")
     (broken := photos / "a" / "3.png").chmod(0)
     sound = broken.stat()
@@ -478,8 +478,12 @@ def test_a_file_that_can_be_read_again_is_another_training_image(tmp_path):
         broken.write_bytes(content)
     again = load_data(photos, validation=0, test=0)
     assert again.digest == found.digest and len(again.train) == 12
-    with pytest.raises(ValueError, match=r"other number of training images that can be read .11, here 12; by files"):
-        check_resumption(place, whole_identity(again))
+    changes = check_resumption(place, whole_identity(again))
+    assert [change["what"] for change in changes] == ["files"]
+    assert "0 files cannot be read instead of 1 after 1 epochs" in told(place, changes)[0]
+    others = replace(again, train=again.train.select(range(11)))  # not by a file that cannot be read
+    with pytest.raises(ValueError, match="other number of training images"):
+        check_resumption(place, whole_identity(others))
 
 
 def test_a_training_is_watched_by_the_images_that_watched_it_before(tmp_path):
