@@ -10,8 +10,6 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.files import expanded, read_object
 from nasnet_keras.models.nesting import layers_within
@@ -58,23 +56,8 @@ def training_identity(data, recipe, seed, sizes=None, head_views=None):
 
 
 def content_identity(data):
-    """What images that a training learns from are known by, as `training_identity`, where the data do not say it.
-
-    Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those; and the
-    labels.
-    """
-    files = data.train.files
-    if data.digest:
-        return {}
-    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(data.train.images), digest_size=16)
-    if files is not None:
-        names = list(map(files.name, range(len(files))))
-        paths = [name for name in names if isinstance(name, str)]
-        start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
-        for name in names:
-            digest.update(name if isinstance(name, bytes) else os.fsencode(name[start:]) + b"\0")
-    digest.update(np.ascontiguousarray(data.train.labels))
-    return {"images": digest.hexdigest()}
+    """What images that a training learns from are known by, as `training_identity`, where the data do not say it."""
+    return {} if data.digest else {"images": data.train.digest()}
 
 
 def network_identity(model, class_weights=None, rates=None):
