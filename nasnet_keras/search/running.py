@@ -100,6 +100,26 @@ class Children:
             return math.nan
 
 
+def check_use(strategy, child, rules):
+    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
+    strategy.check_use()
+    if type(child) is ChildSettings:
+        child.check_use()
+        for rule in rules:
+            if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
+                needed = "`epochs` above 1 of independent children"
+                received = f"{child.epochs} of {child.evaluation} children"
+                raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
+
+
+def check_children(child, data, genotypes):
+    """Raise `ValueError` where the children of these genotypes could not be built, or not be judged, by these data."""
+    if not len(data.validation):
+        raise ValueError("`data` must have images for validation, which rewards come from. Received: none")
+    for genotype in genotypes:
+        child.architecture(genotype, data).program()
+
+
 def name_of_cost(cost):
     """The name under which a cost is kept: itself, or that of the function which measures it; raises `ValueError`."""
     if not isinstance(cost, str) and not callable(cost):
