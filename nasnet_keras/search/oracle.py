@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import keras_tuner
 
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import as_integer, check_integer, check_positive
 from nasnet_keras.files import expanded
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.kerastuner import TrialStatus
@@ -109,6 +109,10 @@ class NASNetOracle(keras_tuner.Oracle):
         imports=(),
         tries=(),
     ):
+        max_trials, seed, max_attempts = map(as_integer, (max_trials, seed, max_attempts))
+        max_retries_per_trial, max_consecutive_failed_trials = map(
+            as_integer, (max_retries_per_trial, max_consecutive_failed_trials)
+        )
         check_integer("max_trials", max_trials, 1, optional=True)
         check_integer("max_retries_per_trial", max_retries_per_trial, 0)
         check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)

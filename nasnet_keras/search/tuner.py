@@ -15,7 +15,7 @@ import keras_tuner
 import numpy as np
 
 from nasnet_keras import __version__
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import as_integer, check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings, numerics
 from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.arrays import data_of_arrays
@@ -403,6 +403,7 @@ def search(
         >>> search("digits", 2, "found", "random", space=SearchSpace(blocks=1), child=child).best is not None
         True
     """
+    max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
     check_integer("max_trials", max_trials, least=1)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
