@@ -38,9 +38,9 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
             logger.warning("`validation_split` %g is not used: rewards come from `validation_data`", validation_split)
         pair = validation_data
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            if not is_object(pair):
+            if not is_object(pair) or isinstance(pair, tuple):
                 rule = "(x, y), or a data set of images and labels"
-                raise ValueError(f"`validation_data` must be {rule}. Received: {type(pair).__name__}")
+                raise ValueError(f"`validation_data` must be {rule}. Received: {_told(pair)}")
             pair = (pair, None)
         held, others, texts = _read("validation_data", *pair, names if are_texts else None)
         if are_texts != texts or held.several != train.several:
@@ -52,6 +52,10 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
             )
         splits, names = {"train": train, "validation": held}, max(names, others, key=len)
     return Data("arrays", splits["train"], splits["validation"], train.select([]), names, train.images.shape[1:])
+
+
+def _told(value):
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 
 
 def _is_text(labels):

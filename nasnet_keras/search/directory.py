@@ -169,7 +169,8 @@ def description(child, data=None):
         common |= {"images": data.digest} if is_listed else {"data": data.name}
         common |= {"image_shape": data.image_shape, "train_images": len(data.train)}
         common |= {} if is_listed else {"images": data.content, "validation": data.validation.digest()}
-    return json.loads(json.dumps({**asdict(child), **common}))
+    # A child of somebody's own may hold what JSON cannot: that is known by its type.
+    return json.loads(json.dumps({**asdict(child), **common}, default=lambda value: type(value).__name__))
 
 
 def compare_children(directory, now):

@@ -40,7 +40,17 @@ from nasnet_keras.search.results.live import LiveReport
 from nasnet_keras.search.results.preference import Preference, warn_without_reward
 from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.rules import Replay, check_rules
-from nasnet_keras.search.running import Children, Here, check_children, check_use, failure, name_of_cost, run_trials
+from nasnet_keras.search.running import (
+    Children,
+    Here,
+    check_child,
+    check_children,
+    check_further,
+    check_use,
+    failure,
+    name_of_cost,
+    run_trials,
+)
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
@@ -49,9 +59,6 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a child after an accident, in `search`
 LEASE, PATIENCE = 120.0, 600.0  # seconds
-# Arguments of Keras' `fit` that KerasTuner would pass on.
-OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
-OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,10 @@ class NASNetTuner(BaseTuner):
             )
         for label, value in (("lease", lease), ("patience", patience)):
             check_positive(label, value, "seconds")
+        if not isinstance(oracle, NASNetOracle):
+            raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
+        if self._trains_children():
+            check_child(child, kwargs.get("hypermodel"))
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         kwargs["directory"] = expanded(kwargs.get("directory"))
         if not self._is_worker() and (kwargs.get("overwrite") or not _place(**kwargs).header.exists()):
@@ -168,6 +179,7 @@ class NASNetTuner(BaseTuner):
         if (data is None) == (x is None):
             received = "neither" if data is None else "both"
             raise ValueError(f"`data` must be a Data or an array, or `x` in its place. Received: {received}")
+        check_further(further)
         data = x if data is None else data
         is_ours = self._trains_children() and type(self.child) is ChildSettings  # others may take what they like
         if isinstance(data, Data):
@@ -177,15 +189,10 @@ class NASNetTuner(BaseTuner):
                 rule = "left out: a Data has its images for validation"
                 raise ValueError(f"`validation_split` must be {rule}. Received: {validation_split!r}")
         elif is_ours and isinstance(data, str | os.PathLike):
-            rule = "a Data or images with labels; `load_data` makes one of a name, as `search` does"
+            rule = "a Data or images with labels; `load_data` makes one of a name"
             raise ValueError(f"`data` must be {rule}. Received: {str(data)!r}")
         elif is_ours or y is not None or validation_data is not None or isinstance(data, np.ndarray):
             data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
-        if wrong := [name for name in further if name not in OF_CHIEF]:
-            rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
-            if wrong[0] not in OF_FIT:
-                rule = "left out: a search has no such argument, and `child=ChildSettings(…)` says how children train"
-            raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
         self.own_oracle.verbose = verbose
         if not self._is_worker():
             self.begin(data)
@@ -219,10 +226,8 @@ class NASNetTuner(BaseTuner):
 
             told = self.description(data)
             self.oracle = Client(self.own_oracle, self.role, told, self.patience, beat=self.lease / 8)
-            super().search(data)
-            return
-        trials = self.own_oracle.finished_trials()
-        warn_without_reward(trials, commonest_reason(trials))
+            return super().search(data)
+        warn_without_reward(trials := self.own_oracle.finished_trials(), commonest_reason(trials))
 
     def description(self, data):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
@@ -405,6 +410,7 @@ def search(
     """
     max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
     check_integer("max_trials", max_trials, least=1)
+    check_child(child)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     try:

@@ -38,6 +38,7 @@ def test_greys_without_an_axis_and_classes_that_only_the_validation_has():
     [
         ((IMAGES, LABELS), "`validation_data` must be"),
         ((IMAGES, LABELS, IMAGES), "`validation_data` must be"),
+        ((IMAGES, LABELS, (IMAGES, LABELS, LABELS)), "`validation_data` must be .* Received: a tuple of 3"),
         ((IMAGES, LABELS, None, 1.5), "`validation_split` a share"),
         ((IMAGES, None, None, 0.2), "`x` must be.*no labels"),
         ((IMAGES, 5, None, 0.2), "`x` must have a label for each image. Received: int"),

@@ -1,7 +1,7 @@
 """The paths of a search's directory, and of what kind its children are."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -85,6 +85,14 @@ def test_other_pixels_of_the_same_shape_are_other_data(tmp_path):
     listed = {key: value for key, value in now.items() if key not in ("data", "validation")}
     with pytest.raises(ValueError, match="another `images`: None"):
         compare_children(tmp_path, listed)
+
+
+def test_a_child_may_hold_what_json_cannot():
+    @dataclass(frozen=True)
+    class Own:
+        score: object = print
+
+    assert description(Own()) == {"score": "builtin_function_or_method"}
 
 
 def test_other_numerics_are_told(tmp_path, caplog):

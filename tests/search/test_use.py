@@ -170,3 +170,27 @@ def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):
             ChildSettings(filters=wrong)
         with pytest.raises(ValueError, match="`max_trials` must be an integer"):
             search(DATA, wrong, tmp_path / "t")
+
+
+def test_what_is_no_child_space_or_oracle_is_named(tmp_path):
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0)
+    for child in ({"epochs": 2}, ChildSettings, 5):
+        with pytest.raises(ValueError, match="`child` must be a ChildSettings, or .* Received: "):
+            search(DATA, 2, tmp_path / "s", space=SPACE, child=child)
+        with pytest.raises(ValueError, match="`child` must be a ChildSettings, or .* Received: "):
+            NASNetTuner(oracle, child, directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`oracle` must be a NASNetOracle. Received: 'random'"):
+        NASNetTuner("random", directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`hypermodel` must be left out: .* Received: "):
+        NASNetTuner(oracle, hypermodel=print, directory=str(tmp_path))
+    for space in (5, "small", SearchSpace):
+        with pytest.raises(ValueError, match="`space` must be a SearchSpace. Received: "):
+            search(DATA, 2, tmp_path / "s", space=space)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_argument_of_fit_is_refused_before_the_images_are_read(tmp_path):
+    data = ["none that could be read"]
+    tuner = NASNetTuner(NASNetOracle(2, space=SPACE, strategy="random", seed=0), directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`epochs` must be left out"):
+        tuner.search(data, validation_data=data, epochs=3)
