@@ -14,6 +14,14 @@ def as_integer(value):
         return value
 
 
+def take_integers(one, *names):
+    """Make plain ints of a frozen object's attributes, as `as_integer` does; of a list or tuple a tuple of them."""
+    for name in names:
+        value = getattr(one, name)
+        many = isinstance(value, list | tuple)
+        object.__setattr__(one, name, tuple(map(as_integer, value)) if many else as_integer(value))
+
+
 def check_integer(name, value, least=0, most=None, optional=False):
     """Raise unless the argument called `name` is an integer in a range, or None if that is allowed."""
     if value is None and optional:

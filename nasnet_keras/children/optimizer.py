@@ -6,7 +6,7 @@ from math import cos, pi, prod
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import check_integer, check_positive, take_integers
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Optimizer:
 
     def __post_init__(self):
         check_positive("learning_rate", self.learning_rate)
+        take_integers(self, "steps")
         check_integer("steps", self.steps, least=1, optional=True)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1). Received: {self.momentum!r}")

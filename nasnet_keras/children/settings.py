@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of
+from nasnet_keras.checks import check_integer, check_one_of, take_integers
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.program.architecture import LEAST_FILTERS, STEMS, Architecture
 from nasnet_keras.training import recipes
@@ -57,6 +57,7 @@ class ChildSettings:
     screen_share: float = 0.3
 
     def __post_init__(self):
+        take_integers(self, "repeats", "filters", "epochs", "shared_steps", "batch_size")
         stacks = self.repeats if isinstance(self.repeats, tuple) else (self.repeats,)
         numbers = {
             "filters": self.filters,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, called, resized
@@ -82,6 +82,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         if not isinstance(split, Split) or not len(split):
             raise ValueError(f"`split` must be a Split with at least one image. Received: {split!r}")
+        batch_size, seed, cutout = map(as_integer, (batch_size, seed, cutout))
         check_integer("batch_size", batch_size, least=1)
         check_integer("seed", seed)
         augmentation = "none" if augmentation is None else augmentation
@@ -114,6 +115,7 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, value):
         """Go to an epoch; raises `ValueError` unless it is an integer from 0."""
+        value = as_integer(value)
         check_integer("epoch", value)
         self._epoch = value
 

@@ -77,6 +77,11 @@ class Data:
         """What the images of a folder, a table or TFDS are known by, wherever they lie; None for other data."""
         return self.record and self.record.digest
 
+    @property
+    def content(self):
+        """What the training images are known by: `digest`, or where there is none their split's, see `Split.digest`."""
+        return self.digest or self.train.digest()
+
     def all_left_out(self):
         """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""
         return self.left_out.with_broken(self.found_broken())

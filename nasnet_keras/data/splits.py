@@ -1,5 +1,7 @@
 """Splits: labelled images, divided and thinned out so that every class keeps its share."""
 
+import hashlib
+import os
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +69,25 @@ class Split:
     def several(self):
         """Whether an image may have several labels."""
         return self.labels.ndim == 2
+
+    def digest(self, form=str):
+        """What the images and their labels are known by, text.
+
+        Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those.
+
+        Args:
+            form: a function of a name that gives it as it counts.
+        """
+        files = self.files
+        digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(self.images), digest_size=16)
+        if files is not None:
+            names = list(map(files.name, range(len(files))))
+            paths = [name for name in names if isinstance(name, str)]
+            start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
+            for name in names:
+                digest.update(name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0")
+        digest.update(np.ascontiguousarray(self.labels))
+        return digest.hexdigest()
 
     def counts(self, classes):
         """How many images have each of so many classes, int64 [classes]."""

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 import keras
 
 from nasnet_keras.models.answers import activation_at_end
-from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.models.nesting import layers_within, maker
 
 
 def layer_with_maps(model, name=None):
-    """The layer called so, or the last one whose result is [batch, height, width, channels].
+    """The layer called so, or the last one on the way to the answer whose result is [batch, height, width, channels].
 
     Raises:
         ValueError: there is none.
@@ -17,6 +17,8 @@ def layer_with_maps(model, name=None):
     layers = [layer for layer in layers_within(model) if not isinstance(layer, keras.Model | keras.layers.InputLayer)]
     if name is None:
         layers = [layer for layer in layers if len(_shape(layer)) == 4]
+        counting = _behind(model)  # what a second head alone reads says nothing of the answer
+        layers = [layer for layer in layers if id(layer) in counting] or layers
     else:
         layers = [layer for layer in layers if layer.name == name]
     if not layers:
@@ -24,6 +26,23 @@ def layer_with_maps(model, name=None):
         rule = "one of the model's with maps [height, width, channels]"
         raise ValueError(f"`layer` must be {rule}. Received: {received}")
     return layers[-1]
+
+
+def _behind(model):
+    """The ids of all layers that the answer of a functional model follows from, those inside layers, too."""
+    output = getattr(model, "output", None)
+    heads = output if isinstance(output, dict) else dict(enumerate(getattr(model, "outputs", None) or ()))
+    waiting, found, seen = [heads.get("predictions", heads.get(0))], set(), set()
+    while waiting:
+        tensor = waiting.pop()
+        if not isinstance(tensor, keras.KerasTensor) or id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        layer, inputs, index = maker(tensor)
+        results = getattr(layer, "outputs", None) if isinstance(layer, keras.Model) else None
+        found |= {id(layer)} if results else {id(part) for part in layers_within(layer)}
+        waiting += [*keras.tree.flatten(inputs), *([results[index]] if results else [])]
+    return found
 
 
 @contextmanager

@@ -14,18 +14,25 @@ from rich.console import Console
 
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.drop_path import DropPathSchedule
-from nasnet_keras.models.freezing import freeze_parts, frozen_parts
 from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
 from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of, tell_of_pixels
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
+from nasnet_keras.models.states import (
+    STATES,
+    activation_name,
+    check_activation,
+    give_states,
+    keep_low_ranks,
+    revive_low_ranks,
+    states_of,
+)
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
 
 KEPT = ("class_names", "grey_range", "thresholds")  # beside a graph that is somebody else's
-STATES = ("frozen", "quantized", "auxiliary_activation")  # that no argument has
 NOTE = (
     "A cell is one layer, its batch norms and convolutions inside. "
     "To freeze: nasnet_keras.freeze(model, up_to={cell!r}). The last map before the head is the output of {last!r}."
@@ -151,6 +158,7 @@ class NASNet(TwoHeaded):
                 raise ValueError(f"`input_shape` must be {rule}. Received: {input_shape!r}")
             description["input_shape"] = shape
         architecture = Architecture(**description)
+        check_activation(classifier_activation)
         image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
@@ -177,6 +185,7 @@ class NASNet(TwoHeaded):
             raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.architecture, self._policy = original.architecture, original._policy
+        keep_low_ranks(self, original)
         if [one.shape[-1] for one in self.outputs] != [one.shape[-1] for one in original.outputs]:
             self.architecture = replace(self.architecture, class_names=None, thresholds=None)
         # Its layers are made from the other ones as they are now: what was changed there is no change here.
@@ -263,6 +272,11 @@ class NASNet(TwoHeaded):
         tell_of_pixels(self, x)
         return self.predict(x, len(x), verbose=0) if fits(self, x, None, None) else super().predict_on_batch(x)
 
+    def make_train_function(self, force=False):
+        """As Keras' `make_train_function`; what it has read of LoRA from a file can learn then."""
+        revive_low_ranks(self)
+        return super().make_train_function(force)
+
     def train_step(self, *args):
         """As Keras' `train_step`, which need not be traced twice."""
         with variables_at_once():
@@ -339,16 +353,9 @@ class NASNet(TwoHeaded):
         # Weights have files of their own, and a tensor is nothing that a file could hold.
         own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
-            own["classifier_activation"] = last = _activation_name(self.get_layer("predictions"))
+            own["classifier_activation"] = activation_name(self.get_layer("predictions"))
             own["dropout"] = next((layer.rate for layer in self.layers if layer.name == "dropout"), 0.0)
-            if self.architecture.auxiliary_head:
-                second = _activation_name(self.get_layer("auxiliary"))
-                own |= {"auxiliary_activation": second} if second != last else {}
-        if frozen := frozen_parts(self):  # states of few networks: files of the others stay as they were
-            own["frozen"] = frozen
-        if quantized := {layer.name: _quantization(layer) for layer in self.layers if layer.quantization_mode}:
-            own["quantized"] = quantized
-        return {**self.architecture.to_dict(), **own}
+        return {**self.architecture.to_dict(), **own, **states_of(self)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -361,18 +368,11 @@ class NASNet(TwoHeaded):
             for name, value in kept.items():
                 setattr(model, name, value)
             return model
-        frozen, quantized, auxiliary = (config.get(name) for name in STATES)
-        frozen, quantized = frozen or {}, quantized or {}
         arguments = {name: value for name, value in config.items() if name not in STATES}
         if arguments.get("classes") == 1:  # one unit had one name once, which nothing could use
             arguments |= {name: None for name in ("class_names", "thresholds") if len(arguments.get(name) or ()) == 1}
         model = cls(**{**arguments, "genotype": Genotype.from_dict(config["genotype"])})
-        for name, (mode, settings) in quantized.items():
-            model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
-        freeze_parts(model, frozen)
-        if auxiliary is not None:
-            model.get_layer("auxiliary").activation = auxiliary
-            model._as_built = state_of(model)
+        give_states(model, config)
         return model
 
 
@@ -458,11 +458,6 @@ def multiply_adds(model):
     return total
 
 
-def _quantization(layer):
-    """How a layer was quantised, JSON-able: the mode, and Keras' description of the settings or None."""
-    return layer.quantization_mode, keras.saving.serialize_keras_object(getattr(layer, "quantization_config", None))
-
-
 @keras.saving.register_keras_serializable(package="nasnet_keras")
 class NamedGraph(keras.Model):
     """The graph of a network that is none of its architecture's any more, with what it knows of classes and greys."""
@@ -487,13 +482,3 @@ def _kept(model):
 def _graph(model):
     """Keras' description of a model's layers and of how they are joined."""
     return keras.Model(model.input, model.output, name=model.name).get_config()
-
-
-def _activation_name(layer):
-    """What a file can say of a head's activation: its name in Keras; a function of one's own is a `ValueError`."""
-    activation = keras.activations.get(layer.activation)
-    name = getattr(activation, "__name__", "")
-    if getattr(keras.activations, name, None) is not activation:
-        rule = "one of Keras' own to be kept in a file"
-        raise ValueError(f"`{layer.name}.activation` must be {rule}. Received: {name or activation!r}")
-    return name

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import weakref
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nasnet_keras.files import expanded, read_object, take_lock, write_atomicall
 
 logger = logging.getLogger(__name__)
 
+LATER = ("images", "validation")  # of the description of children, where earlier versions only kept the data's name
 FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
 
 
@@ -132,6 +134,22 @@ def _leave_to_parent():
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
+def right_to_overwrite(overwrite, place):
+    """A context in which no other process searches in the folder that KerasTuner is about to remove.
+
+    It removes what lies there without a question, and whoever searched there would go on in the new search's logs.
+
+    Args:
+        overwrite: whether it does.
+        place: the `SearchDirectory`.
+
+    Raises:
+        ValueError: another process searches there; nothing is removed.
+    """
+    in_use = overwrite and place.lock_file.exists()
+    return closing(DirectoryLock(place)) if in_use else nullcontext()
+
+
 def check_start(directory, start_from):
     """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
     directory = SearchDirectory(directory)
@@ -144,12 +162,15 @@ def check_start(directory, start_from):
 
 def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
-    common = {} if data is None else {
-        # A folder is known by its images, wherever it lies.
-        **({"images": data.digest} if data.record and data.record.is_listed else {"data": data.name}),
-        "image_shape": data.image_shape, "train_images": len(data.train),
-    }  # fmt: skip
-    return json.loads(json.dumps({**asdict(child), **common}))
+    common = {}
+    if data is not None:
+        # A folder is known by its images, wherever it lies, and they say which of them validate.
+        is_listed = data.record is not None and data.record.is_listed
+        common |= {"images": data.digest} if is_listed else {"data": data.name}
+        common |= {"image_shape": data.image_shape, "train_images": len(data.train)}
+        common |= {} if is_listed else {"images": data.content, "validation": data.validation.digest()}
+    # A child of somebody's own may hold what JSON cannot: that is known by its type.
+    return json.loads(json.dumps({**asdict(child), **common}, default=lambda value: type(value).__name__))
 
 
 def compare_children(directory, now):
@@ -158,7 +179,9 @@ def compare_children(directory, now):
         then = read_object(SearchDirectory(directory).children)
     except (OSError, ValueError):
         return
-    if different := first_difference(then, now, now):
+    named_alike = then.get("data") == now.get("data")
+    known = [key for key in now if key in then or key not in LATER or not named_alike]
+    if different := first_difference(then, now, known):
         key, old, new = different
         raise ValueError(
             f"`directory` {directory} holds a search whose children have another `{key}`: "

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import keras_tuner
 
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import as_integer, check_integer, check_positive
 from nasnet_keras.files import expanded
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.kerastuner import TrialStatus
@@ -77,6 +77,7 @@ class NASNetOracle(keras_tuner.Oracle):
 
     Attributes:
         space: the `SearchSpace`.
+        tries: the first trials' genotypes, a tuple.
         strategy: the live `Strategy`, for instance to read its `diagnostics`.
         on_started: called whenever a trial is given to a worker, with a dict: `trial_id`, `genotype`, `worker`.
         on_taken_back: called with the id of a trial whose worker is lost.
@@ -108,6 +109,10 @@ class NASNetOracle(keras_tuner.Oracle):
         imports=(),
         tries=(),
     ):
+        max_trials, seed, max_attempts = map(as_integer, (max_trials, seed, max_attempts))
+        max_retries_per_trial, max_consecutive_failed_trials = map(
+            as_integer, (max_retries_per_trial, max_consecutive_failed_trials)
+        )
         check_integer("max_trials", max_trials, 1, optional=True)
         check_integer("max_retries_per_trial", max_retries_per_trial, 0)
         check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
@@ -126,7 +131,7 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.rules, self.max_attempts = check_rules(rules), max_attempts
-        self._tries = read_tries(tries, max_trials)
+        self.tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries = False
         self.verbose = 0
@@ -440,7 +445,7 @@ class NASNetOracle(keras_tuner.Oracle):
             self._state = state
             if self._announced is None:  # what ended in earlier runs is no news
                 self._announced = len(state.end_order)
-                if self.max_trials is not None and self.max_trials > len(self._tries):
+                if self.max_trials is not None and self.max_trials > len(self.tries):
                     warn_if_random(self.strategy, self.max_trials, self.max_trials - self._announced)
                 for told in filter(None, (rule.remark(self.objective.direction) for rule in self.rules)):
                     logger.warning("%s", told)
@@ -452,11 +457,11 @@ class NASNetOracle(keras_tuner.Oracle):
         directory = SearchDirectory(self._project_dir)
         if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
             objective = self.objective.name, self.objective.direction
-            identity = identify(self._strategies(self.seed), *objective, self.rules, self._tries)
+            identity = identify(self._strategies(self.seed), *objective, self.rules, self.tries)
             check_identity(directory.path, identity)
         lock = self._directory_lock or DirectoryLock(directory)
         try:
-            parts = self._format, self._imports, self._tries
+            parts = self._format, self._imports, self.tries
             state = SearchState(directory, lock, self._strategies, self.seed, *parts)
         except BaseException:
             if self._directory_lock is None:

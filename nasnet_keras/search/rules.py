@@ -12,7 +12,7 @@ import math
 from bisect import insort
 from dataclasses import asdict, dataclass
 
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import check_integer, check_positive, take_integers
 
 
 class Rule:
@@ -85,6 +85,7 @@ class Limits(Rule):
     max_multiply_adds: int | None = None
 
     def __post_init__(self):
+        take_integers(self, "max_parameters", "max_multiply_adds")
         for label, value in asdict(self).items():
             check_integer(label, value, least=1, optional=True)
 
@@ -156,6 +157,7 @@ class MedianStop(Rule):
     trials: int = 10
 
     def __post_init__(self):
+        take_integers(self, "epochs", "trials")
         for label, value in asdict(self).items():
             check_integer(label, value, least=1)
 

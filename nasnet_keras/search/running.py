@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
 # What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
 FINAL = (ValueError, FloatingPointError)
+# Arguments of Keras' `fit` that KerasTuner would pass on.
+OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
+OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,44 @@ class Children:
             name, reason = name_of_cost(self.cost), f"{type(error).__name__}: {error}"
             logger.warning("`cost` %s has failed for trial %s, which has none now: %s", name, trial_id, reason)
             return math.nan
+
+
+def check_use(strategy, child, rules):
+    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
+    strategy.check_use()
+    if type(child) is ChildSettings:
+        child.check_use()
+        for rule in rules:
+            if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
+                needed = "`epochs` above 1 of independent children"
+                received = f"{child.epochs} of {child.evaluation} children"
+                raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
+
+
+def check_child(child, hypermodel=None):
+    """Raise `ValueError` unless it is None or can be asked for rewards, and is all that says what is built."""
+    if hypermodel is not None:
+        rule = "left out: cells are searched for, and `child=ChildSettings(…)` says what is built of them"
+        raise ValueError(f"`hypermodel` must be {rule}. Received: {hypermodel!r}")
+    if child is not None and (isinstance(child, type) or not callable(getattr(child, "evaluate", None))):
+        raise ValueError(f"`child` must be a ChildSettings, or an object with its `evaluate`. Received: {child!r}")
+
+
+def check_further(further):
+    """Raise `ValueError` for an argument of a tuner's `search` that is no chief's."""
+    if wrong := [name for name in further if name not in OF_CHIEF]:
+        rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
+        if wrong[0] not in OF_FIT:
+            rule = "left out: a search has no such argument, and `child=ChildSettings(…)` says how children train"
+        raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
+
+
+def check_children(child, data, genotypes):
+    """Raise `ValueError` where the children of these genotypes could not be built, or not be judged, by these data."""
+    if not len(data.validation):
+        raise ValueError("`data` must have images for validation, which rewards come from. Received: none")
+    for genotype in genotypes:
+        child.architecture(genotype, data).program()
 
 
 def name_of_cost(cost):

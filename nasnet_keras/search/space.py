@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, take_integers
 from nasnet_keras.genotype import COMBINATIONS, MAX_BLOCKS, OPERATIONS, Block, CellGenotype, Genotype
 
 CELLS = ("normal", "reduction")
@@ -63,6 +63,7 @@ class SearchSpace:
     combinations: tuple[str, ...] = ("add", "concat")
 
     def __post_init__(self):
+        take_integers(self, "blocks")
         check_integer("blocks", self.blocks, least=1, most=MAX_BLOCKS)
         for label, allowed in (("operations", OPERATIONS), ("combinations", COMBINATIONS)):
             object.__setattr__(self, label, _names(label, getattr(self, label), allowed))

@@ -5,16 +5,17 @@ loop with everything around it: a directory that survives anything, the found ce
 """
 
 import logging
+import os
 import tempfile
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 
 import keras_tuner
 import numpy as np
 
 from nasnet_keras import __version__
-from nasnet_keras.checks import check_integer, check_positive
+from nasnet_keras.checks import as_integer, check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings, numerics
 from nasnet_keras.children.shared_weights import shared_evaluation
 from nasnet_keras.data.arrays import data_of_arrays
@@ -23,17 +24,33 @@ from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks, Copies
-from nasnet_keras.search.directory import DirectoryLock, SearchDirectory, check_start, description, keep_children
+from nasnet_keras.search.directory import (
+    SearchDirectory,
+    check_start,
+    description,
+    keep_children,
+    right_to_overwrite,
+)
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
-from nasnet_keras.search.results.preference import Preference
-from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
+from nasnet_keras.search.results.preference import Preference, warn_without_reward
+from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.rules import Replay, check_rules
-from nasnet_keras.search.running import Children, Here, failure, name_of_cost, run_trials
+from nasnet_keras.search.running import (
+    Children,
+    Here,
+    check_child,
+    check_children,
+    check_further,
+    check_use,
+    failure,
+    name_of_cost,
+    run_trials,
+)
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
 from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
@@ -42,9 +59,6 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a child after an accident, in `search`
 LEASE, PATIENCE = 120.0, 600.0  # seconds
-# Arguments of Keras' `fit` that KerasTuner would pass on.
-OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
-OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
 
 
 @dataclass(frozen=True)
@@ -129,12 +143,15 @@ class NASNetTuner(BaseTuner):
             )
         for label, value in (("lease", lease), ("patience", patience)):
             check_positive(label, value, "seconds")
+        if not isinstance(oracle, NASNetOracle):
+            raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
+        if self._trains_children():
+            check_child(child, kwargs.get("hypermodel"))
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         kwargs["directory"] = expanded(kwargs.get("directory"))
         if not self._is_worker() and (kwargs.get("overwrite") or not _place(**kwargs).header.exists()):
-            is_ours = type(self).run_trial is NASNetTuner.run_trial
-            _check_use(oracle.strategy, self.child if is_ours else None, oracle.rules)
-        with _right_to_overwrite(**kwargs):
+            check_use(oracle.strategy, self.child if self._trains_children() else None, oracle.rules)
+        with right_to_overwrite(kwargs.get("overwrite"), _place(**kwargs)):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
             self.oracle = oracle  # where KerasTuner's variables are left from elsewhere, it has put a client there
@@ -162,36 +179,61 @@ class NASNetTuner(BaseTuner):
         if (data is None) == (x is None):
             received = "neither" if data is None else "both"
             raise ValueError(f"`data` must be a Data or an array, or `x` in its place. Received: {received}")
+        check_further(further)
         data = x if data is None else data
-        if y is not None or validation_data is not None or isinstance(data, np.ndarray):
-            if isinstance(data, Data):
+        is_ours = self._trains_children() and type(self.child) is ChildSettings  # others may take what they like
+        if isinstance(data, Data):
+            if y is not None or validation_data is not None:
                 raise ValueError("`y` and `validation_data` must be left out: a Data has them")
+            if validation_split:
+                rule = "left out: a Data has its images for validation"
+                raise ValueError(f"`validation_split` must be {rule}. Received: {validation_split!r}")
+        elif is_ours and isinstance(data, str | os.PathLike):
+            rule = "a Data or images with labels; `load_data` makes one of a name"
+            raise ValueError(f"`data` must be {rule}. Received: {str(data)!r}")
+        elif is_ours or y is not None or validation_data is not None or isinstance(data, np.ndarray):
             data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
-        elif validation_split:
-            raise ValueError(f"`validation_split` is for arrays: a Data has them all. Received: {validation_split!r}")
-        if wrong := [name for name in further if name not in OF_CHIEF]:
-            rule = "left out: `child=ChildSettings(epochs=…, batch_size=…, …)` says how children train"
-            if wrong[0] not in OF_FIT:
-                rule = "left out: a search has no such argument, and `child=ChildSettings(…)` says how children train"
-            raise ValueError(f"`{wrong[0]}` must be {rule}. Received: {further[wrong[0]]!r}")
         self.own_oracle.verbose = verbose
+        if not self._is_worker():
+            self.begin(data)
+        self._go(data, **further)
+
+    def begin(self, data):
+        """Keep in the directory what all children have in common, or compare; nothing is written before it fits.
+
+        Raises:
+            ValueError: the directory holds another search, or other children; no child can be built, or judged.
+        """
+        is_known = self._trains_children() and isinstance(data, Data)  # others may be anything
+        is_new = not SearchDirectory(self.project_dir).header.exists()
+        if is_known and type(self.child) is ChildSettings:
+            some = self.own_oracle.space.sample(1, np.random.default_rng(0))
+            check_children(self.child, data, (*some, *(self.own_oracle.tries if is_new else ())))
+        self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
+        if is_known and is_dataclass(self.child):
+            keep_children(self.project_dir, description(self.child, data), numerics())
+
+    def _go(self, data, **further):
+        """What part of the trials is this process's, and at their end what became of them."""
         if self.role is None:
-            return self._run(data)
-        description = self.description(data)
-        if self.role.is_chief:
+            self._run(data)
+        elif self.role.is_chief:
             from nasnet_keras.search.distributed.chief import serve
 
-            return serve(self.own_oracle, self.role, description, self.lease, **further)
-        from nasnet_keras.search.distributed.worker import Client
+            serve(self.own_oracle, self.role, self.description(data), self.lease, **further)
+        else:
+            from nasnet_keras.search.distributed.worker import Client
 
-        self.oracle = Client(self.own_oracle, self.role, description, self.patience, beat=self.lease / 8)
-        return super().search(data)
+            told = self.description(data)
+            self.oracle = Client(self.own_oracle, self.role, told, self.patience, beat=self.lease / 8)
+            return super().search(data)
+        warn_without_reward(trials := self.own_oracle.finished_trials(), commonest_reason(trials))
 
     def description(self, data):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
         data = {
             "classes": len(data.class_names), "image_shape": list(data.image_shape), "train_images": len(data.train),
-            "images": data.digest,
+            "images": data.content if isinstance(data, Data) else data.digest,
         }  # fmt: skip
         return {
             "package": __version__,
@@ -261,6 +303,10 @@ class NASNetTuner(BaseTuner):
         backend = numerics().partition("/")[0]
         return Children(self.child, oracle.space, oracle.rules, oracle.seed, self.cost, backend)
 
+    def _trains_children(self):
+        """Whether trials are those of `child`, and not of somebody's own tuner."""
+        return type(self).run_trial is NASNetTuner.run_trial
+
     def _is_worker(self):
         return self.role is not None and not self.role.is_chief
 
@@ -270,18 +316,6 @@ class NASNetTuner(BaseTuner):
             "the weights of children are not kept. Take the genotype, "
             "`oracle.space.decode_values(trial.hyperparameters.values)`, and train a network of it"
         )
-
-
-def _check_use(strategy, child, rules):
-    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
-    strategy.check_use()
-    if type(child) is ChildSettings:
-        child.check_use()
-        for rule in rules:
-            if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
-                needed = "`epochs` above 1 of independent children"
-                received = f"{child.epochs} of {child.evaluation} children"
-                raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
 
 
 def _check_waiting(lease, patience, role, engine, given):
@@ -308,19 +342,6 @@ def _check_waiting(lease, patience, role, engine, given):
 def _place(directory=None, project_name=None, **_):
     """The `SearchDirectory` of a tuner's project."""
     return SearchDirectory(Path(directory or ".") / (project_name or "untitled_project"))
-
-
-def _right_to_overwrite(overwrite=False, **kwargs):
-    """A context in which no other process searches in the folder that KerasTuner is about to remove.
-
-    It removes what lies there without a question, and whoever searched there would go on in the new search's logs.
-
-    Raises:
-        ValueError: another process searches there; nothing is removed.
-    """
-    place = _place(**kwargs)
-    in_use = overwrite and place.lock_file.exists()
-    return closing(DirectoryLock(place)) if in_use else nullcontext()
 
 
 def search(
@@ -387,7 +408,9 @@ def search(
         >>> search("digits", 2, "found", "random", space=SearchSpace(blocks=1), child=child).best is not None
         True
     """
+    max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
     check_integer("max_trials", max_trials, least=1)
+    check_child(child)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     try:
@@ -408,7 +431,7 @@ def search(
         directory = make_folder("directory", directory)
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
     if is_new:
-        _check_use(strategy, child, rules)
+        check_use(strategy, child, rules)
     if not isinstance(data, Data):
         # The record of the data is written before the first proposal. A worker has no directory.
         begun = not is_worker and SearchDirectory(directory).proposals.exists()
@@ -448,15 +471,15 @@ def search(
     oracle.on_started, oracle.on_finished, tuner.on_place = tell_begin, tell_finished, tell_place
     oracle.on_taken_back = live.taken_back
     try:
-        finished = oracle.finished_trials()  # refuses the directory of another search before anything is written
+        tuner.begin(data)
+        finished = oracle.finished_trials()
         if start_from is not None and not is_new and (told := check_same_start(directory, start_from, space)):
             logger.warning("%s", told)
-        keep_children(directory, description(child, data), numerics())
         write_record(directory, data)
         preference.keep(directory)
         tell_finished(finished)
         with live:
-            tuner.search(data)
+            tuner._go(data)
         trials = oracle.finished_trials()
         write_report(directory, trials)
     finally:

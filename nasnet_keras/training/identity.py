@@ -10,8 +10,6 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.data.splits import known_as
 from nasnet_keras.files import composed, expanded, read_object
@@ -87,28 +85,12 @@ def content_identity(data, validate=True):
         validate: whether its validation images watch the training.
     """
     # Names that Python gave are known as they stood.
-    learnt, watched = _digest(data.train, composed if data.digest else str), {}
+    learnt, watched = data.train.digest(composed if data.digest else str), {}
     if validate and len(data.validation):
-        watched = {WATCHED: _digest(data.validation, composed)}
+        watched = {WATCHED: data.validation.digest(composed)}
     if not data.digest:
         return {"images": learnt, **watched}
     return {BROKEN: data.train.broken + data.validation.broken, LEARNT: learnt, **watched}
-
-
-def _digest(split, form):
-    """What images in their order are known by: of arrays the pixels; of files their names, wherever all of them lie,
-    and of encoded bytes those; and the labels.
-    """
-    files = split.files
-    digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(split.images), digest_size=16)
-    if files is not None:
-        names = list(map(files.name, range(len(files))))
-        paths = [name for name in names if isinstance(name, str)]
-        start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
-        for name in names:
-            digest.update(name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0")
-    digest.update(np.ascontiguousarray(split.labels))
-    return digest.hexdigest()
 
 
 def network_identity(model, class_weights=None, rates=None):

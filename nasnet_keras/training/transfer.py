@@ -41,11 +41,11 @@ from nasnet_keras.training.recipes import check_head_views, check_hours, phases,
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
+from nasnet_keras.weights.loading import HEADS, copy_cells, network_in, parts, tell_of_others
 from nasnet_keras.weights.zoo import paths_of, starting_weights
 
 logger = logging.getLogger(__name__)
 
-HEADS = ("logits", "auxiliary")
 # The arguments of a network that make it a classifier.
 HEAD = {"include_top": True, "pooling": None, "feature_pyramid": False}
 
@@ -364,8 +364,13 @@ def load_source(model_or_name, weights="auto", **architecture):
         source = FACTORIES[str(model_or_name)](weights=name, include_top=False, **architecture)
     else:
         source = model_or_name if isinstance(model_or_name, keras.Model) else load_model(model_or_name)
+        given = source.name
+        if not isinstance(source, NASNet):
+            source, others = network_in(source)
+            tell_of_others(given, others if isinstance(source, NASNet) else ())
         if not isinstance(source, NASNet) or not source.stands_alone:
-            raise ValueError(f"`model_or_name` must be a NASNet on an input of its own. Received: {source.name!r}")
+            rule = "a NASNet on an input of its own, or hold one; as `weights` of a factory's a file of it will do, too"
+            raise ValueError(f"`model_or_name` must be {rule}. Received: {given!r}")
         if weights != "auto":
             source = source.alike(include_top=False, auxiliary_head=False, feature_pyramid=False)
     if file is not None:
@@ -405,42 +410,11 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
     return model
 
 
-def copy_cells(source, model, bounded=None):
-    """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
-
-    Args:
-        source, model: the networks.
-        bounded: whether the model's activations are bounded, where the other's may be otherwise; None: as the other's.
-
-    Raises:
-        ValueError: naming the first that does not fit.
-    """
-    trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
-    if trained is not None:
-        same = {} if bounded is None else {"bounded_activations": bounded}
-        model.architecture.check_weights_of(trained.changed(**same))
-    for layer in parts(model):
-        if layer.name in HEADS:
-            continue
-        try:
-            values = source.get_layer(layer.name).get_weights()
-            layer.set_weights(weight_files.fitting(values, layer) if layer.name == "stem" else values)
-        except ValueError:
-            raise ValueError(
-                f"`weights` do not fit the network: {layer.name} has other weights or is not there. "
-                "`repeats`, `filters`, `stem` and the genotype must be those that it was trained with"
-            ) from None
-
-
-def parts(model):
-    """The layers of a `NASNet` that have weights, from the stem upwards."""
-    order = [layer for layer in model.layers if layer.weights]
-    return sorted(order, key=lambda layer: layer.name in HEADS)
-
-
 def _fill(source, file):
     path = Path(expanded(file))
     if path.is_dir() or (path.suffix == ".keras" and "stem_conv1" not in layers_in(path)):
-        copy_cells(load_model(path), source)
+        network, others = network_in(load_model(path))
+        copy_cells(network, source)
+        tell_of_others(path, others)
     else:
         weight_files.load(source, path)

@@ -49,6 +49,15 @@ def layers_in(path):
         return set()
 
 
+def is_nested(path):
+    """Whether the layers in a `.weights.h5` are of a model with another model inside; False if it cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return any("layers" in member(file, f"layers/{name}", h5py.Group) for name in file["layers"])
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError):
+        return False
+
+
 def _content(path):
     """What h5py opens: the path, or the part of an archive."""
     if not zipfile.is_zipfile(path):

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import logging
+import re
 import urllib.error
 import urllib.request
 import warnings
@@ -16,10 +18,14 @@ from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
 from nasnet_keras.weights.index import Entry, entries, is_file
-from nasnet_keras.weights.keras_files import layers_in
+from nasnet_keras.weights.keras_files import is_nested, layers_in
 from nasnet_keras.weights.slim import load_slim_weights
-from nasnet_keras.weights.zoo import saved_network
+from nasnet_keras.weights.zoo import holds_network, saved_network
 
+logger = logging.getLogger(__name__)
+
+HEADS = ("logits", "auxiliary")
+OWN_LAYERS = re.compile(r"(stem|stem_cell_\d+|cell_\d+|reduction_cell_\d+|logits|auxiliary)$")
 CONNECT_SECONDS = 15
 
 
@@ -131,7 +137,7 @@ def _load_file(model, path, layout=None):
     if layout is None:
         if path.suffix in (".keras", ".h5", ".hdf5"):
             layers = layers_in(path)
-            own = "stem" in layers or (not layers and path.name.endswith(".weights.h5"))
+            own = "stem" in layers or (not layers and path.name.endswith(".weights.h5")) or holds_network(path)
             layout = "keras" if own else "keras_applications"
         else:
             layout = "timm" if path.suffix in (".safetensors", ".pth", ".pt", ".bin") else "slim"
@@ -144,13 +150,120 @@ def _load_file(model, path, layout=None):
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
                 model.load_weights(path)
         except (ValueError, OSError, KeyError, UserWarning) as error:
-            raise ValueError(f"{path} does not fit the network: {str(error).strip().splitlines()[0]}") from None
+            if not _load_part(model, path):
+                raise ValueError(f"{path} does not fit the network: {str(error).strip().splitlines()[0]}") from None
     elif layout == "keras_applications":
         load_keras_applications_weights(model, path)
     elif layout == "timm":
         load_timm_weights(model, path)
     else:
         load_slim_weights(model, path)
+
+
+def _load_part(model, path):
+    """Fill a network from a file whose layers are not just its own, of a whole model; False where there is no such."""
+    if path.name.endswith(".weights.h5"):
+        if is_nested(path):
+            rule = "the whole model, saved as .keras or .h5: weights alone do not tell which network is inside"
+            raise ValueError(f"`weights` must be {rule}. Received: {path}")
+        return False
+    try:
+        whole = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        if holds_network(path):
+            raise ValueError(f"cannot load {path}: {str(error).strip().splitlines()[0]}") from None
+        return False
+    network, others = network_in(whole)
+    own = {layer.name: layer for layer in network.layers if layer.weights}
+    if "stem" not in own:
+        return False
+    heads = [layer for layer in parts(model) if layer.name in HEADS]
+    for layer in heads:
+        if layer.name not in own or [w.shape for w in own[layer.name].weights] != [w.shape for w in layer.weights]:
+            named = f"another head, {', '.join(others[:10])}" if others else f"no such {layer.name}"
+            advice = "build the network with `include_top=False` to take the cells"
+            raise ValueError(f"{path} does not fit the network: it has {named}: {advice}")
+    copy_cells(network, model)
+    for layer in heads:
+        layer.set_weights(own[layer.name].get_weights())
+    tell_of_others(path, others)
+    return True
+
+
+def network_in(model):
+    """The network of this package that a model is or has inside, and what else has weights there.
+
+    Args:
+        model: a Keras model.
+
+    Returns:
+        (the network; the model itself where there is none, the names of other layers with weights, a sorted list: of a
+        model on a network's own graph those that no network has).
+
+    Raises:
+        ValueError: there are several networks inside.
+    """
+    found = {id(one): one for one in _inside(model) if getattr(one, "architecture", None) is not None}
+    if len(found) > 1:
+        raise ValueError(f"`weights` must be of a model with one NASNet inside. Received: {len(found)} of them")
+    network = next(iter(found.values()), model)
+    return network, sorted(set(_others(model, network)))
+
+
+def _inside(layer):
+    """A layer or model and what Keras shows inside it, at any depth."""
+    yield layer
+    for part in (*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])):
+        yield from _inside(part)
+
+
+def _others(model, network):
+    """The names of layers with weights in a model that are no part of a network's stem, cells and heads."""
+    for layer in model.layers if model is not network or not hasattr(network, "architecture") else ():
+        if isinstance(layer, keras.Model):
+            yield from () if layer is network else _others(layer, network)
+        elif layer.weights and not (model is network and OWN_LAYERS.match(layer.name)):
+            yield layer.name
+
+
+def tell_of_others(path, others):
+    """Log which layers beside a network's were left in a file."""
+    if others:
+        named = f"{', '.join(others[:10])}{' …' * (len(others) > 10)}"
+        logger.warning("%s: its cells are taken, and what is not NASNet's is left: %s", path, named)
+
+
+def copy_cells(source, model, bounded=None):
+    """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
+
+    Args:
+        source, model: the networks.
+        bounded: whether the model's activations are bounded, where the other's may be otherwise; None: as the other's.
+
+    Raises:
+        ValueError: naming the first that does not fit.
+    """
+    trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
+    if trained is not None:
+        same = {} if bounded is None else {"bounded_activations": bounded}
+        model.architecture.check_weights_of(trained.changed(**same))
+    for layer in parts(model):
+        if layer.name in HEADS:
+            continue
+        try:
+            values = source.get_layer(layer.name).get_weights()
+            layer.set_weights(fitting(values, layer) if layer.name == "stem" else values)
+        except ValueError:
+            raise ValueError(
+                f"`weights` do not fit the network: {layer.name} has other weights or is not there. "
+                "`repeats`, `filters`, `stem` and the genotype must be those that it was trained with"
+            ) from None
+
+
+def parts(model):
+    """The layers of a `NASNet` that have weights, from the stem upwards."""
+    order = [layer for layer in model.layers if layer.weights]
+    return sorted(order, key=lambda layer: layer.name in HEADS)
 
 
 def _verify(path, expected):

@@ -217,6 +217,14 @@ def saved_network(path):
     return config if isinstance(config, dict) and isinstance(config.get("genotype"), dict) else None
 
 
+def holds_network(path):
+    """Whether a file is of a whole model that is a `NASNet` or has one inside, at any depth."""
+    try:
+        return any(isinstance(found, dict) for found in _arguments(path, "genotype", lambda layers: layers))
+    except ValueError:
+        return False
+
+
 def _arguments(path, name, within):
     """What a saved model and the models in it were made with; `within` are those of a list of layers to look at."""
     waiting = [_config(path)]

@@ -1,7 +1,9 @@
 """Arrays as KerasTuner's `search` takes them."""
 
 import numpy as np
+import pandas
 import pytest
+import tensorflow as tf
 
 from nasnet_keras.data.arrays import data_of_arrays
 
@@ -36,8 +38,12 @@ def test_greys_without_an_axis_and_classes_that_only_the_validation_has():
     [
         ((IMAGES, LABELS), "`validation_data` must be"),
         ((IMAGES, LABELS, IMAGES), "`validation_data` must be"),
+        ((IMAGES, LABELS, (IMAGES, LABELS, LABELS)), "`validation_data` must be .* Received: a tuple of 3"),
         ((IMAGES, LABELS, None, 1.5), "`validation_split` a share"),
         ((IMAGES, None, None, 0.2), "`x` must be.*no labels"),
+        ((IMAGES, 5, None, 0.2), "`x` must have a label for each image. Received: int"),
+        ((list(IMAGES), None, None, 0.2), "`x` must give .* pairs"),
+        ((tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)), LABELS, None, 0.2), "`y` must be left out"),
         ((IMAGES[0, 0], LABELS, None, 0.2), "`x` must be.*shape"),
         ((IMAGES, LABELS[:-1], None, 0.2), "`x` must have a label for each"),
         ((IMAGES, LABELS - 1, None, 0.2), "`x` must have labels"),
@@ -77,3 +83,27 @@ def test_the_kind_of_labels_is_that_of_the_training_images():
     with pytest.raises(ValueError, match="of the same kind as `y`; rows of bool say that an image may have several"):
         data_of_arrays(x[2:], marks[2:], (x, marks))
     assert data_of_arrays(x[2:], marks[2:] > 0, (x, marks)).several
+
+
+@pytest.mark.parametrize("labels", [LABELS, np.array(["a", "b", "c", "d"])[LABELS]], ids=["numbers", "names"])
+def test_data_sets_lists_frames_and_tensors_are_the_same_as_arrays(labels):
+    whole = tf.data.Dataset.from_tensor_slices((IMAGES, labels)).batch(16)
+    others = {
+        "tf.data": (whole, None, whole.take(1)),
+        "a data set beside arrays": (whole, None, (IMAGES[:16], labels[:16])),
+        "a pair": ((IMAGES, labels), None, whole.take(1)),
+        "lists": (list(IMAGES), list(labels), (list(IMAGES[:16]), list(labels[:16]))),
+        "series": (IMAGES, pandas.Series(labels), (IMAGES[:16], pandas.DataFrame({"label": labels[:16]}))),
+        "tensors": (tf.constant(IMAGES), tf.constant(labels), (tf.constant(IMAGES[:16]), tf.constant(labels[:16]))),
+    }
+    expected = data_of_arrays(IMAGES, labels, (IMAGES[:16], labels[:16]))
+    for what, (x, y, held) in others.items():
+        data = data_of_arrays(x, y, validation_data=held)
+        assert data.class_names == expected.class_names, what
+        assert data.content == expected.content and data.validation.digest() == expected.validation.digest(), what
+
+
+def test_a_data_set_of_some_classes_only_has_them_by_their_names():
+    train = tf.data.Dataset.from_tensor_slices((IMAGES, np.array(["a", "b", "c", "d"])[LABELS]))
+    held = tf.data.Dataset.from_tensor_slices((IMAGES, np.array(["b", "d"])[LABELS % 2]))
+    np.testing.assert_array_equal(data_of_arrays(train, None, held).validation.labels, np.array([1, 3])[LABELS % 2])

@@ -223,6 +223,34 @@ def test_quantised_and_low_rank_heads_are_saved(factory, tmp_path):
         np.testing.assert_allclose(answer(loaded), answer(model), atol=1e-5)
 
 
+def test_a_low_rank_head_goes_on_learning_as_such(tmp_path, rng):
+    model = nasnet_keras.NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3)
+    head = model.get_layer("logits")
+    head.enable_lora(2, lora_alpha=4)
+    for layer in model.layers:
+        layer.trainable = layer is head
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images, labels = rng.uniform(-1, 1, (4, 8, 8, 3)).astype("float32"), np.arange(4) % 3
+    model.train_on_batch(images, labels)
+    model.save(tmp_path / "m.keras")
+    model.save(tmp_path / "m.h5")  # Keras forgets the optimiser by that, for later files
+    copies = keras.saving.load_model(tmp_path / "m.h5", compile=False), keras.models.clone_model(model)
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    for one in (loaded, *copies):
+        own = one.get_layer("logits")
+        assert (own.lora_enabled, own.lora_rank, own.lora_alpha) == (True, 2, 4)
+    assert len(loaded.trainable_variables) == len(model.trainable_variables) == 3
+    assert int(loaded.optimizer.iterations) == 1
+    expected = model(images)
+    np.testing.assert_allclose(loaded(images), expected, atol=1e-6)
+    own = loaded.get_layer("logits")
+    kernel = np.asarray(own._kernel)
+    for _ in range(2):
+        loaded.train_on_batch(images, labels)
+    np.testing.assert_array_equal(own._kernel, kernel)  # it stands still
+    assert np.asarray(own.lora_kernel_a).any() and np.asarray(own.lora_kernel_b).any()  # and Keras reads both as zeros
+
+
 def test_an_export_says_that_a_model_is_quantised(tmp_path):
     model = make("NASNetMobile")
     model.quantize("int8")

@@ -434,6 +434,7 @@ BAD = {
     "pooling_compatibility": ["torch"],
     "class_names": [("cat", "dog")],
     "genotype": ["nasnet_z", 3],
+    "classifier_activation": ["sofmax", 3, ("softmax",)],
 }
 
 

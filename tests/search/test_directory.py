@@ -1,8 +1,16 @@
 """The paths of a search's directory, and of what kind its children are."""
 
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
 import pytest
 
-from nasnet_keras.search.directory import SearchDirectory, compare_children, keep_children
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.arrays import data_of_arrays
+from nasnet_keras.search.directory import LATER, SearchDirectory, compare_children, description, keep_children
+
+IMAGES, LABELS = np.arange(8 * 48, dtype=np.uint8).reshape(8, 4, 4, 3), np.arange(8) % 2
 
 NAMES = {
     "header": "search.json",
@@ -53,6 +61,38 @@ def test_children_of_another_kind_are_refused(tmp_path):
     (tmp_path / "children.json").write_text("{")
     keep_children(tmp_path, {"epochs": 2}, "jax/1")
     assert (tmp_path / "children.json.damaged").read_text() == "{"
+
+
+def described(images, name="arrays"):
+    data = data_of_arrays(images, LABELS, (images[:4], LABELS[:4]))
+    return description(ChildSettings(), replace(data, name=name))
+
+
+def test_other_pixels_of_the_same_shape_are_other_data(tmp_path):
+    now = described(IMAGES)
+    keep_children(tmp_path, now, "jax/1")
+    keep_children(tmp_path, described(IMAGES.copy()), "jax/1")
+    with pytest.raises(ValueError, match="another `images`"):
+        compare_children(tmp_path, described(IMAGES + 1))
+    held = data_of_arrays(IMAGES, LABELS, (IMAGES[4:], LABELS[4:]))
+    with pytest.raises(ValueError, match="another `validation`"):
+        compare_children(tmp_path, description(ChildSettings(), held))
+    with pytest.raises(ValueError, match="another `data`: 'arrays'. Received: 'elsewhere'"):
+        compare_children(tmp_path, described(IMAGES, "elsewhere"))
+    # An earlier version kept the name alone: then that decides.
+    (tmp_path / "children.json").write_text(json.dumps({key: now[key] for key in now if key not in LATER}))
+    compare_children(tmp_path, described(IMAGES + 1))
+    listed = {key: value for key, value in now.items() if key not in ("data", "validation")}
+    with pytest.raises(ValueError, match="another `images`: None"):
+        compare_children(tmp_path, listed)
+
+
+def test_a_child_may_hold_what_json_cannot():
+    @dataclass(frozen=True)
+    class Own:
+        score: object = print
+
+    assert description(Own()) == {"score": "builtin_function_or_method"}
 
 
 def test_other_numerics_are_told(tmp_path, caplog):

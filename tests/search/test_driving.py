@@ -4,11 +4,16 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from free_children import Data, Free
 from keras_tuner.engine import base_tuner
 
+from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.files import take_lock
 from nasnet_keras.search import tuner as tuner_module
 from nasnet_keras.search.distributed.processes import Machine
@@ -17,7 +22,7 @@ from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.running import Here
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import Controller, ControllerSettings
-from nasnet_keras.search.tuner import NASNetTuner
+from nasnet_keras.search.tuner import NASNetTuner, search
 
 SPACE = SearchSpace(blocks=1)
 
@@ -123,3 +128,83 @@ def test_arguments_are_used_or_refused(tmp_path, monkeypatch):
     for words, received in (({}, "neither"), ({"data": Data, "x": Data}, "both")):
         with pytest.raises(ValueError, match=f"`data` must be .*Received: {received}"):
             tuner.search(**words)
+
+
+IMAGES, LABELS = np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 2
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda self, genotype, data, seed: {"reward": seed / 2**32})
+
+
+def own(directory, trials=2, child=None, **options):
+    oracle = NASNetOracle(trials, space=SPACE, strategy="random", seed=0, **options)
+    return NASNetTuner(oracle, child or ChildSettings(), directory=str(directory), project_name="p")
+
+
+def test_a_tuner_goes_on_with_the_same_children_and_data_alone(tmp_path, no_training):
+    own(tmp_path).search(IMAGES, LABELS, validation_data=(IMAGES, LABELS))
+    kept = (tmp_path / "p" / "trials.jsonl").read_text()
+    others = [
+        (ChildSettings(epochs=9), IMAGES, IMAGES, "`epochs`: 1. Received: 9"),
+        (None, IMAGES + 1, IMAGES, "`images`"),
+        (None, IMAGES, IMAGES + 1, "`validation`"),
+    ]
+    for child, images, held, says in others:
+        with pytest.raises(ValueError, match=f"children have another {says}"):
+            own(tmp_path, 5, child).search(images, LABELS, validation_data=(held, LABELS))
+    assert (tmp_path / "p" / "trials.jsonl").read_text() == kept
+    own(tmp_path, 5).search(IMAGES, LABELS, validation_data=(IMAGES, LABELS))
+    assert numbers(tmp_path / "p") == [0, 1, 2, 3, 4]
+
+
+def test_a_tuner_takes_a_data_set_as_kerastuner_s_do(tmp_path, no_training):
+    data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(4)
+    own(tmp_path / "a").search(data, validation_data=data)
+    own(tmp_path / "a", 3).search(IMAGES, LABELS, validation_data=data)  # the same images
+    own(tmp_path / "b").search((IMAGES, LABELS), validation_split=0.25)
+    assert numbers(tmp_path / "a" / "p") == [0, 1, 2] and numbers(tmp_path / "b" / "p") == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("digits", "`data` must be a Data .*; `load_data` makes one of a name.* Received: 'digits'"),
+        (tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)), "`validation_data` must be"),
+        (list(IMAGES), "`validation_data` must be"),
+        (None, "`data` must be"),
+    ],
+    ids=["name", "tf.data", "list", "none"],
+)
+def test_what_is_no_data_is_refused_before_anything_is_written(data, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        own(tmp_path).search(data)
+    assert not (tmp_path / "p" / "search.json").exists()
+
+
+def test_children_that_cannot_be_built_or_judged_are_refused_at_once(tmp_path):
+    data = data_of_arrays(IMAGES, LABELS, (IMAGES, LABELS))
+    for child, given, says in (
+        (ChildSettings(stem="imagenet"), data, "`input_shape` must be .* sizes from 32"),
+        (None, replace(data, validation=data.test), "`data` must have images for validation.* Received: none"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            own(tmp_path, child=child).search(given)
+        with pytest.raises(ValueError, match=says):
+            search(given, 3, tmp_path / "s", space=SPACE, child=child)
+        assert not (tmp_path / "p" / "search.json").exists() and not (tmp_path / "s" / "search.json").exists()
+
+
+def test_a_search_without_any_reward_says_why(tmp_path, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise ValueError("it is too dear")
+
+    monkeypatch.setattr(ChildSettings, "evaluate", fail)
+    data = data_of_arrays(IMAGES, LABELS, (IMAGES, LABELS))
+    own(tmp_path).search(data)
+    says = "no child has got a reward: 2 of 2 failed with ValueError: it is too dear"
+    assert caplog.messages.count(says) == 1
+    caplog.clear()
+    assert search(data, 2, tmp_path / "s", "random", space=SPACE).best is None
+    assert caplog.messages.count(says) == 1

@@ -1,11 +1,15 @@
 """What would do nothing is refused where a search begins, and kept where one goes on, in Python as on the command."""
 
+import json
 import logging
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 from free_children import Data, Free
 
 from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.search import tuner
 from nasnet_keras.search.distributed.ray_pool import Engine
 from nasnet_keras.search.distributed.roles import Role
@@ -13,9 +17,13 @@ from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
+from nasnet_keras.search.strategies.evolution import EvolutionSettings
+from nasnet_keras.search.strategies.local_search import LocalSettings
+from nasnet_keras.search.strategies.predictor import PredictorSettings
 from nasnet_keras.search.tuner import NASNetTuner, search
 
 SPACE = SearchSpace(blocks=1)
+DATA = data_of_arrays(np.zeros((8, 4, 4, 1), np.uint8), [0, 1] * 4, validation_split=0.5)
 STOP = {"rules": (Replay(), MedianStop())}
 NOTHING = [
     (STOP, "`rules` with MedianStop need `epochs` above 1 of independent children. Received: 1 of independent"),
@@ -131,3 +139,58 @@ def test_a_search_in_python_says_that_it_never_learns(tmp_path, caplog, monkeypa
     with caplog.at_level(logging.WARNING):
         NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s").search(Data)
     assert caplog.text.count("this is a random search") == 1
+
+
+def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):
+    """As `np.arange` and the entries of arrays give them; kept as plain ones, which JSON knows."""
+    three = np.int64(3)
+    for made in (
+        ChildSettings(repeats=[1, three], filters=three, epochs=three, batch_size=three),
+        ControllerSettings(
+            hidden_units=three, batch_size=three, epochs=three, embedding_size=three, clip=np.float64(1)
+        ),
+        EvolutionSettings(population=three, sample=three),
+        LocalSettings(beginning=three),
+        PredictorSettings(beginning=three, candidates=three, parents=three),
+        Limits(max_parameters=three),
+        MedianStop(epochs=three, trials=three),
+        SearchSpace(blocks=three),
+        Engine(workers=three),
+        Role("chief", port=three),
+    ):
+        assert json.loads(json.dumps(asdict(made) | {"secret": None}))
+    assert ChildSettings(repeats=[1, three]) == ChildSettings(repeats=(1, 3))
+    oracle = NASNetOracle(three, space=SPACE, strategy="random", seed=three, max_retries_per_trial=three)
+    assert (type(oracle.max_trials), type(oracle.seed), type(oracle.strategy.seed)) == (int, int, int)
+    result = search(DATA, three, tmp_path / "s", "random", np.uint32(1), space=SPACE, child=Free())
+    assert len(result.trials) == 3
+    assert search(DATA, 3, tmp_path / "s", "random", 1, space=SPACE, child=Free()).trials == result.trials
+    for wrong in (True, 2.0, np.float64(2)):
+        with pytest.raises(ValueError, match="`filters` must be an integer"):
+            ChildSettings(filters=wrong)
+        with pytest.raises(ValueError, match="`max_trials` must be an integer"):
+            search(DATA, wrong, tmp_path / "t")
+
+
+def test_what_is_no_child_space_or_oracle_is_named(tmp_path):
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0)
+    for child in ({"epochs": 2}, ChildSettings, 5):
+        with pytest.raises(ValueError, match="`child` must be a ChildSettings, or .* Received: "):
+            search(DATA, 2, tmp_path / "s", space=SPACE, child=child)
+        with pytest.raises(ValueError, match="`child` must be a ChildSettings, or .* Received: "):
+            NASNetTuner(oracle, child, directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`oracle` must be a NASNetOracle. Received: 'random'"):
+        NASNetTuner("random", directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`hypermodel` must be left out: .* Received: "):
+        NASNetTuner(oracle, hypermodel=print, directory=str(tmp_path))
+    for space in (5, "small", SearchSpace):
+        with pytest.raises(ValueError, match="`space` must be a SearchSpace. Received: "):
+            search(DATA, 2, tmp_path / "s", space=space)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_argument_of_fit_is_refused_before_the_images_are_read(tmp_path):
+    data = ["none that could be read"]
+    tuner = NASNetTuner(NASNetOracle(2, space=SPACE, strategy="random", seed=0), directory=str(tmp_path))
+    with pytest.raises(ValueError, match="`epochs` must be left out"):
+        tuner.search(data, validation_data=data, epochs=3)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from nasnet_keras import NASNet, explain
 from nasnet_keras.cli import main
+from nasnet_keras.models.maps import layer_with_maps
 from nasnet_keras.pictures.heat_maps import GAP, enlarged, heat_map_png
 from nasnet_keras.training.explanations import Explanation
 
@@ -94,6 +95,21 @@ def test_every_head(tmp_path):
     assert explain(whole, image).name in "abc" and explain(whole, image, layer="cell_0").heat.shape == (24, 24)
     # One unit: what speaks for the one class speaks against the other.
     assert explain(own, image, 0).score == pytest.approx(1 - explain(own, image, 1).score, abs=1e-6)
+
+
+def test_maps_that_a_second_head_alone_reads_do_not_count():
+    """They stand last, and the answer does not follow from them: the map would be empty."""
+    model = by_colour("softmax")
+    place = model.get_layer("maps").output
+    second = keras.layers.GlobalAveragePooling2D()(keras.layers.Concatenate(name="z_states")([place, place]))
+    outputs = {"predictions": model.outputs[0], "auxiliary": keras.layers.Dense(CLASSES, "softmax")(second)}
+    two = keras.Model(model.inputs, outputs)
+    image = keras.Input((SIDE, SIDE, 3))
+    inside = keras.Model(image, two(image))
+    for whole in (two, inside):
+        assert layer_with_maps(whole).name == "maps"
+        np.testing.assert_allclose(explain(whole, spots()).heat, explain(model, spots()).heat, atol=1e-6)
+    assert layer_with_maps(two, "z_states").name == "z_states"
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,70 @@ def test_own_files_in_every_format(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+def own(top=False):
+    return NASNet("tiny", input_shape=(8, 8, 3), stem="cifar", repeats=1, filters=4, include_top=top, classes=5)
+
+
+def in_sequential(base):
+    pool = keras.layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), base, pool, dense()])
+
+
+def in_two(base):
+    return keras.Sequential([keras.Input((8, 8, 3)), in_sequential(base)])
+
+
+def on_own_output(base):
+    return keras.Model(base.input, dense()(keras.layers.GlobalAveragePooling2D()(base.output)))
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("build", [in_sequential, on_own_output, in_two])
+def test_own_cells_are_taken_out_of_a_model_around_them(build, name, tmp_path, caplog):
+    base, model = own(), own()
+    path = saved(build(base), tmp_path / name)
+    model.set_weights([np.zeros(weight.shape) for weight in model.weights])
+    load(model, path)
+    for one, other in zip(base.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    if build is not on_own_output or name == "m.h5":
+        assert f"{path}: its cells are taken, and what is not NASNet's is left: own_head" in caplog.messages
+    with pytest.raises(ValueError, match="it has another head, own_head: build the network with `include_top=False`"):
+        load(own(top=True), path)
+    source, trained = load_source(own(), str(path))  # as `weights` of a fine-tuning
+    assert trained
+    np.testing.assert_array_equal(source.get_weights()[0], base.get_weights()[0])
+
+
+def test_a_network_inside_is_tuned_and_its_weights_alone_say_the_way_out(tmp_path, caplog):
+    base = own()
+    whole = in_sequential(base)
+    for model in (whole, str(saved(whole, tmp_path / "m.keras"))):
+        caplog.clear()
+        source, _ = load_source(model)
+        np.testing.assert_array_equal(source.get_weights()[0], base.get_weights()[0])
+        assert isinstance(source, NASNet) and "what is not NASNet's is left: own_head" in caplog.text
+    with pytest.raises(ValueError, match="must be the whole model, saved as .keras or .h5: .* Received: "):
+        load(own(), saved(whole, tmp_path / "m.weights.h5"))
+    image = keras.Input((8, 8, 3))
+    two = keras.Model(image, [own()(image), own().alike(name="other")(image)])
+    with pytest.raises(ValueError, match="one NASNet inside. Received: 2"):
+        load(own(), saved(two, tmp_path / "two.keras"))
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.h5"])
+def test_a_classifier_of_one_s_own_is_left_or_taken_whole(name, tmp_path):
+    first = own(top=True)
+    path = saved(first, tmp_path / name)
+    for model in (own(), own(top=True)):
+        load(model, path)
+        for one, other in zip(first.get_weights(), model.get_weights(), strict=False):
+            np.testing.assert_array_equal(one, other)
+    if name != "m.weights.h5":
+        with pytest.raises(ValueError, match="it has no such logits: build the network with `include_top=False`"):
+            load(own(top=True).alike(classes=7), path)
+
+
 def test_files_that_say_too_little(model, peer, tmp_path):
     path = saved(sequential(peer), tmp_path / "m.weights.h5")
     with h5py.File(path, "r+") as file:  # as an earlier Keras 3 wrote them

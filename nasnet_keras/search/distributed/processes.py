@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.search.distributed.pool import Actor, Gone, Pool
 
 THREADS = ("TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -41,6 +41,7 @@ class Machine:
     def __init__(self, workers, logs):
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise ValueError(UNGUARDED)
+        workers = as_integer(workers)
         check_integer("workers", workers, least=1)
         if workers > (most := MOST * len(os.sched_getaffinity(0))):
             rule = f"at most {most} on this machine, {MOST} for each processor; Ray takes more machines"

@@ -9,7 +9,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, take_integers
 
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 
@@ -36,6 +36,7 @@ class Role:
     def __post_init__(self):
         if not self.tuner_id or not self.tuner_id.isascii() or not self.tuner_id.isprintable():
             raise ValueError(f"`tuner_id` must be a name of ASCII characters. Received: {self.tuner_id!r}")
+        take_integers(self, "port")
         check_integer("port", self.port, most=2**16 - 1)
 
     @property

@@ -131,3 +131,15 @@ class Preference:
     def _price(self, trial):
         cost = cost_of(trial, self.cost)
         return math.inf if cost is None else cost
+
+
+def warn_without_reward(trials, commonest):
+    """Log it where trials have ended and none has got a reward.
+
+    Args:
+        trials: finished trials.
+        commonest: why they failed, as `publication.commonest_reason` says it.
+    """
+    if trials and all(reward_of(trial) is None for trial in trials):
+        reason, count = commonest or ("no reason was given", len(trials))
+        logger.warning("no child has got a reward: %d of %d failed with %s", count, len(trials), reason)

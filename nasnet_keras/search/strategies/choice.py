@@ -72,4 +72,6 @@ def make_strategy(strategy, space=None, seed=None, settings=None):
         return deepcopy(strategy)
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise ValueError(f"`strategy` must be a Strategy or one of {', '.join(STRATEGIES)}. Received: {strategy!r}")
+    if space is not None and not isinstance(space, SearchSpace):
+        raise ValueError(f"`space` must be a SearchSpace. Received: {space!r}")
     return STRATEGIES[strategy](SearchSpace() if space is None else space, settings, 0 if seed is None else seed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, is_number, take_integers
 from nasnet_keras.search.strategies import policy_gradient
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
 from nasnet_keras.search.strategies.strategy import Proposal, Strategy
@@ -65,7 +65,9 @@ class ControllerSettings:
     adam_epsilon: float = 1e-8
 
     def __post_init__(self):
-        for label in ("hidden_units", "batch_size", "epochs", "embedding_size"):
+        counts = ("hidden_units", "batch_size", "epochs", "embedding_size")
+        take_integers(self, *counts)
+        for label in counts:
             check_integer(label, getattr(self, label), least=1)
         for label, lower, upper in (
             ("initial_range", 0, math.inf), ("learning_rate", 0, math.inf), ("entropy_weight", 0, math.inf),
@@ -73,7 +75,7 @@ class ControllerSettings:
             ("baseline_decay", 0, 1), ("adam_beta_1", 0, 1), ("adam_beta_2", 0, 1),
         ):  # fmt: skip
             value = getattr(self, label)
-            if type(value) not in (int, float) or not lower <= value < upper:
+            if not is_number(value) or not lower <= value < upper:
                 raise ValueError(f"`{label}` must be a number from {lower} to below {upper}. Received: {value!r}")
         check_positive("adam_epsilon", self.adam_epsilon, finite=True)  # what has no gradient would become 0 / 0
         check_one_of("algorithm", self.algorithm, ("ppo", "reinforce"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, take_integers
 from nasnet_keras.search.strategies.strategy import Strategy
 
 
@@ -26,6 +26,7 @@ class EvolutionSettings:
     sample: int = 25
 
     def __post_init__(self):
+        take_integers(self, "population", "sample")
         for label in ("population", "sample"):
             check_integer(label, getattr(self, label), least=1)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, take_integers
 from nasnet_keras.search.strategies.strategy import Strategy
 
 TRIES = 200  # mutations without one that is new, after which the neighbours count as known
@@ -28,6 +28,7 @@ class LocalSettings:
     beginning: int = 10
 
     def __post_init__(self):
+        take_integers(self, "beginning")
         check_integer("beginning", self.beginning, least=1)
 
 

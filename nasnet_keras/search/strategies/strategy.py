@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.files import expanded, write_atomically
 from nasnet_keras.genotype import Genotype, canonical_name
 
@@ -123,6 +123,7 @@ class Strategy:
         settings = self.Settings() if settings is None else settings
         if not isinstance(settings, self.Settings):
             raise ValueError(f"`settings` must be {self.Settings.__name__}. Received: {settings!r}")
+        seed = as_integer(seed)
         check_integer("seed", seed, most=2**32 - 1)
         self.space = space
         self.settings = settings

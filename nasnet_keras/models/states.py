@@ -1,0 +1,78 @@
+"""What a network may have become after it was built, and no argument says: kept beside the arguments in its config."""
+
+import keras
+
+from nasnet_keras.models.freezing import freeze_parts, frozen_parts
+from nasnet_keras.models.inference import state_of
+
+STATES = ("frozen", "quantized", "auxiliary_activation", "lora")
+
+
+def states_of(model):
+    """The states of a `NASNet`, a JSON-able dict with some of `STATES`; files of most networks have none of them."""
+    layers = {layer.name: layer for layer in model.layers}
+    found = {"frozen": frozen_parts(model)}
+    found["quantized"] = {name: _quantization(layer) for name, layer in layers.items() if layer.quantization_mode}
+    found["lora"] = {layer.name: [layer.lora_rank, layer.lora_alpha] for layer in _low_ranks(model)}
+    if "auxiliary" in layers:
+        first, second = (activation_name(layers[name]) for name in ("predictions", "auxiliary"))
+        found |= {"auxiliary_activation": second} if second != first else {}
+    return {name: value for name, value in found.items() if value or name == "auxiliary_activation"}
+
+
+def give_states(model, states):
+    """Bring a network that was just built into the states that `states_of` gave; other keys are left."""
+    for name, (mode, settings) in (states.get("quantized") or {}).items():
+        model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
+    for name, (rank, alpha) in (states.get("lora") or {}).items():
+        model.get_layer(name).enable_lora(rank, lora_alpha=alpha)
+    freeze_parts(model, states.get("frozen") or {})
+    if (activation := states.get("auxiliary_activation")) is not None:
+        model.get_layer("auxiliary").activation = activation
+        model._as_built = state_of(model)
+
+
+def keep_low_ranks(model, original):
+    """Scale the LoRA of a clone's layers as that of its original's, which Keras leaves at their rank."""
+    scales = {layer.name: layer.lora_alpha for layer in _low_ranks(original)}
+    for layer in _low_ranks(model):
+        layer.lora_alpha = scales.get(layer.name, layer.lora_alpha)
+
+
+def revive_low_ranks(model):
+    """Draw the first kernel of a LoRA anew where both are zero, as Keras reads them from a file: none would ever learn.
+
+    The answers stay the same, since the second one is zero; that is how LoRA begins.
+    """
+    for layer in _low_ranks(model):
+        first, second = layer.lora_kernel_a, layer.lora_kernel_b
+        if not any(keras.ops.convert_to_numpy(kernel).any() for kernel in (first, second)):
+            first.assign(keras.initializers.HeUniform(seed=0)(first.shape, first.dtype))
+
+
+def check_activation(activation):
+    """Raise `ValueError` where Keras knows no such activation."""
+    try:
+        keras.activations.get(activation)
+    except Exception:  # Keras raises many kinds
+        rule = "None for logits, the name of one of Keras' activations, or a function"
+        raise ValueError(f"`classifier_activation` must be {rule}. Received: {activation!r}") from None
+
+
+def _low_ranks(model):
+    return [layer for layer in model.layers if getattr(layer, "lora_enabled", False)]
+
+
+def _quantization(layer):
+    """How a layer was quantised, JSON-able: the mode, and Keras' description of the settings or None."""
+    return layer.quantization_mode, keras.saving.serialize_keras_object(getattr(layer, "quantization_config", None))
+
+
+def activation_name(layer):
+    """What a file can say of a head's activation: its name in Keras; a function of one's own is a `ValueError`."""
+    activation = keras.activations.get(layer.activation)
+    name = getattr(activation, "__name__", "")
+    if getattr(keras.activations, name, None) is not activation:
+        rule = "one of Keras' own to be kept in a file"
+        raise ValueError(f"`{layer.name}.activation` must be {rule}. Received: {name or activation!r}")
+    return name
