@@ -68,6 +68,12 @@ CHANGED = {
     "names / search": "likewise",
     "names / NASNetOracle / constructor": "`tries`",
     "names / search_report": "`updates`, the log of a controller",
+    "commands / search / --stem / help": "it says for which images either is",
+    "commands / search / --recipe / help": "all recipes are named",
+    "commands / train / epilog": "a cifar stem at the images' own size would take hours",
+    "commands / finetune / --model / help": "Keras files are taken as well",
+    "commands / finetune / --repeats / help": "the default is said",
+    "commands / finetune / --filters / help": "likewise",
 }
 
 # Commands that are refused in other words now: the command, and the reason. The exit code stays.
