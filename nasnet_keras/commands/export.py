@@ -134,10 +134,12 @@ def _typical(options):
     Labels do not count, so a folder need not have folders of classes.
     """
     where = expanded(options.calibration)
-    if os.path.isdir(where) and sum(entry.is_dir() for entry in os.scandir(where)) < 2:
-        data = open_images(where, known_grey_range(options.model))
-    else:
+    try:
         data = open_data(options.calibration, validation=0, test=0, **_ways(options, options.calibration))
+    except ValueError:
+        if not os.path.isdir(where):
+            raise
+        data = open_images(where, known_grey_range(options.model))
     none = data.train.select([])
     return replace(data, train=data.train.take(CALIBRATION, 0), validation=none, test=none)
 

@@ -82,7 +82,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.identity = identity or {}
         self.settings = {"epochs": epochs, "patience": patience, **({"least": least} if least > 1 else {})}
         self.history, self.changes, self._best, self._since = [], [], None, 1
-        self.step, self._inside, self._part = 0, None, None
+        self.step, self._inside, self._part, self._ended_within = 0, None, None, False
         self._unkept = self._asked = False  # steps to keep; an end
         self.hours, self.clock, self._begun, self._second = hours, clock, None, None
 
@@ -159,9 +159,11 @@ class Checkpoints(keras.callbacks.Callback):
     def finish(self, model):
         """Leave the best epoch's weights in the model."""
         best = self.best() if self.history else 0
-        if best != len(self.history) and self.directory is not None:
+        # A part of an epoch is not known to be any good.
+        is_other = best != len(self.history) or (best and self.patience and self._ended_within)
+        if is_other and self.directory is not None:
             model.load_weights(self.directory / _file_of(best))
-        elif best != len(self.history):
+        elif is_other:
             for variable, value in zip(_variables(model), self._best, strict=True):
                 variable.assign(value)
         # If the recipe averages weights, the average is the result.
@@ -269,7 +271,7 @@ class Checkpoints(keras.callbacks.Callback):
         if self._is_within():
             if self.directory is not None:
                 self._save(self._part or self._within())
-            self._unkept = False
+            self._unkept, self._ended_within = False, True
             return
         self.history.append({"epoch": epoch + 1, **figures})
         if self.is_measuring():

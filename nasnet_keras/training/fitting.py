@@ -298,6 +298,7 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         watched = kind(data.validation, judged, **shown) if validate else None
         if watched:
             watched.needed = True  # else a drive that has gone away would leave a loss of 0, the best there is
+        state.step = min(state.step, len(batches) - 1)  # there are fewer where files cannot be read any more
         if shown != before:
             model.train_function = model.test_function = None  # a graph for this size alone, not one for any size
         if epochs != length:

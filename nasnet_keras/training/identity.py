@@ -47,7 +47,7 @@ MEANINGS = {
     "before that those of the files, so that files of another shape were squeezed",
     "learning_rate": "a learning rate of {to:g} instead of {from:g} after {after} epochs, because {because}",
     "crops": "after {after} epochs crops are cut from the files' own pixels, before that from smaller images",
-    "files": "{to} files cannot be read instead of {from} after {after} epochs: it goes on with those that can",
+    "files": "other files cannot be read than before ({to}, then {from}): it goes on with those that can",
     "ended": "it ended after {after} epochs, {to} of them without a better one: more need a greater `patience`",
 }
 
@@ -88,9 +88,8 @@ def content_identity(data, validate=True):
     learnt, watched = data.train.digest(composed if data.digest else str), {}
     if validate and len(data.validation):
         watched = {WATCHED: data.validation.digest(composed)}
-    if not data.digest:
-        return {"images": learnt, **watched}
-    return {BROKEN: data.train.broken + data.validation.broken, LEARNT: learnt, **watched}
+    broken = data.train.broken + data.validation.broken
+    return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
 
 
 def network_identity(model, class_weights=None, rates=None):
@@ -150,8 +149,10 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     if not trained and failure:
         return []  # it had no epoch that could go on
     # Nobody can bring back a file that is gone, or break one again.
-    mended = BROKEN in known and known[BROKEN] != identity.get(BROKEN, known[BROKEN])
-    passed_over = [RATE] * lower + [BROKEN, LEARNT, WATCHED] * mended
+    contents = [LEARNT if LEARNT in identity else "images", WATCHED]
+    broken = BROKEN in known and BROKEN in identity and (known[BROKEN] or identity[BROKEN])
+    mended = broken and first_difference(known, identity, [what for what in contents if what in known])
+    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE] + contents * bool(mended)
     compared = [what for what in known if what in identity and what not in passed_over]
     if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different

@@ -119,8 +119,13 @@ def test_columns_are_those_of_whichever_data_are_a_table(tmp_path, capsys, monke
         found = check(*common, *litert, typical, "--evaluate", evaluated, *columns)
         assert found["labelled"].class_names == ("blue", "red") and len(found["labelled"].test) == 24
         assert len(found["calibration"].train) == 24
+    count = len(list((PHOTOS / "red").iterdir()))
     for folder in (PHOTOS / "red", shutil.copytree(PHOTOS / "red", tmp_path / "one" / "red").parent):
-        assert len(check(*common, *litert, folder)["calibration"].train) == len(list((PHOTOS / "red").iterdir()))
+        assert len(check(*common, *litert, folder)["calibration"].train) == count
+    shutil.copytree(PHOTOS / "blue", tmp_path / "loose" / ".thumbnails")
+    for path in (PHOTOS / "red").iterdir():
+        shutil.copy(path, tmp_path / "loose")
+    assert len(check(*common, *litert, tmp_path / "loose")["calibration"].train) == count
     (tmp_path / "empty").mkdir()
     code, _, err = call(capsys, "export", *common, *litert, tmp_path / "empty")
     assert code == 2 and "`calibration` must be a folder with images below it" in err

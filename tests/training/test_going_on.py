@@ -480,7 +480,9 @@ def test_a_file_that_can_be_read_again_is_another_training_image_which_is_told(t
     assert again.digest == found.digest and len(again.train) == 12
     changes = check_resumption(place, whole_identity(again))
     assert [change["what"] for change in changes] == ["files"]
-    assert "0 files cannot be read instead of 1 after 1 epochs" in told(place, changes)[0]
+    assert "other files cannot be read than before (0, then 1): it goes on" in told(place, changes)[0]
+    other = replace(found, train=replace(found.train.select(np.arange(11)[::-1]), broken=1))  # another one is broken
+    assert [change["what"] for change in check_resumption(place, whole_identity(other))] == ["files"]
     others = replace(again, train=again.train.select(range(11)))  # not by a file that cannot be read
     with pytest.raises(ValueError, match="other number of training images"):
         check_resumption(place, whole_identity(others))

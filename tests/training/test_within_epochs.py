@@ -15,7 +15,7 @@ from nasnet_keras.models.drop_path import DropPath, DropPathSchedule
 from nasnet_keras.models.layers import Operation
 from nasnet_keras.training import checkpoints, fitting, recipes
 from nasnet_keras.training.compilation import compile_model, set_length
-from nasnet_keras.training.identity import known_epochs, settled_head_epochs
+from nasnet_keras.training.identity import best_of, known_epochs, settled_head_epochs
 from nasnet_keras.training.transfer import fine_tune
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -495,8 +495,12 @@ def test_a_callback_that_stops_within_an_epoch_leaves_a_part_of_it(steps, tmp_pa
     """Three steps are an epoch; a part of one is no epoch, and its figures are those of its images."""
     options = {"epochs": 3, "patience": 5}
     whole, known = fit(None, **options)
-    _, history = fit(tmp_path, callbacks=[Stop(steps)], **options)
+    stopped, history = fit(tmp_path, callbacks=[Stop(steps)], **options)
     assert history == known[: steps // 3]
+    if history:  # what is left is the best epoch, not a part of one
+        best, _ = fit(None, callbacks=[Stop(3 * best_of(history, 5))], **options)
+        for one, other in zip(best.weights, stopped.weights, strict=True):
+            np.testing.assert_array_equal(array(one), array(other))
     kept = json.loads((tmp_path / "history.json").read_text())
     assert kept["inside"]["epoch"] == steps // 3 + 1 and kept["inside"]["step"] == steps % 3
     resumed, history = fit(tmp_path, **options)
