@@ -266,7 +266,7 @@ def _tfds_splits(name, info, held_out):
         if part and (split == part or part not in (held_out or ())):
             named.setdefault(part, []).append(split)
     for part, found in named.items():
-        if len(found) > 1 and part in found and held_out is not None:
+        if len(found) > 1 and part in found:  # the part's own name
             named[part] = [part]
         elif len(found) > 1:
             raise ValueError(f"`data` 'tfds:{name}' must have one split for {part}. Received: {' and '.join(found)}")
