@@ -226,7 +226,8 @@ def _division_of_source(options, data):
 
 
 def _are_alike(names, others):
-    return list(map(known_as, names)) == list(map(known_as, others))
+    """Whether classes are the same; earlier versions had them in an order of their own."""
+    return sorted(map(known_as, names)) == sorted(map(known_as, others))
 
 
 def _names_in(path):
@@ -255,13 +256,16 @@ def tell_of_change(model, data, tested, more=""):
 
 
 def knows(record, data):
-    """Whether a training had these images: the very same, or most of what it had is among them, by the names."""
+    """Whether a training had these images: the very same, or most of what it had is among them, by the names.
+
+    Whichever form of its letters an earlier version took a name in.
+    """
     if record is None or record.digest is None or data.digest is None:
         return False
     if record.digest == data.digest:
         return True
     old, new = (one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record))
-    return len(old & new) > len(old) / 2
+    return len(old & (new | data.record.further)) > len(old) / 2
 
 
 def require_validation(options, amount):

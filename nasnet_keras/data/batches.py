@@ -10,6 +10,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
+from nasnet_keras.data.findings import is_passing
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, called, resized
 from nasnet_keras.data.loading import normalize
@@ -104,7 +105,8 @@ class Batches(keras.utils.PyDataset):
         self._running = self._complete = False
         self._reader, self._ahead, self._first = None, {}, None
         self._lost, self._seen = 0, False  # images in a row that cannot be read; whether one of this pass can
-        self.needed = False  # whether it is an error, too, if none of a whole pass can be read
+        self._gone = []  # the last images of this pass, as far as the system cannot read them, by their numbers
+        self.needed = False  # whether it is an error, too, if a pass has no image that can be read, or none any more
         self.failure = None  # what ended a training, which TensorFlow's pipeline would only tell in words of its own
 
     @property
@@ -136,10 +138,34 @@ class Batches(keras.utils.PyDataset):
         return batch
 
     def _check_pass(self, index, weights=None):
-        """Raise `OSError` at the end of a pass of which no image can be read."""
-        self._seen = (self._seen and index > 0) or weights is None or bool(weights.any())
-        if index == len(self) - 1 and not self._seen:
+        """Raise `OSError` at the end of a pass of which no image can be read, or none of the last ones."""
+        if index == 0:
+            self._seen, self._gone = False, []
+        if weights is None:
+            self._seen = True
+        else:
+            self._seen |= bool(weights.any())
+            self._note_gone(self._indices(self._epoch, index), weights)
+        if index < len(self) - 1:
+            return
+        if not self._seen:
             self._fail(f"{len(self.split):,} images for validation", self._files)
+        self._check_gone()
+
+    def _note_gone(self, numbers, weights):
+        """Note which of the last images, by their numbers, the system cannot read. Broken files are none of them."""
+        for number, weight in zip(numbers.tolist(), weights.tolist(), strict=True):
+            if weight or not is_passing(self._files.broken.get(self._files.name(number))):
+                self._gone = []
+            else:
+                self._gone.append(number)
+
+    def _check_gone(self):
+        """Raise `OSError` where so many have gone in a row that it is no accident."""
+        if len(self._gone) >= LOST:
+            what = "training" if self.training else "validation"
+            of = f"last {len(self._gone):,} of {len(self.split):,} images for {what}"
+            self._fail(of, self._files.take(self._gone[:1]))
 
     def _fail(self, what, files):
         name = files.name(0)

@@ -27,14 +27,17 @@ def equal_files(paths, sizes, sides, findings=None):
         (A list of (index, index of one that is equal), the lower part first, for each file that has one in a lower
         part; how many files were not compared).
     """
-    candidates = sorted(_across(np.arange(len(sizes)), sizes, sides), key=len)
-    groups, left, passed_over = {}, MOST_FILES, 0
-    for group in candidates:
-        compared = _in_turn(group, sides)[:left]
+    order, starts, counts = _across(sizes, sides)
+    groups, left = {}, MOST_FILES
+    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        if not left:
+            break
+        group = order[start : start + count]
+        compared = group if count <= left else _in_turn(group, sides)[:left]
         for index in compared.tolist():
             groups.setdefault((int(sizes[index]), _digest(paths[index], findings, BLOCK)), []).append(index)
         left -= len(compared)
-        passed_over += len(group) - len(compared)
+    passed_over = int(counts.sum()) - (MOST_FILES - left)
     pairs, left = [], MOST_BYTES
     for (size, digest), group in sorted(groups.items(), key=lambda item: item[0][0] * len(item[1])):
         if digest is None or len({int(sides[index]) for index in group}) < 2:
@@ -62,13 +65,21 @@ def _in_turn(group, sides):
     return order[np.argsort(ranks, kind="stable")]
 
 
-def _across(indices, sizes, sides):
-    """Those groups of equal size that lie in several parts."""
-    order = indices[np.argsort(sizes, kind="stable")]
+def _across(sizes, sides):
+    """Those groups of equal size that lie in several parts, small ones first.
+
+    Of a million files there are 200,000 groups, so nothing is done here for each.
+
+    Returns:
+        (all indices, by their size; where in them each group starts; how many it has).
+    """
+    order = np.argsort(sizes, kind="stable")
     starts = np.flatnonzero(np.diff(sizes[order], prepend=-1))
-    for group in np.split(order, starts[1:]):
-        if len(group) > 1 and (sides[group] != sides[group[0]]).any():
-            yield group
+    counts = np.diff(starts, append=len(order))
+    lowest, highest = (extreme.reduceat(sides[order], starts) for extreme in (np.minimum, np.maximum))
+    across = np.flatnonzero(lowest != highest)
+    across = across[np.argsort(counts[across], kind="stable")]
+    return order, starts[across], counts[across]
 
 
 def _digest(path, findings, most=-1):

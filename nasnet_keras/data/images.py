@@ -31,6 +31,7 @@ MAX_CHUNKS = 100_000  # of a PNG, likewise
 # Markers of a JPEG's segments that have a length, as `decoding` reads them.
 SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
 BLOCK = 1 << 24  # bytes
+GREATEST = "greatest grey"  # a note in a Pillow image's `info`: the value that the file of a PGM calls white
 # Of TIFFs.
 KIND, OLD_KIND, BITS, PHOTOMETRIC, PLANES = 254, 255, 258, 262, 284
 _UPRIGHT = {
@@ -435,11 +436,16 @@ def _values(image, as_stored=False):
     Pillow scales those of a PGM by the greatest that it may have, which it says itself, to 16 bits; `as_stored` they
     are as they stand in the file, as those of other files always are.
     """
-    how = image.tile[0].args if image.format == "PPM" and image.tile else None  # gone when it is loaded
-    values = np.asarray(image)
     scaled = image.format == "PPM" and image.mode == "I"
-    if scaled and as_stored and isinstance(how, tuple):
-        values = np.rint(values * (how[-1] / 65535))
+    if scaled and image.tile:  # which is gone once it is loaded; the notes stay
+        how = image.tile[0].args
+        image.info[GREATEST] = how[-1] if isinstance(how, tuple) else 65535
+    values = np.asarray(image)
+    if scaled and as_stored:
+        if GREATEST not in image.info:
+            advice = "give its file, or open it anew"
+            raise ValueError(f"it is a PGM that was loaded before, where no `grey_range` applies: {advice}")
+        values = np.rint(values * (image.info[GREATEST] / 65535))
     return values.astype(np.uint16) if scaled or values.dtype.kind == "u" else values
 
 

@@ -19,7 +19,7 @@ from nasnet_keras.data.greys import UNUSED, grey_note
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
-from nasnet_keras.data.records import Record, mark
+from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
 from nasnet_keras.data.splits import Split, hold_out, limited, strata
 from nasnet_keras.data.tables import Columns
@@ -238,8 +238,7 @@ def open_data(
     check_one_of("split_rule", split_rule, RULES)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
-    before = held_out and held_out.shares
-    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, before)
+    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, held_out)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     unused = tuple(_unused_shares(shares, given))
@@ -251,7 +250,7 @@ def open_data(
     if source.listing is None:
         splits = {**given, **hold_out(given["train"], shares, divided_by, class_names)}
     else:
-        splits, record, notes = _divided(source.listing, given, shares, held_out)
+        splits, record, notes = _divided(source, given, shares, held_out)
         left_out = source.listing.left_out
         check_strict(strict, called(name), left_out)
     notes += unused
@@ -347,8 +346,9 @@ def normalize(images):
     return scaled
 
 
-def _divided(listing, given, shares, held_out):
+def _divided(source, given, shares, held_out):
     """(splits, their `Record`, notes) of a folder."""
+    listing = source.listing
     if sum(shares.values()) >= 1:
         received = " and ".join(f"{part}: {share:g}" for part, share in shares.items())
         raise ValueError(f"`test` and `validation` must be below 1 together, to leave images. Received: {received}")
@@ -370,10 +370,9 @@ def _divided(listing, given, shares, held_out):
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
     notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
-    digest, before = listing.digest(), held_out and held_out.digest
-    if before not in (None, digest) and listing.digest(str) == before:  # as an earlier version knew it
-        digest = before
-    return splits, Record(digest, shares, names, trained), tuple(notes)
+    others = [marks_of(name) for name in map(listing.name_of, files.paths) if not name.isascii()]
+    record = Record(source.digest, shares, names, trained, further=frozenset().union(*others))
+    return splits, record, tuple(notes)
 
 
 def _names(listing, side, part):

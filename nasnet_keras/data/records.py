@@ -25,6 +25,7 @@ class Record:
         sides: {part that was held out: names of a folder's images, relative to its root}.
         trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
         seed: by which other data than a folder were divided; None: not known, or it had no say.
+        further: marks that an earlier version may have made of the names that are there; not kept.
     """
 
     digest: str | None = None
@@ -32,6 +33,7 @@ class Record:
     sides: dict = field(default_factory=dict)
     trained: frozenset = frozenset()
     seed: int | None = None
+    further: frozenset = frozenset()
 
     @property
     def is_listed(self):
@@ -52,11 +54,16 @@ def mark(name):
     return _mark(composed(name))
 
 
+def marks_of(name):
+    """All that a record may have as the mark of a name: this version's, and an earlier one's of each form."""
+    yield mark(name)
+    if not name.isascii():
+        yield from map(_mark, (name, unicodedata.normalize("NFD", name)))
+
+
 def is_marked(name, marks):
     """Whether a name is among those of which a record has the marks, be it an earlier version's, of another form."""
-    if mark(name) in marks:
-        return True
-    return not name.isascii() and any(_mark(form) in marks for form in (name, unicodedata.normalize("NFD", name)))
+    return any(one in marks for one in marks_of(name))
 
 
 def _mark(name):

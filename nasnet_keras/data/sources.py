@@ -19,12 +19,12 @@ import numpy as np
 
 from nasnet_keras.data.examples import open_examples
 from nasnet_keras.data.findings import Findings
-from nasnet_keras.data.folders import PARTS, Listing, read_folder
+from nasnet_keras.data.folders import PARTS, Files, Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
-from nasnet_keras.data.tables import is_table, read_table
+from nasnet_keras.data.tables import TableListing, is_table, read_table
 from nasnet_keras.files import expanded
 
 # What counted before folders were read by `folders`; directories of then know their images by it.
@@ -44,7 +44,7 @@ class Source:
         class_names: a name for each label.
         listing: a folder's or a table's `folders.Listing`, in the order of the parts' images; None for other data.
         notes: what a user should know of data without a listing, a line each.
-        digest: what data without a listing are known by, None where nothing but their images tells.
+        digest: what they are known by, None where nothing but their images tells.
     """
 
     parts: dict
@@ -72,7 +72,7 @@ def open_source(
         size: `(height, width)`, or None for the images' own; the digits stay as they are.
         data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
         columns: as for `loading.open_data`.
-        held_out: the parts that a directory which was begun has held out of the training images; None of a new one.
+        held_out: the `records.Record` of a directory that was begun; None of a new one.
 
     Returns:
         A `Source`.
@@ -94,17 +94,17 @@ def open_source(
         source = Source(parts, class_names, notes=tuple(notes))
     elif is_table(name):
         listing = read_table(name, columns)
-        source = _listed(listing, Findings(listing.root), size)
+        source = _listed(listing, Findings(listing.root), size, held_out)
     elif isinstance(name, str) and name == "digits":
         source = _digits()
     elif str(name).startswith("tfds:"):
-        held_out = SEEDED_PARTS if split_rule == "seeded" else held_out
+        held_out = SEEDED_PARTS if split_rule == "seeded" else held_out and held_out.shares
         source = _tfds(str(name).removeprefix("tfds:"), size, data_dir, download, progress, held_out)
     elif split_rule == "seeded":
         source = _seeded_folder(Path(os.path.abspath(name)), size)
     else:
         findings = Findings(name)
-        source = _listed(read_folder(name, findings), findings, size)
+        source = _listed(read_folder(name, findings), findings, size, held_out)
     if len(source.class_names) < 2:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
@@ -158,12 +158,29 @@ def _digits():
     return Source({"train": (images, digits.target.astype(np.int32))}, tuple(map(str, digits.target_names)))
 
 
-def _listed(listing, findings, size):
+def _listed(listing, findings, size, held_out):
     """A folder or a table as its `folders.Listing`, and what is known of its files."""
+    digest, before = listing.digest(), held_out and held_out.digest
+    if before not in (None, digest) and listing.digest(str) == before:  # as an earlier version knew it
+        listing, digest = _in_plain_order(listing), before
     size = size or own_size(listing.parts["train"].paths, findings)
     images = {part: ImageFiles(files.paths, size, findings=findings) for part, files in listing.parts.items()}
     parts = {part: (images[part], files.labels) for part, files in listing.parts.items()}
-    return Source(parts, listing.class_names, listing)
+    return Source(parts, listing.class_names, listing, digest=digest)
+
+
+def _in_plain_order(listing):
+    """A listing in the order of names as they stand, in whatever form: so earlier versions had classes and files."""
+    by_class = not isinstance(listing, TableListing)  # whose labels are in that order in any case, and its files mixed
+    ranks = np.argsort(np.argsort(np.array(listing.folders, object))).astype(np.int32)
+    parts = {}
+    for part, files in listing.parts.items():
+        labels = ranks[files.labels] if by_class else files.labels
+        keys = list(zip(labels.tolist(), files.paths, strict=True)) if by_class else files.paths
+        order = sorted(range(len(files)), key=keys.__getitem__)
+        parts[part] = Files(tuple(map(files.paths.__getitem__, order)), files.sizes[order], labels[order])
+    folders = tuple(sorted(listing.folders)) if by_class else listing.folders
+    return replace(listing, folders=folders, parts=parts)
 
 
 def _seeded_folder(root, size):
@@ -266,7 +283,7 @@ def _tfds_splits(name, info, held_out):
         if part and (split == part or part not in (held_out or ())):
             named.setdefault(part, []).append(split)
     for part, found in named.items():
-        if len(found) > 1 and part in found and held_out is not None:
+        if len(found) > 1 and part in found:  # the part's own name
             named[part] = [part]
         elif len(found) > 1:
             raise ValueError(f"`data` 'tfds:{name}' must have one split for {part}. Received: {' and '.join(found)}")

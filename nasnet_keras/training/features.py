@@ -170,13 +170,18 @@ class FeatureBatches(Batches):
         self._features = features
 
     def fill(self, epoch):
-        """Compute what an epoch needs and is not there, in the batches of the epoch whose view it is."""
+        """Compute what an epoch needs and is not there, in the batches of the epoch whose view it is.
+
+        Raises:
+            OSError: the last images cannot be read any more.
+        """
         view, features = self._view(epoch), self._features
         features.open()  # what is trained here goes on by now, or begins
         steps = range(-(-len(self.split) // self.batch_size))  # the images that training leaves out as well
         rows = {step: self._rows(view, self._indices(view, step)) for step in steps}
         missing = [step for step in steps if not features.states[rows[step]].all()]
         done, total, read = 0, sum(len(rows[step]) for step in missing), super().batch
+        self._gone = []
         with ThreadPoolExecutor(1) as reader:  # a batch is read while the one before is computed
             coming = [reader.submit(read, view, step) for step in missing[:1]]
             for step, after in zip(missing, [*missing[1:], None] if missing else (), strict=True):
@@ -184,9 +189,12 @@ class FeatureBatches(Batches):
                 if after is not None:
                     coming.append(reader.submit(read, view, after))
                 values = np.asarray(features.compute(images))
-                features.keep(rows[step], values, weights[0] if weights else np.ones(len(images)))
+                weights = weights[0] if weights else np.ones(len(images))
+                features.keep(rows[step], values, weights)
+                self._note_gone(self._indices(view, step), weights)
                 done += len(images)
                 features.progress(done, total)
+        self._check_gone()  # else they would be missing in every epoch
 
     def batch(self, epoch, step):
         """(Features, labels) of a batch, and weights where images are files."""

@@ -228,3 +228,30 @@ def test_a_pass_that_is_needed_has_an_image(tmp_path):
     _ = batches[0], batches[1]
     with pytest.raises(OSError, match="none of the 6 images for validation can be read, such as .*0.png: No such"):
         _ = batches[2]
+
+
+@pytest.mark.parametrize("size", [1, 6, 20])
+def test_a_pass_of_which_the_last_images_have_gone_is_an_error(size, tmp_path):
+    """The accuracy would be that of the first classes, and the loss would fall with the share that is lost."""
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    split = Split(ImageFiles(tuple(map(str, paths)), (8, 8)), np.arange(20) % 2)
+    batches = Batches(split, size)
+    batches.needed = True
+
+    def read(lost, broken=()):
+        for number, path in enumerate(paths):
+            Image.new("RGB", (8, 8), "red").save(path)
+            if number in broken:
+                path.write_bytes(b"broken")
+            elif number in lost:
+                path.unlink()
+        return sum(int(batches[index][2].sum()) for index in range(len(batches)))
+
+    assert read(range(13, 20)) == 13  # too few to tell
+    assert read((), broken=range(2, 20)) == 2  # which nothing brings back
+    assert read(range(2, 14)) == 8  # it came back
+    assert read(range(2, 20), broken=[15]) == 2
+    with pytest.raises(OSError, match="none of the last 8 of 20 images for validation can be read, such as .*12.png: "):
+        read(range(12, 20))
+    assert str(batches.failure).endswith("12.png: No such file or directory")
+    assert read(()) == 20

@@ -404,6 +404,8 @@ def parts_of(root, names, name="shades", form="tfrecord"):
         (("train", "val", "extra"), (16, 20, 4), ("extra has 20 examples and is not used",)),
         (("train", "dev", "testing"), (20, 20, 20), ()),
         (("training", "unlabelled"), (14, 2, 4), ("unlabelled has 20 examples and is not used",)),
+        (("train", "dev", "validation"), (16, 20, 4), ("dev has 20 examples and is not used",)),
+        (("training", "train", "test"), (18, 2, 20), ("training has 20 examples and is not used",)),
     ],
 )
 def test_splits_of_other_names_are_used_or_told(names, sizes, notes, tmp_path):

@@ -443,6 +443,19 @@ def test_of_more_files_than_are_compared_each_part_has_its_share(tmp_path, monke
     assert equal_files(paths, sizes, parts) == ([(41, 45)], 43)
 
 
+def test_of_many_groups_only_those_that_are_compared_take_time(monkeypatch):
+    """ImageNet has 200,000 sizes that several files have; most of them are beyond what is compared."""
+    opened, ordered = [], []
+    plain = equal_files_module._in_turn
+    monkeypatch.setattr(equal_files_module, "MOST_FILES", 5)
+    monkeypatch.setattr(equal_files_module, "_digest", lambda path, *_: opened.append(path) or path)
+    monkeypatch.setattr(equal_files_module, "_in_turn", lambda *group: ordered.append(group) or plain(*group))
+    sizes, parts = np.repeat(np.arange(100, 2100), 2), np.tile([0, 2], 2000)
+    assert equal_files(range(4000), sizes, parts) == ([], 3995)
+    assert opened == [0, 1, 2, 3, 4] and len(ordered) == 1
+    assert equal_files(range(4000), sizes, np.zeros(4000, int)) == ([], 0) == equal_files((), sizes[:0], parts[:0])
+
+
 def test_files_that_were_not_compared_are_told(tmp_path, monkeypatch):
     root = write(tmp_path, {**TRAIN, "test/cat/x.png": PNG + b"one", "train/cat/y.png": PNG + b"two"})
     monkeypatch.setattr(equal_files_module, "MOST_FILES", 0)

@@ -19,6 +19,7 @@ from nasnet_keras.data.images import (
     as_png,
     exif_orientation,
     jpeg_ratio,
+    of_pillow,
     read_header,
     read_image,
     read_size,
@@ -472,6 +473,22 @@ def test_a_grey_range_is_of_the_values_in_a_pgm(most, plain):
         np.testing.assert_array_equal(
             read[..., 0], np.array(Image.open(io.BytesIO(as_png(content, (low, high)))))[..., 0]
         )
+    for ways in ([(0, most), None, (100, 900)], [None, (0, most)]):  # Pillow forgets how it was stored
+        picture = Image.open(io.BytesIO(content))
+        for grey_range in ways * 2:
+            np.testing.assert_array_equal(of_pillow(picture, grey_range), read_image(content, grey_range=grey_range))
     whole = read_image(content)[..., 0]  # by its own range
     assert whole.min() == 0 and whole.max() == 255
     assert grey_note([content]) is None
+
+
+def test_a_pgm_that_was_loaded_before_has_no_range():
+    """Nothing says any more what its greys were in the file; by their own range they are what they were."""
+    content = b"P5 4 4 4095\n" + np.arange(0, 4096, 256, np.uint16)[:16].astype(">u2").tobytes()
+    picture = Image.open(io.BytesIO(content))
+    picture.load()
+    np.testing.assert_array_equal(of_pillow(picture), read_image(content))
+    with pytest.raises(ValueError, match="^it is a PGM that was loaded before, where no `grey_range` applies: give"):
+        of_pillow(picture, (0, 4095))
+    with pytest.raises(ValueError, match="`data` must have images that can be read. Received: it is a PGM"):
+        open_data([(picture, 0), (picture, 1)], grey_range=(0, 4095))

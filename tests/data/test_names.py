@@ -3,29 +3,34 @@
 import io
 import json
 import os
+import shutil
 import unicodedata
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_keras.commands.datasets import counted_by
-from nasnet_keras.data import folders as folders_module
-from nasnet_keras.data import records, sides
+from nasnet_keras.cli import parser
+from nasnet_keras.commands.datasets import counted_by, find, knows
+from nasnet_keras.data import folders, records, sides, tables
 from nasnet_keras.data.folders import read_folder
 from nasnet_keras.data.left_out import as_text, shown
 from nasnet_keras.data.loading import open_data
 from nasnet_keras.data.objects import read_object_data
-from nasnet_keras.data.records import Record, is_other, mark
+from nasnet_keras.data.records import Record, is_other, mark, write_record
 from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.data.tables import read_table
 from nasnet_keras.files import composed
+from nasnet_keras.training import identity
 from nasnet_keras.training.compilation import factors_of
 from nasnet_keras.training.evaluation import _columns
 from nasnet_keras.training.identity import check_resumption, content_identity, training_identity
 from nasnet_keras.training.recipes import RECIPES
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 CLASSES = ("café", "cafz", "école", "tea")
 
 
@@ -75,20 +80,68 @@ def test_a_training_goes_on_in_both_forms(both):
     assert known[0] == known[1]
 
 
-def test_what_an_earlier_version_kept_of_letters_that_are_apart_goes_on(both, monkeypatch):
+@contextmanager
+def earlier_version(monkeypatch):
     """It took names as they stood, and sorted them so."""
     with monkeypatch.context() as earlier:
-        for module in (records, sides, folders_module):
+        for module in (records, sides, folders, tables, identity):
             earlier.setattr(module, "composed", str)
-        earlier.setattr(folders_module.Listing.digest, "__defaults__", (str,))
-        begun = open_data(both[1])
+        for function in (folders.Listing.digest, tables.TableListing.digest, tables.TableListing.keys):
+            earlier.setattr(function, "__defaults__", (str,))
+        yield
+
+
+def test_what_an_earlier_version_kept_of_letters_that_are_apart_goes_on(both, monkeypatch, tmp_path):
+    with earlier_version(monkeypatch):
+        begun, fewer = open_data(both[1]), open_data(both[1], limit=20)
+        known = training_identity(fewer, RECIPES["micro"], 0)
     new = open_data(both[1])
     assert begun.digest != new.digest and begun.record.trained != new.record.trained
+    assert begun.class_names != new.class_names and known["classes"] == list(begun.class_names)
     for place in both:
         again = open_data(place, held_out=begun.record)
         for part in sides.PARTS:
             assert sorted(names_of(getattr(again, part))) == sorted(names_of(getattr(begun, part)))
-    assert open_data(both[1], held_out=begun.record).digest == begun.digest
+    for before, limit in ((begun, None), (fewer, 20)):
+        again = open_data(both[1], held_out=begun.record, limit=limit)
+        assert again.digest == begun.digest and again.class_names == begun.class_names
+        for part in sides.PARTS:
+            assert names_of(getattr(again, part)) == names_of(getattr(before, part))
+            np.testing.assert_array_equal(getattr(again, part).labels, getattr(before, part).labels)
+    (tmp_path / "history.json").write_text(json.dumps({"identity": known, "epochs": [{"epoch": 1}]}))
+    assert not check_resumption(tmp_path, training_identity(again, RECIPES["micro"], 0))
+
+
+def test_a_table_of_an_earlier_version_goes_on_in_its_order(both, monkeypatch):
+    table = both[1] / "labels.csv"
+    files = [(path.relative_to(both[1]), path.parent.name) for path in both[1].rglob("*.png")]
+    table.write_text("\n".join(["file,label", *(f"{file},{composed(label)}" for file, label in files)]))
+    with earlier_version(monkeypatch):
+        begun = open_data(table)
+    new, again = open_data(table), open_data(table, held_out=begun.record)
+    assert new.digest != begun.digest == again.digest and begun.class_names == again.class_names
+    assert names_of(new.train) != names_of(begun.train) == names_of(again.train)
+    np.testing.assert_array_equal(begun.train.labels, again.train.labels)
+
+
+def test_what_an_earlier_version_learnt_from_is_not_tested(both, monkeypatch, tmp_path, capsys):
+    """Also where images are added: the names of the others are known in whatever form."""
+    old = tmp_path / "old"
+    with earlier_version(monkeypatch):
+        begun = open_data(both[1], test=0.1)
+        write_record(old, begun)
+        known = training_identity(begun, RECIPES["micro"], 0)
+    (old / "history.json").write_text(json.dumps({"identity": known, "epochs": [{"epoch": 1}]}))
+    shutil.copy(FIXTURES / "finetuned/model.keras", old)
+    words = ["--model", str(old), "--data", str(both[1]), "--directory", str(tmp_path / "new"), "--test", "0.4"]
+    for number in range(2):
+        found = find(parser().parse_args(["finetune", "--seed", "0", *words]))
+        for part in sides.PARTS:
+            assert set(names_of(getattr(begun, part))) <= set(names_of(getattr(found, part)))
+        assert "--test 0.4 is not used: the data were divided with 0.1" in capsys.readouterr().err
+        assert found.digest == begun.digest or number
+        Image.new("RGB", (6, 6), "red").save(both[1] / "tea/another.png")
+    assert not knows(begun.record, open_data(FIXTURES / "photos"))
 
 
 def test_of_two_forms_side_by_side_each_has_its_own_side():

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from test_transfer import NAMES, RECIPE, Killed, colours, dies, source, values
 from test_transfer import tune as tune_model
 
+from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.loading import Split, load_data
 from nasnet_keras.training import features, fitting
 from nasnet_keras.training.transfer import fine_tune
@@ -240,3 +242,27 @@ def test_what_could_not_be_read_is_read_again_by_the_next_run(tmp_path):
         assert one.states.tolist() in ([0, 0, 0, 0], [features.READ, 0, 0, 0])
         one.keep(np.arange(2), np.ones((2, 2)), np.array([1, 0]))
         assert one.states.tolist() == [features.READ, features.BROKEN, 0, 0]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["validation", "training"])
+def test_images_that_go_with_their_drive_are_not_missing_for_the_whole_phase(training, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "_compiled", lambda model: lambda images: images.mean((1, 2)))
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    split = Split(ImageFiles(tuple(map(str, paths)), (8, 8)), np.arange(20) % 2)
+
+    def filled(first, batch_size=20):
+        for path in paths:
+            Image.new("RGB", (8, 8), "red").save(path)
+        places = 1, 20, 20
+        one = features.Features(None, SimpleNamespace(output_shape=(None, 3)), tmp_path / "features-0.bin", *places)
+        batches = one(split, batch_size, training=training)
+        for number in batches._indices(0, 0)[first:]:
+            paths[number].unlink()
+        batches.fill(0)
+        return one.states[batches._rows(0, np.arange(20))]
+
+    part = "training" if training else "validation"
+    with pytest.raises(OSError, match=f"none of the last 8 of 20 images for {part} can be read"):
+        filled(12)
+    assert (filled(13) == features.READ).sum() == 13
+    assert (filled(20, batch_size=7) == features.READ).all()
