@@ -289,14 +289,17 @@ def accuracy(child, split, **options):
     Args:
         child: the child; `options` are further arguments of its `logits`.
         split: a `Split`; files are read batch by batch.
+
+    Raises:
+        OSError: none of them can be read, or none of the last ones: a share of the others would be another figure.
     """
     from nasnet_keras.data.batches import Batches, readable
 
-    found = [
-        (child.logits(images, **options), labels)
-        for images, labels in map(readable, Batches(split, AT_ONCE) if len(split) else ())
-        if len(labels)
-    ]
+    if not len(split):
+        return None
+    batches = Batches(split, AT_ONCE)
+    batches.needed = True
+    found = [(child.logits(images, **options), labels) for images, labels in map(readable, batches) if len(labels)]
     return child.accuracy_of(*map(np.concatenate, zip(*found, strict=True))) if found else None
 
 
