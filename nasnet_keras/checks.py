@@ -1,6 +1,7 @@
 """The rules that many arguments share. Each raises a `ValueError` of one line that says what is allowed."""
 
 import math
+import numbers
 import operator
 
 
@@ -12,6 +13,18 @@ def as_integer(value):
         return operator.index(value)
     except TypeError:
         return value
+
+
+def as_number(value):
+    """A plain int or float of a number of NumPy or the like; anything else, and a bool, as it is."""
+    value = as_integer(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
+
+
+def take_numbers(one, *names):
+    """Make plain numbers of a frozen object's attributes, as `as_number` does."""
+    for name in names:
+        object.__setattr__(one, name, as_number(getattr(one, name)))
 
 
 def take_integers(one, *names):

@@ -6,7 +6,15 @@ import os
 import numpy as np
 import pytest
 
-from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_positive, check_rate, first_difference
+from nasnet_keras.checks import (
+    as_integer,
+    as_number,
+    check_integer,
+    check_one_of,
+    check_positive,
+    check_rate,
+    first_difference,
+)
 from nasnet_keras.files import check_file, check_folder, make_folder, read_object
 
 RULES = [
@@ -85,3 +93,11 @@ def test_integers_of_any_make_become_plain_ones(value):
 @pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float32(3), "3", None, [3], np.array([3, 4])])
 def test_what_is_no_integer_is_left_to_who_checks_it(value):
     assert as_integer(value) is value
+
+
+def test_numbers_of_numpy_are_plain_ones():
+    for given, plain in ((np.int64(3), 3), (np.float32(0.5), 0.5), (np.float64(2), 2.0), (3, 3), (0.5, 0.5)):
+        found = as_number(given)
+        assert (type(found), found) == (type(plain), plain)
+    for other in (True, None, "1", [1], np.bool_(True)):
+        assert as_number(other) is other

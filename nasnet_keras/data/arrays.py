@@ -1,6 +1,7 @@
 """Arrays as Keras' `fit` and KerasTuner's `search` take them, as a `Data`."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,16 +12,19 @@ from nasnet_keras.data.splits import Split, hold_out
 logger = logging.getLogger(__name__)
 
 
-def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0):
+def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0, ordered=False):
     """A `Data` of arrays, or of data sets as Python has them; it tests nothing.
 
     Args:
         x: images [n, height, width, channels] or, of greys, [n, height, width], as for `objects.read_object_data`; or,
             without `y`, what else that takes: a `tf.data.Dataset`, a `PyDataset`, a pair of all images and labels.
         y: labels [n] or [n, 1], or 0 and 1 for each class, [n, classes].
-        validation_data: None, or `(x, y)`, or a data set, likewise.
+        validation_data: None, or `(x, y)`, or a data set, likewise. Integers count by the names of classes that either
+            of the two data sets has.
         validation_split: without `validation_data`, the share that is held out of each class.
         seed: what the held-out images follow from.
+        ordered: whether the images are brought into one order before, see `Split.in_order`: then nothing follows from
+            the one in which they came.
 
     Raises:
         ValueError: other shapes or types; or nothing to validate with.
@@ -30,7 +34,8 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
     if validation_data is None and not 0 < validation_split < 1:
         rule = "(x, y) or a data set, or `validation_split` a share above 0 and below 1: rewards need one"
         raise ValueError(f"`validation_data` must be {rule}. Received: None and {validation_split}")
-    train, names, are_texts = _read("x", x, y)
+    train, names, are_texts, are_named = _read("x", x, y)
+    train = train.in_order() if ordered else train
     if validation_data is None:
         splits = hold_out(train, {"validation": validation_split}, seed, names)
     else:
@@ -42,9 +47,11 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
                 rule = "(x, y), or a data set of images and labels"
                 raise ValueError(f"`validation_data` must be {rule}. Received: {_told(pair)}")
             pair = (pair, None)
-        known = names if are_texts else None
-        held, others, texts = _read("validation_data", *pair, known, several=train.several)
-        if are_texts != texts or held.several != train.several:
+        known = are_texts or are_named
+        held, others, texts, named = _read("validation_data", *pair, names if known else None, several=train.several)
+        # Integers count by names that are in an order of their own, which those among text labels are not.
+        alike = known == (texts or named) or (are_named if known else not texts)
+        if not alike or held.several != train.several:
             rule = "labels of the same kind as `y`; rows of bool say that an image may have several"
             raise ValueError(f"`validation_data` must have {rule}. Received: another kind")
         shapes = held.images.shape[1:], train.images.shape[1:]
@@ -52,28 +59,49 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
             raise ValueError(
                 f"`validation_data` must have images of the size of `x`, {shapes[1]}. Received: {shapes[0]}"
             )
-        splits, names = {"train": train, "validation": held}, max(names, others, key=len)
+        if not known:
+            names = others if named else max(names, others, key=len)
+            _check_labels(train, names, "x")
+            _check_labels(held, names, "validation_data")
+        splits = {"train": train, "validation": held.in_order() if ordered else held}
     return Data("arrays", splits["train"], splits["validation"], train.select([]), names, train.images.shape[1:])
+
+
+def in_order(data):
+    """Data as `load_data` gives those of Python, divided anew so that nothing follows from the order they came in.
+
+    A data set may shuffle its images in each pass. Data that are divided by their names, those that were divided as an
+    earlier version did, and those with broken images stay as they are.
+
+    Args:
+        data: a `Data`.
+    """
+    record, parts = data.record, (data.train, data.validation, data.test)
+    if record is None or record.digest is not None or any(split.broken for split in parts):
+        return data
+    splits = hold_out(Split.joined(parts).in_order(), record.shares, record.seed, data.class_names)
+    return replace(data, **{part: replace(split, record=record) for part, split in splits.items()})
 
 
 def _told(value):
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 
 
-def _is_text(labels):
-    """Whether labels are names."""
-    if isinstance(labels, np.ndarray) and labels.dtype != object:
-        return labels.dtype.kind in "US"
-    # Lists of names may be empty.
-    first = next((one for one in labels if not isinstance(one, list | tuple) or one), None)
-    return isinstance(first[0] if isinstance(first, list | tuple) else first, str | bytes)
+def _check_labels(split, names, label):
+    """Raise `ValueError` where labels that are numbers are not those of these classes."""
+    if split.several and split.labels.shape[1] != len(names):
+        raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {split.labels.shape[1]}")
+    if not split.several and (most := int(split.labels.max(initial=0))) >= len(names):
+        rule = f"labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
+        raise ValueError(f"`{label}` must have {rule}. Received: {most}")
 
 
 def _read(label, x, y, names=None, several=None):
-    """A `Split`, the names of its classes, `names` if given, and whether it had names rather than numbers."""
+    """A `Split`, the names of its classes, `names` if given, and the two `kinds` of `read_object_data`."""
+    options = {"class_names": names, "label": label, "several": several, "kinds": (kinds := [])}
     if y is None and is_object(x):
-        parts, found = read_object_data(x, class_names=names, label=label, several=several)
-        return Split(*parts["train"]), found, found != tuple(map(str, range(len(found))))
+        parts, found = read_object_data(x, **options)
+        return Split(*parts["train"]), found, *kinds
     images = x if isinstance(x, list) else np.asarray(x)
     shape = (len(x), 0, 0, 0) if isinstance(x, list) else images.shape  # of a list each image is looked at
     images = images[..., None] if len(shape) == 3 else images
@@ -88,5 +116,5 @@ def _read(label, x, y, names=None, several=None):
         raise ValueError(f"`{label}` must have a label for each image. Received: {type(y).__name__}")
     if len(labels) != len(images):
         raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
-    parts, found = read_object_data((images, labels), class_names=names, label=label, several=several)
-    return Split(*parts["train"]), found, _is_text(labels)
+    parts, found = read_object_data((images, labels), **options)
+    return Split(*parts["train"]), found, *kinds

@@ -79,8 +79,8 @@ class Data:
 
     @property
     def content(self):
-        """What the training images are known by: `digest`, or where there is none their split's, see `Split.digest`."""
-        return self.digest or self.train.digest()
+        """What the training images are known by: `digest`, or where there is none their split's `Split.content`."""
+        return self.digest or self.train.content()
 
     def all_left_out(self):
         """`left_out`, and the files that have turned out to be broken since, where they are read batch by batch."""

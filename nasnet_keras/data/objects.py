@@ -34,7 +34,9 @@ def is_object(data):
     return hasattr(data, "as_numpy_iterator") or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
 
 
-def read_object_data(data, size=None, class_names=None, label="data", grey_range=None, notes=None, several=None):
+def read_object_data(
+    data, size=None, class_names=None, label="data", grey_range=None, notes=None, several=None, kinds=None
+):
     """What a data set of Python's holds.
 
     Args:
@@ -52,6 +54,7 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
         grey_range: how greys of more than 8 bits are read, of Pillow and of files, see `images.read_image`.
         notes: None, or a list that gets a line where no image is read by `grey_range`.
         several: whether an image may have several labels, where others of the data have told; None: these tell.
+        kinds: None, or a list that gets whether the labels are names, and whether the data say what classes are called.
 
     Returns:
         ({"train": (uint8 images or an `ImageFiles`, labels as in a `Split`)}, class names).
@@ -76,6 +79,8 @@ def read_object_data(data, size=None, class_names=None, label="data", grey_range
     given = None if class_names is None or count is not None else tuple(map(str, class_names))
     if count is not None and own is None and not any(map(_kind, labels)):
         given = tuple(map(str, range(count)))  # nothing else names them
+    if kinds is not None:
+        kinds += [_kind_of_all(labels) is not None, own is not None]
     labels, names = _labels(labels, given if own is None else tuple(own), label, several)
     if count is not None and len(names) != count:
         received = f"{len(names)}, {few(names)}"
@@ -96,12 +101,22 @@ def _elements(data, label):
         images, labels = data
         if len(images) != len(labels):
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
+        images = _stacked(images)
         return [(images, labels)] if len(getattr(images, "shape", ())) > 1 else zip(images, labels, strict=True)
     if hasattr(data, "as_numpy_iterator"):
         if int(data.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
             raise ValueError(f"`{label}` must come to an end. Received: a data set that repeats for ever; see `take`")
         return data.as_numpy_iterator()
     return (data[index] for index in range(len(data)))
+
+
+def _stacked(images):
+    """A list of float images of one shape as one array, so that all together tell their range; others as they are."""
+    if not isinstance(images, list) or not all(isinstance(one, np.ndarray) and one.dtype.kind == "f" for one in images):
+        return images
+    if len({(one.shape, one.dtype) for one in images}) != 1 or images[0].ndim not in (2, 3):
+        return images
+    return np.stack(images)[..., None] if images[0].ndim == 2 else np.stack(images)
 
 
 def is_pair(data):
@@ -188,7 +203,7 @@ class _Images:
         if pixels.dtype.kind not in "iuf":
             raise ValueError(f"`{self.label}` must have images of numbers. Received: {pixels.dtype}")
         low, high = float(pixels.min()), float(pixels.max())
-        if pixels.dtype.kind == "f" and self.unit is None:
+        if pixels.dtype.kind == "f" and self.unit is None and (low or high):  # black is so in either
             self.unit = low >= 0 and high <= 1
             if 1 < high < 2:
                 raise ValueError(f"`{self.label}` must have images in 0–255 or in 0–1. Received: {low:g} to {high:g}")
@@ -247,8 +262,7 @@ def _renumbered(labels, own, names, label):
 
 def _labels(labels, names, label, several):
     """(labels as in a `Split`, class names) of labels in whatever form; arguments as for `read_object_data`."""
-    is_empty = all(isinstance(one, list | tuple) and not one for one in labels)
-    if kind := next(filter(None, map(_kind, labels)), list if is_empty else None):
+    if kind := _kind_of_all(labels):
         return _of_names(labels, names, label, kind)
     try:
         values = np.stack([np.asarray(one) for one in labels])
@@ -306,6 +320,12 @@ def _kind(one):
     if isinstance(one, str | bytes):
         return str
     return list if isinstance(one, list | tuple) and any(isinstance(part, str | bytes) for part in one) else None
+
+
+def _kind_of_all(labels):
+    """The `_kind` of labels; empty lists are lists of names."""
+    is_empty = all(isinstance(one, list | tuple) and not one for one in labels)
+    return next(filter(None, map(_kind, labels)), list if is_empty else None)
 
 
 def _are_whole(values):

@@ -71,7 +71,7 @@ class Split:
         return self.labels.ndim == 2
 
     def digest(self, form=str):
-        """What the images and their labels are known by, text.
+        """What the images and their labels are known by, in their order, text.
 
         Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those.
 
@@ -80,14 +80,28 @@ class Split:
         """
         files = self.files
         digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(self.images), digest_size=16)
-        if files is not None:
-            names = list(map(files.name, range(len(files))))
-            paths = [name for name in names if isinstance(name, str)]
-            start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
-            for name in names:
-                digest.update(name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0")
+        for name in () if files is None else _names(files, form):
+            digest.update(name)
         digest.update(np.ascontiguousarray(self.labels))
         return digest.hexdigest()
+
+    def content(self, form=str):
+        """As `digest`, whatever order they are in: a data set may shuffle its images anew in each pass."""
+        return hashlib.blake2b(b"".join(sorted(self._known(form))), digest_size=16).hexdigest()
+
+    def in_order(self):
+        """The same images and labels in an order that follows from what they are alone."""
+        known = self._known()
+        return self.select(np.array(sorted(range(len(known)), key=known.__getitem__), np.int64))
+
+    def _known(self, form=str):
+        """What each image is known by with its label, a list of bytes."""
+        files = self.files
+        images = self.images if files is None else _names(files, form)
+        return [
+            hashlib.blake2b(np.ascontiguousarray(label).tobytes() + bytes(image), digest_size=16).digest()
+            for image, label in zip(images, self.labels, strict=True)
+        ]
 
     def counts(self, classes):
         """How many images have each of so many classes, int64 [classes]."""
@@ -258,6 +272,14 @@ def renumbered(labels, own, names):
     marks = np.zeros((len(labels), len(names)), bool)
     marks[:, places] = labels
     return marks
+
+
+def _names(files, form):
+    """What each of `ImageFiles` is called, bytes: wherever all of them lie, and encoded bytes as they are."""
+    names = list(map(files.name, range(len(files))))
+    paths = [name for name in names if isinstance(name, str)]
+    start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
+    return [name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0" for name in names]
 
 
 def _by_class(labels, seed, classes=0):

@@ -114,6 +114,32 @@ class AuxiliaryHead(ProgramLayer):
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")
+class Dense(keras.layers.Dense):
+    """Keras' `Dense`, whose LoRA goes on learning after it was read from a file.
+
+    Keras merges both kernels of a LoRA into that of the layer, and reads them as zeros: then neither has a gradient,
+    whatever model the layer is in. Files name a layer by its class, so this one is called as Keras' own.
+    """
+
+    def build(self, input_shape):
+        """As Keras' own, which forgets the scale of a LoRA that a config has."""
+        scale = self.lora_alpha
+        super().build(input_shape)
+        self.lora_alpha = scale
+
+    def load_own_variables(self, store):
+        """As Keras' own; the first kernel is drawn as where LoRA begins, and the second one stays zero."""
+        super().load_own_variables(store)
+        if self.lora_enabled:
+            first = self.lora_kernel_a
+            first.assign(keras.initializers.HeUniform(seed=0)(first.shape, first.dtype))
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """As Keras' own, which by default takes no subclass."""
+        super().quantize(mode, type_check=False, config=config)
+
+
+@keras.saving.register_keras_serializable(package="nasnet_keras")
 class Predictions(keras.layers.Activation):
     """The activation that ends a classifier. It may be set later, to None for logits, as recipes for heat maps do."""
 
@@ -145,5 +171,5 @@ def classifier(features, architecture):
     decay = architecture.weight_decay
     regularizer = keras.regularizers.L2(decay / 2) if decay else None
     kinds = {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "dtype": "float32"}
-    logits = keras.layers.Dense(architecture.classes, name="logits", **kinds)(pooled)
+    logits = Dense(architecture.classes, name="logits", **kinds)(pooled)
     return Predictions(architecture.classifier_activation, name="predictions", dtype="float32")(logits)

@@ -44,13 +44,14 @@ def inference_program(model):
     if quantized := [layer.name for layer in model.layers if layer.quantization_mode]:
         rule = "in floating point, as it was before `model.quantize`; the format litert has an int8 of its own"
         raise ValueError(f"`model` must be {rule}. Received: one with a quantised {', '.join(quantized)}")
-    if changes := [change for change in model.changes() if change != "predictions.activation"]:
+    if changes := [change for change in model.changes() if change != "predictions.activation" and not is_lora(change)]:
         raise ValueError(
             "`model` must be a NASNet as it was built, but for weights and the activation of its layer predictions; "
             f"Keras' own `model.export` takes any. Received: one with another {', '.join(changes[:5])}"
         )
     program, folds = folded_program(architecture)
     weights = {name: np.asarray(variable) for name, variable in model.named_weights().items()}
+    weights |= {f"{layer.name}/kernel": np.asarray(layer.kernel) for layer in low_ranks(model)}  # as it computes
     weights.update(folded_weights(folds, weights))
     return program, [weights[weight.name] for weight in program.weights]
 
@@ -130,7 +131,7 @@ def fits(model, x, steps, callbacks):
         and architecture.include_top
         and not (architecture.feature_pyramid or architecture.auxiliary_head)
         and all(layer.compute_dtype == "float32" and layer.quantization_mode is None for layer in model.layers)
-        and not getattr(model.get_layer("logits"), "lora_enabled", False)
+        and not low_ranks(model)
         and not (model.run_eagerly or model.jit_compile is True or steps or callbacks)
         and keras.distribution.distribution() is None
         and model.distribute_strategy.num_replicas_in_sync == 1
@@ -168,6 +169,16 @@ def changes_of(model, state, base):
         names += [name for name in before if now.get(name, before) != before[name]]
         found += [f"{layer.name}.{name}" for name in sorted(names)]
     return found
+
+
+def is_lora(change):
+    """Whether one of `changes_of` is by LoRA alone, which a layer's merged kernel tells."""
+    return change.partition(".")[2].startswith("lora")
+
+
+def low_ranks(model):
+    """The layers of a model that have LoRA."""
+    return [layer for layer in model.layers if getattr(layer, "lora_enabled", False)]
 
 
 def _attributes(layer):

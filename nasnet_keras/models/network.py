@@ -23,8 +23,6 @@ from nasnet_keras.models.states import (
     activation_name,
     check_activation,
     give_states,
-    keep_low_ranks,
-    revive_low_ranks,
     states_of,
 )
 from nasnet_keras.program.architecture import Architecture
@@ -185,7 +183,6 @@ class NASNet(TwoHeaded):
             raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.architecture, self._policy = original.architecture, original._policy
-        keep_low_ranks(self, original)
         if [one.shape[-1] for one in self.outputs] != [one.shape[-1] for one in original.outputs]:
             self.architecture = replace(self.architecture, class_names=None, thresholds=None)
         # Its layers are made from the other ones as they are now: what was changed there is no change here.
@@ -271,11 +268,6 @@ class NASNet(TwoHeaded):
         """As Keras' `predict_on_batch`; an array of images goes through the same lean function as in `predict`."""
         tell_of_pixels(self, x)
         return self.predict(x, len(x), verbose=0) if fits(self, x, None, None) else super().predict_on_batch(x)
-
-    def make_train_function(self, force=False):
-        """As Keras' `make_train_function`; what it has read of LoRA from a file can learn then."""
-        revive_low_ranks(self)
-        return super().make_train_function(force)
 
     def train_step(self, *args):
         """As Keras' `train_step`, which need not be traced twice."""

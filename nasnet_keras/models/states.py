@@ -3,7 +3,7 @@
 import keras
 
 from nasnet_keras.models.freezing import freeze_parts, frozen_parts
-from nasnet_keras.models.inference import state_of
+from nasnet_keras.models.inference import low_ranks, state_of
 
 STATES = ("frozen", "quantized", "auxiliary_activation", "lora")
 
@@ -13,7 +13,7 @@ def states_of(model):
     layers = {layer.name: layer for layer in model.layers}
     found = {"frozen": frozen_parts(model)}
     found["quantized"] = {name: _quantization(layer) for name, layer in layers.items() if layer.quantization_mode}
-    found["lora"] = {layer.name: [layer.lora_rank, layer.lora_alpha] for layer in _low_ranks(model)}
+    found["lora"] = {layer.name: [layer.lora_rank, layer.lora_alpha] for layer in low_ranks(model)}
     if "auxiliary" in layers:
         first, second = (activation_name(layers[name]) for name in ("predictions", "auxiliary"))
         found |= {"auxiliary_activation": second} if second != first else {}
@@ -32,24 +32,6 @@ def give_states(model, states):
         model._as_built = state_of(model)
 
 
-def keep_low_ranks(model, original):
-    """Scale the LoRA of a clone's layers as that of its original's, which Keras leaves at their rank."""
-    scales = {layer.name: layer.lora_alpha for layer in _low_ranks(original)}
-    for layer in _low_ranks(model):
-        layer.lora_alpha = scales.get(layer.name, layer.lora_alpha)
-
-
-def revive_low_ranks(model):
-    """Draw the first kernel of a LoRA anew where both are zero, as Keras reads them from a file: none would ever learn.
-
-    The answers stay the same, since the second one is zero; that is how LoRA begins.
-    """
-    for layer in _low_ranks(model):
-        first, second = layer.lora_kernel_a, layer.lora_kernel_b
-        if not any(keras.ops.convert_to_numpy(kernel).any() for kernel in (first, second)):
-            first.assign(keras.initializers.HeUniform(seed=0)(first.shape, first.dtype))
-
-
 def check_activation(activation):
     """Raise `ValueError` where Keras knows no such activation."""
     try:
@@ -57,10 +39,6 @@ def check_activation(activation):
     except Exception:  # Keras raises many kinds
         rule = "None for logits, the name of one of Keras' activations, or a function"
         raise ValueError(f"`classifier_activation` must be {rule}. Received: {activation!r}") from None
-
-
-def _low_ranks(model):
-    return [layer for layer in model.layers if getattr(layer, "lora_enabled", False)]
 
 
 def _quantization(layer):

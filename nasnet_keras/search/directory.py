@@ -6,15 +6,18 @@ import os
 import threading
 import weakref
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nasnet_keras.checks import first_difference
-from nasnet_keras.files import expanded, read_object, take_lock, write_atomically
+from nasnet_keras.files import composed, expanded, read_object, take_lock, write_atomically
 
 logger = logging.getLogger(__name__)
 
-LATER = ("images", "validation")  # of the description of children, where earlier versions only kept the data's name
+# Of the description of children, what earlier versions did not keep; all but the last is what images are known by.
+LATER = ("images", "training", "validation", "grey_range")
 FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
 
 
@@ -34,6 +37,11 @@ class SearchDirectory:
 
     def __init__(self, path):
         self.path = Path(expanded(path))
+
+    @classmethod
+    def of_project(cls, directory=None, project_name=None, **_):
+        """That of a tuner's project, by KerasTuner's arguments."""
+        return cls(Path(directory or ".") / (project_name or "untitled_project"))
 
     header = _below("search.json", doc="What search this is: strategy, space, seed, settings, objective, rules.")
     children = _below("children.json", doc="What all its children have in common.")
@@ -164,13 +172,35 @@ def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {}
     if data is not None:
-        # A folder is known by its images, wherever it lies, and they say which of them validate.
+        # A folder is known by its images, wherever it lies; a limit and its seed say which of them are used.
         is_listed = data.record is not None and data.record.is_listed
-        common |= {"images": data.digest} if is_listed else {"data": data.name}
-        common |= {"image_shape": data.image_shape, "train_images": len(data.train)}
-        common |= {} if is_listed else {"images": data.content, "validation": data.validation.digest()}
-    # A child of somebody's own may hold what JSON cannot: that is known by its type.
-    return json.loads(json.dumps({**asdict(child), **common}, default=lambda value: type(value).__name__))
+        common |= {} if is_listed else {"data": data.name}
+        common |= {"image_shape": data.image_shape, "train_images": len(data.train), **images_of(data)}
+    own = _jsonable(child) if is_dataclass(child) else {}
+    return json.loads(json.dumps({**own, **common}, default=_jsonable, skipkeys=True))
+
+
+def images_of(data):
+    """What the images that children learn from and are judged by are known by, in whatever order, JSON-able."""
+    known = {"images": data.content, "validation": data.validation.content(composed)}
+    known |= {"training": data.train.content(composed)} if data.digest else {}
+    return known | {"grey_range": data.grey_range and list(data.grey_range)}
+
+
+def _jsonable(value):
+    """What JSON cannot hold of a child of somebody's own, which is known by its type, as what it can."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value.item() if isinstance(value, np.generic) else type(value).__name__
+
+
+def knows_images(directory):
+    """Whether no search has begun in a directory yet, or one by which its images are known, whatever their order."""
+    directory = SearchDirectory(directory)
+    try:
+        return "images" in read_object(directory.children)
+    except (OSError, ValueError):
+        return not directory.header.exists()
 
 
 def compare_children(directory, now):
@@ -183,9 +213,12 @@ def compare_children(directory, now):
     known = [key for key in now if key in then or key not in LATER or not named_alike]
     if different := first_difference(then, now, known):
         key, old, new = different
+        advice = "Choose another directory"
+        if key in LATER[:-1]:
+            advice += ", or the same images, held out alike: a data set with `shuffle=False` and nothing random"
         raise ValueError(
             f"`directory` {directory} holds a search whose children have another `{key}`: "
-            f"{old!r}. Received: {new!r}. Choose another directory"
+            f"{old!r}. Received: {new!r}. {advice}"
         )
 
 

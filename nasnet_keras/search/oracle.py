@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import keras_tuner
 
-from nasnet_keras.checks import as_integer, check_integer, check_positive
+from nasnet_keras.checks import as_integer, as_number, check_integer, check_positive
 from nasnet_keras.files import expanded
 from nasnet_keras.search.directory import DirectoryLock, SearchDirectory
 from nasnet_keras.search.kerastuner import TrialStatus
@@ -117,6 +117,7 @@ class NASNetOracle(keras_tuner.Oracle):
         check_integer("max_retries_per_trial", max_retries_per_trial, 0)
         check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
         check_integer("max_attempts", max_attempts, 1, optional=True)
+        hours = as_number(hours)
         check_positive("hours", hours, optional=True)
         if isinstance(strategy, Strategy):
             strategy = copy.deepcopy(strategy)  # whoever made it may go on with it
@@ -130,6 +131,7 @@ class NASNetOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=max_consecutive_failed_trials,
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
+        self.given_seed = self.seed  # as it was, before a folder told or a search began
         self.rules, self.max_attempts = check_rules(rules), max_attempts
         self.tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None

@@ -12,7 +12,7 @@ import math
 from bisect import insort
 from dataclasses import asdict, dataclass
 
-from nasnet_keras.checks import check_integer, check_positive, take_integers
+from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
 
 
 class Rule:
@@ -120,8 +120,9 @@ class SoftTarget(Rule):
     exponent: float = -0.07
 
     def __post_init__(self):
+        take_numbers(self, "target", "exponent")
         check_positive("target", self.target, finite=True)
-        if type(self.exponent) not in (int, float) or not -math.inf < self.exponent <= 0:
+        if not is_number(self.exponent) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
 
     def remark(self, direction):
@@ -185,7 +186,8 @@ class FailurePenalty(Rule):
     reward: float = 0.0
 
     def __post_init__(self):
-        if type(self.reward) not in (int, float) or not math.isfinite(self.reward):
+        take_numbers(self, "reward")
+        if not is_number(self.reward) or not math.isfinite(self.reward):
             raise ValueError(f"`reward` must be a finite number. Received: {self.reward!r}")
 
     def remark(self, direction):

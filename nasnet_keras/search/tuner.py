@@ -8,32 +8,35 @@ import logging
 import os
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 
 import keras_tuner
 import numpy as np
 
 from nasnet_keras import __version__
-from nasnet_keras.checks import as_integer, check_integer, check_positive
+from nasnet_keras.checks import as_integer, as_number, check_integer, check_positive
 from nasnet_keras.children.settings import ChildSettings, numerics
 from nasnet_keras.children.shared_weights import shared_evaluation
-from nasnet_keras.data.arrays import data_of_arrays
+from nasnet_keras.data.arrays import data_of_arrays, in_order
 from nasnet_keras.data.loading import Data, load_data
 from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks, Copies
 from nasnet_keras.search.directory import (
+    LATER,
     SearchDirectory,
     check_start,
     description,
+    images_of,
     keep_children,
+    knows_images,
     right_to_overwrite,
 )
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import current_role
+from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting, current_role
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
@@ -58,7 +61,6 @@ from nasnet_keras.search.trials.imported import check_same_start, read_imports, 
 logger = logging.getLogger(__name__)
 
 RETRIES = 1  # of a child after an accident, in `search`
-LEASE, PATIENCE = 120.0, 600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class NASNetTuner(BaseTuner):
             raise ValueError(
                 "`overwrite` must be False on a worker: it would delete the chief's project. Received: True"
             )
+        lease, patience = map(as_number, (lease, patience))
         for label, value in (("lease", lease), ("patience", patience)):
             check_positive(label, value, "seconds")
         if not isinstance(oracle, NASNetOracle):
@@ -148,10 +151,12 @@ class NASNetTuner(BaseTuner):
         if self._trains_children():
             check_child(child, kwargs.get("hypermodel"))
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
+        self._knows_child = child is not None or self._trains_children()
         kwargs["directory"] = expanded(kwargs.get("directory"))
-        if not self._is_worker() and (kwargs.get("overwrite") or not _place(**kwargs).header.exists()):
+        place = SearchDirectory.of_project(**kwargs)
+        if not self._is_worker() and (kwargs.get("overwrite") or not place.header.exists()):
             check_use(oracle.strategy, self.child if self._trains_children() else None, oracle.rules)
-        with right_to_overwrite(kwargs.get("overwrite"), _place(**kwargs)):
+        with right_to_overwrite(kwargs.get("overwrite"), place):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
             self.oracle = oracle  # where KerasTuner's variables are left from elsewhere, it has put a client there
@@ -164,10 +169,11 @@ class NASNetTuner(BaseTuner):
         """Run the trials, or what part of that is this process's.
 
         Args:
-            data: a `data.Data`; or, as in KerasTuner, images [n, height, width, channels].
-            y: the labels of such images, see `arrays.data_of_arrays`.
+            data: a `data.Data`; or, as in KerasTuner, images [n, height, width, channels]; or a data set of images and
+                labels, such as a `tf.data.Dataset` or a `PyDataset`, in whatever order it gives them.
+            y: the labels of images, see `arrays.data_of_arrays`.
             x: another name of `data`, which is KerasTuner's.
-            validation_data: `(x, y)`, whose accuracy is the reward.
+            validation_data: `(x, y)` or a data set, whose accuracy is the reward.
             validation_split: instead, the share of `data` that is held out.
             verbose: as in KerasTuner.
             **further: of a chief, further arguments of `chief.serve`.
@@ -182,6 +188,7 @@ class NASNetTuner(BaseTuner):
         check_further(further)
         data = x if data is None else data
         is_ours = self._trains_children() and type(self.child) is ChildSettings  # others may take what they like
+        has_more = y is not None or validation_data is not None or validation_split
         if isinstance(data, Data):
             if y is not None or validation_data is not None:
                 raise ValueError("`y` and `validation_data` must be left out: a Data has them")
@@ -191,8 +198,11 @@ class NASNetTuner(BaseTuner):
         elif is_ours and isinstance(data, str | os.PathLike):
             rule = "a Data or images with labels; `load_data` makes one of a name"
             raise ValueError(f"`data` must be {rule}. Received: {str(data)!r}")
-        elif is_ours or y is not None or validation_data is not None or isinstance(data, np.ndarray):
-            data = data_of_arrays(data, y, validation_data, validation_split, self.own_oracle.seed or 0)
+        elif is_ours or has_more or isinstance(data, np.ndarray):
+            # A search that an earlier version began goes on with images that were divided by their order.
+            ordered = self.role is not None or knows_images(self.project_dir)
+            seed = self.own_oracle.given_seed or 0  # and not one that was drawn since
+            data = data_of_arrays(data, y, validation_data, validation_split, seed, ordered)
         self.own_oracle.verbose = verbose
         if not self._is_worker():
             self.begin(data)
@@ -204,14 +214,16 @@ class NASNetTuner(BaseTuner):
         Raises:
             ValueError: the directory holds another search, or other children; no child can be built, or judged.
         """
-        is_known = self._trains_children() and isinstance(data, Data)  # others may be anything
-        is_new = not SearchDirectory(self.project_dir).header.exists()
-        if is_known and type(self.child) is ChildSettings:
+        is_known = self._knows_child and isinstance(data, Data)  # others may be anything
+        is_new, knows = not SearchDirectory(self.project_dir).header.exists(), knows_images(self.project_dir)
+        if is_known and self._trains_children() and type(self.child) is ChildSettings:
             some = self.own_oracle.space.sample(1, np.random.default_rng(0))
             check_children(self.child, data, (*some, *(self.own_oracle.tries if is_new else ())))
         self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
         if is_known and is_dataclass(self.child):
-            keep_children(self.project_dir, description(self.child, data), numerics())
+            told = description(self.child, data)
+            told = {key: value for key, value in told.items() if knows or key not in LATER}
+            keep_children(self.project_dir, told, numerics())
 
     def _go(self, data, **further):
         """What part of the trials is this process's, and at their end what became of them."""
@@ -231,16 +243,17 @@ class NASNetTuner(BaseTuner):
 
     def description(self, data):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
+        images = images_of(data) if isinstance(data, Data) else {"images": data.digest}
         data = {
             "classes": len(data.class_names), "image_shape": list(data.image_shape), "train_images": len(data.train),
-            "images": data.content if isinstance(data, Data) else data.digest,
+            **images,
         }  # fmt: skip
         return {
             "package": __version__,
             "space": self.own_oracle.space.to_dict(),
             "seed": self.own_oracle.seed,
             "rules": [rule.to_dict() for rule in self.own_oracle.rules],
-            "child": asdict(self.child),
+            "child": description(self.child),
             "numerics": numerics(),
             "data": data,
         }
@@ -318,32 +331,6 @@ class NASNetTuner(BaseTuner):
         )
 
 
-def _check_waiting(lease, patience, role, engine, given):
-    """Say it where a time does nothing; the same call may have a role elsewhere, by KerasTuner's variables.
-
-    Args:
-        lease, patience, role: of `search`.
-        engine: where children run elsewhere, or None.
-        given: the argument `engine`.
-
-    Raises:
-        ValueError: `engine` has another patience of its own.
-    """
-    if lease != LEASE and role is None:
-        logger.warning("`lease` %g is not used: it is for a `role`", lease)
-    if patience == PATIENCE or role is not None:
-        return
-    if engine is None or isinstance(engine, Machine):
-        logger.warning("`patience` %g is not used: it is for a `role`, or for `engine` ray", patience)
-    elif not isinstance(given, str) and patience != engine.patience:
-        raise ValueError(f"`patience` must be left out where `engine` has its own, {engine!r}. Received: {patience!r}")
-
-
-def _place(directory=None, project_name=None, **_):
-    """The `SearchDirectory` of a tuner's project."""
-    return SearchDirectory(Path(directory or ".") / (project_name or "untitled_project"))
-
-
 def search(
     data="digits",
     max_trials=20,
@@ -409,6 +396,7 @@ def search(
         True
     """
     max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
+    hours, lease, patience = map(as_number, (hours, lease, patience))
     check_integer("max_trials", max_trials, least=1)
     check_child(child)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
@@ -420,7 +408,7 @@ def search(
     tries = read_tries(tries, max_trials)
     given, engine = engine, _engine(engine, workers, directory, patience)
     role = role or (None if engine else current_role())
-    _check_waiting(lease, patience, role, engine, given)
+    check_waiting(lease, patience, role, engine, given)
     rules = (Replay(),) if rules is None else check_rules(rules)
     is_worker = role is not None and not role.is_chief
     if is_worker:
@@ -435,7 +423,9 @@ def search(
     if not isinstance(data, Data):
         # The record of the data is written before the first proposal. A worker has no directory.
         begun = not is_worker and SearchDirectory(directory).proposals.exists()
-        data = load_data(data, seed=seed, **division(directory, begun))
+        named, data = data, load_data(data, seed=seed, **division(directory, begun))
+        if not isinstance(named, str | os.PathLike) and (is_worker or knows_images(directory)):
+            data = in_order(data)
     if start_from is not None and not is_worker:
         check_start(directory, start_from)
     imports = read_imports(start_from, space) if start_from is not None and is_new else ()

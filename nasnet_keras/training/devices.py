@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import check_devices
+from nasnet_keras.models.inference import is_lora
 from nasnet_keras.models.nesting import layers_within, seed_generators
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
@@ -101,8 +102,8 @@ def _made_again(model):
     """A model with the same layers and weights of its own, of which the same learn."""
     network = isinstance(model, NASNet) and model.stands_alone
     try:
-        changes = set(model.changes()) - {"predictions.activation"} if network else ()
-        if changes:
+        changes = {change for change in model.changes() if not is_lora(change)} if network else set()
+        if changes := changes - {"predictions.activation"}:
             raise ValueError(f"{', '.join(sorted(changes)[:5])} is not as it was built")
         with drawn_from(0):  # the weights are replaced, and the caller's random numbers stay
             copies = type(model).from_config(model.get_config()) if network else keras.models.clone_model(model)

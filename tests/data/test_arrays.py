@@ -107,3 +107,92 @@ def test_a_data_set_of_some_classes_only_has_them_by_their_names():
     train = tf.data.Dataset.from_tensor_slices((IMAGES, np.array(["a", "b", "c", "d"])[LABELS]))
     held = tf.data.Dataset.from_tensor_slices((IMAGES, np.array(["b", "d"])[LABELS % 2]))
     np.testing.assert_array_equal(data_of_arrays(train, None, held).validation.labels, np.array([1, 3])[LABELS % 2])
+
+
+class Named:
+    """A data set of (image, label) pairs that says what its classes are called, or does not."""
+
+    def __init__(self, labels, names=None, images=IMAGES):
+        self.images, self.labels = images, labels
+        if names:
+            self.class_names = names
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+ANIMALS = ["ant", "bee", "cat", "dog"]
+FEW, DIGITS = LABELS[:6], np.array(["0", "1", "2", "3"])
+
+
+@pytest.mark.parametrize(
+    ("x", "held", "names"),
+    [
+        (Named(LABELS), Named(FEW, ANIMALS), ANIMALS),  # a data set that was mapped has lost its names
+        (Named(LABELS, ANIMALS), Named(FEW), ANIMALS),
+        (Named(LABELS, ANIMALS), (IMAGES[:6], FEW), ANIMALS),
+        (Named(LABELS, ANIMALS), Named(np.array(ANIMALS)[FEW]), ANIMALS),
+        (Named(np.array(ANIMALS)[LABELS]), Named(FEW, ANIMALS), ANIMALS),
+        (Named(np.eye(4)[LABELS]), Named(FEW, ANIMALS), ANIMALS),
+        (Named(LABELS, list("0123")), (IMAGES[:6], FEW), list("0123")),
+        (Named(DIGITS[LABELS]), (IMAGES[:6], DIGITS[FEW]), list("0123")),
+        (Named(DIGITS[LABELS]), Named(DIGITS[FEW]), list("0123")),
+        (Named(LABELS), Named(FEW), list("0123")),
+    ],
+)
+def test_numbers_count_by_the_names_of_either_data_set(x, held, names):
+    data = data_of_arrays(x, None, held)
+    assert list(data.class_names) == names
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.validation.labels, FEW)
+
+
+@pytest.mark.parametrize(
+    ("x", "held", "says"),
+    [
+        (Named(LABELS), Named(FEW % 2, ["ant", "bee"]), "`x` must have labels from 0 to 1, as there are 2 classes"),
+        (Named(LABELS, ["ant", "bee", "cat", "dog"]), Named(FEW + 1), "`validation_data` must have labels from 0 to 3"),
+        (Named(DIGITS[LABELS]), Named(FEW), "`validation_data` must have labels of the same kind"),
+        (Named(LABELS), Named(DIGITS[FEW]), "`validation_data` must have labels of the same kind"),
+        (
+            Named(np.eye(4, dtype=bool)[LABELS]),
+            Named(np.eye(3, dtype=bool)[FEW % 3]),
+            "`validation_data` must have 4 columns of labels. Received: 3",
+        ),
+    ],
+)
+def test_labels_that_are_not_those_of_the_other_side_are_refused(x, held, says):
+    with pytest.raises(ValueError, match=says):
+        data_of_arrays(x, None, held)
+
+
+def test_a_black_image_says_nothing_of_the_range():
+    floats = IMAGES.astype("float32")
+    floats[0] = 0
+    expected = np.rint(floats).astype(np.uint8)
+    for x in (list(floats), Named(LABELS, images=floats)):
+        labels = None if isinstance(x, Named) else LABELS
+        np.testing.assert_array_equal(
+            data_of_arrays(x, labels, validation_data=x if labels is None else (x, labels)).train.images, expected
+        )
+    floats[1] = 1  # nearly black, which all together tell
+    x = list(floats[..., 0])
+    data = data_of_arrays(x, LABELS, validation_data=(x, LABELS))
+    np.testing.assert_array_equal(data.train.images, np.rint(floats[..., :1]).astype(np.uint8))
+
+
+def test_held_out_images_follow_from_what_they_are():
+    order = np.random.default_rng(1).permutation(40)
+    one = data_of_arrays(IMAGES, LABELS, None, 0.2, 3, True)
+    other = data_of_arrays(IMAGES[order], LABELS[order], None, 0.2, 3, True)
+    for part in ("train", "validation"):
+        first, second = getattr(one, part), getattr(other, part)
+        np.testing.assert_array_equal(first.images, second.images)
+        np.testing.assert_array_equal(first.labels, second.labels)
+    splits = [data_of_arrays(IMAGES[own], LABELS[own], (IMAGES, LABELS)).train for own in (np.arange(40), order)]
+    assert splits[0].content() == splits[1].content() and splits[0].digest() != splits[1].digest()
+    other = data_of_arrays(IMAGES, (LABELS + 1) % 4, (IMAGES, LABELS)).train
+    assert other.content() != splits[0].content()

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.arrays import data_of_arrays
+from nasnet_keras.data.loading import load_data
 from nasnet_keras.search.directory import LATER, SearchDirectory, compare_children, description, keep_children
 
 IMAGES, LABELS = np.arange(8 * 48, dtype=np.uint8).reshape(8, 4, 4, 3), np.arange(8) % 2
@@ -85,6 +87,31 @@ def test_other_pixels_of_the_same_shape_are_other_data(tmp_path):
     listed = {key: value for key, value in now.items() if key not in ("data", "validation")}
     with pytest.raises(ValueError, match="another `images`: None"):
         compare_children(tmp_path, listed)
+
+
+def test_a_folder_with_another_range_of_greys_or_other_of_its_images_is_refused(tmp_path):
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            image = Image.fromarray(np.full((8, 8), 4000 + 10 * number, np.uint16))
+            image.save(tmp_path / "photos" / label / f"{number}.png")
+
+    def of(**options):
+        return description(ChildSettings(), load_data(tmp_path / "photos", **options))
+
+    now = of(grey_range=(0, 4095), limit=12)
+    keep_children(tmp_path, now, "jax/1")
+    keep_children(tmp_path, of(grey_range=(0, 4095), limit=12), "jax/1")
+    for options, says in (
+        ({"limit": 12}, r"`grey_range`: \[0, 4095\]. Received: None. Choose another directory$"),
+        ({"limit": 12, "grey_range": (0, 4095), "seed": 1}, "`(training|validation)`"),
+    ):
+        with pytest.raises(ValueError, match=f"another {says}"):
+            compare_children(tmp_path, of(**options))
+    # An earlier version kept neither.
+    before = {key: now[key] for key in now if key not in ("training", "validation", "grey_range")}
+    (tmp_path / "children.json").write_text(json.dumps(before))
+    compare_children(tmp_path, of(limit=12, seed=1))
 
 
 def test_a_child_may_hold_what_json_cannot():

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -208,3 +208,112 @@ def test_a_search_without_any_reward_says_why(tmp_path, monkeypatch, caplog):
     caplog.clear()
     assert search(data, 2, tmp_path / "s", "random", space=SPACE).best is None
     assert caplog.messages.count(says) == 1
+
+
+MANY = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
+
+
+class Shuffled:
+    """(image, label) pairs in an order that nobody has set, as data sets that shuffle in each pass give them."""
+
+    def __init__(self, order):
+        self.order = np.random.default_rng(order).permutation(len(MANY))
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, index):
+        return MANY[self.order[index]], self.order[index] % 2
+
+
+def test_a_data_set_that_shuffles_is_the_same_one(tmp_path, no_training):
+    """Whatever is held out of it, and so for distributed workers."""
+    held = (MANY[:4], np.arange(4) % 2)
+    told = []
+    for order in (1, 2):
+        for name, words in (("given", {"validation_data": held}), ("held", {"validation_split": 0.25})):
+            tuner = own(tmp_path / name, 2 + order)
+            tuner.begin = lambda data, tuner=tuner, told=told: told.append(data) or NASNetTuner.begin(tuner, data)
+            tuner.search(Shuffled(order), **words)
+        assert len(search(Shuffled(order), 2 + order, tmp_path / "search", "random", space=SPACE).trials) == 2 + order
+    for one, other in zip(told[:2], told[2:], strict=True):
+        np.testing.assert_array_equal(one.train.images, other.train.images)
+        assert tuner.description(one) == tuner.description(other)
+    assert tuner.description(told[0])["data"]["validation"] != tuner.description(told[1])["data"]["validation"]
+    for folder in (tmp_path / "given" / "p", tmp_path / "held" / "p", tmp_path / "search"):
+        assert numbers(folder) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="another `images`.* or the same images, held out alike: .*`shuffle=False`"):
+        own(tmp_path / "given").search(MANY + 1, np.arange(24) % 2, validation_data=held)
+
+
+def test_a_search_of_an_earlier_version_goes_on_with_images_divided_by_their_order(tmp_path, no_training):
+    own(tmp_path).search(Shuffled(1), validation_split=0.25)
+    (tmp_path / "p" / "children.json").unlink()
+    expected = data_of_arrays(Shuffled(1), None, None, 0.25)
+    for trials in (3, 4):
+        tuner, told = own(tmp_path, trials), []
+        tuner.begin = lambda data, tuner=tuner, told=told: told.append(data) or NASNetTuner.begin(tuner, data)
+        tuner.search(Shuffled(1), validation_split=0.25)
+        np.testing.assert_array_equal(told[0].train.images, expected.train.images)
+
+
+def test_a_seed_that_was_drawn_divides_nothing(tmp_path, no_training):
+    oracle = NASNetOracle(2, space=SPACE, strategy="random")
+    for _ in range(2):
+        for _ in range(2):
+            tuner = NASNetTuner(oracle, directory=str(tmp_path), project_name="p")
+            tuner.search(MANY, np.arange(24) % 2, validation_split=0.25)
+        oracle = NASNetOracle(2, space=SPACE, strategy="random")
+    assert oracle.seed is None and numbers(tmp_path / "p") == [0, 1]
+
+
+class Wrapped(NASNetTuner):
+    """A tuner that counts its trials."""
+
+    def run_trial(self, trial, data):
+        self.seen = data
+        return super().run_trial(trial, data)
+
+
+def test_a_tuner_that_wraps_its_trials_goes_on_with_the_same_children_and_data_alone(tmp_path, no_training):
+    def begin(images, child=None, **options):
+        oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0)
+        tuner = Wrapped(oracle, child or ChildSettings(), directory=str(tmp_path), project_name="p")
+        tuner.search(images, np.arange(24) % 2, **options)
+        return tuner
+
+    assert len(begin(MANY, validation_split=0.25).seen.validation) == 6
+    held = MANY[:4], np.arange(4) % 2
+    for images, child, options, says in (
+        (MANY, ChildSettings(epochs=2), {"validation_split": 0.25}, "`epochs`"),
+        (MANY + 1, None, {"validation_split": 0.25}, "`images`"),
+        (MANY, None, {"validation_data": held}, "`train_images`"),
+    ):
+        with pytest.raises(ValueError, match=f"children have another {says}"):
+            begin(images, child, **options)
+
+
+def test_a_share_of_a_data_set_is_held_out_for_children_of_one_s_own(tmp_path):
+    tuner, told = make(tmp_path, 1), []
+    tuner.begin = told.append
+    tuner.search(tf.data.Dataset.from_tensor_slices((MANY, np.arange(24) % 2)), validation_split=0.25)
+    assert len(told[0].validation) == 6
+
+
+@dataclass(frozen=True)
+class Locked(Free):
+    """A child that cannot be copied."""
+
+    lock: object = field(default_factory=threading.Lock)
+    parts: dict = field(default_factory=lambda: {("a", 1): threading.Lock(), "size": np.int64(3)})
+    inside: ChildSettings = field(default_factory=ChildSettings)
+
+
+def test_a_child_that_cannot_be_copied_is_known_by_what_it_holds(tmp_path):
+    data = data_of_arrays(MANY, np.arange(24) % 2, None, 0.25)
+    tuner = make(tmp_path, 1)
+    tuner.child = Locked()
+    tuner.search(data)
+    kept = json.loads((tmp_path / "p" / "children.json").read_text())
+    assert kept["lock"] == "lock" and kept["parts"] == {"size": 3} and kept["inside"]["filters"] == 8
+    assert tuner.description(data)["child"]["inside"]["repeats"] == 1

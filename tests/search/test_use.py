@@ -14,7 +14,7 @@ from nasnet_keras.search import tuner
 from nasnet_keras.search.distributed.ray_pool import Engine
 from nasnet_keras.search.distributed.roles import Role
 from nasnet_keras.search.oracle import NASNetOracle
-from nasnet_keras.search.rules import Limits, MedianStop, Replay
+from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings
@@ -155,7 +155,12 @@ def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):
         Limits(max_parameters=three),
         MedianStop(epochs=three, trials=three),
         SearchSpace(blocks=three),
-        Engine(workers=three),
+        SoftTarget(np.int64(5_000_000), exponent=np.float32(-0.5)),
+        FailurePenalty(np.float64(0)),
+        FailurePenalty(np.int64(-1)),
+        ControllerSettings(learning_rate=np.float32(0.5), clip=three),
+        PredictorSettings(random=np.float32(0.5)),
+        Engine(workers=three, cpus=np.int64(2), gpus=np.float32(0.5), patience=np.int64(9)),
         Role("chief", port=three),
     ):
         assert json.loads(json.dumps(asdict(made) | {"secret": None}))
@@ -165,6 +170,12 @@ def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):
     result = search(DATA, three, tmp_path / "s", "random", np.uint32(1), space=SPACE, child=Free())
     assert len(result.trials) == 3
     assert search(DATA, 3, tmp_path / "s", "random", 1, space=SPACE, child=Free()).trials == result.trials
+    times = {"lease": np.int64(60), "patience": np.float32(60)}
+    oracle = NASNetOracle(3, space=SPACE, strategy="random", hours=np.int64(8))
+    tuner = NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="p", **times)
+    assert (type(tuner.lease), type(tuner.patience)) == (int, float)
+    result = search(DATA, 3, tmp_path / "u", "random", 1, space=SPACE, child=Free(), hours=np.int64(8), **times)
+    assert len(result.trials) == 3
     for wrong in (True, 2.0, np.float64(2)):
         with pytest.raises(ValueError, match="`filters` must be an integer"):
             ChildSettings(filters=wrong)

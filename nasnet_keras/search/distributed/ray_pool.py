@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers
+from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
 from nasnet_keras.search.distributed.pool import Gone, Pool
 from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster
 
@@ -48,6 +48,7 @@ class Engine:
         if self.address not in (None, "auto") and not (host and port.isascii() and port.isdigit()):
             raise ValueError(f"`engine` must be here, ray or ray://HOST:PORT. Received: ray://{self.address}")
         take_integers(self, "workers")
+        take_numbers(self, "cpus", "gpus", "patience")
         check_integer("workers", self.workers, 1, optional=True)
         check_positive("cpus", self.cpus, finite=True)
         if not is_number(self.gpus) or not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):

@@ -6,11 +6,15 @@ Without the first, a process searches alone.
 """
 
 import ipaddress
+import logging
 import os
 from dataclasses import dataclass, field
 
 from nasnet_keras.checks import check_integer, take_integers
 
+logger = logging.getLogger(__name__)
+
+LEASE, PATIENCE = 120.0, 600.0  # seconds
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 
 
@@ -82,6 +86,27 @@ def current_role(environment=None):
     if not port.isdigit():
         raise ValueError(f"`{VARIABLES[1]}` must be a port. Received: {port!r}")
     return Role(tuner_id, host, int(port))
+
+
+def check_waiting(lease, patience, role, engine, given):
+    """Say it where a time does nothing; the same call may have a role elsewhere, by KerasTuner's variables.
+
+    Args:
+        lease, patience, role: of `search`.
+        engine: where children run elsewhere, or None.
+        given: the argument `engine`.
+
+    Raises:
+        ValueError: `engine` has another patience of its own.
+    """
+    if lease != LEASE and role is None:
+        logger.warning("`lease` %g is not used: it is for a `role`", lease)
+    if patience == PATIENCE or role is not None:
+        return
+    if not hasattr(engine, "patience"):
+        logger.warning("`patience` %g is not used: it is for a `role`, or for `engine` ray", patience)
+    elif not isinstance(given, str) and patience != engine.patience:
+        raise ValueError(f"`patience` must be left out where `engine` has its own, {engine!r}. Received: {patience!r}")
 
 
 def is_loopback(host):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of, check_positive, is_number, take_integers
+from nasnet_keras.checks import check_integer, check_one_of, check_positive, is_number, take_integers, take_numbers
 from nasnet_keras.search.strategies import policy_gradient
 from nasnet_keras.search.strategies.policy_network import PolicyNetwork
 from nasnet_keras.search.strategies.strategy import Proposal, Strategy
@@ -74,9 +74,11 @@ class ControllerSettings:
             ("clip", 0, math.inf),
             ("baseline_decay", 0, 1), ("adam_beta_1", 0, 1), ("adam_beta_2", 0, 1),
         ):  # fmt: skip
+            take_numbers(self, label)
             value = getattr(self, label)
             if not is_number(value) or not lower <= value < upper:
                 raise ValueError(f"`{label}` must be a number from {lower} to below {upper}. Received: {value!r}")
+        take_numbers(self, "adam_epsilon")
         check_positive("adam_epsilon", self.adam_epsilon, finite=True)  # what has no gradient would become 0 / 0
         check_one_of("algorithm", self.algorithm, ("ppo", "reinforce"))
 

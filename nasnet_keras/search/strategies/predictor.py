@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_share, take_integers
+from nasnet_keras.checks import check_integer, check_share, take_integers, take_numbers
 from nasnet_keras.search.strategies.strategy import Strategy
 
 MOST, KEPT = 400, 300  # cells that are learnt from; beyond, these are kept, the best and the latest in halves
@@ -39,6 +39,7 @@ class PredictorSettings:
         take_integers(self, "beginning", "candidates", "parents")
         for label, least in (("beginning", 2), ("candidates", 2), ("parents", 1)):
             check_integer(label, getattr(self, label), least=least)
+        take_numbers(self, "random")
         check_share("random", self.random)
 
 
