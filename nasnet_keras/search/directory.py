@@ -200,7 +200,7 @@ def knows_images(directory):
     try:
         return "images" in read_object(directory.children)
     except (OSError, ValueError):
-        return not directory.header.exists()
+        return not directory.proposals.exists()
 
 
 def compare_children(directory, now):

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras_tuner
@@ -200,7 +200,7 @@ class NASNetTuner(BaseTuner):
             raise ValueError(f"`data` must be {rule}. Received: {str(data)!r}")
         elif is_ours or has_more or isinstance(data, np.ndarray):
             # A search that an earlier version began goes on with images that were divided by their order.
-            ordered = self.role is not None or knows_images(self.project_dir)
+            ordered = self._is_worker() or knows_images(self.project_dir)
             seed = self.own_oracle.given_seed or 0  # and not one that was drawn since
             data = data_of_arrays(data, y, validation_data, validation_split, seed, ordered)
         self.own_oracle.verbose = verbose
@@ -214,14 +214,14 @@ class NASNetTuner(BaseTuner):
         Raises:
             ValueError: the directory holds another search, or other children; no child can be built, or judged.
         """
-        is_known = self._knows_child and isinstance(data, Data)  # others may be anything
+        is_known = isinstance(data, Data)  # others may be anything
         is_new, knows = not SearchDirectory(self.project_dir).header.exists(), knows_images(self.project_dir)
         if is_known and self._trains_children() and type(self.child) is ChildSettings:
             some = self.own_oracle.space.sample(1, np.random.default_rng(0))
             check_children(self.child, data, (*some, *(self.own_oracle.tries if is_new else ())))
         self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
-        if is_known and is_dataclass(self.child):
-            told = description(self.child, data)
+        if is_known:
+            told = description(self.child if self._knows_child else None, data)
             told = {key: value for key, value in told.items() if knows or key not in LATER}
             keep_children(self.project_dir, told, numerics())
 

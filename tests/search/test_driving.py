@@ -300,6 +300,31 @@ def test_a_share_of_a_data_set_is_held_out_for_children_of_one_s_own(tmp_path):
     assert len(told[0].validation) == 6
 
 
+class Judged:
+    """A child that says which images judge it."""
+
+    def __init__(self):
+        self.judges = []
+
+    def evaluate(self, genotype, data, seed):
+        """A reward, which is none of theirs."""
+        self.judges.append(data.validation.content())
+        return {"reward": 0.5}
+
+
+def test_all_children_of_one_s_own_are_judged_by_the_same_images(tmp_path):
+    """A search that goes on, or was only looked at, holds out what it held out before, however a data set shuffles."""
+    child = Judged()
+    for trials, seed in ((1, 0), (2, 1), (3, 2)):
+        tuner = make(tmp_path, trials)
+        tuner.child = child
+        tuner.oracle.finished_trials()  # begins the log
+        tuner.search(Shuffled(np.random.default_rng(seed).permutation(24)), validation_split=0.25)
+    assert len(child.judges) == 3 and len(set(child.judges)) == 1
+    with pytest.raises(ValueError, match="children have another `images`"):
+        make(tmp_path, 4).search(255 - MANY, np.arange(24) % 2, validation_split=0.25)
+
+
 @dataclass(frozen=True)
 class Locked(Free):
     """A child that cannot be copied."""
