@@ -1,7 +1,6 @@
 """Arrays as KerasTuner's `search` takes them."""
 
 import numpy as np
-import pandas
 import pytest
 import tensorflow as tf
 
@@ -86,14 +85,13 @@ def test_the_kind_of_labels_is_that_of_the_training_images():
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.array(["a", "b", "c", "d"])[LABELS]], ids=["numbers", "names"])
-def test_data_sets_lists_frames_and_tensors_are_the_same_as_arrays(labels):
+def test_data_sets_lists_and_tensors_are_the_same_as_arrays(labels):
     whole = tf.data.Dataset.from_tensor_slices((IMAGES, labels)).batch(16)
     others = {
         "tf.data": (whole, None, whole.take(1)),
         "a data set beside arrays": (whole, None, (IMAGES[:16], labels[:16])),
         "a pair": ((IMAGES, labels), None, whole.take(1)),
         "lists": (list(IMAGES), list(labels), (list(IMAGES[:16]), list(labels[:16]))),
-        "series": (IMAGES, pandas.Series(labels), (IMAGES[:16], pandas.DataFrame({"label": labels[:16]}))),
         "tensors": (tf.constant(IMAGES), tf.constant(labels), (tf.constant(IMAGES[:16]), tf.constant(labels[:16]))),
     }
     expected = data_of_arrays(IMAGES, labels, (IMAGES[:16], labels[:16]))
@@ -101,6 +99,13 @@ def test_data_sets_lists_frames_and_tensors_are_the_same_as_arrays(labels):
         data = data_of_arrays(x, y, validation_data=held)
         assert data.class_names == expected.class_names, what
         assert data.content == expected.content and data.validation.digest() == expected.validation.digest(), what
+
+
+def test_labels_may_be_a_series_or_a_frame():
+    pandas = pytest.importorskip("pandas")
+    data = data_of_arrays(IMAGES, pandas.Series(LABELS), (IMAGES[:16], pandas.DataFrame({"label": LABELS[:16]})))
+    expected = data_of_arrays(IMAGES, LABELS, (IMAGES[:16], LABELS[:16]))
+    assert data.content == expected.content and data.validation.digest() == expected.validation.digest()
 
 
 def test_a_data_set_of_some_classes_only_has_them_by_their_names():
