@@ -27,7 +27,7 @@ from nasnet_keras.search.space import CELLS
 
 TABLE = Path(__file__).with_name("cell_table.jsonl.gz")
 TREES = {"n_estimators": 600, "learning_rate": 0.02, "max_depth": 5, "subsample": 0.5, "max_features": 0.3}
-FOLDS, BEST = 10, 0.05
+FOLDS, BEST, FEWEST = 10, 0.05, 10  # of fewer cells no rank correlation is told
 # Pixels by which an operation widens what its output sees, and the weighted layers that the signal passes.
 REACH = {"dil_conv_3x3": 4, "conv_1x3_3x1": 2, "conv_1x7_7x1": 6}
 WEIGHED = {"identity": 0, "conv_1x1": 1, "conv_3x3": 1, "dil_conv_3x3": 1, "conv_1x3_3x1": 2, "conv_1x7_7x1": 2}
@@ -174,7 +174,7 @@ def table(surrogate):
     yield "| cells | number | mean | spread | rank correlation | error | noise of the mean | seed 0 with seed 1 |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, mask in surrogate.groups().items():
-        if mask.sum() < 3:
+        if mask.sum() < FEWEST:
             continue
         judged = surrogate.by_seed[mask]
         if name.startswith("best"):
@@ -195,7 +195,12 @@ def main():
     """Print how well the model predicts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE)
-    print("\n".join(table(Surrogate(parser.parse_args().table))))
+    path = parser.parse_args().table
+    try:
+        surrogate = Surrogate(path)
+    except (OSError, ValueError) as error:
+        parser.error(f"--table must be what `cell_table.py --pack` wrote. Received: {path}, {error}")
+    print("\n".join(table(surrogate)))
 
 
 if __name__ == "__main__":

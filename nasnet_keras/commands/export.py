@@ -197,7 +197,8 @@ def run(options, variants, calibration, labelled):
     size = image_size(model)
     images = None
     if calibration is not None:
-        calibration = decoded(calibration, size)
+        with named(data="calibration"):
+            calibration = decoded(calibration, size)
         tell_of(calibration)
         images, _ = calibration.train.in_memory()
     if options.format != "saved_model" and (told := remark_on_names(model, units(model))):

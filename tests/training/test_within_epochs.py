@@ -39,7 +39,11 @@ class Kill(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.steps -= 1
         if self.steps == 0:
-            raise Killed
+            self.end()
+
+    def end(self):
+        """At once."""
+        raise Killed
 
 
 class Weights(keras.callbacks.Callback):
@@ -476,17 +480,12 @@ def test_ctrl_c_in_the_first_epoch_of_the_cells_goes_on_there(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-class Stop(keras.callbacks.Callback):
+class Stop(Kill):
     """Ends a training after some steps, as a user's callback may."""
 
-    def __init__(self, steps):
-        super().__init__()
-        self.steps = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps -= 1
-        if self.steps == 0:
-            self.model.stop_training = True
+    def end(self):
+        """After the step."""
+        self.model.stop_training = True
 
 
 @pytest.mark.usefixtures("eager")
