@@ -1,7 +1,8 @@
 """The primitives of a `program.Program` on TensorFlow, as functions for `graph_assembly.Assembly`.
 
 They are called once for each shape, with tensors of a graph whose shapes are all known, whatever Keras computes on.
-Derivatives are TensorFlow's: written by hand they were no faster (`benchmarks/README.md`).
+Derivatives are TensorFlow's, but for the two that it makes of many more operations than they need: every child pays for
+each (`benchmarks/README.md`).
 """
 
 import tensorflow as tf
@@ -94,9 +95,32 @@ def _neighbours(channels, length):
 def _conv(what, x, kernel):
     """A convolution without bias."""
     if len(kernel.shape) == 2 and what.strides == (1, 1):
-        rows = tf.matmul(tf.reshape(x, [-1, x.shape[3]]), kernel)
-        return tf.reshape(rows, [*x.shape[:3], kernel.shape[1]])
+        if 1 not in kernel.shape:
+            return _mixed(x, kernel)
+        # A single channel would be added up in another order than by searches that are under way.
+        return tf.reshape(tf.matmul(tf.reshape(x, [-1, x.shape[3]]), kernel), [*x.shape[:3], kernel.shape[1]])
     return tf.nn.conv2d(x, _four(kernel), what.strides, what.padding)
+
+
+@tf.custom_gradient
+def _mixed(x, kernel):
+    """The channels of each pixel times a matrix."""
+
+    def backward(gradient):
+        pixels, parts = (tf.reshape(value, [-1, value.shape[3]]) for value in (x, gradient))
+        return raw.BatchMatMulV2(x=gradient, y=kernel, adj_y=True), tf.matmul(pixels, parts, transpose_a=True)
+
+    return raw.BatchMatMulV2(x=x, y=kernel), backward
+
+
+@tf.custom_gradient
+def _concat(*values):
+    """Values one after another along the channels."""
+
+    def backward(gradient):
+        return tf.split(gradient, [value.shape[3] for value in values], 3)
+
+    return tf.concat(values, 3), backward
 
 
 def _dilated_conv(what, x, kernel):
@@ -127,7 +151,7 @@ FUNCTIONS = {
     "subsample": lambda what, x: tf.nn.avg_pool2d(x, 1, what.strides, "VALID"),
     "shift": _shift,
     "add": lambda what, x, y: tf.add(x, y),
-    "concat": lambda what, *values: tf.concat(values, 3),
+    "concat": lambda what, *values: _concat(*values),
     "mean": lambda what, x: tf.reduce_mean(x, [1, 2]),
     "conv": _conv,
     "dilated_conv": _dilated_conv,
