@@ -53,7 +53,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
 
     Raises:
         ValueError: other numbers of names and of the model's classes, some of its names and some others, nothing tells
-            what the model answers with, or there are not so many devices.
+            what the model answers with, it answers with no numbers, or there are not so many devices.
 
     Examples:
         >>> from nasnet_keras import NASNet, evaluate_classes, load_data
@@ -67,7 +67,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     columns, count = _columns(answers.class_names(model), names), len(names)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
-    probabilities = answers.as_probabilities(outputs, kind)
+    probabilities = check_numbers(answers.as_probabilities(outputs, kind))
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"
         raise ValueError(f"`class_names` must be {rule}. Received: {count}")
@@ -91,6 +91,15 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
             {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order
         ]
     return figures
+
+
+def check_numbers(probabilities):
+    """The same probabilities [n, classes]; raises `ValueError` where some of them are no numbers."""
+    wrong = int(np.isnan(probabilities).any(-1).sum())
+    if wrong:
+        received = f"the model's answers to {wrong:,} of {len(probabilities):,} images are no numbers"
+        raise ValueError(f"`model` must answer with numbers. Received: {received}")
+    return probabilities
 
 
 def _columns(own, names):
@@ -126,7 +135,7 @@ def _of_views(model, split, batch_size, devices, columns):
     for mirrored, shift in views:
         shown = partial(_view, mirrored=mirrored, shift=shift)
         outputs, labels, kind = answers_to(model, split, batch_size, devices, shown)
-        total = total + answers.as_probabilities(outputs, kind)[:, columns]
+        total = total + check_numbers(answers.as_probabilities(outputs, kind))[:, columns]
     independent = kind == "sigmoid" and outputs.shape[1] > 1
     return {**figures_of(total / len(views), labels, "sigmoid" if independent else "softmax"), "views": len(views)}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from pixels import png, tiff
 
 from nasnet_keras import read_image
@@ -176,6 +177,41 @@ def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):
     assert code == 0 and [one["name"] for one in row["classes"]] == ["red"]
     code, out, _ = call(capsys, "photos/red/00.png", "--threshold", 1)
     assert code == 0 and ("no class is that probable" in out or "100.00%" in out)
+
+
+def save_without_numbers(path):
+    """A model that answers a black image with NaN, and every other one with its second class."""
+    dense = keras.layers.Dense(1, activation="sigmoid", use_bias=False)
+    ends = [keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D(), dense]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *ends])
+    dense.set_weights([np.full((3, 1), np.inf)])
+    model.save(path)
+
+
+def test_an_answer_that_is_no_number_is_none(place, capsys):
+    save_without_numbers("nan.keras")
+    Image.new("RGB", (8, 8)).save("black.png")
+    Image.new("RGB", (8, 8), "white").save("white.png")
+    words = ["--model", "nan.keras", "--json"]
+    code, out, err = call(capsys, "black.png", "white.png", *words, "--output", "a.jsonl")
+    figures = json.loads(out.splitlines()[-1], parse_constant=pytest.fail)
+    assert code == 1 and err == [
+        "nasnet-keras: cannot answer to the image black.png: what the model answers is no number"
+    ]
+    assert figures["failed"] == [{"image": "black.png", "reason": command.NO_NUMBERS}]
+    (row,) = map(json.loads, Path("a.jsonl").read_text().splitlines())
+    assert row["image"] == "white.png" and row["classes"][0] == {"name": "1", "score": 1.0}
+    code, out, err = call(capsys, "black.png", *words)
+    assert (code, out) == (2, "") and "cannot answer to the image black.png: what the model answers is no" in err[0]
+    shutil.copy("black.png", "other.png")
+    code, out, err = call(capsys, "black.png", "other.png", *words)
+    assert (code, out) == (2, "") and "none of the 2 images has an answer; the first: cannot answer" in err[-1]
+
+
+def test_a_line_break_in_a_class_breaks_no_line(capsys):
+    rows = [{"name": "cat\nor dog", "score": 0.5}]
+    command._print([{"image": "a.png", "classes": rows}, {"image": "a.png", "classes": rows, "labels": rows}])
+    assert capsys.readouterr().out == "a.png: cat\\nor dog 50.00%\n" * 2
 
 
 def test_names_that_cannot_be_printed_are_escaped(place, capsys):

@@ -106,6 +106,17 @@ def test_bad_matrices_are_refused():
         confusion_svg([[1, 2], [3]], ["a", "b"])
 
 
+def test_answers_that_are_no_numbers_are_counted():
+    """Figures would be made of them as if they were."""
+    ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1, activation="sigmoid", use_bias=False)]
+    model = keras.Sequential([keras.Input((2, 2, 3)), *ends])
+    model.layers[-1].set_weights([np.full((3, 1), np.inf)])  # inf - inf for what is not white
+    images = np.full((5, 2, 2, 3), 255, "uint8")
+    images[3:, ..., 1] = 0
+    with pytest.raises(ValueError, match="`model` must .* the model's answers to 2 of 5 images are no numbers"):
+        evaluate_classes(model, Split(images, np.array([1, 1, 1, 0, 0])), ["a", "b"])
+
+
 @pytest.mark.parametrize("tta", [False, True])
 def test_names_in_another_order_than_the_models_are_found_by_name(tta):
     """The model counts cat, dog, fox; the labels count fox, cat, dog."""
