@@ -20,6 +20,7 @@ from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, luma, read_header, read_image
 from nasnet_keras.data.left_out import as_text, shown
+from nasnet_keras.data.splits import separator_of
 from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
@@ -91,8 +92,12 @@ def run(options, paths):
         tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
-    rows, failed, count = [], [], 0
-    kept = _File(options.output, most, columns, len(paths)) if options.output else nullcontext()
+    rows, failed, count, separator = [], [], 0, "|"
+    if "labels" in columns and options.output and Path(options.output).suffix == ".csv":
+        separator = separator_of(answers.labels_of(model, len(answers.thresholds(model))) or ())
+        if separator != "|":
+            tell(f"a class has | in its name: between labels there is {separator!r}")
+    kept = _File(options.output, most, columns, len(paths), separator) if options.output else nullcontext()
     with kept as file, decoding("look at images", least=2 * BATCH) as progress:
         for start, found, broken in _answered(model, paths, options):
             for index in sorted(broken):
@@ -207,8 +212,9 @@ class _File:
     A context: however it ends, by Ctrl-C or on a full disk, the batches that are whole are put where they go.
     """
 
-    def __init__(self, name, most, columns, total):
+    def __init__(self, name, most, columns, total, separator):
         self.name, self.most, self.columns, self.total, self.count = name, most, columns, total, 0
+        self.separator = separator
         self.is_table = Path(name).suffix == ".csv"
 
     def __enter__(self):
@@ -240,7 +246,7 @@ class _File:
             self.count += len(rows)
 
     def _cells(self, row):
-        own = {**row, "labels": "|".join(one["name"] for one in row.get("labels", ()))}
+        own = {**row, "labels": self.separator.join(one["name"] for one in row.get("labels", ()))}
         cells = [_harmless(own[name]) for name in ("image", *self.columns)]
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]

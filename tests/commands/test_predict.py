@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pixels import png, tiff
 
-from nasnet_keras import read_image
+from nasnet_keras import NASNet, read_image
 from nasnet_keras.cli import main
 from nasnet_keras.commands import predict as command
 from nasnet_keras.data.asked import asked_images
@@ -212,6 +212,18 @@ def test_a_line_break_in_a_class_breaks_no_line(capsys):
     rows = [{"name": "cat\nor dog", "score": 0.5}]
     command._print([{"image": "a.png", "classes": rows}, {"image": "a.png", "classes": rows, "labels": rows}])
     assert capsys.readouterr().out == "a.png: cat\\nor dog 50.00%\n" * 2
+
+
+def test_labels_in_a_table_can_be_taken_apart(place, capsys):
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 2}
+    names = ("black|white", "colour")
+    network = NASNet("tiny", **size, class_names=names, classifier_activation="sigmoid", thresholds=(0.0, 0.0))
+    network.save("own.keras")
+    code, _, err = call(capsys, "photos/red/00.png", "--model", "own.keras", "--output", "a.csv")
+    (row,) = csv.DictReader(io.StringIO(Path("a.csv").read_text()))
+    assert code == 0 and sorted(row["labels"].split(";")) == list(names)
+    assert err == ["nasnet-keras: a class has | in its name: between labels there is ';'"]
+    assert call(capsys, "photos/red/00.png", "--model", "own.keras", "--output", "a.jsonl")[::2] == (0, [])
 
 
 def test_names_that_cannot_be_printed_are_escaped(place, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.data.loading import Split
+from nasnet_keras.data.splits import separator_of
 from nasnet_keras.pictures.confusion import MOST, confusion_svg, most_confused
 from nasnet_keras.training.evaluation import evaluate_classes
 
@@ -157,6 +158,23 @@ def test_labels_of_several_are_found_by_name_with_their_thresholds():
         ("sun", pytest.approx(0.3)),
         ("sea", pytest.approx(0.5)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "separator"),
+    [(("a", "b"), "|"), (("a|b", "c"), ";"), (("a|b;", "c,"), "\t"), (("|;,\t", "a"), "|")],
+)
+def test_labels_can_be_taken_apart(names, separator, caplog):
+    assert separator_of(names) == separator
+    scores = np.float32([[0.6, 0.9]])
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "sigmoid")])
+    model.predict = lambda batches, verbose: scores
+    split = Split(np.zeros((1, 1, 1, 3), np.uint8), np.array([[True, False]]))
+    (worst,) = evaluate_classes(model, split, names, worst=1)["worst"]
+    assert (worst["class"], worst["taken_for"]) == (names[0], separator.join(names))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a class has | in its name: between labels there is {separator!r}"
+    ] * (separator != "|")
 
 
 def test_other_names_than_the_models_are_told_or_refused(caplog):
