@@ -330,7 +330,8 @@ class _Evaluation:
         # A loss that is just allowed is not refused because of how numbers are rounded.
         drop = round(100 * (self.rows[0][self.measure] - figures[self.measure]), 6)
         if self._most is not None and drop > self._most:
-            lost = f"{drop:.2f} points of {percent(self.rows[0][self.measure])} {self.called}"
+            lost = f"{drop:.2f} points of {percent(self.rows[0][self.measure])}"
+            lost += f" {self.called}" if self._split.several else ""
             self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
             raise _LossError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
         if self._most is None and drop > LIMIT:
