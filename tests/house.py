@@ -73,7 +73,7 @@ search                      | keras_tuner         | pictures
 + search.running            | no framework        | children
 + search.distributed.pool     | no framework      | __init__
 + search.tuner              | no framework        | children, data.loading, data.arrays, data.records, __init__
-export                      | keras, tensorflow   | program, models, data.images, data.decoding
+export                      | keras, tensorflow   | program, models, data.images, data.decoding, data.left_out
 + export.heat_maps          | no framework        | pictures.heat_maps
 serving.client              | standard library    | nothing
 serving                     | tensorflow          | data.images, export

@@ -1,5 +1,6 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from nasnet_keras.commands.datasets import counted_as, for_judging, knows, tell_
 from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, one_line, percent, tell, without_greetings
+from nasnet_keras.data.images import luma
 from nasnet_keras.data.loading import decoded, open_data, open_images
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split
@@ -131,15 +133,15 @@ def _variants(options):
 def _typical(options):
     """The images that int8 is measured on, not decoded yet: a `Data`, some of each class in its train part.
 
-    Labels do not count, so a folder need not have folders of classes.
+    Labels do not count, so a folder need not have folders of classes, nor a table labels.
     """
-    where = expanded(options.calibration)
+    where, ways = expanded(options.calibration), _ways(options, options.calibration)
     try:
-        data = open_data(options.calibration, validation=0, test=0, **_ways(options, options.calibration))
+        data = open_data(options.calibration, validation=0, test=0, **ways)
     except ValueError:
-        if not os.path.isdir(where):
+        if not os.path.isdir(where) and (not is_table(where) or ways["columns"].label):
             raise
-        data = open_images(where, known_grey_range(options.model))
+        data = open_images(where, ways["grey_range"], ways["columns"])
     none = data.train.select([])
     return replace(data, train=data.train.take(CALIBRATION, 0), validation=none, test=none)
 
@@ -191,7 +193,7 @@ def run(options, variants, calibration, labelled):
     with without_greetings():
         check_backend(options.format)
         from nasnet_keras.export.saved_model import remark_on_names
-        from nasnet_keras.models.answers import image_size, units
+        from nasnet_keras.models.answers import image_size, input_shape, units
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
     size = image_size(model)
@@ -201,6 +203,7 @@ def run(options, variants, calibration, labelled):
             calibration = decoded(calibration, size)
         tell_of(calibration)
         images, _ = calibration.train.in_memory()
+        images = luma(images) if input_shape(model)[2] == 1 else images
     if options.format != "saved_model" and (told := remark_on_names(model, units(model))):
         tell(told)  # which the runtimes' silence would swallow
     evaluation = None
@@ -241,7 +244,7 @@ def _tell_figures(options, written, evaluation):
     if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
         if written:
-            evaluation.draw(Path(options.output))
+            evaluation.draw(Path(options.output), len(options.precision or ()) > 1)
         figures["evaluation"] = {
             "data": options.evaluate,
             "images": evaluation.images,
@@ -269,6 +272,17 @@ def _write(options, model, folder, settings, images):
         return export_target(model, folder, options.format, calibration=calibration, **settings)
 
 
+def _earlier(path, known, rows):
+    """The rows of other files that a run before has kept, if what was `known` then is the same; none without digest."""
+    try:
+        kept = json.loads(path.read_bytes())
+        names = {row["name"] for row in rows}
+        there = [row for row in kept.pop("files") if row["bytes"] is not None and row["name"] not in names]
+        return there if kept == known and known["digest"] else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
 class _Evaluation:
     """Accuracy and latency of a model and of what is written of it, on the same images.
 
@@ -283,6 +297,7 @@ class _Evaluation:
 
     def __init__(self, model, data, size, most, batch=None, called="the model"):
         from nasnet_keras.models import answers
+        from nasnet_keras.training.evaluation import check_numbers
         from nasnet_keras.training.fitting import answers_to
 
         with decoding() as progress:
@@ -297,10 +312,12 @@ class _Evaluation:
             raise ValueError(f"`evaluate` must have images that can be read. Received: {data.name}")
         images = np.zeros((self.batch, *size, answers.input_shape(model)[2]), "float32")
         # Not by `predict`, which takes longer to begin than a small network to answer.
-        own = self._figures(answers.as_probabilities(outputs, kind), lambda: model.predict_on_batch(images))
-        if own["accuracy"] is None:
+        probabilities = check_numbers(answers.as_probabilities(outputs, kind))
+        own = self._figures(probabilities, lambda: model.predict_on_batch(images))
+        if own[self.measure] is None:
             raise ValueError(f"`evaluate` must have images that have a label. Received: {data.name}")
         self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
+        self._digest, self._own = data.digest, own[self.measure]
         self.notes = []  # nothing can be said while runtimes are kept from greeting
 
     def add(self, name, run):
@@ -311,13 +328,14 @@ class _Evaluation:
         images = np.asarray(self._split.images[np.resize(places, self.batch)], "float32")
         figures = self._figures(np.concatenate(outputs), lambda: run(images))
         # A loss that is just allowed is not refused because of how numbers are rounded.
-        drop = round(100 * (self.rows[0]["accuracy"] - figures["accuracy"]), 6)
+        drop = round(100 * (self.rows[0][self.measure] - figures[self.measure]), 6)
         if self._most is not None and drop > self._most:
-            lost = f"{drop:.2f} points of {percent(self.rows[0]['accuracy'])}"
+            lost = f"{drop:.2f} points of {percent(self.rows[0][self.measure])}"
+            lost += f" {self.called}" if self._split.several else ""
             self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
             raise _LossError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
         if self._most is None and drop > LIMIT:
-            self.notes.append(f"{name} loses {drop:.2f} points of accuracy: more, and typical, images may help")
+            self.notes.append(f"{name} loses {drop:.2f} points of {self.called}: more, and typical, images may help")
         self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
 
     def give_up(self, name):
@@ -327,7 +345,7 @@ class _Evaluation:
             row["name"] = f"{name}, not written"
 
     def _figures(self, probabilities, call):
-        """{"accuracy", "milliseconds"}: of several labels an image the mean average precision; an image's time."""
+        """The figure that counts, under its key of `figures.MEASURES`, and `milliseconds`, an image's time."""
         from nasnet_keras.training.figures import mean_average_precision
 
         for _ in range(3):
@@ -341,30 +359,49 @@ class _Evaluation:
             value = mean_average_precision(self._labels, probabilities)
         else:
             value = float(np.mean(probabilities.argmax(-1) == self._labels))
-        return {"accuracy": value, "milliseconds": 1000 * float(np.median(times))}
+        return {self.measure: value, "milliseconds": 1000 * float(np.median(times))}
 
-    def draw(self, folder):
-        """The same as a picture, beside what was written."""
+    @property
+    def measure(self):
+        """The key of `figures.MEASURES` that counts."""
+        return "mean_average_precision" if self._split.several else "accuracy"
+
+    @property
+    def called(self):
+        """What it is called."""
+        from nasnet_keras.training.figures import MEASURES
+
+        return MEASURES[self.measure]
+
+    def draw(self, folder, several=False):
+        """The same as a picture, beside what was written; of `several` files with those of an interrupted run before.
+
+        Their rows are kept beside it, and count as long as the model and the images are the same.
+        """
         from nasnet_keras.pictures.comparison import comparison_svg
 
-        title = f"{'Mean average precision' if self._split.several else 'Accuracy'} on {self.images:,} images"
-        path = folder / "evaluation.svg"
+        title = f"{self.called.capitalize()} on {self.images:,} images"
+        path, kept = folder / "evaluation.svg", folder / "evaluation.json"
+        known = {"digest": self._digest, "images": self.images, "batch": self.batch, self.measure: self._own}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, comparison_svg(self.rows, title).encode())
+            own, *rows = self.rows
+            if several:
+                rows = _earlier(kept, known, rows) + rows
+                write_atomically(kept, json.dumps({**known, "files": rows}).encode())
+            write_atomically(path, comparison_svg([own, *rows], title, self.measure).encode())
             print(f"Size, time and accuracy: {path}")
         except OSError as error:
             tell(f"the picture {path} cannot be written: {error.strerror or error}")
 
     def print(self):
         """The table of all files."""
-        what = "mean average precision" if self._split.several else "accuracy"
         one = "one image" if self.batch == 1 else f"one image of {self.batch}"
-        table = Table("file", "MB", one, what, "points lost", title=f"On {self.images:,} images")
+        table = Table("file", "MB", one, self.called, "points lost", title=f"On {self.images:,} images")
         for row in self.rows:
             size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
             lost = "" if row is self.rows[0] else f"{row['drop']:.2f}"
-            table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row["accuracy"]), lost)
+            table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row[self.measure]), lost)
         Console().print(table)
         for note in self.notes:
             tell(note)

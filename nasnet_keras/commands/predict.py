@@ -18,8 +18,9 @@ from nasnet_keras.commands.terminal import finish, percent, tell, without_greeti
 from nasnet_keras.data.asked import asked_images
 from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.images import called, read_header, read_image
-from nasnet_keras.data.left_out import shown
+from nasnet_keras.data.images import called, luma, read_header, read_image
+from nasnet_keras.data.left_out import as_text, shown
+from nasnet_keras.data.splits import separator_of
 from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
@@ -28,6 +29,7 @@ EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
 INTERRUPTED = "interrupted: the images that were not looked at have no answers"
 BATCH, AHEAD = 64, 2  # images at a time, and batches that are read while one is looked at
 FORMATS = (".csv", ".jsonl")
+NO_NUMBERS = "what the model answers is no number"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 
 
@@ -90,15 +92,19 @@ def run(options, paths):
         tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
-    rows, failed, count = [], [], 0
-    kept = _File(options.output, most, columns, len(paths)) if options.output else nullcontext()
+    rows, failed, count, separator = [], [], 0, "|"
+    if "labels" in columns and options.output and Path(options.output).suffix == ".csv":
+        separator = separator_of(answers.labels_of(model, len(answers.thresholds(model))) or ())
+        if separator != "|":
+            tell(f"a class has | in its name: between labels there is {separator!r}")
+    kept = _File(options.output, most, columns, len(paths), separator) if options.output else nullcontext()
     with kept as file, decoding("look at images", least=2 * BATCH) as progress:
         for start, found, broken in _answered(model, paths, options):
             for index in sorted(broken):
                 path, reason = paths[start + index], broken[index]
                 failed.append({"image": path, "reason": reason})
                 if len(paths) > 1:
-                    tell(f"cannot read the image {called(path)}: {reason}")
+                    tell(_why(failed[-1]))
             count += len(found)
             if file is not None:
                 file.add(found)
@@ -107,13 +113,20 @@ def run(options, paths):
                 _print(found)
             progress(min(start + BATCH, len(paths)), len(paths))
     if not count:
-        first = f"cannot read the image {called(paths[0])}: {failed[0]['reason']}"
-        raise ValueError(first if len(paths) == 1 else f"none of the {len(paths):,} images can be read")
+        unread = all(one["reason"] != NO_NUMBERS for one in failed)
+        what = "can be read" if unread else f"has an answer; the first: {_why(failed[0])}"
+        raise ValueError(_why(failed[0]) if len(paths) == 1 else f"none of the {len(paths):,} images {what}")
     figures = {"model": options.model, "predictions": rows, "failed": failed}
     if file is not None:
         figures |= {"predictions": count, "output": options.output}
     finish(options, figures)
     return 1 if failed else 0
+
+
+def _why(failed):
+    """Why an image has no answer, in one line."""
+    verb = "answer to" if failed["reason"] == NO_NUMBERS else "read"
+    return f"cannot {verb} the image {called(failed['image'])}: {failed['reason']}"
 
 
 def _print(rows):
@@ -125,7 +138,7 @@ def _print(rows):
 
 
 def _answered(model, paths, options):
-    """Of each batch the index of its first image, the answers, and {index: the reason} of what cannot be read."""
+    """Of each batch the index of its first image, the answers, and {index: the reason} of what has none."""
     from nasnet_keras.data.loading import normalize
     from nasnet_keras.models import answers
     from nasnet_keras.models.applications import imagenet_classes
@@ -140,11 +153,14 @@ def _answered(model, paths, options):
         good = np.delete(np.arange(len(images)), list(broken))
         rows = []
         if len(good):
-            images = _luma(images[good]) if channels == 1 else images[good]
+            images = luma(images[good]) if channels == 1 else images[good]
             scores = answers.probabilities(model, model.predict_on_batch(prepare(images)))
             names = answers.labels_of(model, scores.shape[1]) or [name for _, name in imagenet_classes()]
             cuts = thresholds if options.threshold is None else np.full(scores.shape[1], options.threshold)
             for index, row in zip(good.tolist(), scores, strict=True):
+                if np.isnan(row).any():
+                    broken = {**broken, index: NO_NUMBERS}
+                    continue
                 order = np.argsort(-row, kind="stable")
                 told = order if cuts is None else order[row[order] >= cuts[order]]
                 found = {"image": paths[start + index]}
@@ -158,7 +174,7 @@ def _answered(model, paths, options):
 
 
 def _named(names, scores, places):
-    return [{"name": names[place], "score": float(scores[place])} for place in places.tolist()]
+    return [{"name": str(names[place]), "score": float(scores[place])} for place in places.tolist()]
 
 
 def _batches(files):
@@ -177,17 +193,11 @@ def _batches(files):
             yield waiting.popleft().result()
 
 
-def _luma(images):
-    """One channel of RGB images, as `read_image` makes it."""
-    from PIL import Image
-
-    return np.stack([np.array(Image.fromarray(image).convert("L"))[..., None] for image in images])
-
-
 def _best(row):
     """An answer in one line."""
     named, present = (
-        [f"{one['name']} {percent(one['score'])}" for one in row.get(what, ())] for what in ("classes", "labels")
+        [f"{as_text(one['name'])} {percent(one['score'])}" for one in row.get(what, ())]
+        for what in ("classes", "labels")
     )
     if "labels" in row:
         more = len(present) - len(named)  # than `--top`
@@ -202,8 +212,9 @@ class _File:
     A context: however it ends, by Ctrl-C or on a full disk, the batches that are whole are put where they go.
     """
 
-    def __init__(self, name, most, columns, total):
+    def __init__(self, name, most, columns, total, separator):
         self.name, self.most, self.columns, self.total, self.count = name, most, columns, total, 0
+        self.separator = separator
         self.is_table = Path(name).suffix == ".csv"
 
     def __enter__(self):
@@ -235,7 +246,7 @@ class _File:
             self.count += len(rows)
 
     def _cells(self, row):
-        own = {**row, "labels": "|".join(one["name"] for one in row.get("labels", ()))}
+        own = {**row, "labels": self.separator.join(one["name"] for one in row.get("labels", ()))}
         cells = [_harmless(own[name]) for name in ("image", *self.columns)]
         for one in row["classes"]:
             cells += [_harmless(one["name"]), f"{one['score']:.6g}"]

@@ -1,6 +1,7 @@
 """What is printed: figures, and nothing of what libraries say while they are loaded."""
 
 import json
+import math
 import os
 import sys
 from contextlib import contextmanager
@@ -57,7 +58,15 @@ def tell(line):
 
 
 def finish(options, figures):
-    """Print the figures as one line of JSON, if that is wanted."""
+    """Print the figures as one line of JSON, if that is wanted: what is no number is null there."""
     sys.stdout.flush()
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(_numbers(figures)))
+
+
+def _numbers(value):
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_numbers, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -108,6 +108,11 @@ def read_image(source, image_size=None, grey_range=None, channels=3, part=None):
     return np.array(image) if channels == 3 else np.array(image.convert("L"))[..., None]
 
 
+def luma(images):
+    """The one channel of RGB images, uint8 [n, height, width, 3], as `read_image` makes it: [n, height, width, 1]."""
+    return np.stack([np.array(Image.fromarray(image).convert("L"))[..., None] for image in images])
+
+
 def read_pillow(source, image_size=None, grey_range=None, part=None):
     """As `read_image`, as a Pillow image in RGB: what comes next may be Pillow's work as well."""
     size = None if image_size is None else as_size(image_size)

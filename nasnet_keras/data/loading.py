@@ -22,7 +22,7 @@ from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
 from nasnet_keras.data.splits import Split, hold_out, limited, strata
-from nasnet_keras.data.tables import Columns
+from nasnet_keras.data.tables import Columns, is_table, read_table
 from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
@@ -269,17 +269,22 @@ def open_data(
     return Data(called(name), train, validation, test, class_names, shape, **found)
 
 
-def open_images(root, grey_range=None):
-    """A `Data` of images whose labels do not count, not decoded yet: all below a folder, in its train part.
+def open_images(root, grey_range=None, columns=None):
+    """A `Data` of images whose labels do not count, not decoded yet: all below a folder, or of a table, as train part.
 
     Args:
-        root: the folder's path.
+        root: the path of the folder, or of a table, which needs no labels; of one with parts the train part counts.
         grey_range: as for `read_image`.
+        columns: a `tables.Columns` for a table.
 
     Raises:
         ValueError: it cannot be read, or there is no image.
     """
-    paths, left_out = images_below(root)
+    if is_table(root):
+        listing = read_table(root, columns, labelled=False)
+        paths, left_out = listing.parts["train"].paths, listing.left_out
+    else:
+        paths, left_out = images_below(root)
     if not paths:
         raise ValueError(f"`data` must be a folder with images below it. Received: {shown(os.fspath(root))}")
     images = ImageFiles(tuple(paths), own_size(paths), grey_range)

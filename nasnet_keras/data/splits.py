@@ -10,6 +10,7 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.records import Record
+from nasnet_keras.data.tables import SEPARATORS
 from nasnet_keras.files import composed
 
 
@@ -257,6 +258,11 @@ def placed(own, names):
         taken = set(places.tolist())
         left = [(number, name) for number, name in left if number not in taken]
     return places
+
+
+def separator_of(names):
+    """What stands between the names of several classes in a text: the first usual one that no name has; else `|`."""
+    return next((one for one in (*SEPARATORS, "\t") if not any(one in name for name in names)), SEPARATORS[0])
 
 
 def known_as(name):

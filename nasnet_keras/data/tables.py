@@ -123,13 +123,13 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None):
+def read_table(source, columns=None, labelled=True):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
-        columns: a `Columns`.
+        columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -141,7 +141,7 @@ def read_table(source, columns=None):
         source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
-    file, labels, split, notes = _choose(table, columns)
+    file, labels, split, notes = _choose(table, columns, labelled)
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
     several = isinstance(labels, tuple)
     chosen = [file, *(labels if several else [labels]), *([split] if split else [])]
@@ -158,7 +158,7 @@ def read_table(source, columns=None):
     return rows.listing(marks, notes)
 
 
-def _choose(table, columns):
+def _choose(table, columns, labelled):
     """(file column, label column or a tuple of them, split column or None, what to tell of that) of a table."""
     notes = []
 
@@ -176,8 +176,8 @@ def _choose(table, columns):
         raise ValueError(f"`{option}` must be given for {table.label.removeprefix('`data` ')}. It has {what}")
 
     file = one("file_column", columns.file, FILE_NAMES)
-    if isinstance(columns.label, tuple):
-        labels = tuple(one("label_column", name, ()) for name in columns.label)
+    if isinstance(columns.label, tuple) or not labelled:
+        labels = tuple(one("label_column", name, ()) for name in columns.label) if labelled else ()
     else:
         labels = one("label_column", columns.label, LABEL_NAMES)
     ignored = columns.split == NO_SPLIT and NO_SPLIT not in table.names

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.models.answers import outputs_of
 from nasnet_keras.models.maps import answering_logits, changed_results, layer_with_maps
 from nasnet_keras.pictures.heat_maps import GAP, OPACITY, coloured, shown_size
 
@@ -51,7 +52,7 @@ def heat_by_gradient(model, images, kind):
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         with answering_logits(model) as plain, changed_results(place, kept):
-            outputs = tf.cast(model(images, training=False), tf.float32)
+            outputs = tf.cast(outputs_of(model, model(images, training=False)), tf.float32)
         if kind != "logits" and not plain:
             outputs = tf.math.log(tf.maximum(outputs, 1e-30))
         score = tf.reduce_max(outputs, -1)

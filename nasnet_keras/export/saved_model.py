@@ -19,7 +19,7 @@ from nasnet_keras.export.folders import check_backend, check_saved_model
 from nasnet_keras.export.serving_files import batching_params, models_config, write_warmup
 from nasnet_keras.files import expanded, write_atomically, writing
 from nasnet_keras.models import answers
-from nasnet_keras.models.answers import output_kind
+from nasnet_keras.models.answers import output_kind, outputs_of
 from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
@@ -210,11 +210,12 @@ class Served(tf.Module):
         kind = output_kind(model)
         self.large = [variable.value for variable in model.variables]
         pixels = answers.takes_pixels(model)
-        count = model(np.zeros((1, *self.size, self.channels), "float32"), training=False).shape[-1]
+        shown = np.zeros((1, *self.size, self.channels), "float32")
+        count = outputs_of(model, model(shown, training=False)).shape[-1]
 
         def answered(images):
             images = (images + 1.0) * 127.5 if pixels else images
-            outputs = tf.cast(model(images, training=False), tf.float32)
+            outputs = tf.cast(outputs_of(model, model(images, training=False)), tf.float32)
             if kind == "logits":
                 outputs = tf.nn.sigmoid(outputs) if count == 1 else tf.nn.softmax(outputs)
             outputs = tf.concat([1.0 - outputs, outputs], 1) if count == 1 else outputs
@@ -310,7 +311,8 @@ def check_export(model, served, runs, quantized=None, count=3):
         _compare("logits", served.logits(scaled), logits, tolerance * np.abs(logits).max())
         tolerance *= 10
     else:
-        outputs = np.asarray(model(pixels if answers.takes_pixels(model) else scaled, training=False), "float32")
+        shown = pixels if answers.takes_pixels(model) else scaled
+        outputs = np.asarray(outputs_of(model, model(shown, training=False)), "float32")
         tolerance = MIXED_TOLERANCE if _is_mixed(model) else 10 * TOLERANCE
         _compare("model", served.logits(scaled), answers.as_probabilities(outputs, kind), tolerance)
     expected = answers.as_probabilities(outputs, kind)

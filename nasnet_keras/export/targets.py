@@ -1,9 +1,10 @@
 """A network in the formats of other runtimes: ONNX, LiteRT and OpenVINO.
 
 Each file takes `image`, pixels in 0–255 [batch, height, width, channels], and gives `probabilities` [batch, classes];
-`classes.txt` beside it has a class's name on each line, and `thresholds.txt`, for a model whose images may have several
-labels, the probability from which they have it. ONNX and LiteRT files say so themselves: in ONNX' metadata, and in a
-zip archive at the end of a `.tflite` file, of which the runtime knows nothing: `unzip -p model.tflite metadata.json`.
+`classes.txt` beside it has a class's name on each line, line breaks in it escaped, and `thresholds.txt`, for a model
+whose images may have several labels, the probability from which they have it. ONNX and LiteRT files say so themselves:
+in ONNX' metadata, and in a zip archive at the end of a `.tflite` file, of which the runtime knows nothing:
+`unzip -p model.tflite metadata.json`.
 What was written is run and compared with the network before it appears.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.data.left_out import as_text
 from nasnet_keras.export.folders import check_backend, check_installed, check_target
 from nasnet_keras.export.saved_model import Served, check_export, new_folder
 from nasnet_keras.files import expanded
@@ -65,7 +67,8 @@ def export_target(
 
     Raises:
         ValueError: an argument out of range, or a runtime that is not installed, with the line that installs it.
-        RuntimeError: what was written does not compute what the network computes; nothing is left behind.
+        RuntimeError: a runtime's converter fails, or what was written does not compute what the network computes;
+            nothing is left behind.
 
     Examples:
         >>> from nasnet_keras import NASNetCIFAR, export_target
@@ -88,13 +91,26 @@ def export_target(
     check_installed(target, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
-        run = WRITERS[target](served, folder, batch, calibration, **settings)
+        with _converting(f"{target} cannot convert {model.name!r} in {precision}"):
+            run = WRITERS[target](served, folder, batch, calibration, **settings)
         for name, text in _texts(served).items():
             (folder / name).write_text(text, encoding="utf-8")
         check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
         if accept is not None:
             accept(_of_any_number(run, batch))
     return path
+
+
+@contextlib.contextmanager
+def _converting(what):
+    """A context in which a runtime's own exception becomes a `RuntimeError` of one line, which begins with `what`."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RuntimeError(f"{what}: {reason[:300]}") from error
 
 
 def _check_pixels(calibration):
@@ -224,7 +240,7 @@ WRITERS = {"onnx": _onnx, "litert": _litert, "openvino": _openvino}
 
 def _texts(served):
     """{file: text} of what stands beside a file: the names of the classes, and thresholds where a model has them."""
-    texts = {"classes.txt": "\n".join(served.names) + "\n"}
+    texts = {"classes.txt": "".join(f"{as_text(name)}\n" for name in served.names)}
     if served.thresholds is not None:
         texts["thresholds.txt"] = "".join(f"{value}\n" for value in served.thresholds)
     return texts

@@ -15,6 +15,7 @@ import numpy as np
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
 from nasnet_keras.program.architecture import STEMS
+from nasnet_keras.weights.zoo import AVERAGING, PASSING, REAL
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -22,12 +23,6 @@ LEAST = 1e-7  # of a probability whose logarithm is taken; Keras' own epsilon by
 # The functions of Keras that tell of an answer. The softmax of a logarithm of probabilities are these probabilities.
 FUNCTIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "log_softmax": "logits"}
 OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
-# What leaves an answer what it is; what makes a mean of several, which is one of the same kind; and what makes other
-# logits of logits.
-PASSING = ("Dropout", "SpatialDropout2D", "Flatten", "Reshape", "Identity", "ActivityRegularization", "Cast", "Squeeze")
-AVERAGING = ("Average", "GlobalAveragePooling2D", "AveragePooling2D", "Mean")
-REAL = ("Rescaling", "BatchNormalization", "LayerNormalization", "Add", "Subtract", "Multiply", "TrueDivide", "Divide")
-REAL += ("GlobalMaxPooling2D",)
 
 
 def heads(model):
@@ -56,11 +51,28 @@ def activation_at_end(model, head="predictions"):
 
 
 def units(model, head="predictions"):
-    """The number of a model's outputs for an image, or None where nothing says it."""
-    if heads(model):
-        return model.output[head].shape[-1]
+    """The number of a model's outputs for an image, None where nothing says it; `ValueError` as of `outputs_of`."""
     outputs = getattr(model, "outputs", None)
-    return outputs[0].shape[-1] if outputs else None
+    if not outputs:
+        return None
+    return (outputs_of(model, model.output, head) if len(outputs) > 1 or heads(model) else outputs[0]).shape[-1]
+
+
+def outputs_of(model, outputs, head="predictions"):
+    """The outputs of one head, of all that a model answers.
+
+    Args:
+        model: the model.
+        outputs: what it has answered, or its symbolic outputs: an array or a tensor, a dict of them, or a list of one.
+        head: which one of a dict's.
+
+    Raises:
+        ValueError: there is no such head, or a list of several outputs, of which nothing says which one counts.
+    """
+    try:
+        return _of_head(outputs, head)
+    except _Untold as reason:
+        raise _refusal(model, "model", reason) from None
 
 
 def probabilities(model, outputs):
@@ -74,14 +86,14 @@ def probabilities(model, outputs):
         Probabilities [n, classes]; those of a single unit have two columns.
 
     Raises:
-        ValueError: nothing tells what the outputs are, and they are no probabilities either.
+        ValueError: nothing tells which outputs count, or what they are, and they are no probabilities either.
     """
     return as_probabilities(*answered(model, outputs))
 
 
 def answered(model, outputs):
     """(Outputs [n, classes] of the head that counts, their kind); arguments and errors as for `probabilities`."""
-    outputs = np.asarray(outputs["predictions"] if isinstance(outputs, dict) else outputs)
+    outputs = np.asarray(outputs_of(model, outputs))
     if outputs.ndim != 2:
         raise ValueError(f"`model` must answer with [images, classes]. Received: {outputs.shape}")
     try:
@@ -128,24 +140,43 @@ def losses(outputs, labels, kind):
 
 
 def class_names(model):
-    """A name for each class of a model, a tuple: its own, or that of the network whose answer it passes on; or None."""
-    while model is not None:
-        names = getattr(model, "class_names", None)
-        if names is not None and len(names):
-            return tuple(map(str, names))
-        last = model.layers[-1] if getattr(model, "layers", None) else None
-        model = last if isinstance(last, keras.Model) else None
-    return None
+    """A name for each class of a model, a tuple: its own, or that of the network whose answer it passes on; or None.
+
+    Where the answers of several networks become one, all of them must have the same names.
+    """
+    found = set(_told(model, _own_names))
+    return found.pop() if len(found) == 1 else None
 
 
 def thresholds(model):
-    """The probability from which an image has a label, an array [classes]; None of a model for one class an image."""
-    while model is not None:
-        if (values := getattr(model, "thresholds", None)) is not None:
-            return np.asarray(values, "float32")
-        last = model.layers[-1] if getattr(model, "layers", None) else None
-        model = last if isinstance(last, keras.Model) else None
-    return None
+    """The probability from which an image has a label, an array [classes]; None of a model for one class an image.
+
+    They are its own, or those of the network whose answer it passes on. Of several networks whose answers become one
+    they are the means: what all of them tell of an image then stays as it is.
+    """
+    if (own := _own_thresholds(model)) is not None:
+        return own
+    found = _told(model, _own_thresholds)
+    if not found or any(one is None or one.shape != found[0].shape for one in found) or _is_softmax(model):
+        return None
+    return np.mean(found, 0, "float64").astype("float32")
+
+
+def _own_names(model):
+    names = getattr(model, "class_names", None)
+    return tuple(map(str, names)) if names is not None and len(names) else None
+
+
+def _own_thresholds(model):
+    values = getattr(model, "thresholds", None)
+    return None if values is None else np.asarray(values, "float32")
+
+
+def _is_softmax(model):
+    try:
+        return output_kind(model) == "softmax"
+    except ValueError:  # code of one's own
+        return False
 
 
 def grey_range(model):
@@ -244,31 +275,46 @@ class _Ending(NamedTuple):
 
 def _ending(model, head, label):
     try:
-        found = _kind_of_head(model, head)
+        found = _kind(*_end(model, head))
         if found.kind == "softmax" and units(model, head) == 1:
             raise _Untold("a softmax over a single unit, which is always 1")
     except _Untold as reason:
-        raise ValueError(f"`{label}` {RULE}. Received: {getattr(model, 'name', model)!r}, with {reason}") from None
+        raise _refusal(model, label, reason) from None
     return found
 
 
-def _kind_of_head(model, head):
+def _refusal(model, label, reason):
+    return ValueError(f"`{label}` {RULE}. Received: {getattr(model, 'name', model)!r}, with {reason}")
+
+
+def _of_head(outputs, head):
+    if isinstance(outputs, dict):
+        if head not in outputs:
+            raise _Untold(f"the outputs {', '.join(map(str, outputs))}")
+        return outputs[head]
+    if isinstance(outputs, list | tuple):
+        if len(outputs) != 1:
+            raise _Untold(f"{len(outputs)} outputs without names")
+        return outputs[0]
+    return outputs
+
+
+# A place on the way to an answer is a pair: an operation, which may be a model, and a function that gives the places
+# before it; of a model that is the one at its end.
+
+
+def _end(model, head):
     output = getattr(model, "output", None) if not isinstance(model, keras.Sequential) else None
-    if isinstance(output, dict):
-        if head not in output:
-            raise _Untold(f"the outputs {', '.join(output)}")
-        return _kind_of_tensor(output[head])
-    if isinstance(output, list | tuple):
-        raise _Untold(f"{len(output)} outputs without names")
-    return _kind_of_model(model, 0)
+    tensor = _of_head(output, head)
+    return _place_of_tensor(tensor) if isinstance(output, dict) else _end_of_model(model, 0)
 
 
-def _kind_of_model(model, index):
+def _end_of_model(model, index):
     if not _is_graph(model):
         raise _Untold("code of its own, which does not say what it answers")
     if isinstance(model, keras.Sequential):
-        return _kind_of_layers(list(model.layers))
-    return _kind_of_tensor(model.outputs[index])
+        return _place_of_layers(list(model.layers))
+    return _place_of_tensor(model.outputs[index])
 
 
 def _is_graph(model):
@@ -277,47 +323,95 @@ def _is_graph(model):
     return hasattr(model, "layers") and kept.__module__.split(".")[0] == "keras" and "call" not in vars(model)
 
 
-def _kind_of_layers(layers):
+def _place_of_layers(layers):
     if not layers:
         raise _Untold("nothing before its end")
-    if isinstance(layers[-1], keras.Model):
-        return _kind_of_model(layers[-1], 0)
-    return _kind(layers[-1], lambda: [_kind_of_layers(layers[:-1])])
+    *before, last = layers
+    return last, lambda: [_end_of_model(last, 0) if isinstance(last, keras.Model) else _place_of_layers(before)]
 
 
-def _kind_of_tensor(tensor):
+def _place_of_tensor(tensor):
     operation, taken, index = maker(tensor)
     if isinstance(operation, keras.Model):
-        return _kind_of_model(operation, index)
-    return _kind(operation, lambda: [_kind_of_tensor(one) for one in taken])
+        return operation, lambda: [_end_of_model(operation, index)]
+    return operation, lambda: [_place_of_tensor(one) for one in taken]
+
+
+def _told(model, tells):
+    """What `tells`, a function of a model, gives of each network whose answer a model passes on: a list.
+
+    It has None for one that tells nothing, and where the answer is made by another layer.
+    """
+    if (own := tells(model)) is not None:
+        return [own]
+    try:
+        return _told_at(*_end(model, "predictions"), tells)
+    except _Untold:  # code of one's own, which most probably ends in its last layer
+        last = model.layers[-1] if getattr(model, "layers", None) else None
+        return _told(last, tells) if isinstance(last, keras.Model) else [None]
+
+
+def _told_at(operation, before, tells):
+    if isinstance(operation, keras.Model):
+        if (own := tells(operation)) is not None:
+            return [own]
+        if not _is_graph(operation):
+            return _told(operation, tells)
+    elif not _passes_on(operation):
+        return [None]
+    return [one for place in before() for one in _told_at(*place, tells)]
+
+
+def _passes_on(operation):
+    """Whether the classes of an operation's outputs are those of its inputs."""
+    name = type(operation).__name__
+    if not _is_of_keras(operation):
+        return False
+    if name == "Activation":
+        return _function(operation) in (*FUNCTIONS, "linear")
+    return name in (*OPERATIONS, *PASSING, *AVERAGING, *REAL)
+
+
+def _is_of_keras(operation):
+    return type(operation).__module__.split(".")[0] == "keras"
+
+
+def _function(operation):
+    """The name of the function of Keras that is an operation's activation, None for another one."""
+    function = keras.activations.get(operation.activation)
+    name = getattr(function, "__name__", "")
+    return name if getattr(keras.activations, name, None) is function else None
 
 
 def _kind(operation, before):
-    """The `_Ending` that an operation is; `before` gives those of what it is called with."""
-    name, own = type(operation).__name__, type(operation).__module__.split(".")[0] == "keras"
+    """The `_Ending` that an operation is; `before` gives the places of what it is called with."""
+    if isinstance(operation, keras.Model):
+        return _kind(*before()[0])
+    name, own = type(operation).__name__, _is_of_keras(operation)
     if own and name in OPERATIONS:
         if getattr(operation, "axis", -1) not in (-1, 1):
             raise _Untold(f"a softmax over the axis {operation.axis}")
         return _Ending(OPERATIONS[name], operation)
     if hasattr(operation, "activation"):
-        function = keras.activations.get(operation.activation)
-        known = getattr(keras.activations, getattr(function, "__name__", ""), None) is function
-        if known and function.__name__ in FUNCTIONS:
-            return _Ending(FUNCTIONS[function.__name__], operation)
-        if function is not keras.activations.linear:
-            raise _Untold(f"the activation {getattr(function, '__name__', function)} of {operation.name}")
-        return _same(before()) if isinstance(operation, keras.layers.Activation) else _Ending("logits")
+        function = _function(operation)
+        if function in FUNCTIONS:
+            return _Ending(FUNCTIONS[function], operation)
+        if function != "linear":
+            given = keras.activations.get(operation.activation)
+            raise _Untold(f"the activation {getattr(given, '__name__', given)} of {operation.name}")
+        return _same(before) if isinstance(operation, keras.layers.Activation) else _Ending("logits")
     if own and name in PASSING:
-        return _same(before())
+        return _same(before)
     if own and name in AVERAGING:
-        return _Ending(_same(before()).kind)
-    if own and name in REAL and {one.kind for one in before()} == {"logits"}:
+        return _Ending(_same(before).kind)
+    if own and name in REAL and {_kind(*place).kind for place in before()} == {"logits"}:
         return _Ending("logits")
     raise _Untold(f"{operation.name}, {'an input' if name == 'InputLayer' else f'a {name}'}, at its end")
 
 
-def _same(endings):
+def _same(before):
     # An activation without a function after a layer that has none either: logits.
+    endings = [_kind(*place) for place in before()]
     kinds = sorted({one.kind for one in endings})
     if len(kinds) != 1:
         raise _Untold(f"a mixture of {' and '.join(kinds) or 'nothing'}")

@@ -20,6 +20,7 @@ from itertools import islice
 
 WAITS = 0.1, 10.0  # seconds before the first try again, and at most; they double
 LONGEST = 3600  # seconds, of what a server may ask for
+MOST = 24_000_000  # bytes of a request with several images; `nasnet-keras serve` takes 32 MiB
 
 
 class ServerError(Exception):
@@ -27,11 +28,12 @@ class ServerError(Exception):
 
     Attributes:
         code: the HTTP status, or None where no answer came.
+        reason: what the server says.
     """
 
     def __init__(self, code, message):
         super().__init__(f"{code}: {message}" if code else message)
-        self.code = code
+        self.code, self.reason = code, message
 
 
 class Client:
@@ -44,7 +46,8 @@ class Client:
             nothing.
         certificate: a file in PEM that holds the certificate of an authority to be trusted beside the system's, or
             the server's own.
-        batch: images of a request, at most.
+        batch: images of a request, at most; fewer of large ones, so that it has about 24 MB, and where the server finds
+            that too large (413).
         tries: how often a request is sent before it is given up, where the server is busy or loading (503), or no
             connection holds. In between waits what the server asks for, at most an hour, else 0.1 s, then twice as long
             each time, up to 10 s.
@@ -74,11 +77,11 @@ class Client:
             "content-type": "application/json",
             **({"authorization": f"Bearer {_key(key)}"} if key is not None else {}),
         }
-        self._batch, self._tries, self._chance = batch, tries, random.Random()
+        self._batch, self._most, self._tries, self._chance = batch, MOST, tries, random.Random()
         if parts.scheme == "https":
             context = ssl.create_default_context()
             if certificate is not None:
-                context.load_verify_locations(certificate)
+                _trust(context, certificate)
             connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
         elif certificate is not None:
             raise ValueError(f"`certificate` means nothing for a `server` without https. Received: {server!r}")
@@ -98,21 +101,58 @@ class Client:
             dicts of the model's outputs: `probabilities` [classes], `top_classes` [k], `top_scores` [k].
 
         Raises:
-            ServerError: the server refuses a batch, or does not answer.
+            ServerError: the server refuses a batch, or an image, which is named, as too large; or does not answer.
             OSError: a file cannot be read.
-            ValueError: files and pixels are mixed, it is one image, or pixels in 0–1 or [-1, 1].
+            ValueError: files and pixels are mixed, it is one image, neither files nor numbers, or pixels in 0–1 or
+                [-1, 1].
         """
         if isinstance(images, str | bytes | os.PathLike):
             raise ValueError("`images` must be several, such as a list of one. Received: one")
+        if not hasattr(images, "__iter__") and not hasattr(images, "__getitem__"):
+            raise _refusal(images)
         path = self._path + ("" if version is None else f"/versions/{version}") + ":predict"
-        images = iter(images)
+        images, number = iter(images), 0
         while batch := list(islice(images, self._batch)):
             files = {isinstance(image, str | bytes | os.PathLike) for image in batch}
             if len(files) > 1:
                 raise ValueError("`images` must be files or pixels, not both")
-            instances = [_file(image) for image in batch] if files.pop() else _pixels(batch)
-            signature = {"signature_name": "image_bytes"} if "image_bytes" in instances[0] else {}
-            yield from self._ask("POST", path, {**signature, "instances": instances}, _predictions(len(instances)))
+            (are_files,) = files
+            signature = '"signature_name": "image_bytes", ' if are_files else ""
+            names = [_name(image, number + place) for place, image in enumerate(batch)]
+            texts = map(_file, batch) if are_files else map(_image, _pixels(batch))
+            for part in self._parts(zip(names, texts, strict=True)):
+                yield from self._answers(path, signature, part)
+            number += len(batch)
+
+    def _parts(self, rows):
+        """Lists of (name, text) pairs that together have so many bytes as a request may, at least one each."""
+        part, size = [], 0
+        for row in rows:
+            if part and size + len(row[1]) > self._most:
+                yield part
+                part, size = [], 0
+            part.append(row)
+            size += len(row[1])
+        if part:
+            yield part
+
+    def _answers(self, path, signature, rows):
+        """The answers to images, (name, text) pairs, in halves where the server finds all of them too large."""
+        body = f'{{{signature}"instances": [{", ".join(text for _, text in rows)}]}}'
+        try:
+            answers = self._ask("POST", path, body.encode(), _predictions(len(rows)))
+        except ServerError as error:
+            if error.code != 413:
+                raise
+            if len(rows) == 1:
+                raise ServerError(413, f"{rows[0][0]}: {error.reason}") from None
+        else:
+            yield from answers
+            return
+        self._most = min(self._most, len(body) // 2)  # so that not each batch is sent in vain
+        half = len(rows) // 2
+        yield from self._answers(path, signature, rows[:half])
+        yield from self._answers(path, signature, rows[half:])
 
     def versions(self):
         """{version: state} of the model, such as `{1: "AVAILABLE"}`; raises `ServerError`."""
@@ -128,9 +168,9 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def _ask(self, method, path, body, read):
+    def _ask(self, method, path, content, read):
         """What `read` makes of the JSON of an answer, after as many tries as it takes."""
-        content, wait = None if body is None else json.dumps(body).encode(), WAITS[0]
+        wait = WAITS[0]
         for number in range(1, self._tries + 1):
             # Clients that were refused together do not come back together.
             pause = min(wait * self._chance.uniform(0.5, 1.5), WAITS[1])
@@ -172,6 +212,16 @@ def _address(server):
     raise ValueError(f"`server` must be http://HOST:PORT or https://HOST:PORT. Received: {server!r}")
 
 
+def _trust(context, certificate):
+    """Trust the certificates in a file, too; raises `ValueError` for one that holds none."""
+    try:
+        context.load_verify_locations(certificate)
+    except (OSError, TypeError, ValueError) as error:  # what SSL finds wrong is an OSError as well
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        received = f"{certificate!r}, {reason}"
+        raise ValueError(f"`certificate` must be a file in PEM with a certificate. Received: {received}") from None
+
+
 def _key(key):
     """A key as it stands in a header."""
     text = key.decode("latin-1") if isinstance(key, bytes) else key
@@ -197,22 +247,52 @@ def _versions(answer):
     return {int(state["version"]): state["state"] for state in answer["model_version_status"]}
 
 
+def _name(image, number):
+    """What an image is called in an error: its path, or which one it is, counted from 0."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+
+
 def _file(image):
-    """An encoded file as JSON."""
+    """An encoded file as JSON text."""
     if not isinstance(image, bytes):
         with open(image, "rb") as file:
             image = file.read()
-    return {"image_bytes": {"b64": base64.b64encode(image).decode()}}
+    return f'{{"image_bytes": {{"b64": "{base64.b64encode(image).decode()}"}}}}'
 
 
 def _pixels(images):
-    """Pixels as JSON; raises `ValueError` for what is scaled already, of which the model would see black."""
-    values = [image.tolist() if hasattr(image, "tolist") else image for image in images]
+    """Pixels as nested lists; raises `ValueError` for what is scaled already, of which the model would see black."""
+    values = list(map(_listed, images))
     # Of pixels in 0–255 the first few decide, so this costs little.
     if not any(value > 1 for value in _numbers(values)) and any(value % 1 for value in _numbers(values)):
         received = f"{min(_numbers(values)):g} to {max(_numbers(values)):g}, with fractions"
         raise ValueError(f"`images` must have pixels in 0–255, not scaled to 0–1 or [-1, 1]. Received: {received}")
-    return [{"image": one} for one in values]
+    return values
+
+
+def _listed(values):
+    """An array, or nested lists that may have arrays in them, as nested lists of numbers."""
+    if hasattr(values, "tolist"):
+        return values.tolist()
+    if hasattr(values, "__array__"):
+        return values.__array__().tolist()
+    if not isinstance(values, list | tuple):
+        raise _refusal(values)
+    # Numbers one by one would take a while.
+    return values if not values or isinstance(values[0], int | float) else list(map(_listed, values))
+
+
+def _image(values):
+    """Pixels, nested lists of numbers, as JSON text."""
+    try:
+        return json.dumps({"image": values})
+    except TypeError:
+        raise _refusal(values) from None
+
+
+def _refusal(images):
+    rule = "an iterable of paths, of `bytes`, or of pixels, arrays or nested lists of numbers [height, width, channels]"
+    return ValueError(f"`images` must be {rule}. Received: {type(images).__name__}")
 
 
 def _numbers(values):

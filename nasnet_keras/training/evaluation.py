@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.left_out import few
-from nasnet_keras.data.splits import placed
+from nasnet_keras.data.splits import placed, separator_of
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
 from nasnet_keras.training.fitting import answers_to
@@ -48,12 +48,13 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         Where an image may have several labels: `mean_average_precision`, `loss`, `images`; `exact`, the share of images
         with all labels told right; `classes` with `name`, `images`, `threshold`, `precision` and `recall` at it,
         `wrong` and `average_precision`; `calibration` over all labels; `curves`, for each label (recall, precision)
-        pairs. In `worst`, `class` and `taken_for` are then all labels, with a `|` between them, and `score` says how
-        sure the model was of the label, or of its absence, that it told most wrongly.
+        pairs. In `worst`, `class` and `taken_for` are then all labels, with a `|` between them (where
+        a name has one, the first of `;`, `,` and a tab that none has, which is told), and `score` says how sure the
+        model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
         ValueError: other numbers of names and of the model's classes, some of its names and some others, nothing tells
-            what the model answers with, or there are not so many devices.
+            what the model answers with, it answers with no numbers, or there are not so many devices.
 
     Examples:
         >>> from nasnet_keras import NASNet, evaluate_classes, load_data
@@ -67,7 +68,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     columns, count = _columns(answers.class_names(model), names), len(names)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
-    probabilities = answers.as_probabilities(outputs, kind)
+    probabilities = check_numbers(answers.as_probabilities(outputs, kind))
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"
         raise ValueError(f"`class_names` must be {rule}. Received: {count}")
@@ -75,7 +76,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     if split.several:
         thresholds = answers.thresholds(model)
         thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds[columns]
-        told, describe = probabilities >= thresholds, _labels_told
+        told, describe = probabilities >= thresholds, partial(_labels_told, separator_of(names))
         figures |= _of_labels(probabilities, labels, names, told, thresholds)
     else:
         told, describe = probabilities.argmax(-1), _class_told
@@ -84,6 +85,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         figures["tta"] = _of_views(model, split, batch_size, devices, columns)
     if worst:
         check_integer("worst", worst, least=1)
+        if split.several and (separator := separator_of(names)) != "|":
+            logger.warning("a class has | in its name: between labels there is %r", separator)
         wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
         order = wrong[np.argsort(-answers.losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
         places = np.flatnonzero(split.readable)
@@ -91,6 +94,15 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
             {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order
         ]
     return figures
+
+
+def check_numbers(probabilities):
+    """The same probabilities [n, classes]; raises `ValueError` where some of them are no numbers."""
+    wrong = int(np.isnan(probabilities).any(-1).sum())
+    if wrong:
+        received = f"the model's answers to {wrong:,} of {len(probabilities):,} images are no numbers"
+        raise ValueError(f"`model` must answer with numbers. Received: {received}")
+    return probabilities
 
 
 def _columns(own, names):
@@ -126,7 +138,7 @@ def _of_views(model, split, batch_size, devices, columns):
     for mirrored, shift in views:
         shown = partial(_view, mirrored=mirrored, shift=shift)
         outputs, labels, kind = answers_to(model, split, batch_size, devices, shown)
-        total = total + answers.as_probabilities(outputs, kind)[:, columns]
+        total = total + check_numbers(answers.as_probabilities(outputs, kind))[:, columns]
     independent = kind == "sigmoid" and outputs.shape[1] > 1
     return {**figures_of(total / len(views), labels, "sigmoid" if independent else "softmax"), "views": len(views)}
 
@@ -189,9 +201,9 @@ def _class_told(names, label, told, probabilities):
     return {"class": names[label], "taken_for": names[told], "score": float(probabilities[told])}
 
 
-def _labels_told(names, labels, told, probabilities):
+def _labels_told(separator, names, labels, told, probabilities):
     sure = np.where(told, probabilities, 1 - probabilities)[labels != told].max()
-    true, taken = ("|".join(names[place] for place in np.flatnonzero(marks)) or NONE for marks in (labels, told))
+    true, taken = (separator.join(names[one] for one in np.flatnonzero(marks)) or NONE for marks in (labels, told))
     return {"class": true, "taken_for": taken, "score": float(sure)}
 
 

@@ -95,7 +95,7 @@ def explain(model, image, index=None, layer=None):
 
         with answering_logits(model) as plain, changed_results(place, changed):
             outputs = model(tensor, training=False)
-        outputs = outputs["predictions"] if isinstance(outputs, dict) else outputs
+        outputs = answers.outputs_of(model, outputs)
         if kind != "logits" and not plain:
             outputs = keras.ops.log(keras.ops.maximum(outputs, 1e-30))
         return keras.ops.cast(outputs, "float32")
@@ -104,7 +104,7 @@ def explain(model, image, index=None, layer=None):
     if "maps" not in shape or len(shape["maps"].shape) != 4:
         raise ValueError(f"`layer` must be one with maps [height, width, channels]. Received: {place.name!r}")
     maps = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(shape["maps"], "float32")))
-    scores = answers.probabilities(model, _numbers(model(tensor, training=False)))[0]
+    scores = answers.probabilities(model, _numbers(answers.outputs_of(model, model(tensor, training=False))))[0]
     index = as_integer(index)
     check_integer("index", index, least=0, most=len(scores) - 1, optional=True)
     index = int(scores.argmax()) if index is None else index
@@ -141,5 +141,4 @@ def _prepared(model, image):
 
 
 def _numbers(outputs):
-    outputs = outputs["predictions"] if isinstance(outputs, dict) else outputs
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))

@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import pytest
 
+from nasnet_keras import read_image
 from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import export as command
 from nasnet_keras.commands import train
 from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.records import mark, write_record
+from nasnet_keras.export import targets
 from nasnet_keras.export.saved_model import Served, export_saved_model
 from nasnet_keras.export.targets import _described, _texts, export_target
 from nasnet_keras.models.network import NASNet
@@ -135,7 +137,68 @@ def test_columns_are_those_of_whichever_data_are_a_table(tmp_path, capsys, monke
         assert "`label_column` means nothing without a table for `evaluate` or `calibration`" in err
 
 
+def test_calibration_needs_no_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "check_installed", lambda *_: None)
+    NASNet("tiny", **SIZE, classes=2, class_names=("blue", "red")).save(tmp_path / "net.keras")
+    paths = sorted(map(str, PHOTOS.glob("*/*.png")))
+    words = ["--model", tmp_path / "net.keras", "--output", tmp_path / "new", "--format", "litert", "--outside"]
+    parts = ["train"] * 20 + ["test"] * 4
+    for number, lines in enumerate((
+        ["image", *paths],
+        ["image,split", *map(",".join, zip(paths, parts, strict=True))],
+        ["image,label", *(f"{path},one" for path in paths)],
+        ["image,label", *(f"{path},{label}" for path in paths for label in "ab")],
+    )):  # fmt: skip
+        (tmp_path / f"{number}.csv").write_text("\n".join(lines))
+        found = check(*words, "--calibration", tmp_path / f"{number}.csv")["calibration"]
+        assert sorted(found.train.images.sources) == (paths[:20] if number == 1 else paths)
+    with pytest.raises(ValueError, match="`label_column` must be one of image"):
+        check(*words, "--calibration", tmp_path / "0.csv", "--label-column", "what")
+    (tmp_path / "none.csv").write_text("what\n1\n")
+    with pytest.raises(ValueError, match="`file_column` must be given"):
+        check(*words, "--calibration", tmp_path / "none.csv")
+
+
+def test_calibration_of_one_channel(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "check_installed", lambda *_: None)
+    grey = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+    keras.Sequential(grey).save(tmp_path / "grey.keras")
+    seen = []
+
+    def write(options, model, folder, settings, images):
+        seen.append(images)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(command, "_write", write)
+    words = ["--model", tmp_path / "grey.keras", "--output", tmp_path / "new", "--format", "litert"]
+    assert call(capsys, "export", *words, "--calibration", PHOTOS)[2].endswith("enough\n")
+    path = check(*words, "--calibration", PHOTOS)["calibration"].train.images.sources[0]
+    assert seen[0].shape == (24, 8, 8, 1) and seen[0].dtype == np.uint8
+    np.testing.assert_array_equal(seen[0][0], read_image(path, 8, channels=1))
+
+
 # --- losses and times ---
+
+
+def test_of_several_labels_the_figure_has_its_own_name(tmp_path, capsys):
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["file,label", *(f"{file},{file.parent.name}|photo" for file in PHOTOS.glob("*/*.png"))]))
+    data = load_data(str(path), image_size=8, validation=0, separator="|", outside=True)
+    ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="sigmoid")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *ends])
+    model.class_names = data.class_names
+    found = command._Evaluation(model, data, (8, 8), None)
+    found.add("a file", lambda pixels: np.tile(np.float32([0.2, 0.3, 0.4]), (len(pixels), 1)))
+    own, other = found.rows
+    assert other["mean_average_precision"] < own["mean_average_precision"] and "accuracy" not in own
+    assert found.notes == [] or "points of mean average precision" in found.notes[0]
+    found.print()
+    found.draw(tmp_path)
+    assert "accuracy" not in capsys.readouterr().out.lower().split("size, time and accuracy")[0]
+    assert "Mean average precision on" in (tmp_path / "evaluation.svg").read_text()
+    strict = command._Evaluation(model, data, (8, 8), 0.0)
+    with pytest.raises(command._LossError, match="points of .*% mean average precision, so"):
+        strict.add("a file", lambda pixels: np.tile(np.float32([0.2, 0.3, 0.4]), (len(pixels), 1)))
 
 
 def evaluation(monkeypatch, accuracies, most, batch=1):
@@ -217,14 +280,29 @@ def test_one_that_fails_leaves_the_others_and_what_was_measured(error, says, sev
     assert code == 2 and [row["name"] for row in rows] == ["the model", *names] and "points lost" in out
     assert f"litert float16: {says}" in err.splitlines()[-1]
     written = sorted(path.name for path in several.folder.iterdir())
-    assert written == ["dynamic", "evaluation.svg", "float32"]
+    assert written == ["dynamic", "evaluation.json", "evaluation.svg", "float32"]
     several.fate.clear()
     code, out, err = call(capsys, *several.words)
     assert code == 0 and (several.folder / "float16").is_dir()
     assert f"{several.folder}/float32 is there already" in err and f"{several.folder}/dynamic is there" in err
     assert len(json.loads(out.splitlines()[-1])["evaluation"]["files"]) == 2
+    names = [row["name"] for row in json.loads((several.folder / "evaluation.json").read_text())["files"]]
+    assert names == ["litert float32", "litert dynamic", "litert float16"]
+    assert all(name in (several.folder / "evaluation.svg").read_text() for name in names)
     code, out, err = call(capsys, *several.words)
     assert (code, out) == (2, "") and "`output` must lack the folder of a precision" in err
+
+
+def test_figures_of_other_images_are_not_drawn_together(several, tmp_path, capsys):
+    several.fate["float16"] = RuntimeError("no")
+    call(capsys, *several.words)
+    several.fate.clear()
+    shutil.copytree(PHOTOS, tmp_path / "fewer")
+    (tmp_path / "fewer" / "red" / "00.png").unlink()
+    code, _, _ = call(capsys, *[tmp_path / "fewer" if word == PHOTOS else word for word in several.words])
+    kept = json.loads((several.folder / "evaluation.json").read_text())
+    assert code == 0 and [row["name"] for row in kept["files"]] == ["litert float16"]
+    assert "litert dynamic" not in (several.folder / "evaluation.svg").read_text()
 
 
 def test_ctrl_c_leaves_what_was_measured(several, capsys):
@@ -268,6 +346,43 @@ def test_what_a_file_says_of_itself_is_so():
     assert found["preprocessing"]["inside"] == "the model's own" and "thresholds" not in found
     assert found["preprocessing"]["values"] == [0, 255] and found["preprocessing"]["grey_range"] is None
     assert set(_texts(served)) == {"classes.txt"}
+
+
+def test_a_line_of_classes_txt_is_a_class():
+    served = Served(NASNet("tiny", **SIZE, classes=2, class_names=("a\nb", "c\u2028d")), None, 1, "float32")
+    assert _texts(served)["classes.txt"] == "a\\nb\nc\\u2028d\n"
+
+
+class ConverterError(Exception):
+    """What a runtime raises."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            ConverterError("no such op\n<a page of it>" + "x" * 999),
+            RuntimeError,
+            "^litert cannot convert 'own' in float32: no such op$",
+        ),
+        (KeyError(), RuntimeError, "^litert cannot convert 'own' in float32: KeyError$"),
+        (ConverterError("x" * 999), RuntimeError, "float32: x{300}$"),
+        (ValueError("`io` is wrong"), ValueError, "^`io` is wrong$"),
+        (OSError(28, "full"), OSError, "No space left"),
+        (MemoryError(), MemoryError, "^$"),
+    ],
+)
+def test_a_converter_that_fails_is_named(error, kind, says, tmp_path, monkeypatch):
+    def write(*_, **__):
+        raise error
+
+    monkeypatch.setattr(targets, "check_installed", lambda *_: None)
+    monkeypatch.setitem(targets.WRITERS, "litert", write)
+    model = own(2)
+    model.name = "own"
+    with pytest.raises(kind, match=says):
+        export_target(model, tmp_path / "new", "litert")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_for_int8_can_be_trained(tmp_path):

@@ -10,9 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from pixels import png, tiff
 
-from nasnet_keras import read_image
+from nasnet_keras import NASNet, read_image
 from nasnet_keras.cli import main
 from nasnet_keras.commands import predict as command
 from nasnet_keras.data.asked import asked_images
@@ -176,6 +177,53 @@ def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):
     assert code == 0 and [one["name"] for one in row["classes"]] == ["red"]
     code, out, _ = call(capsys, "photos/red/00.png", "--threshold", 1)
     assert code == 0 and ("no class is that probable" in out or "100.00%" in out)
+
+
+def save_without_numbers(path):
+    """A model that answers a black image with NaN, and every other one with its second class."""
+    dense = keras.layers.Dense(1, activation="sigmoid", use_bias=False)
+    ends = [keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D(), dense]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *ends])
+    dense.set_weights([np.full((3, 1), np.inf)])
+    model.save(path)
+
+
+def test_an_answer_that_is_no_number_is_none(place, capsys):
+    save_without_numbers("nan.keras")
+    Image.new("RGB", (8, 8)).save("black.png")
+    Image.new("RGB", (8, 8), "white").save("white.png")
+    words = ["--model", "nan.keras", "--json"]
+    code, out, err = call(capsys, "black.png", "white.png", *words, "--output", "a.jsonl")
+    figures = json.loads(out.splitlines()[-1], parse_constant=pytest.fail)
+    assert code == 1 and err == [
+        "nasnet-keras: cannot answer to the image black.png: what the model answers is no number"
+    ]
+    assert figures["failed"] == [{"image": "black.png", "reason": command.NO_NUMBERS}]
+    (row,) = map(json.loads, Path("a.jsonl").read_text().splitlines())
+    assert row["image"] == "white.png" and row["classes"][0] == {"name": "1", "score": 1.0}
+    code, out, err = call(capsys, "black.png", *words)
+    assert (code, out) == (2, "") and "cannot answer to the image black.png: what the model answers is no" in err[0]
+    shutil.copy("black.png", "other.png")
+    code, out, err = call(capsys, "black.png", "other.png", *words)
+    assert (code, out) == (2, "") and "none of the 2 images has an answer; the first: cannot answer" in err[-1]
+
+
+def test_a_line_break_in_a_class_breaks_no_line(capsys):
+    rows = [{"name": "cat\nor dog", "score": 0.5}]
+    command._print([{"image": "a.png", "classes": rows}, {"image": "a.png", "classes": rows, "labels": rows}])
+    assert capsys.readouterr().out == "a.png: cat\\nor dog 50.00%\n" * 2
+
+
+def test_labels_in_a_table_can_be_taken_apart(place, capsys):
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 2}
+    names = ("black|white", "colour")
+    network = NASNet("tiny", **size, class_names=names, classifier_activation="sigmoid", thresholds=(0.0, 0.0))
+    network.save("own.keras")
+    code, _, err = call(capsys, "photos/red/00.png", "--model", "own.keras", "--output", "a.csv")
+    (row,) = csv.DictReader(io.StringIO(Path("a.csv").read_text()))
+    assert code == 0 and sorted(row["labels"].split(";")) == list(names)
+    assert err == ["nasnet-keras: a class has | in its name: between labels there is ';'"]
+    assert call(capsys, "photos/red/00.png", "--model", "own.keras", "--output", "a.jsonl")[::2] == (0, [])
 
 
 def test_names_that_cannot_be_printed_are_escaped(place, capsys):

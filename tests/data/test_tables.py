@@ -13,7 +13,7 @@ from PIL import Image
 from written_tables import HEADER, write
 
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.data.splits import strata
+from nasnet_keras.data.splits import placed, strata
 from nasnet_keras.data.tables import Columns, read_table
 
 ROWS = [(f"images/{name}{number:02}.png", name) for name in ("cat", "dog") for number in range(20)]
@@ -575,3 +575,15 @@ def test_strict_names_a_data_frame(place, monkeypatch):
     assert load_data(frame).left_out.summary().startswith("1 file that is not there")
     with pytest.raises(ValueError, match="`strict`.*Received: a DataFrame with 1 file that is not there"):
         load_data(frame, strict=True)
+
+
+def test_a_class_of_a_table_is_one_line_and_its_model_goes_on(place):
+    """As that of a folder: what no text may have is escaped."""
+    rows = [(file, f"{label}\nor so") for file, label in ROWS]
+    (place / "a.jsonl").write_text("\n".join(json.dumps({"file": file, "label": label}) for file, label in rows))
+    names = read_table(place / "a.jsonl").class_names
+    assert names == ("cat\\nor so", "dog\\nor so")
+    assert placed(names, ("dog\nor so", "cat\nor so")).tolist() == [1, 0]
+    unlabelled = read_table(place / "a.jsonl", labelled=False)
+    assert unlabelled.parts["train"].paths == read_table(place / "a.jsonl").parts["train"].paths
+    assert unlabelled.class_names == ()

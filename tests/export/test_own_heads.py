@@ -11,7 +11,7 @@ from PIL import Image
 
 from nasnet_keras import NASNet, NASNetCIFAR, explain, export_saved_model
 from nasnet_keras.cli import main
-from nasnet_keras.export.saved_model import _class_names, _distance
+from nasnet_keras.export.saved_model import Served, _class_names, _distance, check_export
 from nasnet_keras.models import answers
 
 
@@ -66,6 +66,27 @@ def test_one_unit_of_a_network_speaks_for_the_second_of_two_classes(activation, 
         own = Image.open(io.BytesIO(explain(model, image.astype("uint8")).png()))
         served = np.asarray(Image.open(io.BytesIO(picture)), int)
         assert np.abs(served - np.asarray(own.resize(served.shape[1::-1]), int)).mean() < 3
+
+
+def two_heads(as_list=False):
+    """A network with a second head, or a list of one, inside a model of one's own."""
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (16, 16, 3), "classes": 3}
+    image = keras.Input((16, 16, 3))
+    outputs = NASNet("tiny", **size, auxiliary_head=True, class_names=("a", "b", "c"))(image)
+    return keras.Model(image, [outputs["predictions"]] if as_list else outputs)
+
+
+@pytest.mark.parametrize("as_list", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_one_of_several_outputs_is_served(as_list, rng):
+    model = two_heads(as_list)
+    served = Served(model, None, 2, "float32", explain=True)
+    assert served.names == ["a", "b", "c"]
+    pixels = rng.integers(0, 256, (3, 16, 16, 3)).astype("float32")
+    outputs, (heats,) = served._outputs(tf.constant(pixels))
+    expected = answers.probabilities(model, model(pixels / 127.5 - 1, training=False))
+    np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-5)
+    assert heats.shape[0] == 3 and explain(model, pixels[0].astype("uint8")).index == expected[0].argmax()
+    check_export(model, served, {"function": lambda pixels: served.function()(pixels)["probabilities"]})
 
 
 def test_how_far_answers_lie_apart_does_not_depend_on_the_number_of_classes():

@@ -7,6 +7,7 @@ from keras import layers
 
 from nasnet_keras.models import answers
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.weights.zoo import known_classes
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "variance": [0.229**2, 0.224**2, 0.225**2]}
 
@@ -160,6 +161,84 @@ def test_names_come_from_the_network_that_answers():
     assert answers.labels_of(stack(layers.Flatten(), layers.Dense(2)), 2) == ("0", "1")
     assert answers.labels_of(net(classes=1000), 1000) is None  # ImageNet's
     assert answers.labels_of(stack(layers.Flatten(), layers.Dense(1000)), 1000)[999] == "999"
+
+
+NAMES, CUTS = ("a", "b", "c"), (0.25, 0.5, 0.75)
+
+
+def member(thresholds=None, **options):
+    return net(**{"class_names": NAMES, "thresholds": thresholds, **options})
+
+
+def joined(*members, end=lambda x: x):
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, end(layers.Average()([one(image) for one in members])))
+
+
+def around_two_heads():
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, member(auxiliary_head=True, input_shape=(16, 16, 3))(image))
+
+
+SIGMOID = {"classifier_activation": "sigmoid"}
+# (how a model is made of networks that name their classes, the names and the thresholds that it has itself)
+BEHIND = {
+    "sigmoid": (
+        lambda: stack(member(CUTS, classifier_activation=None), layers.Activation("sigmoid")), NAMES, CUTS),
+    "softmax": (lambda: keras.Sequential([member(classifier_activation=None), layers.Softmax()]), NAMES, None),
+    "no labels any more": (lambda: stack(member(CUTS, classifier_activation=None), layers.Softmax()), NAMES, None),
+    "deep": (
+        lambda: stack(keras.Sequential([member(CUTS, **SIGMOID), layers.Flatten()]), layers.Dropout(0.1)), NAMES, CUTS),
+    "temperature": (
+        lambda: stack(member(classifier_activation=None), layers.Rescaling(0.5), layers.Softmax()), NAMES, None),
+    "operation": (
+        lambda: joined(
+            member(classifier_activation=None), member(classifier_activation=None, name="b"), end=keras.ops.softmax),
+        NAMES, None),
+    "average": (lambda: joined(member(), member(name="b")), NAMES, None),
+    "average of labels": (lambda: joined(member(CUTS, **SIGMOID), member(CUTS, **SIGMOID, name="b")), NAMES, CUTS),
+    "means of thresholds": (
+        lambda: joined(member((0.5, 0.5, 0.5), **SIGMOID), member((0.25, 1, 0.5), **SIGMOID, name="b")), NAMES,
+        (0.375, 0.75, 0.5)),
+    "other names": (lambda: joined(member(), member(class_names=("a", "c", "b"), name="b")), None, None),
+    "no names": (lambda: joined(member(CUTS, **SIGMOID), member(class_names=None, **SIGMOID, name="b")), None, None),
+    "other classes": (lambda: stack(member(CUTS, **SIGMOID), layers.Dense(3)), None, None),
+    "a second head": (around_two_heads, NAMES, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_names_and_thresholds_come_through_what_passes_an_answer_on(name, tmp_path):
+    make, names, cuts = BEHIND[name]
+    model = make()
+    found = answers.thresholds(model)
+    assert (answers.class_names(model), found if found is None else tuple(found.tolist())) == (names, cuts)
+    model.save(tmp_path / "m.keras")
+    assert known_classes(tmp_path / "m.keras") == (names and list(names))
+
+
+def test_one_of_several_outputs_counts_or_it_is_said():
+    image = keras.Input((16, 16, 3))
+    network = net(auxiliary_head=True, input_shape=(16, 16, 3))
+    inside = keras.Model(image, network(image))
+    rows = np.eye(3, dtype="float32")
+    assert answers.units(inside) == 3 and answers.output_kind(inside) == "softmax"
+    assert answers.answered(inside, {"auxiliary": None, "predictions": rows})[0] is rows
+    alone = keras.Model(image, [layers.Softmax()(layers.Dense(4)(layers.Flatten()(image)))])
+    assert answers.units(alone) == 4 and answers.output_kind(alone) == "softmax"
+    assert answers.outputs_of(alone, [rows]) is rows is answers.outputs_of(alone, rows)
+    own = keras.Model(image, {"colour": layers.Dense(2)(image), "shape": layers.Dense(3)(image)})
+    two = keras.Model(image, [layers.Dense(2)(image), layers.Dense(3)(image)])
+    rule = r"^`model` must end in softmax.* Received: '\w+', with "
+    for model, outputs, reason in (
+        (own, {"colour": rows, "shape": rows}, "the outputs colour, shape"),
+        (two, [rows, rows], "2 outputs without names"),
+        (net(feature_pyramid=True), {"P1": rows}, "the outputs P0, P1"),
+    ):
+        with pytest.raises(ValueError, match=rule + reason):
+            answers.units(model)
+        with pytest.raises(ValueError, match=rule + reason[:11]):
+            answers.probabilities(model, outputs)
 
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [30.0, -80.0, 0.0]], "float32")

@@ -23,5 +23,16 @@ def test_bars_are_as_long_as_numbers_say():
     assert "the model: 50.0%, 20.0 ms" in root.get("aria-label")
 
 
+def test_another_measure_has_its_name():
+    rows = [{"mean_average_precision": row["accuracy"], **row} for row in ROWS]
+    for row in rows:
+        del row["accuracy"]
+    root = ElementTree.fromstring(comparison_svg(rows, "", "mean_average_precision"))
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "mean average precision" in texts and "right" not in texts and "25.0%" in texts
+    _, *bars = root.iter("{http://www.w3.org/2000/svg}rect")
+    assert float(bars[-1].get("width")) == pytest.approx(BAR, abs=0.1)
+
+
 def test_a_single_row_is_drawn():
     ElementTree.fromstring(comparison_svg([{**ROWS[0], "milliseconds": 0.0, "accuracy": 0.0}]))

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from images_of_all_kinds import encode, noise
+from PIL import Image
 
 from nasnet_keras.serving import client as clients
 from nasnet_keras.serving.client import Client, ServerError
@@ -90,6 +91,51 @@ def test_files_and_pixels_in_batches(server, rng, tmp_path):
             np.testing.assert_allclose([first["sum"], second["sum"]], pixels.sum((1, 2, 3)))
         assert server.requests[-1][0] == "/v1/models/a%20net/versions/2:predict"
         assert client.versions() == {3: "AVAILABLE"} and list(client.predict([])) == []
+
+
+def photo(size):
+    """A file that a server reads, of so many bytes."""
+    return encode(np.zeros((2, 2, 3), "uint8"), "PNG").ljust(size, b"\0")
+
+
+def counts(server):
+    return [len(json.loads(body)["instances"]) for _, _, body in server.requests]
+
+
+def test_large_images_make_smaller_batches(server, rng, monkeypatch):
+    """Sixteen photographs have more than the 32 MiB that `nasnet-keras serve` takes."""
+    photos = list(map(photo, (3_000_000, 2_000_000, 6_000_000, 9_000_000, 25_000_000, 500, 600)))
+    with Client(server.url) as client:
+        answers = client.predict(photos)
+        assert next(answers)["sum"] == 3_000_000 and len(server.requests) == 1
+        assert [answer["sum"] for answer in answers] == [len(photo) for photo in photos[1:]]
+        assert counts(server) == [3, 1, 1, 2]
+        assert all(len(body) <= 24_100_000 or len(json.loads(body)["instances"]) == 1 for *_, body in server.requests)
+        server.requests.clear()
+        monkeypatch.setattr(client, "_most", 5000)
+        pixels = rng.integers(0, 256, (5, 9, 11, 3)).astype("float32")  # about 2,000 bytes each
+        found = [answer["sum"] for answer in client.predict(pixels)]
+        np.testing.assert_allclose(found, pixels.sum((1, 2, 3)))
+        assert counts(server) == [2, 2, 1]
+
+
+def test_a_batch_that_is_too_large_goes_in_halves(server, tmp_path):
+    """As a proxy in front may take less; which image is too large by itself is said."""
+    refusal = (413, {}, {"error": "at most 1 MB"})
+    server.answers += [refusal, refusal]
+    with Client(server.url, batch=5) as client:
+        assert [answer["sum"] for answer in client.predict(map(photo, range(300, 310)))] == [*range(300, 310)]
+        assert counts(server)[:5] == [5, 2, 1, 1, 3] and sum(counts(server)[2:]) == 10
+        assert max(counts(server)[5:]) < 5  # none is sent in vain again
+    (tmp_path / "large.jpg").write_bytes(photo(500))
+    with Client(server.url) as client:
+        for image, name in ((tmp_path / "large.jpg", str(tmp_path / "large.jpg")), (photo(500), "image 2")):
+            server.answers += [refusal, (200, {}, None), refusal, (200, {}, None), refusal]
+            answers = client.predict([photo(300), photo(301), image])
+            assert [next(answers)["sum"], next(answers)["sum"]] == [300, 301]
+            with pytest.raises(ServerError, match=f"^413: {name}: at most 1 MB$"):
+                next(answers)
+            client._most = clients.MOST
 
 
 def test_a_batch_is_asked_for_when_it_is_wanted(server):
@@ -198,6 +244,15 @@ def test_nobody_is_there(monkeypatch):
         ({"tries": 1.5}, "`tries` must be an integer from 1"),
         ({"certificate": "ca.pem"}, "`certificate` means nothing for a `server` without https"),
         ({"certificate": ""}, "`certificate` means nothing for a `server` without https"),
+        (
+            {"server": "https://a", "certificate": "no.pem"},
+            "`certificate` must be a file in PEM.* 'no.pem', No such file",
+        ),
+        (
+            {"server": "https://a", "certificate": __file__},
+            "`certificate` must be a file in PEM.* Received: .*test_client",
+        ),
+        ({"server": "https://a", "certificate": 5}, "`certificate` must be a file in PEM"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, words):
@@ -210,6 +265,37 @@ def test_images_that_make_no_sense(rng):
         list(Client().predict("photo.jpg"))
     with pytest.raises(ValueError, match="`images` must be files or pixels, not both"):
         list(Client().predict(["photo.jpg", np.zeros((1, 1, 3))]))
+    for images, received in (
+        ([Image.new("RGB", (2, 2))], "Image"),
+        ([object()], "object"),
+        ([[[[1, 2, 3], [1, "2", None, object()]]]], "list"),
+        ([{"image": [[[1, 2, 3]]]}], "dict"),
+        ([None], "NoneType"),
+        (Image.new("RGB", (2, 2)), "Image"),
+        (5, "int"),
+    ):
+        with pytest.raises(ValueError, match=f"`images` must be an iterable of paths.* Received: {received}$"):
+            list(Client().predict(images))
+
+
+def test_pixels_of_any_make(server, rng):
+    class Tensor:
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return self.values
+
+    pixels = rng.integers(0, 256, (9, 11, 3)).astype("float32")
+    with Client(server.url) as client:
+        for image in (
+            Tensor(pixels),
+            list(pixels),
+            [tuple(row) for row in pixels.tolist()],
+            [list(row) for row in pixels],
+        ):
+            (answer,) = client.predict([image])
+            np.testing.assert_allclose(answer["sum"], pixels.sum(), rtol=1e-6)
 
 
 def test_pixels_that_are_scaled_already_are_refused(server, rng):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.data.loading import Split
+from nasnet_keras.data.splits import separator_of
 from nasnet_keras.pictures.confusion import MOST, confusion_svg, most_confused
 from nasnet_keras.training.evaluation import evaluate_classes
 
@@ -106,6 +107,17 @@ def test_bad_matrices_are_refused():
         confusion_svg([[1, 2], [3]], ["a", "b"])
 
 
+def test_answers_that_are_no_numbers_are_counted():
+    """Figures would be made of them as if they were."""
+    ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1, activation="sigmoid", use_bias=False)]
+    model = keras.Sequential([keras.Input((2, 2, 3)), *ends])
+    model.layers[-1].set_weights([np.full((3, 1), np.inf)])  # inf - inf for what is not white
+    images = np.full((5, 2, 2, 3), 255, "uint8")
+    images[3:, ..., 1] = 0
+    with pytest.raises(ValueError, match="`model` must .* the model's answers to 2 of 5 images are no numbers"):
+        evaluate_classes(model, Split(images, np.array([1, 1, 1, 0, 0])), ["a", "b"])
+
+
 @pytest.mark.parametrize("tta", [False, True])
 def test_names_in_another_order_than_the_models_are_found_by_name(tta):
     """The model counts cat, dog, fox; the labels count fox, cat, dog."""
@@ -146,6 +158,23 @@ def test_labels_of_several_are_found_by_name_with_their_thresholds():
         ("sun", pytest.approx(0.3)),
         ("sea", pytest.approx(0.5)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "separator"),
+    [(("a", "b"), "|"), (("a|b", "c"), ";"), (("a|b;", "c,"), "\t"), (("|;,\t", "a"), "|")],
+)
+def test_labels_can_be_taken_apart(names, separator, caplog):
+    assert separator_of(names) == separator
+    scores = np.float32([[0.6, 0.9]])
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "sigmoid")])
+    model.predict = lambda batches, verbose: scores
+    split = Split(np.zeros((1, 1, 1, 3), np.uint8), np.array([[True, False]]))
+    (worst,) = evaluate_classes(model, split, names, worst=1)["worst"]
+    assert (worst["class"], worst["taken_for"]) == (names[0], separator.join(names))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"a class has | in its name: between labels there is {separator!r}"
+    ] * (separator != "|")
 
 
 def test_other_names_than_the_models_are_told_or_refused(caplog):

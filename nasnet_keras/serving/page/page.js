@@ -4,6 +4,7 @@ const AS_IT_IS = ["jpeg", "png", "gif", "bmp", "webp", "avif", "tiff"].map((kind
 const MOST = 24_000_000; // bytes of a file that goes as it is: in base64 the 32 MiB that a body may have
 const SMALLER = ["image/jpeg", "image/webp"]; // what is made smaller where the server finds it too large, which is said
 const SIDE = 1600; // pixels of the longer side then
+const HEALTH = "healthz";
 let address = "";
 let latest = 0;
 let refused = null; // the file that a wrong key kept from being looked at
@@ -15,31 +16,42 @@ async function ask(path, body) {
   const kind = typeof body === "string" ? "application/json" : "application/octet-stream";
   const headers = { ...(body && { "content-type": kind }), ...(key && { authorization: `Bearer ${key}` }) };
   const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body });
-  get("key").hidden = answer.status !== 401;
+  if (answer.status === 401) get("key").hidden = false;
+  else if (path !== HEALTH) get("key").hidden = true; // which may be open without the key
   return answer;
+}
+
+/** What the server says there, and whether all is well; null where it wants the key first, which is asked for. */
+async function told(path) {
+  const answer = await ask(path);
+  if (answer.status === 401) {
+    get("model").textContent = "";
+    get("secret").focus();
+    return null;
+  }
+  const result = await answer.json().catch(() => ({ error: `The server answers with ${answer.status}.` }));
+  if (result.error) throw new Error(result.error);
+  return [result, answer.ok];
 }
 
 /** Ask which model is served, again and again until it is ready. */
 async function meet() {
   try {
-    const answer = await ask("healthz");
-    if (answer.status === 401) {
-      get("model").textContent = "";
-      get("secret").focus();
-      return;
-    }
-    const { status, model, version } = await answer.json();
+    const health = await told(HEALTH);
+    if (!health) return;
+    const [{ status, model, version }, ready] = health;
     address = `v1/models/${model}:predict`;
-    get("model").textContent = answer.ok ? `Model ${model}, version ${version}` : `Model ${model} is ${status}…`;
     const key = sessionStorage.getItem("key") ? ` -H "Authorization: Bearer $KEY"` : "";
     get("curl").textContent = `curl${key} -F image=@photo.jpg ${new URL(address, location.href)}`;
-    if (answer.ok) {
-      const { metadata } = await (await ask(`v1/models/${model}/metadata`)).json();
-      get("where").hidden = !metadata.signature_def.signature_def.explain;
+    const described = ready ? await told(`v1/models/${model}/metadata`) : [];
+    if (!described) return;
+    get("model").textContent = ready ? `Model ${model}, version ${version}` : `Model ${model} is ${status}…`;
+    if (ready) {
+      get("where").hidden = !described[0].metadata.signature_def.signature_def.explain;
       return;
     }
-  } catch {
-    get("model").textContent = "The server does not answer.";
+  } catch (error) {
+    get("model").textContent = error instanceof TypeError ? "The server does not answer." : error.message;
   }
   setTimeout(meet, 1000);
 }
