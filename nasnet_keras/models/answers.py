@@ -15,7 +15,6 @@ import numpy as np
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
 from nasnet_keras.program.architecture import STEMS
-from nasnet_keras.weights.zoo import AVERAGING, PASSING, REAL
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -23,6 +22,12 @@ LEAST = 1e-7  # of a probability whose logarithm is taken; Keras' own epsilon by
 # The functions of Keras that tell of an answer. The softmax of a logarithm of probabilities are these probabilities.
 FUNCTIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "log_softmax": "logits"}
 OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
+# What leaves an answer what it is; what makes a mean of several, which is one of the same kind; and what makes other
+# logits of logits.
+PASSING = ("Dropout", "SpatialDropout2D", "Flatten", "Reshape", "Identity", "ActivityRegularization", "Cast", "Squeeze")
+AVERAGING = ("Average", "GlobalAveragePooling2D", "AveragePooling2D", "Mean")
+REAL = ("Rescaling", "BatchNormalization", "LayerNormalization", "Add", "Subtract", "Multiply", "TrueDivide", "Divide")
+REAL += ("GlobalMaxPooling2D",)
 
 
 def heads(model):

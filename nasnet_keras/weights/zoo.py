@@ -28,12 +28,6 @@ DEFAULT_WEIGHTS = {
     "PNASNetLarge": None,
     "PNASNetMobile": None,
 }
-# The layers and operations of Keras after which an answer's classes are what they were: what leaves it what it is, what
-# makes a mean of several, which is one of the same kind, and what makes other logits of logits.
-PASSING = ("Dropout", "SpatialDropout2D", "Flatten", "Reshape", "Identity", "ActivityRegularization", "Cast", "Squeeze")
-AVERAGING = ("Average", "GlobalAveragePooling2D", "AveragePooling2D", "Mean")
-REAL = ("Rescaling", "BatchNormalization", "LayerNormalization", "Add", "Subtract", "Multiply", "TrueDivide", "Divide")
-REAL += ("GlobalMaxPooling2D",)
 COLUMNS = ("model", "notation", "image", "parameters", "multiply_adds")
 COLUMNS += ("paper_parameters", "paper_multiply_adds", "paper_accuracy", "note")
 WIDTH = 400  # of the printed table: as wide as it wants
@@ -170,10 +164,9 @@ def known_classes(name_or_path):
     if path is None:
         weights = DEFAULT_WEIGHTS[str(name_or_path)]
         return weights and find(weights, str(name_or_path)).classes
-    names, *others = _told_names(_config(path))
+    names = next(_arguments(path, "class_names", lambda layers: layers[-1:]), None)  # whose answer is passed on
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    # What else is wrong is for those to say who load it.
-    return names if fine and all(names == other for other in others) else None
+    return names if fine else None  # what else is wrong is for those to say who load it
 
 
 def imagenet_classes():
@@ -211,7 +204,7 @@ def known_grey_range(name_or_path):
         ValueError: neither a name nor a model.
     """
     path = model_file(name_or_path)
-    value = None if path is None else next(_arguments(path, "grey_range"), None)
+    value = None if path is None else next(_arguments(path, "grey_range", lambda layers: layers), None)
     return tuple(value) if isinstance(value, list) else None  # likewise
 
 
@@ -227,83 +220,22 @@ def saved_network(path):
 def holds_network(path):
     """Whether a file is of a whole model that is a `NASNet` or has one inside, at any depth."""
     try:
-        return any(isinstance(found, dict) for found in _arguments(path, "genotype"))
+        return any(isinstance(found, dict) for found in _arguments(path, "genotype", lambda layers: layers))
     except ValueError:
         return False
 
 
-def _arguments(path, name):
-    """What a saved model and the models in it were made with."""
+def _arguments(path, name, within):
+    """What a saved model and the models in it were made with; `within` are those of a list of layers to look at."""
     waiting = [_config(path)]
     while waiting:
-        model = waiting.pop(0)
-        yield from _own(model, name)
-        waiting += _layers(model)
-
-
-def _made_with(model):
-    config = model.get("config") if isinstance(model, dict) else None
-    return config if isinstance(config, dict) else {}
-
-
-def _own(model, name):
-    config = _made_with(model)
-    kept = config.get("kept")
-    places = [config, kept if isinstance(kept, dict) else {}]
-    return [place[name] for place in places if place.get(name) is not None]
-
-
-def _layers(model):
-    layers = _made_with(model).get("layers")
-    return layers if isinstance(layers, list) else []
-
-
-def _told_names(model):
-    """The names of each network whose answer a saved model passes on, as `models.answers.class_names` sees it: a list.
-
-    It has None for one that tells nothing, and where the answer is made by another layer.
-    """
-    if own := _own(model, "class_names"):
-        return own[:1]
-    layers, ends = _layers(model), _made_with(model).get("output_layers")
-    numbers = {str(layer.get("name")): number for number, layer in enumerate(layers) if isinstance(layer, dict)}
-    ends = ends.get("predictions", []) if isinstance(ends, dict) else ends
-    waiting = [len(layers) - 1] if ends is None else _named(ends, numbers)
-    found, seen = [], set()
-    while waiting:
-        number = waiting.pop()
-        if number < 0 or number in seen:
-            continue
-        seen.add(number)
-        layer = layers[number]
-        if _layers(layer) or _own(layer, "class_names"):
-            found += _told_names(layer)
-        elif _passes_on(layer):
-            waiting += [number - 1] if ends is None else _named(layer.get("inbound_nodes"), numbers)
-        else:
-            found.append(None)
-    return found or [None]
-
-
-def _named(nodes, numbers):
-    """The numbers of the layers that a saved graph names somewhere in a description, `[name, node, index, …]`."""
-    waiting, found = [nodes], []
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, list) and one and isinstance(one[0], str):
-            found += [numbers[one[0]]] if one[0] in numbers else []
-        elif isinstance(one, dict | list):
-            waiting += one.values() if isinstance(one, dict) else one
-    return found
-
-
-def _passes_on(layer):
-    """Whether the classes of a saved layer's outputs are those of its inputs."""
-    if not isinstance(layer, dict) or str(layer.get("module") or "keras").split(".")[0] != "keras":
-        return False
-    if layer.get("class_name") == "Activation":
-        return _made_with(layer).get("activation") in ("softmax", "sigmoid", "log_softmax", "linear")
-    return layer.get("class_name") in ("Softmax", "Sigmoid", "LogSoftmax", *PASSING, *AVERAGING, *REAL)
+        config = waiting.pop(0)
+        config = config.get("config") if isinstance(config, dict) else None
+        if isinstance(config, dict):
+            kept, layers = config.get("kept"), config.get("layers")
+            places = [config, kept if isinstance(kept, dict) else {}]
+            yield from (place[name] for place in places if place.get(name) is not None)
+            waiting += within(layers if isinstance(layers, list) else [])
 
 
 def _config(path):
