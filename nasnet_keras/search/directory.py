@@ -38,6 +38,15 @@ class SearchDirectory:
     def __init__(self, path):
         self.path = Path(expanded(path))
 
+    @property
+    def objective(self):
+        """The name and the direction of what is looked for here, `"reward"` and `"max"` where nothing else is known."""
+        try:
+            told = read_object(self.header)["objective"]
+            return str(told["name"]), "min" if told["direction"] == "min" else "max"
+        except (OSError, KeyError, TypeError, ValueError):
+            return "reward", "max"
+
     @classmethod
     def of_project(cls, directory=None, project_name=None, **_):
         """That of a tuner's project, by KerasTuner's arguments."""

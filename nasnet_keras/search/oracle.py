@@ -138,7 +138,8 @@ class NASNetOracle(keras_tuner.Oracle):
         self.tune_new_entries = False
         self.verbose = 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
-        self._imports, self._hours, self._ends_at = check_imports(imports, self.space), hours, None
+        self._imports = check_imports(imports, self.space, self.objective.direction)
+        self._hours, self._ends_at = hours, None
         self._format = TrialFormat(self.space, self.objective, self.rules)
         self.hyperparameters = self._format.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.

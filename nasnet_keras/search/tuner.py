@@ -428,7 +428,7 @@ def search(
             data = in_order(data)
     if start_from is not None and not is_worker:
         check_start(directory, start_from)
-    imports = read_imports(start_from, space) if start_from is not None and is_new else ()
+    imports = read_imports(start_from, space, rules) if start_from is not None and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
         imports=imports, tries=tries, max_retries_per_trial=RETRIES,
@@ -463,7 +463,8 @@ def search(
     try:
         tuner.begin(data)
         finished = oracle.finished_trials()
-        if start_from is not None and not is_new and (told := check_same_start(directory, start_from, space)):
+        is_known = start_from is not None and not is_new
+        if is_known and (told := check_same_start(directory, start_from, space, rules)):
             logger.warning("%s", told)
         write_record(directory, data)
         preference.keep(directory)

@@ -222,7 +222,7 @@ def test_rules_belong_to_a_search(tmp_path):
         make(tmp_path, ()).reload()
 
 
-@pytest.mark.parametrize("rules", [(1,), (Replay(), Replay()), (Replay,)])
+@pytest.mark.parametrize("rules", [(1,), (Replay(), Replay()), (Replay,), Replay(), None, 3])
 def test_bad_rules(rules):
     with pytest.raises(ValueError, match="`rules` must be `Rule` objects, each of another kind"):
         check_rules(rules)
