@@ -26,7 +26,7 @@ from nasnet_keras.search.strategies.choice import make_strategy, warn_if_random
 from nasnet_keras.search.strategies.strategy import Strategy
 from nasnet_keras.search.trials.format import TrialFormat, one_line
 from nasnet_keras.search.trials.imported import check_imports, read_tries
-from nasnet_keras.search.trials.logs import check_identity, identify
+from nasnet_keras.search.trials.logs import check_identity
 from nasnet_keras.search.trials.state import SearchState
 
 logger = logging.getLogger(__name__)
@@ -261,7 +261,7 @@ class NASNetOracle(keras_tuner.Oracle):
             return self.trials[trial_id]
 
     def get_best_trials(self, num_trials=1):
-        """The best completed trials, best first; where they are too few the others follow, as in KerasTuner."""
+        """The best completed trials without repeats of one, best first; where too few, the failed ones follow."""
         with self._lock:
             best = [self.trials[trial_id] for *_, trial_id in self._attach().ranked[:num_trials]]
             if len(best) < num_trials:
@@ -459,9 +459,7 @@ class NASNetOracle(keras_tuner.Oracle):
             raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
         directory = SearchDirectory(self._project_dir)
         if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
-            objective = self.objective.name, self.objective.direction
-            identity = identify(self._strategies(self.seed), *objective, self.rules, self.tries)
-            check_identity(directory.path, identity)
+            check_identity(directory.path, self._format.identity(self._strategies(self.seed), self.tries))
         lock = self._directory_lock or DirectoryLock(directory)
         try:
             parts = self._format, self._imports, self.tries
