@@ -366,7 +366,7 @@ def run(options, space, child, rules, settings, role, engine, data):
         from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, options.patience)  # before the data are read, which may take long
-        data = decode(options, find(options))
+        data = decode(options, find(options, has_directory=False))
         search(data, *search_it, **arguments)
         Told(data).tell()
         print(f"{role.tuner_id}: there is nothing left to do")
