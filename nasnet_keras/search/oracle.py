@@ -135,16 +135,14 @@ class NASNetOracle(keras_tuner.Oracle):
         self.rules, self.max_attempts = check_rules(rules), max_attempts
         self.tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
-        self.tune_new_entries = False
-        self.verbose = 0
+        self.tune_new_entries, self.verbose = False, 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
         self._imports = check_imports(imports, self.space, self.objective.direction)
-        self._hours, self._ends_at = hours, None
+        self._hours, self._ends_at, self._directory_lock = hours, None, None
         self._format = TrialFormat(self.space, self.objective, self.rules)
         self.hyperparameters = self._format.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.
         self._lock, self._is_telling, self._announced = threading.RLock(), False, None
-        self._directory_lock = None
         self._forget()
 
     def create_trial(self, tuner_id):
@@ -160,8 +158,7 @@ class NASNetOracle(keras_tuner.Oracle):
         with self._announcing(), self._lock:
             trial = self._give_out(tuner_id)
         if trial.status == TrialStatus.RUNNING and self.on_started:
-            genotype = self.space.decode_values(trial.hyperparameters.values)
-            self.on_started({"trial_id": trial.trial_id, "genotype": genotype.to_dict(), "worker": tuner_id})
+            self.on_started(self._format.started(trial, tuner_id))
         return trial
 
     def update_trial(self, trial_id, metrics, step=0):
@@ -238,10 +235,15 @@ class NASNetOracle(keras_tuner.Oracle):
             nothing_left = not self._attach().open and not self._has_room()
             return nothing_left or (self._is_late() and not self.ongoing_trials)
 
-    def hold(self, trial_id):
-        """Do not give out a waiting trial: its worker may still be there."""
+    def hold(self, trial_id, worker=None):
+        """Do not give out a waiting trial: its worker may still be there; one that is named is, and has it again."""
         with self._lock:
             self._retry_queue = [waiting for waiting in self._retry_queue if waiting != trial_id]
+            if worker is None or worker in self.ongoing_trials or trial_id not in self._attach().open:
+                return
+            trial = self.ongoing_trials[worker] = self.trials[trial_id]
+        if self.on_started:
+            self.on_started(self._format.started(trial, worker))
 
     def take_back(self, trial_id):
         """Let another worker have a trial whose worker is lost. If both answer, the first answer counts."""

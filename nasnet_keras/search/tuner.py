@@ -247,7 +247,10 @@ class NASNetTuner(BaseTuner):
 
             told = self.description(data)
             self.oracle = Client(self.own_oracle, self.role, told, self.patience, beat=self.lease / 8)
-            return super().search(data)
+            try:
+                return super().search(data)
+            finally:
+                self.oracle.close()
         warn_without_reward(trials := self.own_oracle.finished_trials(), commonest_reason(trials))
 
     def description(self, data):

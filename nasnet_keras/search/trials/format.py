@@ -71,6 +71,11 @@ class TrialFormat:
         trial.metrics.metrics.clear()
         self._refused.pop(trial.trial_id, None)
 
+    def started(self, trial, worker):
+        """What a listener is told when a trial is given to a worker, a dict."""
+        genotype = self.space.decode_values(trial.hyperparameters.values)
+        return {"trial_id": trial.trial_id, "genotype": genotype.to_dict(), "worker": worker}
+
     def report(self, trial, metrics, step):
         """Add metrics to a trial, in the place of others of the same step: a second worker's are not averaged in.
 
