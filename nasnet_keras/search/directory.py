@@ -39,9 +39,8 @@ class SearchDirectory:
     def __init__(self, path):
         self.path = Path(expanded(path))
 
-    @property
     def objective(self):
-        """The name and the direction of what is looked for here, `"reward"` and `"max"` where nothing else is known."""
+        """Name and direction of what is looked for here, `"reward"` and `"max"` where nothing else is known."""
         try:
             told = read_object(self.header)["objective"]
             return str(told["name"]), "min" if told["direction"] == "min" else "max"

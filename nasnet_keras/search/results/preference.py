@@ -127,7 +127,7 @@ class Preference:
     def of(cls, directory):
         """That of a search's directory; the default where there is none that can be read."""
         place = SearchDirectory(directory)
-        _, direction = place.objective
+        _, direction = place.objective()
         try:
             return cls(**{**read_object(place.preference), "direction": direction})
         except (OSError, TypeError, ValueError):

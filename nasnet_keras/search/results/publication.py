@@ -40,7 +40,7 @@ class Publisher:
     def __call__(self, trials):
         if self._first is ...:  # by now the directory says whether the highest or the lowest reward is looked for
             preference = self._preference or Preference.of(self.directory.path)
-            self._preference = replace(preference, direction=self.directory.objective[1])
+            self._preference = replace(preference, direction=self.directory.objective()[1])
         self._contenders = self._preference.contenders([*self._contenders, *trials[self._seen :]])
         first = next(iter(self._preference.ranked(self._contenders)), None)
         self._seen = len(trials)

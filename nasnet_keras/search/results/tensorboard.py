@@ -45,7 +45,7 @@ class Summaries:
         """
         if not self._begun:
             shutil.rmtree(self.folder, ignore_errors=True)
-        better = min if self.directory.objective[1] == "min" else max
+        better = min if self.directory.objective()[1] == "min" else max
         (self.folder / "search").mkdir(parents=True, exist_ok=True)
         with (self.folder / "search" / "events.out.tfevents.0.search").open("ab") as file:
             writer = RecordWriter(file)

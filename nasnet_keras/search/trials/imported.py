@@ -128,7 +128,7 @@ def _read(path, space):
 def _objective(path):
     """Name and direction of what the search looks for whose `trials.jsonl` this is."""
     place = SearchDirectory(path.parent)
-    return place.objective if place.trials.name == path.name else ("reward", "max")
+    return place.objective() if place.trials.name == path.name else ("reward", "max")
 
 
 def _numbers(line):
