@@ -21,14 +21,19 @@ from nasnet_keras.training.identity import ADVICE, directory_of, is_from_trainin
 from nasnet_keras.weights.zoo import imagenet_names, known_classes, paths_of
 
 
-def find(options):
-    """The `Data` that the options name, split and not decoded yet; as the directory has kept it, if it has."""
+def find(options, has_directory=True):
+    """The `Data` that the options name, split and not decoded yet; as the directory has kept it, if it has.
+
+    Args:
+        options: of a command with `--data`.
+        has_directory: whether what lies in `--directory` is the run's own; a search's worker has none.
+    """
     trains = options.command != "evaluate"
     if trains and options.data == "digits":
         require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else directory_of(options.model)
     searched = SearchDirectory(place).proposals.exists()  # the record of the data is written before the first one
-    begun = is_used(place) or searched
+    begun = has_directory and (is_used(place) or searched)
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
     data = _opened(options, trains, division(place, begun, searched or is_from_training(place)))

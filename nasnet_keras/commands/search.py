@@ -205,8 +205,8 @@ def check(options):
     compare_children(directory, description(child))
     if options.start_from:
         check_start(directory, options.start_from)
-        begun = SearchDirectory(directory).header.exists()
-        check_same_start(directory, options.start_from, space) if begun else read_imports(options.start_from, space)
+        other = options.start_from, space, rules
+        check_same_start(directory, *other) if SearchDirectory(directory).header.exists() else read_imports(*other)
     data = decode(options, find(options))
     require_validation(options, len(data.validation))
     remark_on_stem(size["stem"], data.image_shape)
@@ -366,7 +366,7 @@ def run(options, space, child, rules, settings, role, engine, data):
         from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, options.patience)  # before the data are read, which may take long
-        data = decode(options, find(options))
+        data = decode(options, find(options, has_directory=False))
         search(data, *search_it, **arguments)
         Told(data).tell()
         print(f"{role.tuner_id}: there is nothing left to do")
@@ -393,8 +393,8 @@ def run(options, space, child, rules, settings, role, engine, data):
 
 @contextmanager
 def _told_at_the_end():
-    """What is to be said of the preference `_conclude` says, and `check` what of the strategy, in their own words."""
-    said = [logging.getLogger(module) for module in (Preference.__module__, make_strategy.__module__)]
+    """What is to be said of the preference `_conclude` says, and `check` what of the strategy and of its start."""
+    said = [logging.getLogger(one.__module__) for one in (Preference, make_strategy, read_imports)]
     for one in said:
         one.disabled = True
     try:

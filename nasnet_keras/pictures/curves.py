@@ -31,6 +31,12 @@ def reward_of(trial: dict) -> float | None:
     return float(reward) if finite(reward) and not is_failed(trial) else None
 
 
+def merit_of(trial: dict, direction: str = "max") -> float | None:
+    """A trial's reward as a number that is the higher the better: of a search that minimises the negative."""
+    reward = reward_of(trial)
+    return -reward if direction == "min" and reward is not None else reward
+
+
 def finished(trials: list[dict]) -> list[dict]:
     """The trials with a reward, in their order."""
     return [trial for trial in trials if reward_of(trial) is not None]
@@ -42,13 +48,14 @@ def check_trials(trials: object) -> None:
         raise ValueError(f"`trials` must be a list of dicts. Received: {str(trials)[:80]!r}")
 
 
-def search_curve_svg(trials: list[dict], title: str = "") -> str:
+def search_curve_svg(trials: list[dict], title: str = "", direction: str = "max") -> str:
     """Draw the rewards of a search over its trials.
 
     Args:
         trials: the objects of `trials.jsonl`, in the order of the file. Only `reward` and `status`
             matter, and `trial_id` and `reason` for the tooltips.
         title: a heading inside the picture.
+        direction: `"max"`, or `"min"` of a search whose lowest reward is the best.
 
     Returns:
         A self-contained SVG document: a dot for each trial, a mark for each failed one, the mean of the
@@ -73,7 +80,7 @@ def search_curve_svg(trials: list[dict], title: str = "") -> str:
     def at_y(reward):
         return floor - PLOT * (reward - low) / (high - low)
 
-    best, means = _thin(_best_so_far(points), STEPS), _thin(_moving_mean(points), STEPS)
+    best, means = _thin(_best_so_far(points, direction), STEPS), _thin(_moving_mean(points), STEPS)
     parts = [f'<text x="20" y="32" font-size="15" font-weight="600" fill="{INK}">{escape(title)}</text>\n'] * bool(
         title
     )
@@ -111,11 +118,13 @@ def _last_mean(rewards):
     return sum(rewards[-WINDOW:]) / len(rewards[-WINDOW:])
 
 
-def _best_so_far(points):
+def _best_so_far(points, direction):
     """(place, reward) of each trial that was better than all before it."""
-    steps = []
-    for place, _, reward in points:
-        if not steps or reward > steps[-1][1]:
+    steps, best = [], None
+    for place, trial, reward in points:
+        merit = merit_of(trial, direction)
+        if best is None or merit > best:
+            best = merit
             steps.append((place, reward))
     return steps
 

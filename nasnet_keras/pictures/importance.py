@@ -42,15 +42,17 @@ def slopes(trials: list[dict]) -> dict:
     return found
 
 
-def importance_svg(trials: list[dict], title: str = "") -> str | None:
+def importance_svg(trials: list[dict], title: str = "", direction: str = "max") -> str | None:
     """Draw the slopes, a column for each cell; None where there are too few trials.
 
     Args:
         trials: the objects of `trials.jsonl`.
         title: a heading inside the picture.
+        direction: `"max"`, or `"min"` of a search whose lowest reward is the best.
 
     Returns:
-        A self-contained SVG document: dots with 95% intervals, green or red where the interval lies on one side of 0.
+        A self-contained SVG document: dots with 95% intervals, green or red where the interval lies on one side of 0:
+        green is for the better.
 
     Raises:
         ValueError: `trials` is not a list of dicts.
@@ -59,7 +61,8 @@ def importance_svg(trials: list[dict], title: str = "") -> str | None:
     found = slopes(trials)
     if not found:
         return None
-    features = _in_order(found)
+    sign = -1 if direction == "min" else 1
+    features = _in_order(found, sign)
     low = min(slope - half for slope, half in found.values())
     high = max(slope + half for slope, half in found.values())
     low, high, ticks = scale(min(low, 0.0), max(high, 0.0))
@@ -93,7 +96,7 @@ def importance_svg(trials: list[dict], title: str = "") -> str | None:
             if (cell, feature) not in found:
                 continue
             slope, half = found[cell, feature]
-            colour = BEST if slope > half else FAILED if slope < -half else MUTED
+            colour = BEST if sign * slope > half else FAILED if sign * slope < -half else MUTED
             y, x = number(top + ROW * (row + 0.5)), number(at_x(slope))
             tip = f"{name}, one more {feature}: {slope:+.3g} ± {half:.2g}"
             parts.append(
@@ -150,14 +153,19 @@ def _slope(values, rewards):
     return slope, (1.96 + 2.5 / (count - 2)) * math.sqrt(rest / (count - 2) / spread)  # Student's, within 1%
 
 
-def _in_order(found):
-    """The features: operations by their slopes, the best first, then what is read, then combinations."""
+def _in_order(found, sign):
+    """The features: operations by their slopes, the best first, then what is read, then combinations.
+
+    Args:
+        found: of `slopes`.
+        sign: -1 of a search that minimises, else 1.
+    """
     operations = [label for label, _ in OPERATION_LABELS.values()]
     names = list(dict.fromkeys(feature for _, feature in found))
 
     def mean(feature):
         both = [slope for (_, name), (slope, _) in found.items() if name == feature]
-        return sum(both) / len(both)
+        return sign * sum(both) / len(both)
 
     kinds = (operations, SOURCES, tuple(COMBINE_LABELS.values()))
     return [name for kind in kinds for name in sorted((n for n in names if n in kind), key=lambda n: -mean(n))]

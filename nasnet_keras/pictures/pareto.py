@@ -4,7 +4,7 @@ What stands in a trial comes from outside: a reward and a cost count if they are
 """
 
 from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
-from nasnet_keras.pictures.curves import BEST, DOT, DOTS, GRID, MEAN, check_trials, finite, reward_of, scale
+from nasnet_keras.pictures.curves import BEST, DOT, DOTS, GRID, MEAN, check_trials, finite, merit_of, reward_of, scale
 
 WIDTH, LEFT, RIGHT, TOP, PLOT, BOTTOM = 860.0, 62.0, 22.0, 50.0, 270.0, 60.0
 
@@ -26,25 +26,32 @@ def cost_of(trial: dict, cost: str) -> float | None:
     return float(value) if finite(value) else None
 
 
-def pareto_front(trials: list[dict], cost: str = "multiply_adds") -> list[dict]:
+def pareto_front(trials: list[dict], cost: str = "multiply_adds", direction: str = "max") -> list[dict]:
     """The trials with a reward and a cost that no other trial beats in one of them without losing in the other.
 
     Args:
         trials: the objects of `trials.jsonl`.
         cost: see `cost_of`.
+        direction: `"max"`, or `"min"` of a search whose lowest reward is the best.
 
     Returns:
         Some of the trials, the cheapest first and so the best last; of equals the one that ended first.
     """
     priced = [trial for trial in trials if reward_of(trial) is not None and cost_of(trial, cost) is not None]
     front = []
-    for trial in sorted(priced, key=lambda trial: (cost_of(trial, cost), -reward_of(trial))):
-        if not front or reward_of(trial) > reward_of(front[-1]):
+    for trial in sorted(priced, key=lambda trial: (cost_of(trial, cost), -merit_of(trial, direction))):
+        if not front or merit_of(trial, direction) > merit_of(front[-1], direction):
             front.append(trial)
     return front
 
 
-def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object = None, title: str = "") -> str:
+def pareto_svg(
+    trials: list[dict],
+    cost: str = "multiply_adds",
+    chosen: object = None,
+    title: str = "",
+    direction: str = "max",
+) -> str:
     """Draw the rewards of a search over a cost, with the front.
 
     Args:
@@ -52,6 +59,7 @@ def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object =
         cost: see `cost_of`.
         chosen: the `trial_id` of the trial that is taken for the best, which gets a ring.
         title: a heading inside the picture.
+        direction: see `pareto_front`.
 
     Returns:
         A self-contained SVG document; of very many trials only the latest and the front get a dot.
@@ -60,7 +68,7 @@ def pareto_svg(trials: list[dict], cost: str = "multiply_adds", chosen: object =
         ValueError: `trials` is not a list of dicts.
     """
     check_trials(trials)
-    front = pareto_front(trials, cost)
+    front = pareto_front(trials, cost, direction)
     priced = [trial for trial in trials if reward_of(trial) is not None and cost_of(trial, cost) is not None]
     ring = next((trial for trial in priced if chosen is not None and trial.get("trial_id") == chosen), None)
     oldest = len(priced) - DOTS

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
-from nasnet_keras.pictures.curves import check_trials, finished, finite, is_failed, reward_of, search_curve_svg
+from nasnet_keras.pictures.curves import (
+    check_trials,
+    finished,
+    finite,
+    is_failed,
+    merit_of,
+    reward_of,
+    search_curve_svg,
+)
 from nasnet_keras.pictures.importance import importance_svg
 from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, short
 
@@ -67,6 +75,7 @@ def search_report(
     live: dict | None = None,
     advice: str = "",
     again: int = 0,
+    direction: str = "max",
 ) -> str:
     """Describe a search in one HTML document.
 
@@ -74,7 +83,7 @@ def search_report(
         trials: the objects of `trials.jsonl`, any number of them, in the order of the file. Rewards
             that are no finite numbers count as none.
         title: the heading.
-        best: the genotype to show as found; by default that of the trial with the highest reward, or of the `chosen`
+        best: the genotype to show as found; by default that of the trial with the best reward, or of the `chosen`
             one where `choice` has another rule than that.
         summary: final figures to show as a table, `{row: value}` or `{row: {column: value}}`, such as
             test accuracies under the same budget.
@@ -87,12 +96,13 @@ def search_report(
             renews itself.
         advice: a last line.
         again: how often a trial was given out once more, as its worker was lost or its child had an accident.
+        direction: `"max"`, or `"min"` of a search that minimises, such as a loss: the lowest reward is the best.
 
     Returns:
         The document: self-contained HTML that is also well-formed XML.
 
     Raises:
-        ValueError: `trials` is not a list of dicts, or `best` no `Genotype`.
+        ValueError: `trials` is not a list of dicts, `best` no `Genotype`, or `direction` another one.
 
     Examples:
         >>> from nasnet_keras import search_report
@@ -102,21 +112,23 @@ def search_report(
     check_trials(trials)
     if best is not None and not isinstance(best, Genotype):
         raise ValueError(f"`best` must be a Genotype or None. Received: {best!r}")
-    ranking = sorted(finished(trials), key=lambda trial: -reward_of(trial))[:BEST]
+    if direction not in ("max", "min"):
+        raise ValueError(f"`direction` must be max or min. Received: {direction!r}")
+    ranking = sorted(_originals(trials), key=lambda trial: -merit_of(trial, direction))[:BEST]
     choice = dict(choice or {})
     complaint = choice.pop("complaint", None)
     if best is None:
         best = _chosen(trials, ranking, choice.get("prefer", "reward"), choice.get("chosen"))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _headline(trials, updates, again),
+        _headline(trials, updates, again, direction),
         _now(trials, live) if live else "",
         _section("Final figures", _summary_table(summary)) if summary else "",
-        _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials)}</div>'),
-        _costs(trials, **choice),
+        _section("Reward", f'<div class="scroll curve">{search_curve_svg(trials, direction=direction)}</div>'),
+        _costs(trials, direction, **choice),
         _section("Found cells", _found(best, complaint, bool(ranking))),
         _section("Best trials", _ranking_table(ranking)),
-        _importance(trials),
+        _importance(trials, direction),
         _failures(trials),
         f'<p class="note">{escape(advice)}</p>' if advice else "",
     ]
@@ -173,8 +185,16 @@ def _section(heading, content):
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>"
 
 
-def _headline(trials, updates, again):
+def _originals(trials):
+    """The trials with a reward, but for those that only repeat another of them: the network is there already."""
+    rewarded = finished(trials)
+    known = {str(trial.get("trial_id")) for trial in rewarded}
+    return [trial for trial in rewarded if not trial.get("replayed") or str(trial["replayed"]) not in known]
+
+
+def _headline(trials, updates, again, direction):
     rewards = [reward_of(trial) for trial in finished(trials)]
+    best = min if direction == "min" else max
     failed = sum(map(is_failed, trials))
     running = len(trials) - len(rewards) - failed
     last = rewards[-WINDOW:]
@@ -183,7 +203,7 @@ def _headline(trials, updates, again):
     figures = [
         ("Trials done", _value(len(rewards)), f"{_value(running)} without a result yet" if running else ""),
         ("Failed", _value(failed), ""),
-        ("Best reward", _reward(max(rewards, default=None)), ""),
+        ("Best reward", _reward(best(rewards, default=None)), ""),
         (f"Mean of the last {WINDOW}", _reward(sum(last) / len(last) if last else None), few),
         ("Time in trials", _duration(sum(value for value in seconds if finite(value) and value > 0)), ""),
     ]
@@ -268,26 +288,28 @@ def _found(best, complaint, has_rewards):
 
 
 RULES = {
-    "reward": "the highest reward",
-    "within": "the cheapest of those whose reward is at most {} below the highest",
-    "below": "the highest reward of those that cost at most {}",
+    "reward": "the {best} reward",
+    "within": "the cheapest of those whose reward is at most {bound} {worse} the {best}",
+    "below": "the {best} reward of those that cost at most {bound}",
 }
+WORDS = {"max": {"best": "highest", "worse": "below"}, "min": {"best": "lowest", "worse": "above"}}
 
 
-def _costs(trials, cost="multiply_adds", prefer="reward", chosen=None, further=""):
-    front = pareto_front(trials, cost)
+def _costs(trials, direction, cost="multiply_adds", prefer="reward", chosen=None, further=""):
+    front = pareto_front(trials, cost, direction)
     if not front:
         return ""
     rule, _, bound = prefer.partition(":")
-    words = escape(RULES.get(rule, prefer).format(bound) + (f"; {further}" if further else ""))
+    words = RULES[rule].format(bound=bound, **WORDS[direction]) if rule in RULES else prefer
+    words = escape(words + (f"; {further}" if further else ""))
     note = f'<p class="note">A trial is on the front if no other is both better and cheaper. Found by: {words}.</p>'
     columns = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
-    picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen)}</div>'
+    picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen, direction=direction)}</div>'
     return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], columns)}")
 
 
-def _importance(trials):
-    picture = importance_svg(trials)
+def _importance(trials, direction):
+    picture = importance_svg(trials, direction=direction)
     if picture is None:
         return ""
     note = (

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Sized
 from contextlib import closing, nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -37,6 +38,14 @@ class SearchDirectory:
 
     def __init__(self, path):
         self.path = Path(expanded(path))
+
+    def objective(self):
+        """Name and direction of what is looked for here, `"reward"` and `"max"` where nothing else is known."""
+        try:
+            told = read_object(self.header)["objective"]
+            return str(told["name"]), "min" if told["direction"] == "min" else "max"
+        except (OSError, KeyError, TypeError, ValueError):
+            return "reward", "max"
 
     @classmethod
     def of_project(cls, directory=None, project_name=None, **_):
@@ -178,6 +187,26 @@ def description(child, data=None):
         common |= {"image_shape": data.image_shape, "train_images": len(data.train), **images_of(data)}
     own = _jsonable(child) if is_dataclass(child) else {}
     return json.loads(json.dumps({**own, **common}, default=_jsonable, skipkeys=True))
+
+
+def data_description(data, is_ours):
+    """What a chief and its workers know data by, JSON-able; None of somebody's own that say nothing of themselves.
+
+    Args:
+        data: whatever a tuner's `search` was given.
+        is_ours: whether it is a `data.Data`; others tell what they have of its attributes.
+    """
+    names, shape, train = (getattr(data, name, None) for name in ("class_names", "image_shape", "train"))
+    known = {
+        "classes": len(names) if isinstance(names, Sized) else None,
+        "image_shape": list(shape) if isinstance(shape, list | tuple) else None,
+        "train_images": len(train) if isinstance(train, Sized) else None,
+    }
+    if is_ours:
+        return {**known, **images_of(data)}
+    digest = getattr(data, "digest", None)
+    known["images"] = digest if isinstance(digest, str) else None
+    return {key: value for key, value in known.items() if value is not None} or None
 
 
 def images_of(data):

@@ -26,7 +26,7 @@ from nasnet_keras.search.strategies.choice import make_strategy, warn_if_random
 from nasnet_keras.search.strategies.strategy import Strategy
 from nasnet_keras.search.trials.format import TrialFormat, one_line
 from nasnet_keras.search.trials.imported import check_imports, read_tries
-from nasnet_keras.search.trials.logs import check_identity, identify
+from nasnet_keras.search.trials.logs import check_identity
 from nasnet_keras.search.trials.state import SearchState
 
 logger = logging.getLogger(__name__)
@@ -135,15 +135,14 @@ class NASNetOracle(keras_tuner.Oracle):
         self.rules, self.max_attempts = check_rules(rules), max_attempts
         self.tries = read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
-        self.tune_new_entries = False
-        self.verbose = 0
+        self.tune_new_entries, self.verbose = False, 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
-        self._imports, self._hours, self._ends_at = check_imports(imports, self.space), hours, None
+        self._imports = check_imports(imports, self.space, self.objective.direction)
+        self._hours, self._ends_at, self._directory_lock = hours, None, None
         self._format = TrialFormat(self.space, self.objective, self.rules)
         self.hyperparameters = self._format.hyperparameters
         # KerasTuner's own lock stays locked when an exception passes through; this one does not.
         self._lock, self._is_telling, self._announced = threading.RLock(), False, None
-        self._directory_lock = None
         self._forget()
 
     def create_trial(self, tuner_id):
@@ -159,8 +158,7 @@ class NASNetOracle(keras_tuner.Oracle):
         with self._announcing(), self._lock:
             trial = self._give_out(tuner_id)
         if trial.status == TrialStatus.RUNNING and self.on_started:
-            genotype = self.space.decode_values(trial.hyperparameters.values)
-            self.on_started({"trial_id": trial.trial_id, "genotype": genotype.to_dict(), "worker": tuner_id})
+            self.on_started(self._format.started(trial, tuner_id))
         return trial
 
     def update_trial(self, trial_id, metrics, step=0):
@@ -237,10 +235,15 @@ class NASNetOracle(keras_tuner.Oracle):
             nothing_left = not self._attach().open and not self._has_room()
             return nothing_left or (self._is_late() and not self.ongoing_trials)
 
-    def hold(self, trial_id):
-        """Do not give out a waiting trial: its worker may still be there."""
+    def hold(self, trial_id, worker=None):
+        """Do not give out a waiting trial: its worker may still be there; one that is named is, and has it again."""
         with self._lock:
             self._retry_queue = [waiting for waiting in self._retry_queue if waiting != trial_id]
+            if worker is None or worker in self.ongoing_trials or trial_id not in self._attach().open:
+                return
+            trial = self.ongoing_trials[worker] = self.trials[trial_id]
+        if self.on_started:
+            self.on_started(self._format.started(trial, worker))
 
     def take_back(self, trial_id):
         """Let another worker have a trial whose worker is lost. If both answer, the first answer counts."""
@@ -260,7 +263,7 @@ class NASNetOracle(keras_tuner.Oracle):
             return self.trials[trial_id]
 
     def get_best_trials(self, num_trials=1):
-        """The best completed trials, best first; where they are too few the others follow, as in KerasTuner."""
+        """The best completed trials without repeats of one, best first; where too few, the failed ones follow."""
         with self._lock:
             best = [self.trials[trial_id] for *_, trial_id in self._attach().ranked[:num_trials]]
             if len(best) < num_trials:
@@ -458,9 +461,7 @@ class NASNetOracle(keras_tuner.Oracle):
             raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
         directory = SearchDirectory(self._project_dir)
         if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
-            objective = self.objective.name, self.objective.direction
-            identity = identify(self._strategies(self.seed), *objective, self.rules, self.tries)
-            check_identity(directory.path, identity)
+            check_identity(directory.path, self._format.identity(self._strategies(self.seed), self.tries))
         lock = self._directory_lock or DirectoryLock(directory)
         try:
             parts = self._format, self._imports, self.tries

@@ -10,6 +10,7 @@ they need to know of the trials so far is kept in one `Memory`, which follows fr
 
 import math
 from bisect import insort
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
@@ -228,8 +229,9 @@ class Memory:
 
 def check_rules(rules):
     """A tuple of rules, no two of one kind; raises `ValueError` naming `rules`."""
-    rules = tuple(rules)
-    kinds = [type(rule).__name__ for rule in rules]
-    if not all(isinstance(rule, Rule) for rule in rules) or len(set(kinds)) < len(kinds):
-        raise ValueError(f"`rules` must be `Rule` objects, each of another kind. Received: {rules!r}")
-    return rules
+    given = tuple(rules) if isinstance(rules, Iterable) else ()
+    kinds = [type(rule).__name__ for rule in given]
+    are_rules = isinstance(rules, Iterable) and all(isinstance(rule, Rule) for rule in given)
+    if not are_rules or len(set(kinds)) < len(kinds):
+        raise ValueError(f"`rules` must be `Rule` objects, each of another kind, in a tuple. Received: {rules!r}")
+    return given

@@ -16,9 +16,11 @@ import numpy as np
 
 from nasnet_keras.children.settings import ChildSettings, child_seed
 from nasnet_keras.pictures.pareto import COSTS
+from nasnet_keras.search.callbacks import Copies
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.oracle import PROGRESS
 from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.trials.format import SIZES
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Children:
         """
         start = time.perf_counter()
         genotype = self.space.decode_values(values)
-        further = {}
+        further, known = {}, {}
         if any(rule.needs_progress for rule in self.rules):
             further["on_epoch"] = report
         try:
@@ -78,10 +80,12 @@ class Children:
                 sizes = self.child.sizes(genotype, data)
                 for reason in filter(None, (rule.refusal(sizes) for rule in self.rules)):
                     raise ValueError(reason)
+                known = {name: sizes[name] for name in SIZES if name in sizes}
             further |= {"trial": int(trial_id)} if shared else {}
             if getattr(self.child, "screen", None):
                 further["among"] = self.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (shared or self.child).evaluate(genotype, data, child_seed(self.seed, trial_id), **further)
+            metrics = {**known, **metrics} if known else metrics
             if self.cost is not None:
                 metrics = {**metrics, name_of_cost(self.cost): self._measured(genotype, data, trial_id)}
         except FINAL as error:
@@ -122,6 +126,21 @@ def check_child(child, hypermodel=None):
         raise ValueError(f"`hypermodel` must be {rule}. Received: {hypermodel!r}")
     if child is not None and (isinstance(child, type) or not callable(getattr(child, "evaluate", None))):
         raise ValueError(f"`child` must be a ChildSettings, or an object with its `evaluate`. Received: {child!r}")
+
+
+def check_listener(on_trial, on_finished):
+    """Raise `ValueError` where a tuner's listener would take the place of one that the oracle was given."""
+    if on_trial and on_finished and not isinstance(on_finished, Copies):  # that is of a tuner before this one
+        rule = "left out where the oracle has an `on_finished`, which it would take the place of"
+        raise ValueError(f"`on_trial` must be {rule}. Received: {on_trial!r}")
+
+
+def check_own_trials(tuner, **given):
+    """Raise `ValueError` for an argument that does nothing where a tuner trains its trials in a way of its own."""
+    for name, value in given.items():
+        if value is not None:
+            rule = f"left out of {tuner}, whose own `run_trial` it would not ask"
+            raise ValueError(f"`{name}` must be {rule}. Received: {value!r}")
 
 
 def check_further(further):

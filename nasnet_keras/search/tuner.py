@@ -28,8 +28,8 @@ from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
     check_start,
+    data_description,
     description,
-    images_of,
     keep_children,
     knows_images,
     right_to_overwrite,
@@ -49,6 +49,8 @@ from nasnet_keras.search.running import (
     check_child,
     check_children,
     check_further,
+    check_listener,
+    check_own_trials,
     check_use,
     failure,
     name_of_cost,
@@ -99,17 +101,19 @@ class NASNetTuner(BaseTuner):
     Args:
         oracle: a `NASNetOracle`.
         child: a `ChildSettings`, or another object with its `evaluate` and, where rules need it, `sizes`.
-        on_trial: called with the oracle's finished trials (a list of dicts) whenever there are more.
+        on_trial: called with the oracle's finished trials (a list of dicts) whenever there are more; left out where the
+            oracle has an `on_finished` already, which stays.
         lease: seconds after which a worker without a sign of life has lost its trial.
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
         engine: a `ray_pool.Engine` or a `processes.Machine`: children run there, and this process only gives them out.
-        cost: None, or a function of a child's `Architecture`, see `running.Children`.
+        cost: None, or a function of a child's `Architecture`, see `running.Children`. This and `engine` are left out of
+            a tuner with a `run_trial` of its own, which they would not ask.
         directory, project_name, overwrite: as in KerasTuner.
 
     Raises:
         ValueError: `overwrite` on a worker, or of a search that another process is running; KerasTuner's variables
-            make no sense; in a new project, a rule or a setting that would do nothing.
+            make no sense; an argument, or in a new project a rule or a setting, that would do nothing.
 
     Examples:
         >>> from nasnet_keras import ChildSettings, NASNetOracle, NASNetTuner, load_data
@@ -148,8 +152,11 @@ class NASNetTuner(BaseTuner):
             check_positive(label, value, "seconds")
         if not isinstance(oracle, NASNetOracle):
             raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
+        check_listener(on_trial, oracle.on_finished)
         if self._trains_children():
             check_child(child, kwargs.get("hypermodel"))
+        else:
+            check_own_trials(type(self).__name__, engine=engine, cost=cost)
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         self._knows_child = child is not None or self._trains_children()
         kwargs["directory"] = expanded(kwargs.get("directory"))
@@ -163,7 +170,9 @@ class NASNetTuner(BaseTuner):
         self.tuner_id = self.role.tuner_id if self.role else self.tuner_id
         self.lease, self.patience = lease, patience
         self.shared = shared_evaluation(self.child, self.role or engine, SearchDirectory(self.project_dir).shared)
-        oracle.on_finished, self.on_place = on_trial and Copies(on_trial), lambda state: None
+        if on_trial or isinstance(oracle.on_finished, Copies):  # those are of a tuner before this one
+            oracle.on_finished = on_trial and Copies(on_trial)
+        self.on_place = lambda state: None
 
     def search(self, data=None, y=None, *, x=None, validation_data=None, validation_split=0.0, verbose=0, **further):
         """Run the trials, or what part of that is this process's.
@@ -238,16 +247,14 @@ class NASNetTuner(BaseTuner):
 
             told = self.description(data)
             self.oracle = Client(self.own_oracle, self.role, told, self.patience, beat=self.lease / 8)
-            return super().search(data)
+            try:
+                return super().search(data)
+            finally:
+                self.oracle.close()
         warn_without_reward(trials := self.own_oracle.finished_trials(), commonest_reason(trials))
 
     def description(self, data):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""
-        images = images_of(data) if isinstance(data, Data) else {"images": data.digest}
-        data = {
-            "classes": len(data.class_names), "image_shape": list(data.image_shape), "train_images": len(data.train),
-            **images,
-        }  # fmt: skip
         return {
             "package": __version__,
             "space": self.own_oracle.space.to_dict(),
@@ -255,7 +262,7 @@ class NASNetTuner(BaseTuner):
             "rules": [rule.to_dict() for rule in self.own_oracle.rules],
             "child": description(self.child),
             "numerics": numerics(),
-            "data": data,
+            "data": data_description(data, isinstance(data, Data)),
         }
 
     def run_trial(self, trial, data):
@@ -428,7 +435,7 @@ def search(
             data = in_order(data)
     if start_from is not None and not is_worker:
         check_start(directory, start_from)
-    imports = read_imports(start_from, space) if start_from is not None and is_new else ()
+    imports = read_imports(start_from, space, rules) if start_from is not None and is_new else ()
     oracle = NASNetOracle(
         max_trials, space=space, strategy=controller, seed=seed, settings=settings, rules=rules, hours=hours,
         imports=imports, tries=tries, max_retries_per_trial=RETRIES,
@@ -463,7 +470,8 @@ def search(
     try:
         tuner.begin(data)
         finished = oracle.finished_trials()
-        if start_from is not None and not is_new and (told := check_same_start(directory, start_from, space)):
+        is_known = start_from is not None and not is_new
+        if is_known and (told := check_same_start(directory, start_from, space, rules)):
             logger.warning("%s", told)
         write_record(directory, data)
         preference.keep(directory)

@@ -11,9 +11,12 @@ from PIL import Image
 
 from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import datasets, evaluate
+from nasnet_keras.commands import search as search_command
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
 from nasnet_keras.data.records import write_record
+from nasnet_keras.search.distributed import worker
+from nasnet_keras.search.distributed.roles import Role
 from nasnet_keras.weights.zoo import imagenet_names
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -308,3 +311,23 @@ def test_a_network_of_the_zoo_tells_the_classes_of_imagenet(names, photos, monke
     assert {row["name"] for row in figures["classes"] if row["images"]} == set(names)
     assert imagenet_names("NASNetMobile", ("tench", "crane")) is None  # which two classes are called
     assert imagenet_names("NASNetCIFAR", names) is None is imagenet_names("net", names)
+
+
+def test_a_worker_divides_its_data_by_nothing_that_lies_around(photos, monkeypatch):
+    plain = find(options("search", "--data", "photos", "--directory", "nothing"))
+    other = find(options("search", "--data", "photos", "--directory", "nothing", "--validation", "0.5"))
+    write_record(photos / "search", other)  # of another search, in the default `--directory`
+    (photos / "search/controller").mkdir()
+    (photos / "search/controller/proposals.jsonl").touch()
+    assert len(find(options("search", "--data", "photos")).validation) == len(other.validation)
+    taken = []
+
+    def take(options, data):
+        taken.append(data)
+        raise LookupError
+
+    monkeypatch.setattr(search_command, "decode", take)
+    monkeypatch.setattr(worker, "await_chief", lambda *_: None)
+    with pytest.raises(LookupError):
+        search_command.run(options("search", "--data", "photos"), *[None] * 4, Role("w"), None, None)
+    assert taken[0].record.sides == plain.record.sides != other.record.sides

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+import types
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -342,3 +343,65 @@ def test_a_child_that_cannot_be_copied_is_known_by_what_it_holds(tmp_path):
     kept = json.loads((tmp_path / "p" / "children.json").read_text())
     assert kept["lock"] == "lock" and kept["parts"] == {"size": 3} and kept["inside"]["filters"] == 8
     assert tuner.description(data)["child"]["inside"]["repeats"] == 1
+
+
+class OwnTrials(NASNetTuner):
+    """A tuner that trains in a way of its own, on data of its own."""
+
+    def run_trial(self, trial, data):
+        return {"reward": data["rewards"][int(trial.trial_id)]}
+
+
+def with_own_trials(folder, trials=2, **options):
+    oracle = NASNetOracle(trials, space=SPACE, strategy="random", seed=0)
+    return OwnTrials(oracle, directory=str(folder), project_name="p", **options)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("engine", Machine(1, None)), ("cost", lambda architecture: 1.0)], ids=["engine", "cost"]
+)
+def test_what_trials_of_one_s_own_would_not_ask_is_refused(argument, value, tmp_path):
+    with pytest.raises(ValueError, match=f"`{argument}` must be left out of OwnTrials, whose own `run_trial`"):
+        with_own_trials(tmp_path, **{argument: value})
+    assert not (tmp_path / "p").exists()
+    make(tmp_path, **{argument: value})
+
+
+def test_a_listener_of_the_oracle_stays_and_a_second_one_is_refused(tmp_path):
+    oracle, told = NASNetOracle(2, space=SPACE, strategy="random", seed=0), []
+    oracle.on_finished = lambda trials: told.append(len(trials))
+    place = {"directory": str(tmp_path), "project_name": "p"}
+    with pytest.raises(ValueError, match="`on_trial` must be left out where the oracle has an `on_finished`"):
+        NASNetTuner(oracle, Free(), on_trial=print, **place)
+    NASNetTuner(oracle, Free(), **place).search(Data)
+    assert told == [1, 2]
+    again, seen = NASNetOracle(4, space=SPACE, strategy="random", seed=0), []
+    for listener in (lambda trials: seen.append("first"), lambda trials: seen.append("second"), None):
+        tuner = NASNetTuner(again, Free(), on_trial=listener, **place)  # a tuner's own is replaced
+        again.max_trials += 1
+        tuner.search(Data)
+    assert "first" in seen and "second" in seen and again.on_finished is None
+
+
+def test_a_tuner_with_data_of_its_own_is_chief_and_worker(tmp_path):
+    data, ready = {"rewards": [0.25, 0.5]}, threading.Event()
+    ports = []
+
+    def run():
+        chief = with_own_trials(tmp_path, role=Role("chief", port=0))
+        chief.search(data, on_ready=lambda port: (ports.append(port), ready.set()), every=0.02)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    with_own_trials(tmp_path / "w", role=Role("w", port=ports[0])).search(data)
+    thread.join(30)
+    rewards = [json.loads(line)["reward"] for line in (tmp_path / "p/trials.jsonl").read_text().splitlines()]
+    assert rewards == [0.25, 0.5]
+
+
+def test_data_of_one_s_own_are_described_by_what_they_have(tmp_path):
+    tuner = with_own_trials(tmp_path)
+    assert tuner.description(Data)["data"] == {"classes": 2, "image_shape": [8, 8, 1], "train_images": 10}
+    odd = types.SimpleNamespace(train=print, class_names=None, image_shape=3, digest=b"")
+    assert [tuner.description(one)["data"] for one in ({}, [1], odd, None)] == [None] * 4

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras.genotype import Genotype, canonical_name
+from nasnet_keras.pictures.report import search_report
 from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import (
@@ -222,7 +223,7 @@ def test_rules_belong_to_a_search(tmp_path):
         make(tmp_path, ()).reload()
 
 
-@pytest.mark.parametrize("rules", [(1,), (Replay(), Replay()), (Replay,)])
+@pytest.mark.parametrize("rules", [(1,), (Replay(), Replay()), (Replay,), Replay(), None, 3])
 def test_bad_rules(rules):
     with pytest.raises(ValueError, match="`rules` must be `Rule` objects, each of another kind"):
         check_rules(rules)
@@ -374,3 +375,83 @@ def test_what_would_steer_a_loss_the_wrong_way_is_told(penalty, tmp_path, caplog
     oracle.finished_trials()
     assert [message for message in caplog.messages if "failures with FailurePenalty" in message] == caplog.messages
     assert len(caplog.messages) == 1
+
+
+def test_a_repeated_trial_is_not_among_the_best(tmp_path):
+    oracle = make(tmp_path, (Replay(),))
+    trained = run(oracle)
+    assert len(oracle.finished_trials()) == 150
+    best = [trial.trial_id for trial in oracle.get_best_trials(150)]
+    assert best == trained[::-1]
+    oracle.close()
+    again = make(tmp_path, (Replay(),))
+    assert [trial.trial_id for trial in again.get_best_trials(150)] == best
+    shown = search_report(again.finished_trials())
+    rows = shown[shown.index("Best trials") :].split('<tr class="first"><td>')[1:11]
+    assert [row.split("<td>")[1].split("<")[0] for row in rows] == best[:10]
+
+
+def test_what_is_reported_above_a_limit_fails_whoever_trained_it(tmp_path, caplog):
+    oracle = make(tmp_path, (Limits(max_parameters=9, max_multiply_adds=9),), max_trials=4)
+    for sizes in ({"parameters": 9, "multiply_adds": 9}, {"parameters": 10, "multiply_adds": 1}):
+        run(oracle, limit=1, **sizes)
+    assert "does nothing" not in caplog.text
+    run(oracle, limit=2, parameters=3)
+    reasons = [line["reason"] for line in lines(tmp_path)]
+    assert reasons == [None, "`parameters` must be at most 9. Received: 10", None, None]
+    told = [record.getMessage() for record in caplog.records if "does nothing" in record.getMessage()]
+    assert told == ["`Limits` does nothing: trials report no `multiply_adds`"]
+
+
+def test_a_rule_that_is_told_of_no_progress_says_so_once(tmp_path, caplog):
+    oracle = make(tmp_path, (MedianStop(), Replay()), max_trials=4)
+    trial = oracle.create_trial("w")
+    trial.status, trial.message = "FAILED", "an accident"
+    oracle.end_trial(trial)
+    trial = oracle.create_trial("w")
+    oracle.update_trial(trial.trial_id, {"progress": 0.5}, 1)
+    oracle.update_trial(trial.trial_id, {"reward": 0.5})
+    oracle.end_trial(trial)
+    assert "does nothing" not in caplog.text
+    run(oracle)
+    assert caplog.text.count("`MedianStop` does nothing: trials report no `progress`") == 1
+
+
+def test_sizes_that_were_asked_for_are_kept_and_no_rule_is_said_to_do_nothing(tmp_path, caplog):
+    @dataclass(frozen=True)
+    class Sized:
+        def sizes(self, genotype, data):
+            return {"parameters": 5, "multiply_adds": 7}
+
+        def evaluate(self, genotype, data, seed):
+            return {"reward": 0.5}
+
+    oracle = NASNetOracle(2, space=SMALL, strategy="random", seed=0, rules=(Limits(max_parameters=5),))
+    NASNetTuner(oracle, Sized(), directory=str(tmp_path), project_name=".").search(object())
+    assert [(line["parameters"], line["multiply_adds"]) for line in lines(tmp_path)] == [(5, 7)] * 2
+    assert "does nothing" not in caplog.text
+
+
+def test_a_sum_of_objectives_is_known_by_its_parts(tmp_path, caplog):
+    def several(*names):
+        objective = [keras_tuner.Objective(*name) for name in names]
+        return make(tmp_path, (), max_trials=2, objective=objective)
+
+    first = several(("accuracy", "max"), ("cost", "min"))
+    trial = first.create_trial("w")
+    first.update_trial(trial.trial_id, {"accuracy": 0.5, "cost": 3.0})
+    first.end_trial(trial)
+    several(("cost", "min"), ("accuracy", "max")).reload()
+    for others in (
+        [("accuracy", "max"), ("latency", "min")],
+        [("accuracy", "max")],
+        [("accuracy", "max"), ("cost", "max")],
+    ):
+        with pytest.raises(ValueError, match="`objective.* must be "):
+            several(*others).reload()
+    assert "does not say" not in caplog.text
+    header = json.loads((tmp_path / "search.json").read_text())  # as an earlier version wrote it
+    del header["objective"]["objectives"]
+    (tmp_path / "search.json").write_text(json.dumps(header))
+    several(("accuracy", "max"), ("cost", "min")).reload()
+    assert "does not say which objectives it was begun with, and goes on with accuracy, cost" in caplog.text

@@ -6,9 +6,9 @@ that its worker's signs of life renew, refuses workers that would search somethi
 logs the errors of the workers, and ends when the work is done.
 
 What KerasTuner's messages have no field for travels in gRPC's metadata: `nasnet-worker` (the
-worker's description of its search), `nasnet-reason-bin` (why a trial failed), and back
-`nasnet-seed`. KerasTuner's plain client sends none: it is served, but shows no sign of life,
-and its trials have no time-out.
+worker's description of its search), `nasnet-tuner` and `nasnet-process` (its name, and a token
+of its own), `nasnet-reason-bin` (why a trial failed), and back `nasnet-seed`. KerasTuner's plain
+client sends none: it is served, but shows no sign of life, and its trials have no time-out.
 
 This way to other machines is superseded by Ray (`search.distributed.ray_pool`) and will be gone in a later release. The
 channel has no encryption. It listens on the loopback address unless told otherwise, and elsewhere only for those who
@@ -90,10 +90,12 @@ class Servicer(OracleServicer):
         self.error = None
         self._clock = clock
         self._seen = {}  # worker -> when it was heard of; those that know that there is no more work are out
+        self._processes, self._lock = {}, threading.Lock()  # worker -> the token of its process
+        self._held = set(oracle.open_trials())  # of a chief before this one; their workers may be there still
         for name in ("on_started", "on_finished"):
             if listener := getattr(oracle, name):
                 setattr(oracle, name, self._heard(listener))
-        for trial_id in oracle.open_trials():  # of a chief before this one; their workers may be there still
+        for trial_id in sorted(self._held):
             oracle.hold(trial_id)
             self.leases.grant(trial_id)
 
@@ -125,6 +127,7 @@ class Servicer(OracleServicer):
             trial = Trial.from_proto(request.trial)
             told = dict(context.invocation_metadata())
             trial.message = told.get("nasnet-reason-bin", b"").decode("utf-8", "replace") or None
+            self._take_in(told.get("nasnet-tuner"), trial.trial_id)
             if trial.status != TrialStatus.COMPLETED:
                 worker = told.get("nasnet-tuner", "a worker")
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message or "no reason given")
@@ -137,16 +140,21 @@ class Servicer(OracleServicer):
     def GetTrial(self, request, context):
         """Show a trial; a worker that asks for its own shows that it lives."""
         with self._errors_answered(context):
-            worker = dict(context.invocation_metadata()).get("nasnet-tuner")
+            told = dict(context.invocation_metadata())
+            worker = told.get("nasnet-tuner")
             if worker and request.trial_id in self.oracle.open_trials():
-                self._seen[worker] = self._clock()
+                with self._lock:
+                    self._seen[worker] = self._clock()
+                    self._processes.setdefault(worker, told.get("nasnet-process"))
                 self.leases.grant(request.trial_id)
+                self._take_in(worker, request.trial_id)
             return super().GetTrial(request, context)
 
     def sweep(self):
         """Take back what was lost with its worker; true when the work is done and the workers know it or are lost."""
         for trial_id in self.leases.expired():
             logger.warning("trial %s: no sign of life for %.0f s, it is given out again", trial_id, self.leases.seconds)
+            self._held.discard(trial_id)
             self.oracle.take_back(trial_id)
         lost = self._clock() - self.leases.seconds
         is_over = self.oracle.is_done() and self.oracle.announce()
@@ -154,7 +162,8 @@ class Servicer(OracleServicer):
 
     def _meet(self, worker, context):
         """Refuse a worker of another search, and say whether this is KerasTuner's plain client."""
-        told = dict(context.invocation_metadata()).get("nasnet-worker")
+        metadata = dict(context.invocation_metadata())
+        told = metadata.get("nasnet-worker")
         if told is not None:
             told = json.loads(told)
             if not isinstance(told, dict):
@@ -163,10 +172,29 @@ class Servicer(OracleServicer):
             if reason:
                 logger.warning("worker %s is refused: %s", worker, reason)
                 raise _Foreign(reason)
-        if worker not in self._seen:
+        process = metadata.get("nasnet-process")
+        with self._lock:
+            is_new, known = worker not in self._seen, self._processes.get(worker)
+            silence = self.leases.seconds / 4  # two signs of life, see `NASNetTuner`
+            is_another = not is_new and None not in (process, known) and process != known
+            if is_another and self._clock() - self._seen[worker] < silence:  # one that comes back was silent before
+                logger.warning("a second worker that is called %s is refused", worker)
+                raise _Foreign(
+                    f"another worker is called `{worker}`: give each its own `--name` (or `KERASTUNER_TUNER_ID`); "
+                    f"if that one has ended, start this again in {silence:.0f} s"
+                )
+            self._seen[worker], self._processes[worker] = self._clock(), process
+        if is_new:
             logger.info("worker %s is there", worker)
-        self._seen[worker] = self._clock()
         return told is None
+
+    def _take_in(self, worker, trial_id):
+        """A trial that an earlier chief gave out is its worker's again, which has shown that it is there."""
+        with self._lock:
+            if worker is None or trial_id not in self._held:
+                return
+            self._held.remove(trial_id)
+        self.oracle.hold(trial_id, worker)
 
     def _workers_of(self, trial_id):
         return [worker for worker, trial in list(self.oracle.ongoing_trials.items()) if trial.trial_id == trial_id]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import threading
 import time
 from contextlib import suppress
@@ -91,7 +92,7 @@ class Client(OracleClient):
         self._patience, self._beat = patience, beat
         self._channel = grpc.insecure_channel(role.address, options=OPTIONS)
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
-        self._description = json.dumps(description)
+        self._description, self._process = json.dumps(description), secrets.token_hex(8)
         self._working = threading.Event()
 
     def create_trial(self, tuner_id):
@@ -133,6 +134,11 @@ class Client(OracleClient):
         request = protos.get_service().GetBestTrialsRequest(num_trials=num_trials)
         return [Trial.from_proto(trial) for trial in self._call("GetBestTrials", request)[0].trials]
 
+    def close(self):
+        """Show no sign of life any more: a search that was interrupted keeps no trial."""
+        self._working.set()
+        self._channel.close()
+
     def _show_life(self, trial_id, done):
         request = protos.get_service().GetTrialRequest(trial_id=trial_id)
         while not done.wait(self._beat):
@@ -141,7 +147,7 @@ class Client(OracleClient):
 
     def _metadata(self, *further):
         secret = (("nasnet-secret-bin", self._role.secret),) if self._role.secret else ()
-        return (("nasnet-tuner", self.tuner_id), *secret, *further)
+        return (("nasnet-tuner", self.tuner_id), ("nasnet-process", self._process), *secret, *further)
 
     def _call(self, verb, request, *metadata):
         """The answer and the call; tries again while the chief is away."""

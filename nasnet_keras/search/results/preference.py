@@ -3,10 +3,10 @@
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from nasnet_keras.files import read_object, write_atomically
-from nasnet_keras.pictures.curves import reward_of
+from nasnet_keras.pictures.curves import merit_of, reward_of
 from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front
 from nasnet_keras.search.directory import SearchDirectory
 
@@ -26,6 +26,7 @@ class Preference:
         prefer: `"reward"`: the highest reward, of equals the first. `"within:0.01"`: of the trials whose reward is at
             most so much below the highest, the cheapest. `"below:5000000"`: of those that cost at most so much, the
             one with the highest reward. A child without a cost, such as NaN, is neither cheap nor below anything.
+        direction: of the search's objective; of one that is `"min"` the lowest reward is what elsewhere is the highest.
 
     Raises:
         ValueError: naming the argument at fault.
@@ -33,6 +34,7 @@ class Preference:
 
     cost: str = "multiply_adds"
     prefer: str = "reward"
+    direction: str = "max"
 
     def __post_init__(self):
         if not isinstance(self.cost, str) or not self.cost.isidentifier() or self.cost in ("reward", "genotype"):
@@ -47,6 +49,8 @@ class Preference:
                 "`prefer` must be reward, within:REWARD or below:COST, such as within:0.01, with a number from 0. "
                 f"Received: {self.prefer!r}"
             )
+        if self.direction not in ("max", "min"):
+            raise ValueError(f"`direction` must be max or min. Received: {self.direction!r}")
 
     @property
     def _rule(self):
@@ -56,26 +60,24 @@ class Preference:
     def ranked(self, trials):
         """The trials that meet the rule, a list, the best first; `trials` are dicts as in `trials.jsonl`, in order."""
         rule, bound = self._rule
-        found = sorted((trial for trial in trials if reward_of(trial) is not None), key=lambda trial: -reward_of(trial))
+        found = sorted((trial for trial in trials if reward_of(trial) is not None), key=self._demerit)
         if rule == "within" and found:
             # 0.41 is within 0.1 of 0.51, although 0.51 - 0.41 is a little more in binary numbers.
-            best = reward_of(found[0])
+            best = self._demerit(found[0])
             bound += ROUNDING * max(1.0, abs(best))
-            near = [trial for trial in found if best - reward_of(trial) <= bound]
+            near = [trial for trial in found if self._demerit(trial) - best <= bound]
             return sorted(near, key=self._price)
         if rule == "below":
             cheap = [trial for trial in found if self._price(trial) <= bound]
-            return sorted(cheap, key=lambda trial: (-reward_of(trial), self._price(trial)))
+            return sorted(cheap, key=lambda trial: (self._demerit(trial), self._price(trial)))
         return found
 
     def contenders(self, trials):
         """Those of the trials that the choice depends on, also when more are added behind them."""
-        first = sorted(
-            (trial for trial in trials if reward_of(trial) is not None), key=lambda trial: -reward_of(trial)
-        )[:1]
+        first = sorted((trial for trial in trials if reward_of(trial) is not None), key=self._demerit)[:1]
         if self._rule[0] == "reward":
             return first
-        kept = [id(trial) for trial in [*first, *pareto_front(trials, self.cost)]]
+        kept = [id(trial) for trial in [*first, *pareto_front(trials, self.cost, self.direction)]]
         return [trial for trial in trials if id(trial) in kept]
 
     def complaint(self, trials):
@@ -117,16 +119,22 @@ class Preference:
             logger.warning("%s", complaint)
 
     def keep(self, directory):
-        """Write it into a search's directory."""
-        write_atomically(SearchDirectory(directory).preference, json.dumps(asdict(self)).encode())
+        """Write it into a search's directory, which knows the direction itself."""
+        told = {"cost": self.cost, "prefer": self.prefer}
+        write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
 
     @classmethod
     def of(cls, directory):
         """That of a search's directory; the default where there is none that can be read."""
+        place = SearchDirectory(directory)
+        _, direction = place.objective()
         try:
-            return cls(**read_object(SearchDirectory(directory).preference))
+            return cls(**{**read_object(place.preference), "direction": direction})
         except (OSError, TypeError, ValueError):
-            return cls()
+            return cls(direction=direction)
+
+    def _demerit(self, trial):
+        return -merit_of(trial, self.direction)
 
     def _price(self, trial):
         cost = cost_of(trial, self.cost)

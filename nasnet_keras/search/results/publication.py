@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 
 from nasnet_keras.files import read_object, take_lock, write_atomically
 from nasnet_keras.genotype import Genotype
@@ -32,11 +33,14 @@ class Publisher:
 
     def __init__(self, directory, listener=None, preference=None):
         self.directory, self.listener = SearchDirectory(directory), listener
-        self._preference = preference or Preference.of(directory)
+        self._preference = preference
         # Until the first call nothing is known of what lies there: not even that it is this search's best.
         self._contenders, self._first, self._seen = [], ..., 0
 
     def __call__(self, trials):
+        if self._first is ...:  # by now the directory says whether the highest or the lowest reward is looked for
+            preference = self._preference or Preference.of(self.directory.path)
+            self._preference = replace(preference, direction=self.directory.objective()[1])
         self._contenders = self._preference.contenders([*self._contenders, *trials[self._seen :]])
         first = next(iter(self._preference.ranked(self._contenders)), None)
         self._seen = len(trials)
@@ -62,10 +66,11 @@ def best_genotype(directory, trials):
     """The `Genotype` that a search has found, on which all its files and answers agree; None without a reward.
 
     It is that of the trial that comes first by the search's `preference.Preference`: if nothing else was asked for the
-    one with the highest reward, the first of equals. If this trial took part when the best were
-    trained again (`final.retrain`), it is the winner of that: rewards are of short trainings, and the longer ones have
-    judged better. So a winner stands when the search is made longer, until a new trial has a higher reward than all
-    that were trained again. Then that one is the best, until the best are trained again.
+    one with the best reward, the first of equals: the highest, or where the search minimises the lowest. If this trial
+    took part when the best were trained again (`final.retrain`), it is the winner of that: rewards are of short
+    trainings, and the longer ones have judged better. So a winner stands when the search is made longer, until a new
+    trial has a better reward than all that were trained again. Then that one is the best, until the best are trained
+    again.
 
     Args:
         directory: the search's directory.
@@ -156,6 +161,7 @@ def write_page(directory, trials, live=None):
         live=live,
         advice=_advice(directory, max(len(trials), live["max_trials"] if live else 0)),
         again=_given_out_again(directory),
+        direction=preference.direction,
     )  # fmt: skip
     write_atomically(directory.report, page.encode())
     return best
@@ -182,7 +188,7 @@ def _advice(directory, trials):
 
 
 def _standing(directory, first, trials):
-    """What stands for the trial with the highest reward: itself, or the winner where it was trained again."""
+    """What stands for the trial with the best reward: itself, or the winner where it was trained again."""
     digests = _retrained(directory)
     if digests.get(first.get("trial_id")) != _genotype(first).digest:
         return first

@@ -45,6 +45,7 @@ class Summaries:
         """
         if not self._begun:
             shutil.rmtree(self.folder, ignore_errors=True)
+        better = min if self.directory.objective()[1] == "min" else max
         (self.folder / "search").mkdir(parents=True, exist_ok=True)
         with (self.folder / "search" / "events.out.tfevents.0.search").open("ab") as file:
             writer = RecordWriter(file)
@@ -54,8 +55,8 @@ class Summaries:
             for step, trial in enumerate(trials[self._seen :], self._seen + 1):
                 self._clock += trial.get("seconds") or 0.0
                 reward = trial.get("reward")
-                if reward is not None and (self._best is None or reward > self._best):
-                    self._best = reward
+                if reward is not None:
+                    self._best = reward if self._best is None else better(self._best, reward)
                 values = {name: trial.get(name) for name in SCALARS} | {"best_reward": self._best}
                 _write(writer, step, self._clock, {f"trials/{name}": value for name, value in values.items()})
                 self._write_hparams(trial)

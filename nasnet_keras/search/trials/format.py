@@ -1,5 +1,6 @@
 """The format of a trial: KerasTuner's trials as lines of `trials.jsonl`, and back."""
 
+import logging
 import math
 
 import keras_tuner
@@ -7,8 +8,12 @@ import keras_tuner
 from nasnet_keras.genotype import canonical_name
 from nasnet_keras.search.kerastuner import Trial, TrialStatus, infer_metric_direction
 from nasnet_keras.search.space import GENOTYPE
+from nasnet_keras.search.trials.logs import identify
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
+SIZES = ("parameters", "multiply_adds")
+
+logger = logging.getLogger(__name__)
 
 
 class TrialFormat:
@@ -33,6 +38,19 @@ class TrialFormat:
         self._directions = {**dict.fromkeys(COSTS, "min"), **getattr(objective, "name_to_direction", {})}
         self._directions[objective.name] = objective.direction
         self._refused = {}  # trial_id -> why the reported objective was refused
+        self._missed = set()  # what was said of rules that lack what they go by
+
+    def identity(self, strategy, tries=()):
+        """What makes a search this one, see `logs.identify`."""
+        objectives = getattr(self.objective, "name_to_direction", None)
+        return identify(strategy, self.objective.name, self.objective.direction, self.rules, tries, objectives)
+
+    def miss(self, name, rules):
+        """Say it, once, where rules do nothing, as trials do not report what they go by."""
+        for rule in rules:
+            if (what := (type(rule).__name__, name)) not in self._missed:
+                self._missed.add(what)
+                logger.warning("`%s` does nothing: trials report no `%s`", *what)
 
     def new(self, number, proposal=None, status=TrialStatus.RUNNING):
         """A trial, given its number and its `Proposal`; without a space of its own, which is 50 objects.
@@ -52,6 +70,11 @@ class TrialFormat:
         trial.status, trial.message = TrialStatus.RUNNING, None
         trial.metrics.metrics.clear()
         self._refused.pop(trial.trial_id, None)
+
+    def started(self, trial, worker):
+        """What a listener is told when a trial is given to a worker, a dict."""
+        genotype = self.space.decode_values(trial.hyperparameters.values)
+        return {"trial_id": trial.trial_id, "genotype": genotype.to_dict(), "worker": worker}
 
     def report(self, trial, metrics, step):
         """Add metrics to a trial, in the place of others of the same step: a second worker's are not averaged in.
@@ -85,6 +108,8 @@ class TrialFormat:
         if reason is None:
             score_trial(trial)
             try:
+                if refusal := self._refusal_of_size(trial):
+                    return TrialStatus.FAILED, None, refusal
                 for rule in self.rules:
                     trial.score = rule.shaped(trial.score, self._best(trial))
                 reason = _refusal(name, trial.score)
@@ -157,6 +182,18 @@ class TrialFormat:
         """The canonical name of the network that is proposed."""
         return canonical_name(proposal.decode(self.space))
 
+    def _refusal_of_size(self, trial):
+        """Why a rule refuses the size that was reported, or None: whoever trained the child may have asked no rule."""
+        known = self._best(trial)
+        for rule in self.rules:
+            if rule.needs_sizes:
+                sizes = _Sizes({name: COSTS[name](known[name]) for name in SIZES if name in known})
+                if reason := rule.refusal(sizes):
+                    return reason
+                for name in sizes.missed:
+                    self.miss(name, [rule])
+        return None
+
     def _best(self, trial):
         return {name: float(history.get_best_value()) for name, history in trial.metrics.metrics.items()}
 
@@ -171,6 +208,18 @@ class TrialFormat:
             same[0].value = [value]
         else:
             history.update(value, step)
+
+
+class _Sizes(dict):
+    """Sizes by their names; one that is not known is neither above a limit nor below it, and noted."""
+
+    def __init__(self, known):
+        super().__init__(known)
+        self.missed = []
+
+    def __missing__(self, name):
+        self.missed.append(name)
+        return math.nan
 
 
 class _SharedSpace(keras_tuner.HyperParameters):

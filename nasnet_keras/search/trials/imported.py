@@ -5,12 +5,16 @@ import logging
 import math
 import operator
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from nasnet_keras.checks import check_one_of, is_number
 from nasnet_keras.files import expanded
 from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.rules import Rule
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ def read_tries(tries, max_trials=None):
     return tuple(found)
 
 
-def read_imports(path, space):
+def read_imports(path, space, rules=()):
     """The trials of another search as decisions of this space, for `NASNetOracle(imports=…)`.
 
     An RL policy takes them for its own samples: their probabilities are those that it gives them when it is told. That
@@ -47,57 +51,119 @@ def read_imports(path, space):
     them. Their rewards only teach: they do not count as trials, cannot be the best, and are never replayed, because
     the children of the other search may have been trained otherwise.
 
+    What the other search's own rules made of a reward counts for nothing here: it is taken as its child reported it,
+    and shaped by this search's rules.
+
     Args:
         path: the other search's directory, or its `trials.jsonl`.
         space: the `SearchSpace`; trials outside of it are left out, and their number is logged.
+        rules: those of the search that is to learn. A trial that one of them cannot shape, as it has no such cost, is
+            left out, and their number is logged.
 
     Returns:
-        A list of `{"decisions": [...], "reward": float, "trial_id": …}`, in order.
+        A list of `{"decisions": [...], "reward": float, "trial_id": …}`, in order; of another search that minimises the
+        negative of its rewards, with `"direction": "max"`, which `NASNetOracle` knows how to take.
 
     Raises:
-        ValueError: the file cannot be read, or none of its trials lies in this space.
+        ValueError: the file cannot be read; none of its trials lies in this space, or can be shaped; or the other
+            search minimises, and a rule shapes rewards that are maximised.
     """
+    path, lines, found = _read(path, space)
+    (name, direction), (imports, reason) = _objective(path), _taken(path, found, rules)
+    if not imports:
+        why = f", as {reason}" if reason else ""
+        raise ValueError(
+            f"`start_from` must hold finished trials whose cells lie in this space. Received: {path}, "
+            f"with {len(lines)} trials and none of that kind{why}"
+        )
+    if reason:
+        logger.warning("%s: %d of %d trials are left out: %s", path, len(found) - len(imports), len(found), reason)
+    if direction == "min":
+        logger.warning("%s minimises %s: the negative of it is learnt from", path, name)
+    logger.info("%s: %d of %d trials are learnt from", path, len(imports), len(lines))
+    return imports
+
+
+def _taken(path, found, rules):
+    """(the imports, why some are left out or None) of what `_read` has found there; raises `ValueError`."""
+    name, direction = _objective(path)
+    shaping = [rule for rule in rules if type(rule).shaped is not Rule.shaped]
+    if direction == "min" and shaping:
+        raise ValueError(
+            f"`start_from` must be a search that maximises where {type(shaping[0]).__name__} shapes rewards. "
+            f"Received: {path}, which minimises {name}"
+        )
+    imports, reason = [], None
+    for decisions, line in found:
+        reward = _reported(line, name)
+        try:
+            for rule in shaping:
+                reward = float(rule.shaped(reward, _numbers(line)))
+            if not math.isfinite(reward):
+                raise ValueError(f"`{name}` must be a finite number. Received: {reward}")
+        except (ArithmeticError, ValueError) as error:
+            reason = reason or str(error)
+            continue
+        told = {"reward": -reward, "direction": "max"} if direction == "min" else {"reward": reward}
+        imports.append({"decisions": decisions, **told, "trial_id": line.get("trial_id")})
+    return imports, reason
+
+
+def _read(path, space):
+    """(the file, all its lines, (decisions, line) of each that has a reward and lies in the space)."""
     path = Path(expanded(path))
     path = SearchDirectory(path).trials if path.is_dir() else path
-    lines, imports = read_trials(path), []
+    lines, found = read_trials(path), []
     for line in lines:
         reward = line.get("reward")
         if type(reward) not in (int, float) or not math.isfinite(reward):
             continue
         try:
-            decisions = list(space.encode(Genotype.from_dict(line.get("genotype"))))
+            found.append((list(space.encode(Genotype.from_dict(line.get("genotype")))), line))
         except ValueError as error:
             logger.debug("trial %s is left out: %s", line.get("trial_id"), error)
-            continue
-        imports.append({"decisions": decisions, "reward": float(reward), "trial_id": line.get("trial_id")})
-    if not imports:
-        raise ValueError(
-            f"`start_from` must hold finished trials whose cells lie in this space. Received: {path}, "
-            f"with {len(lines)} trials and none of that kind"
-        )
-    logger.info("%s: %d of %d trials are learnt from", path, len(imports), len(lines))
-    return imports
+    return path, lines, found
 
 
-def check_same_start(directory, path, space):
+def _objective(path):
+    """Name and direction of what the search looks for whose `trials.jsonl` this is."""
+    place = SearchDirectory(path.parent)
+    return place.objective() if place.trials.name == path.name else ("reward", "max")
+
+
+def _numbers(line):
+    """What a line tells of its child beside the reward, {name: number}."""
+    metrics = line.get("metrics")
+    found = {**(metrics if isinstance(metrics, dict) else {}), **{name: line.get(name) for name in COSTS}}
+    return {name: value for name, value in found.items() if is_number(value) and math.isfinite(value)}
+
+
+def _reported(line, name):
+    """A trial's reward before a rule shaped it."""
+    return float(_numbers(line).get(f"raw_{name}", line["reward"]))
+
+
+def check_same_start(directory, path, space, rules=()):
     """Raise `ValueError` if a search that goes on began with the trials of another search than this.
 
     Args:
         directory: of the search, which has an `imported.jsonl`.
-        path, space: see `read_imports`. The search there may have grown since.
+        path, space, rules: see `read_imports`. The search there may have grown since.
 
     Returns:
         None; or, where that search cannot be read any more, one line that says so: what was imported then still counts.
     """
-    place = SearchDirectory(directory)
+    own = SearchDirectory(directory)
     try:
-        now = read_imports(path, space)
+        place, _, found = _read(path, space)
     except ValueError as error:
-        if not str(error).startswith("`start_from`"):
-            return f"`start_from` {path}: the search goes on with what was imported then ({error})"
-        now = []  # it can be read, and has nothing that this one can have begun with
+        return f"`start_from` {path}: the search goes on with what was imported then ({error})"
+    # As an earlier version took them, their rewards as they stand there.
+    now = [{"decisions": one, "reward": float(line["reward"]), "trial_id": line.get("trial_id")} for one, line in found]
+    with suppress(ValueError):  # this one cannot have begun with it
+        now += _taken(place, found, rules)[0]
     try:
-        then = read_trials(place.imported)
+        then = read_trials(own.imported)
     except ValueError:
         return None  # it is damaged, which the search itself mends
     # Not line by line: either log may have lost damaged ones. Earlier versions kept no ids.
@@ -106,31 +172,39 @@ def check_same_start(directory, path, space):
     lost = sum(json.dumps([old[key] for key in keys if key in old]) not in known for old in then)
     if lost > len(then) / 2:
         raise ValueError(
-            f"`start_from` must be the search whose trials {place.path} began with, or be left out: it began with "
+            f"`start_from` must be the search whose trials {own.path} began with, or be left out: it began with "
             f"another `start_from` (or choose another directory). Received: {str(path)!r}"
         )
     return None
 
 
-def check_imports(imports, space):
+def check_imports(imports, space, direction="max"):
     """`NASNetOracle`'s `imports` as they are written down, a list of dicts, before anything is.
 
     Args:
-        imports: dicts with `decisions` and `reward`, and whatever else.
+        imports: dicts with `decisions` and `reward`, and whatever else; where a `direction` says that rewards count in
+            another one than this search's, their negatives are taken.
         space: the `SearchSpace`.
+        direction: of the search's objective.
 
     Raises:
         ValueError: naming `imports` and the first that no strategy could learn from.
     """
+    if not isinstance(imports, Iterable) or isinstance(imports, str | bytes | dict):
+        raise ValueError(f"`imports` must be a list of dicts with `decisions` and `reward`. Received: {imports!r:.200}")
     checked = []
     for one in imports:
         try:
             decisions, reward = list(map(operator.index, one["decisions"])), float(one["reward"])
+            if one.get("direction", direction) != direction:
+                check_one_of("direction", one["direction"], ("max", "min"))
+                reward = -reward
             space.to_values(decisions)
             if not math.isfinite(reward):
                 raise ValueError(f"`reward` is {reward}")
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             rule = "dicts with `decisions` of this space and a finite `reward`"
             raise ValueError(f"`imports` must be {rule}. Received: {one!r:.200} ({error})") from None
-        checked.append({**one, "decisions": decisions, "reward": reward})
+        kept = {key: value for key, value in one.items() if key != "direction"}
+        checked.append({**kept, "decisions": decisions, "reward": reward})
     return checked

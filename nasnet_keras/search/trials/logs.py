@@ -88,6 +88,11 @@ class SearchLogs:
                     self.imported = list(imports)
                 write_atomically(self.directory.header, json.dumps(header, indent=2).encode() + b"\n")
                 self.header = header
+        if "objective.objectives" in _unknown(self.header, header):
+            logger.warning(
+                "%s does not say which objectives it was begun with, and goes on with %s",
+                self.directory.header, ", ".join(header["objective"]["objectives"]),
+            )  # fmt: skip
         _compare(self.directory.path, self.header, header)
 
     def replay(self, strategies, told, propose):
@@ -198,7 +203,7 @@ class SearchLogs:
         return True
 
 
-def identify(strategy, objective, direction, rules, tries=()):
+def identify(strategy, objective, direction, rules, tries=(), objectives=None):
     """What makes a search this one, JSON-able.
 
     Args:
@@ -206,8 +211,10 @@ def identify(strategy, objective, direction, rules, tries=()):
         objective, direction: what is looked for, for example `"reward"` and `"max"`.
         rules: a tuple of `rules.Rule`.
         tries: the genotypes of the first trials.
+        objectives: where the objective is a sum of several, their directions by their names, a dict.
     """
-    described = {**strategy.identity, "objective": {"name": objective, "direction": direction}}
+    parts = {"objectives": objectives} if objectives else {}
+    described = {**strategy.identity, "objective": {"name": objective, "direction": direction, **parts}}
     described |= {"rules": [rule.to_dict() for rule in rules]} if rules else {}
     return described | ({"try": [" ".join(filter(None, (one.name, one.digest))) for one in tries]} if tries else {})
 
@@ -228,13 +235,21 @@ def _header(identity):
 
 def _compare(folder, then, now):
     none = {"rules": [], "try": []}  # of which `identify` says nothing where there are none
-    then, now = ({**flat, **{key: flat.get(key, none[key]) for key in none}} for flat in (_flat(then), _flat(now)))
+    now = {key: value for key, value in _flat(now).items() if key.rpartition(".")[0] not in _unknown(then, now)}
+    then, now = ({**flat, **{key: flat.get(key, none[key]) for key in none}} for flat in (_flat(then), now))
     if different := first_difference(then, now):
         key, old, new = different
         raise ValueError(
             f"`{key}` must be {old!r}, as in the search that {folder} belongs to "
             f"(or use another directory, where `start_from` learns from its trials). Received: {new!r}"
         )
+
+
+def _unknown(then, now):
+    """Of what makes a search, what an earlier version did not write down: nested dicts, as `_flat` names them."""
+    several, objective = "objectives" in now.get("objective", {}), then.get("objective")
+    is_older = isinstance(objective, dict) and objective.get("name") == now["objective"]["name"]
+    return {"objective.objectives"} if several and is_older and "objectives" not in objective else set()
 
 
 def _flat(data, prefix=""):

@@ -22,7 +22,7 @@ import numpy as np
 
 from nasnet_keras.search.rules import Memory
 from nasnet_keras.search.strategies.strategy import Proposal
-from nasnet_keras.search.trials.logs import SearchLogs, identify
+from nasnet_keras.search.trials.logs import SearchLogs
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class SearchState:
         trials: {trial_id: KerasTuner trial}, in the order of their starts.
         open: {trial_id: `Proposal`} of the trials without a result.
         end_order: trial ids in the order of their ends.
-        ranked: (sign · reward, number, trial_id) of the completed trials, the best first.
+        ranked: (sign · reward, number, trial_id) of the completed trials, the best first, without those that repeat
+            another one of them.
         failures_in_a_row: how many of the last trials failed.
         replays_in_a_row: how many of the last trials needed no child, because a rule knew their reward.
         attempts: {trial_id: how often it was given out}.
@@ -58,8 +59,7 @@ class SearchState:
         self._logs, self._format, self._tries = SearchLogs(directory, lock), trial_format, tries
         header = self._logs.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
-        objective = trial_format.objective.name, trial_format.objective.direction
-        self._logs.claim(identify(strategies(self.seed), *objective, trial_format.rules, tries), imports)
+        self._logs.claim(trial_format.identity(strategies(self.seed), tries), imports)
         self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told, self._propose)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = self.replays_in_a_row = 0
@@ -167,6 +167,8 @@ class SearchState:
         curve = self._curves.pop(trial.trial_id, None)
         if curve:
             further["curve"] = [curve[epoch] for epoch in sorted(curve)]
+        elif score is not None and "replayed" not in further:
+            self._format.miss("progress", [rule for rule in self._format.rules if rule.needs_progress])
         line = self._format.line(trial, proposal, score, reason, **further)
         self._logs.finish(line)
         del self.open[trial.trial_id]
@@ -198,8 +200,10 @@ class SearchState:
             self.failures_in_a_row += 1
         else:
             self.failures_in_a_row = 0
-            sign = -1 if self._format.objective.direction == "max" else 1
-            insort(self.ranked, (sign * line["reward"], line["number"], trial.trial_id))
+            repeated = self.trials.get(line.get("replayed"))
+            if repeated is None or repeated.score is None:
+                sign = -1 if self._format.objective.direction == "max" else 1
+                insort(self.ranked, (sign * line["reward"], line["number"], trial.trial_id))
 
 
 def _new_seed():

@@ -621,3 +621,70 @@ def test_a_chief_is_asked_past_a_proxy(tmp_path, monkeypatch):
     chief = Chief(oracle_in(tmp_path / "s", 2))
     assert work(chief.client("w")) == 2
     chief.join()
+
+
+def test_a_second_worker_of_a_name_is_refused_and_costs_nothing(tmp_path, caplog):
+    oracle = oracle_in(tmp_path / "s", 3, max_attempts=2)
+    chief = Chief(oracle)
+    first = chief.client("gpu")
+    trial = first.create_trial("gpu")
+    first.update_trial(trial.trial_id, {"progress": 0.5}, 1)
+    for _ in range(5):
+        second = chief.client("gpu")
+        with pytest.raises(Refused, match="another worker is called `gpu`: give each its own `--name`"):
+            second.create_trial("gpu")
+    assert not (tmp_path / "s/controller/attempts.jsonl").exists()
+    first.update_trial(trial.trial_id, {"reward": 0.5})
+    trial.status = "COMPLETED"
+    first.end_trial(trial)
+    assert work(first, limit=1) == 1  # the first goes on under its name
+    chief.wait(8)  # silent for more than two signs of life: it has come back
+    assert work(chief.client("gpu")) == 1
+    chief.join()
+    assert [line["worker"] for line in lines(tmp_path / "s")] == ["gpu"] * 3
+    assert "a second worker that is called gpu is refused" in caplog.text
+
+
+def test_after_a_restart_a_worker_that_shows_life_has_its_trial_again(tmp_path):
+    chief = Chief(oracle_in(tmp_path / "s", 3))
+    client = chief.client("w", patience=20.0, beat=0.02)
+    trial = client.create_trial("w")
+    quiet = chief.client("quiet", patience=20.0, beat=1e6)
+    other = quiet.create_trial("quiet")
+    chief.kill()
+    oracle, started = oracle_in(tmp_path / "s", 3), []
+    oracle.on_started = lambda what: started.append((what["trial_id"], what["worker"]))
+    again = Chief(oracle, port=chief.port)
+    until = time.monotonic() + 30
+    while not started and time.monotonic() < until:
+        time.sleep(0.01)
+    assert started == [(trial.trial_id, "w")] and oracle.ongoing_trials["w"].trial_id == trial.trial_id
+    with pytest.raises(Refused, match="another worker is called `w`"):
+        again.client("w").create_trial("w")
+    for one, what in ((quiet, other), (client, trial)):
+        one.update_trial(what.trial_id, {"reward": 0.5})
+        what.status = "COMPLETED"
+        one.end_trial(what)
+    assert started[1] == (other.trial_id, "quiet") and len(started) == 2
+    assert work(client) == 1 and quiet.create_trial("quiet").status == "STOPPED"
+    again.join()
+    assert {line["trial_id"]: line["worker"] for line in lines(tmp_path / "s")} == {
+        trial.trial_id: "w", other.trial_id: "quiet", "00002": "w",
+    }  # fmt: skip
+    assert not (tmp_path / "s/controller/attempts.jsonl").exists()
+
+
+def test_an_interrupted_worker_shows_no_life(tmp_path):
+    class Stopped:
+        def evaluate(self, genotype, data, seed):
+            raise KeyboardInterrupt
+
+    chief = Chief(oracle_in(tmp_path / "s", 1))
+    own = NASNetOracle(1, space=SPACE, strategy="evolution", seed=3)
+    place = {"directory": str(tmp_path), "project_name": "worker"}
+    tuner = NASNetTuner(own, Stopped(), role=Role("w", port=chief.port), patience=5.0, **place)
+    tuner.description = lambda data: {}
+    with pytest.raises(KeyboardInterrupt):
+        tuner.search(Data)
+    assert tuner.oracle._working.is_set()
+    chief.kill()

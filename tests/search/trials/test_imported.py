@@ -8,8 +8,9 @@ import pytest
 
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.genotype import OPERATIONS
+from nasnet_keras.genotype import OPERATIONS, Genotype
 from nasnet_keras.search.oracle import NASNetOracle
+from nasnet_keras.search.rules import SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings
@@ -214,3 +215,55 @@ def test_python_is_told_as_well(tmp_path, monkeypatch, caplog):
         begin("s", 3, start_from=tmp_path / "second")
     assert len(begin("s", 3, start_from=tmp_path / "missing").trials) == 3
     assert "goes on with what was imported then" in caplog.text
+
+
+def costing(folder, rules=(), costs=True):
+    """A finished search whose children cost 4 or 16, and have a reward of 0.5 or 0.25."""
+    oracle = make(folder, "random", 8, rules=rules)
+    while (trial := oracle.create_trial("w")).status == "RUNNING":
+        odd = int(trial.trial_id) % 2
+        metrics = {"reward": 0.25 if odd else 0.5} | ({"multiply_adds": 16 if odd else 4} if costs else {})
+        oracle.update_trial(trial.trial_id, metrics)
+        oracle.end_trial(trial)
+    oracle.close()
+    return folder
+
+
+@pytest.mark.parametrize("theirs", [(), (SoftTarget(8),)], ids=["plain", "with a target"])
+@pytest.mark.parametrize("ours", [(), (SoftTarget(4, exponent=-0.5),)], ids=["into plain", "into another target"])
+def test_what_another_search_s_rules_made_of_a_reward_counts_for_nothing(theirs, ours, tmp_path):
+    other = costing(tmp_path / "other", theirs)
+    rewards = [one["reward"] for one in read_imports(other, SPACE, ours)]
+    assert rewards == [0.5, 0.125 if ours else 0.25] * 4
+    begun = start_of(tmp_path / "begun", read_imports(other, SPACE, ours))
+    assert check_same_start(begun, other, SPACE, ours) is None
+    # As an earlier version took them in: such a search goes on.
+    older = [
+        {"decisions": list(SPACE.encode(Genotype.from_dict(line["genotype"]))), "reward": line["reward"]}
+        for line in lines(other)
+    ]
+    assert check_same_start(start_of(tmp_path / "older", older), other, SPACE, ours) is None
+
+
+def test_a_trial_without_the_cost_of_a_target_is_left_out_and_counted(tmp_path, caplog):
+    other = costing(tmp_path / "other")
+    kept = [line | {"multiply_adds": None} if line["number"] < 3 else line for line in lines(other)]
+    (other / "trials.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+    assert len(read_imports(other, SPACE, (SoftTarget(4),))) == 5
+    assert "3 of 8 trials are left out: `multiply_adds` must be reported with the reward" in caplog.text
+    with pytest.raises(ValueError, match="`start_from` must hold .* none of that kind, as `multiply_adds` must be"):
+        read_imports(costing(tmp_path / "none", costs=False), SPACE, (SoftTarget(4),))
+
+
+def test_a_search_takes_them_by_its_own_rules(tmp_path, monkeypatch):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5, "multiply_adds": 4})
+    other, data = costing(tmp_path / "other", (SoftTarget(8),)), load_data("digits", limit=200)
+    search(data, 1, tmp_path / "s", "random", space=SPACE, rules=(SoftTarget(4, exponent=-0.5),), start_from=other)
+    kept = [json.loads(line)["reward"] for line in (tmp_path / "s/imported.jsonl").read_text().splitlines()]
+    assert kept == [0.5, 0.125] * 4
+
+
+@pytest.mark.parametrize("imports", [None, 3, "found", {"decisions": [0] * 20, "reward": 0.5}])
+def test_imports_that_are_no_list_are_named(imports, tmp_path):
+    with pytest.raises(ValueError, match="`imports` must be a list of dicts with `decisions` .*Received: "):
+        make(tmp_path, imports=imports)
