@@ -135,14 +135,6 @@ def check_listener(on_trial, on_finished):
         raise ValueError(f"`on_trial` must be {rule}. Received: {on_trial!r}")
 
 
-def check_own_trials(tuner, **given):
-    """Raise `ValueError` for an argument that does nothing where a tuner trains its trials in a way of its own."""
-    for name, value in given.items():
-        if value is not None:
-            rule = f"left out of {tuner}, whose own `run_trial` it would not ask"
-            raise ValueError(f"`{name}` must be {rule}. Received: {value!r}")
-
-
 def check_further(further):
     """Raise `ValueError` for an argument of a tuner's `search` that is no chief's."""
     if wrong := [name for name in further if name not in OF_CHIEF]:

@@ -40,7 +40,7 @@ from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
-from nasnet_keras.search.results.preference import Preference, warn_without_reward
+from nasnet_keras.search.results.preference import Preference, warn_without_cost, warn_without_reward
 from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.rules import Replay, check_rules
 from nasnet_keras.search.running import (
@@ -50,7 +50,6 @@ from nasnet_keras.search.running import (
     check_children,
     check_further,
     check_listener,
-    check_own_trials,
     check_use,
     failure,
     name_of_cost,
@@ -107,8 +106,8 @@ class NASNetTuner(BaseTuner):
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
         engine: a `ray_pool.Engine` or a `processes.Machine`: children run there, and this process only gives them out.
-        cost: None, or a function of a child's `Architecture`, see `running.Children`. This and `engine` are left out of
-            a tuner with a `run_trial` of its own, which they would not ask.
+            Left out of a tuner with a `run_trial` of its own, which it would not ask.
+        cost: None, or a function of a child's `Architecture`, see `running.Children`.
         directory, project_name, overwrite: as in KerasTuner.
 
     Raises:
@@ -155,8 +154,9 @@ class NASNetTuner(BaseTuner):
         check_listener(on_trial, oracle.on_finished)
         if self._trains_children():
             check_child(child, kwargs.get("hypermodel"))
-        else:
-            check_own_trials(type(self).__name__, engine=engine, cost=cost)
+        elif engine is not None:
+            rule = f"left out of {type(self).__name__}, whose own `run_trial` it would not ask"
+            raise ValueError(f"`engine` must be {rule}. Received: {engine!r}")
         self.own_oracle, self.child, self.cost = oracle, child or ChildSettings(), cost
         self._knows_child = child is not None or self._trains_children()
         kwargs["directory"] = expanded(kwargs.get("directory"))
@@ -252,6 +252,8 @@ class NASNetTuner(BaseTuner):
             finally:
                 self.oracle.close()
         warn_without_reward(trials := self.own_oracle.finished_trials(), commonest_reason(trials))
+        if not self._trains_children() and self.cost is not None:
+            warn_without_cost(trials, name_of_cost(self.cost))
 
     def description(self, data):
         """What the chief and its workers must have alike, JSON-able; None is for whatever the chief has."""

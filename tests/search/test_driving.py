@@ -357,14 +357,14 @@ def with_own_trials(folder, trials=2, **options):
     return OwnTrials(oracle, directory=str(folder), project_name="p", **options)
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"), [("engine", Machine(1, None)), ("cost", lambda architecture: 1.0)], ids=["engine", "cost"]
-)
-def test_what_trials_of_one_s_own_would_not_ask_is_refused(argument, value, tmp_path):
-    with pytest.raises(ValueError, match=f"`{argument}` must be left out of OwnTrials, whose own `run_trial`"):
-        with_own_trials(tmp_path, **{argument: value})
+def test_what_trials_of_one_s_own_would_not_ask_is_refused_or_told(tmp_path, caplog):
+    with pytest.raises(ValueError, match="`engine` must be left out of OwnTrials, whose own `run_trial`"):
+        with_own_trials(tmp_path, engine=Machine(1, None))
     assert not (tmp_path / "p").exists()
-    make(tmp_path, **{argument: value})
+    make(tmp_path, engine=Machine(1, None))
+    # One that calls the tuner's asks for the cost; what another one does is known at its end.
+    with_own_trials(tmp_path, cost=lambda architecture: 1.0).search({"rewards": [0.1, 0.2]})
+    assert "`cost` was asked of no child: no trial has cost" in caplog.text
 
 
 def test_a_listener_of_the_oracle_stays_and_a_second_one_is_refused(tmp_path):

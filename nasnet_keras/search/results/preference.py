@@ -151,3 +151,15 @@ def warn_without_reward(trials, commonest):
     if trials and all(reward_of(trial) is None for trial in trials):
         reason, count = commonest or ("no reason was given", len(trials))
         logger.warning("no child has got a reward: %d of %d failed with %s", count, len(trials), reason)
+
+
+def warn_without_cost(trials, cost):
+    """Log it where trials have got rewards and none has a cost: a tuner's own `run_trial` did not ask for it.
+
+    Args:
+        trials: finished trials.
+        cost: the name under which it is kept.
+    """
+    done = [trial for trial in trials if reward_of(trial) is not None]
+    if done and all(cost_of(trial, cost) is None for trial in done):
+        logger.warning("`cost` was asked of no child: no trial has %s, as the tuner's `run_trial` is its own", cost)
