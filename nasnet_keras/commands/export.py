@@ -1,6 +1,5 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -244,7 +243,7 @@ def _tell_figures(options, written, evaluation):
     if evaluation and len(evaluation.rows) > 1:
         evaluation.print()
         if written:
-            evaluation.draw(Path(options.output), len(options.precision or ()) > 1)
+            evaluation.draw(Path(options.output))
         figures["evaluation"] = {
             "data": options.evaluate,
             "images": evaluation.images,
@@ -270,17 +269,6 @@ def _write(options, model, folder, settings, images):
     with without_greetings():  # of the runtimes
         calibration = images if settings["precision"] == "int8" else None
         return export_target(model, folder, options.format, calibration=calibration, **settings)
-
-
-def _earlier(path, known, rows):
-    """The rows of other files that a run before has kept, if what was `known` then is the same; none without digest."""
-    try:
-        kept = json.loads(path.read_bytes())
-        names = {row["name"] for row in rows}
-        there = [row for row in kept.pop("files") if row["bytes"] is not None and row["name"] not in names]
-        return there if kept == known and known["digest"] else []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
 
 
 class _Evaluation:
@@ -317,7 +305,6 @@ class _Evaluation:
         if own[self.measure] is None:
             raise ValueError(f"`evaluate` must have images that have a label. Received: {data.name}")
         self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
-        self._digest, self._own = data.digest, own[self.measure]
         self.notes = []  # nothing can be said while runtimes are kept from greeting
 
     def add(self, name, run):
@@ -373,23 +360,15 @@ class _Evaluation:
 
         return MEASURES[self.measure]
 
-    def draw(self, folder, several=False):
-        """The same as a picture, beside what was written; of `several` files with those of an interrupted run before.
-
-        Their rows are kept beside it, and count as long as the model and the images are the same.
-        """
+    def draw(self, folder):
+        """The same as a picture, beside what was written."""
         from nasnet_keras.pictures.comparison import comparison_svg
 
         title = f"{self.called.capitalize()} on {self.images:,} images"
-        path, kept = folder / "evaluation.svg", folder / "evaluation.json"
-        known = {"digest": self._digest, "images": self.images, "batch": self.batch, self.measure: self._own}
+        path = folder / "evaluation.svg"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            own, *rows = self.rows
-            if several:
-                rows = _earlier(kept, known, rows) + rows
-                write_atomically(kept, json.dumps({**known, "files": rows}).encode())
-            write_atomically(path, comparison_svg([own, *rows], title, self.measure).encode())
+            write_atomically(path, comparison_svg(self.rows, title, self.measure).encode())
             print(f"Size, time and accuracy: {path}")
         except OSError as error:
             tell(f"the picture {path} cannot be written: {error.strerror or error}")
