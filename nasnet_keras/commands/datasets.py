@@ -26,13 +26,14 @@ def find(options, has_directory=True):
 
     Args:
         options: of a command with `--data`.
-        has_directory: whether what lies in `--directory` is the run's own; a search's worker has none.
+        has_directory: whether what lies in `--directory` is the run's own; a worker's is only if it was named.
     """
     trains = options.command != "evaluate"
     if trains and options.data == "digits":
         require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else directory_of(options.model)
-    searched = SearchDirectory(place).proposals.exists()  # the record of the data is written before the first one
+    # The record of the data is written before the first proposal.
+    searched = has_directory and SearchDirectory(place).proposals.exists()
     begun = has_directory and (is_used(place) or searched)
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")

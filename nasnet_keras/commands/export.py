@@ -138,7 +138,8 @@ def _typical(options):
     try:
         data = open_data(options.calibration, validation=0, test=0, **ways)
     except ValueError:
-        if not os.path.isdir(where) and (not is_table(where) or ways["columns"].label):
+        asked = ways["columns"] and ways["columns"].label and not _is_table(options.evaluate)
+        if not os.path.isdir(where) and (not is_table(where) or asked):
             raise
         data = open_images(where, ways["grey_range"], ways["columns"])
     none = data.train.select([])
@@ -149,6 +150,10 @@ def _ways(options, where):
     """How images and labels are read; the columns are those of whichever data are a table."""
     columns = given_columns(options) if is_table(expanded(where)) else None
     return {"grey_range": known_grey_range(options.model), "range_given": False, "columns": columns}
+
+
+def _is_table(where):
+    return where is not None and is_table(expanded(where))
 
 
 def _check_columns(options):
@@ -222,7 +227,8 @@ def run(options, variants, calibration, labelled):
                 if evaluation:
                     evaluation.give_up(name)
                 reason = one_line(error)
-                refused.append(reason if len(variants) == 1 or name in reason else f"{name}: {reason}")
+                says = len(variants) == 1 or name in reason or repr(model.name) in reason  # which of them it is
+                refused.append(reason if says else f"{name}: {reason}")
                 continue
             written[path] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             print(f"{path}: {written[path] / 1e6:.1f} MB, run and compared with the network")
@@ -318,11 +324,11 @@ class _Evaluation:
         drop = round(100 * (self.rows[0][self.measure] - figures[self.measure]), 6)
         if self._most is not None and drop > self._most:
             lost = f"{drop:.2f} points of {percent(self.rows[0][self.measure])}"
-            lost += f" {self.called}" if self._split.several else ""
+            lost += f" {self.figure}" if self._split.several else ""
             self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
             raise _LossError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
         if self._most is None and drop > LIMIT:
-            self.notes.append(f"{name} loses {drop:.2f} points of {self.called}: more, and typical, images may help")
+            self.notes.append(f"{name} loses {drop:.2f} points of {self.figure}: more, and typical, images may help")
         self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
 
     def give_up(self, name):
@@ -354,8 +360,8 @@ class _Evaluation:
         return "mean_average_precision" if self._split.several else "accuracy"
 
     @property
-    def called(self):
-        """What it is called."""
+    def figure(self):
+        """What the figure that counts is called."""
         from nasnet_keras.training.figures import MEASURES
 
         return MEASURES[self.measure]
@@ -364,19 +370,19 @@ class _Evaluation:
         """The same as a picture, beside what was written."""
         from nasnet_keras.pictures.comparison import comparison_svg
 
-        title = f"{self.called.capitalize()} on {self.images:,} images"
+        title = f"{self.figure.capitalize()} on {self.images:,} images"
         path = folder / "evaluation.svg"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, comparison_svg(self.rows, title, self.measure).encode())
-            print(f"Size, time and accuracy: {path}")
+            print(f"Size, time and {self.figure}: {path}")
         except OSError as error:
             tell(f"the picture {path} cannot be written: {error.strerror or error}")
 
     def print(self):
         """The table of all files."""
         one = "one image" if self.batch == 1 else f"one image of {self.batch}"
-        table = Table("file", "MB", one, self.called, "points lost", title=f"On {self.images:,} images")
+        table = Table("file", "MB", one, self.figure, "points lost", title=f"On {self.images:,} images")
         for row in self.rows:
             size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
             lost = "" if row is self.rows[0] else f"{row['drop']:.2f}"

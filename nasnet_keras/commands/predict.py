@@ -20,7 +20,7 @@ from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, luma, read_header, read_image
 from nasnet_keras.data.left_out import as_text, shown
-from nasnet_keras.data.splits import separator_of
+from nasnet_keras.data.splits import note_of_separator, separator_of
 from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
@@ -92,11 +92,11 @@ def run(options, paths):
         tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
-    rows, failed, count, separator = [], [], 0, "|"
+    rows, failed, count, separator = [], [], 0, separator_of(())
     if "labels" in columns and options.output and Path(options.output).suffix == ".csv":
         separator = separator_of(answers.labels_of(model, len(answers.thresholds(model))) or ())
-        if separator != "|":
-            tell(f"a class has | in its name: between labels there is {separator!r}")
+        if note := note_of_separator(separator):
+            tell(note)
     kept = _File(options.output, most, columns, len(paths), separator) if options.output else nullcontext()
     with kept as file, decoding("look at images", least=2 * BATCH) as progress:
         for start, found, broken in _answered(model, paths, options):

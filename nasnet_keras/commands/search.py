@@ -38,6 +38,7 @@ from nasnet_keras.training.recipes import RECIPES
 
 SUMMARY = "search for cells with the controller, then train the best one"
 INTERRUPTED = GO_ON
+DIRECTORY = "search"
 EXAMPLE = "search --data digits --max-trials 60 --directory found"
 # The settings of the controller, and the options that are theirs. The paper's 20 and 0.00035 are for 20,000 children:
 # with some dozens nothing would be learnt.
@@ -78,7 +79,7 @@ def add_options(parser):
     add_data(parser)
     parser.add_argument("--max-trials", type=int, default=60, help="children in all, earlier runs included")
     parser.add_argument("--hours", type=float, help="begin no child after so many hours of this run")
-    parser.add_argument("--directory", default="search", help="where the search lives; run again to go on")
+    parser.add_argument("--directory", default=DIRECTORY, help="where the search lives; run again to go on")
     help_text = f"who proposes; measured ahead of the others with up to {MEASURED} trials: predictor (docs/search.md)"
     parser.add_argument("--controller", choices=[*STRATEGIES], default="rl", help=help_text)
     helps = {
@@ -366,7 +367,7 @@ def run(options, space, child, rules, settings, role, engine, data):
         from nasnet_keras.search.distributed.worker import await_chief
 
         await_chief(role, options.patience)  # before the data are read, which may take long
-        data = decode(options, find(options, has_directory=False))
+        data = decode(options, find(options, has_directory=options.directory != DIRECTORY))
         search(data, *search_it, **arguments)
         Told(data).tell()
         print(f"{role.tuner_id}: there is nothing left to do")

@@ -265,6 +265,12 @@ def separator_of(names):
     return next((one for one in (*SEPARATORS, "\t") if not any(one in name for name in names)), SEPARATORS[0])
 
 
+def note_of_separator(separator):
+    """One line where it is not the usual one, else None."""
+    usual = SEPARATORS[0]
+    return None if separator == usual else f"a class has {usual} in its name: between labels there is {separator!r}"
+
+
 def known_as(name):
     """What the name of a class is known by: the same in all forms of its letters, and in the names of old models."""
     return shown(composed(name))

@@ -91,18 +91,19 @@ def export_target(
     check_installed(target, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
-        with _converting(f"{target} cannot convert {model.name!r} in {precision}"):
+        with _runtime(f"{target} cannot convert {model.name!r} in {precision}"):
             run = WRITERS[target](served, folder, batch, calibration, **settings)
         for name, text in _texts(served).items():
             (folder / name).write_text(text, encoding="utf-8")
-        check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
-        if accept is not None:
-            accept(_of_any_number(run, batch))
+        with _runtime(f"{target} cannot run {model.name!r} in {precision}"):
+            check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
+            if accept is not None:
+                accept(_of_any_number(run, batch))
     return path
 
 
 @contextlib.contextmanager
-def _converting(what):
+def _runtime(what):
     """A context in which a runtime's own exception becomes a `RuntimeError` of one line, which begins with `what`."""
     try:
         yield

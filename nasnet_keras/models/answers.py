@@ -85,7 +85,7 @@ def probabilities(model, outputs):
 
     Args:
         model: the model.
-        outputs: its outputs, an array [n, classes], or a dict with `predictions`.
+        outputs: its outputs, an array [n, classes], a dict with `predictions`, or a list of one.
 
     Returns:
         Probabilities [n, classes]; those of a single unit have two columns.
@@ -149,22 +149,26 @@ def class_names(model):
 
     Where the answers of several networks become one, all of them must have the same names.
     """
-    found = set(_told(model, _own_names))
-    return found.pop() if len(found) == 1 else None
+    found = set(_told(model, _own_names, _keeps_classes))
+    names = found.pop() if len(found) == 1 else None
+    return names if names is None or units(model) in (None, 1, len(names)) else None
 
 
 def thresholds(model):
     """The probability from which an image has a label, an array [classes]; None of a model for one class an image.
 
-    They are its own, or those of the network whose answer it passes on. Of several networks whose answers become one
-    they are the means: what all of them tell of an image then stays as it is.
+    They are its own, or those of the network whose probabilities it passes on. Of several networks whose probabilities
+    become one they are the means: what all of them tell of an image then stays as it is.
     """
     if (own := _own_thresholds(model)) is not None:
         return own
-    found = _told(model, _own_thresholds)
-    if not found or any(one is None or one.shape != found[0].shape for one in found) or _is_softmax(model):
+    found = _told(model, _own_thresholds, _keeps_probabilities)
+    if any(one is None or one.shape != found[0].shape for one in found) or not _may_be(model, "sigmoid"):
         return None
-    return np.mean(found, 0, "float64").astype("float32")
+    # A mean of logits is another one than that of their probabilities.
+    alike = all(np.array_equal(one, found[0]) for one in found)
+    is_mean = all(own == "sigmoid" for own in _told(model, _own_kind, _keeps_probabilities))
+    return np.mean(found, 0, "float64").astype("float32") if alike or is_mean else None
 
 
 def _own_names(model):
@@ -177,11 +181,15 @@ def _own_thresholds(model):
     return None if values is None else np.asarray(values, "float32")
 
 
-def _is_softmax(model):
+def _own_kind(model):
+    return None if _own_thresholds(model) is None else output_kind(model)
+
+
+def _may_be(model, kind):
     try:
-        return output_kind(model) == "softmax"
+        return output_kind(model) == kind
     except ValueError:  # code of one's own
-        return False
+        return True
 
 
 def grey_range(model):
@@ -342,39 +350,48 @@ def _place_of_tensor(tensor):
     return operation, lambda: [_place_of_tensor(one) for one in taken]
 
 
-def _told(model, tells):
+def _told(model, tells, passes):
     """What `tells`, a function of a model, gives of each network whose answer a model passes on: a list.
 
-    It has None for one that tells nothing, and where the answer is made by another layer.
+    It has None for one that tells nothing, and where the answer is made by what no longer `passes` it on.
     """
     if (own := tells(model)) is not None:
         return [own]
     try:
-        return _told_at(*_end(model, "predictions"), tells)
+        return _told_at(*_end(model, "predictions"), tells, passes)
     except _Untold:  # code of one's own, which most probably ends in its last layer
         last = model.layers[-1] if getattr(model, "layers", None) else None
-        return _told(last, tells) if isinstance(last, keras.Model) else [None]
+        return _told(last, tells, passes) if isinstance(last, keras.Model) else [None]
 
 
-def _told_at(operation, before, tells):
+def _told_at(operation, before, tells, passes):
     if isinstance(operation, keras.Model):
         if (own := tells(operation)) is not None:
             return [own]
         if not _is_graph(operation):
-            return _told(operation, tells)
-    elif not _passes_on(operation):
+            return _told(operation, tells, passes)
+    elif not passes(operation):
         return [None]
-    return [one for place in before() for one in _told_at(*place, tells)]
+    return [one for place in before() for one in _told_at(*place, tells, passes)]
 
 
-def _passes_on(operation):
-    """Whether the classes of an operation's outputs are those of its inputs."""
-    name = type(operation).__name__
+def _keeps_classes(operation):
+    """Whether the classes of an operation's outputs are those of its inputs: of arithmetic, too, by what is usual."""
+    is_arithmetic = not isinstance(operation, keras.Layer)
+    return is_arithmetic or _keeps_probabilities(operation) or (_is_of_keras(operation) and _named(operation, *REAL))
+
+
+def _keeps_probabilities(operation):
+    """Whether an operation leaves probabilities what they are, makes their mean, or makes them of logits."""
     if not _is_of_keras(operation):
         return False
-    if name == "Activation":
+    if _named(operation, "Activation"):
         return _function(operation) in (*FUNCTIONS, "linear")
-    return name in (*OPERATIONS, *PASSING, *AVERAGING, *REAL)
+    return _named(operation, *OPERATIONS, *PASSING, *AVERAGING)
+
+
+def _named(operation, *names):
+    return type(operation).__name__ in names
 
 
 def _is_of_keras(operation):

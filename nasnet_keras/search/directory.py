@@ -5,8 +5,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Sized
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -198,15 +197,22 @@ def data_description(data, is_ours):
     """
     names, shape, train = (getattr(data, name, None) for name in ("class_names", "image_shape", "train"))
     known = {
-        "classes": len(names) if isinstance(names, Sized) else None,
+        "classes": _length(names),
         "image_shape": list(shape) if isinstance(shape, list | tuple) else None,
-        "train_images": len(train) if isinstance(train, Sized) else None,
+        "train_images": _length(train),
     }
     if is_ours:
         return {**known, **images_of(data)}
     digest = getattr(data, "digest", None)
     known["images"] = digest if isinstance(digest, str) else None
     return {key: value for key, value in known.items() if value is not None} or None
+
+
+def _length(value):
+    """How many there are; None of what has no length, or does not know it."""
+    with suppress(TypeError):
+        return len(value)
+    return None
 
 
 def images_of(data):

@@ -263,11 +263,12 @@ class NASNetOracle(keras_tuner.Oracle):
             return self.trials[trial_id]
 
     def get_best_trials(self, num_trials=1):
-        """The best completed trials without repeats of one, best first; where too few, the failed ones follow."""
+        """The best completed trials, best first; where too few, those that repeat one of them follow, then others."""
         with self._lock:
             best = [self.trials[trial_id] for *_, trial_id in self._attach().ranked[:num_trials]]
             if len(best) < num_trials:
-                best += [trial for trial in self.trials.values() if trial.status != TrialStatus.COMPLETED]
+                others = [trial for trial in self.trials.values() if trial not in best]
+                best += sorted(others, key=lambda trial: trial.status != TrialStatus.COMPLETED)
             return best[:num_trials]
 
     def finished_trials(self):

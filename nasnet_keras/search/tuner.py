@@ -105,8 +105,7 @@ class NASNetTuner(BaseTuner):
         lease: seconds after which a worker without a sign of life has lost its trial.
         patience: seconds for which a worker waits for a chief that does not answer.
         role: this process's `Role` in a distributed search; by default what KerasTuner's variables say.
-        engine: a `ray_pool.Engine` or a `processes.Machine`: children run there, and this process only gives them out.
-            Left out of a tuner with a `run_trial` of its own, which it would not ask.
+        engine: a `ray_pool.Engine` or a `processes.Machine` where children run; not with a `run_trial` of one's own.
         cost: None, or a function of a child's `Architecture`, see `running.Children`.
         directory, project_name, overwrite: as in KerasTuner.
 
@@ -152,6 +151,8 @@ class NASNetTuner(BaseTuner):
         if not isinstance(oracle, NASNetOracle):
             raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
         check_listener(on_trial, oracle.on_finished)
+        if cost is not None:
+            name_of_cost(cost)
         if self._trains_children():
             check_child(child, kwargs.get("hypermodel"))
         elif engine is not None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.data.left_out import few
-from nasnet_keras.data.splits import placed, separator_of
+from nasnet_keras.data.splits import note_of_separator, placed, separator_of
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
 from nasnet_keras.training.fitting import answers_to
@@ -76,7 +76,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     if split.several:
         thresholds = answers.thresholds(model)
         thresholds = np.full(count, USUAL, "float32") if thresholds is None else thresholds[columns]
-        told, describe = probabilities >= thresholds, partial(_labels_told, separator_of(names))
+        told, separator = probabilities >= thresholds, separator_of(names)
+        describe = partial(_labels_told, separator)
         figures |= _of_labels(probabilities, labels, names, told, thresholds)
     else:
         told, describe = probabilities.argmax(-1), _class_told
@@ -85,8 +86,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         figures["tta"] = _of_views(model, split, batch_size, devices, columns)
     if worst:
         check_integer("worst", worst, least=1)
-        if split.several and (separator := separator_of(names)) != "|":
-            logger.warning("a class has | in its name: between labels there is %r", separator)
+        if split.several and (note := note_of_separator(separator)):
+            logger.warning("%s", note)
         wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
         order = wrong[np.argsort(-answers.losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
         places = np.flatnonzero(split.readable)

@@ -331,3 +331,9 @@ def test_a_worker_divides_its_data_by_nothing_that_lies_around(photos, monkeypat
     with pytest.raises(LookupError):
         search_command.run(options("search", "--data", "photos"), *[None] * 4, Role("w"), None, None)
     assert taken[0].record.sides == plain.record.sides != other.record.sides
+    # A directory that is named is read: what lies there may be the chief's, divided as earlier versions did.
+    (photos / "search").rename(photos / "chief")
+    with pytest.raises(LookupError):
+        words = "search", "--data", "photos", "--directory", "chief"
+        search_command.run(options(*words), *[None] * 4, Role("w"), None, None)
+    assert taken[1].record.sides == other.record.sides

@@ -190,6 +190,17 @@ BEHIND = {
         lambda: stack(keras.Sequential([member(CUTS, **SIGMOID), layers.Flatten()]), layers.Dropout(0.1)), NAMES, CUTS),
     "temperature": (
         lambda: stack(member(classifier_activation=None), layers.Rescaling(0.5), layers.Softmax()), NAMES, None),
+    "temperature of labels": (
+        lambda: stack(member(CUTS, classifier_activation=None), layers.Rescaling(0.5), layers.Activation("sigmoid")),
+        NAMES, None),
+    "logits": (lambda: stack(member(CUTS, classifier_activation=None), layers.Dropout(0.1)), NAMES, None),
+    "arithmetic": (lambda: joined(member(), end=lambda x: keras.ops.clip(x, 0.0, 1.0)), NAMES, None),
+    "some classes": (lambda: joined(member(), end=lambda x: x[:, :2]), None, None),
+    "average of logits": (
+        lambda: joined(
+            member(CUTS, classifier_activation=None), member((0.5, 0.5, 0.5), classifier_activation=None, name="b"),
+            end=keras.ops.sigmoid),
+        NAMES, None),
     "operation": (
         lambda: joined(
             member(classifier_activation=None), member(classifier_activation=None, name="b"), end=keras.ops.softmax),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from PIL import Image
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.search.directory import LATER, SearchDirectory, compare_children, description, keep_children
+from nasnet_keras.search.directory import (
+    LATER,
+    SearchDirectory,
+    compare_children,
+    data_description,
+    description,
+    keep_children,
+)
 
 IMAGES, LABELS = np.arange(8 * 48, dtype=np.uint8).reshape(8, 4, 4, 3), np.arange(8) % 2
 
@@ -134,3 +142,13 @@ def test_other_numerics_are_told(tmp_path, caplog):
     caplog.clear()
     keep_children(tmp_path, {"epochs": 1}, "jax/1")
     assert not caplog.messages
+
+
+def test_data_of_one_s_own_tell_what_they_know():
+    class Endless:
+        def __len__(self):
+            raise TypeError("the dataset length is unknown")
+
+    told = data_description(SimpleNamespace(train=Endless(), class_names=("a", "b"), digest="d"), False)
+    assert told == {"classes": 2, "images": "d"}
+    assert data_description({"train": [1]}, False) is None

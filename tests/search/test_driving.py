@@ -362,6 +362,8 @@ def test_what_trials_of_one_s_own_would_not_ask_is_refused_or_told(tmp_path, cap
         with_own_trials(tmp_path, engine=Machine(1, None))
     assert not (tmp_path / "p").exists()
     make(tmp_path, engine=Machine(1, None))
+    with pytest.raises(ValueError, match="`cost` must be"):
+        with_own_trials(tmp_path, cost=3)
     # One that calls the tuner's asks for the cost; what another one does is known at its end.
     with_own_trials(tmp_path, cost=lambda architecture: 1.0).search({"rewards": [0.1, 0.2]})
     assert "`cost` was asked of no child: no trial has cost" in caplog.text

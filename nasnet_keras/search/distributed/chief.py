@@ -6,9 +6,10 @@ that its worker's signs of life renew, refuses workers that would search somethi
 logs the errors of the workers, and ends when the work is done.
 
 What KerasTuner's messages have no field for travels in gRPC's metadata: `nasnet-worker` (the
-worker's description of its search), `nasnet-tuner` and `nasnet-process` (its name, and a token
-of its own), `nasnet-reason-bin` (why a trial failed), and back `nasnet-seed`. KerasTuner's plain
-client sends none: it is served, but shows no sign of life, and its trials have no time-out.
+worker's description of its search), `nasnet-tuner` and `nasnet-process` (its name, and what tells
+its process from another), `nasnet-beat` (seconds between its signs of life), `nasnet-reason-bin`
+(why a trial failed), and back `nasnet-seed`. KerasTuner's plain client sends none: it is served,
+but shows no sign of life, and its trials have no time-out.
 
 This way to other machines is superseded by Ray (`search.distributed.ray_pool`) and will be gone in a later release. The
 channel has no encryption. It listens on the loopback address unless told otherwise, and elsewhere only for those who
@@ -71,6 +72,10 @@ class _Foreign(Exception):
     """A worker searches something else; the text says what."""
 
 
+class _Namesake(_Foreign):
+    """A worker has the name of another one that is there."""
+
+
 class Servicer(OracleServicer):
     """Answers the workers.
 
@@ -90,11 +95,11 @@ class Servicer(OracleServicer):
         self.error = None
         self._clock = clock
         self._seen = {}  # worker -> when it was heard of; those that know that there is no more work are out
-        self._processes, self._lock = {}, threading.Lock()  # worker -> the token of its process
+        self._processes, self._lock = {}, threading.Lock()  # worker -> (what tells its process, its beat in seconds)
         self._held = set(oracle.open_trials())  # of a chief before this one; their workers may be there still
-        for name in ("on_started", "on_finished"):
-            if listener := getattr(oracle, name):
-                setattr(oracle, name, self._heard(listener))
+        self._listeners = {name: getattr(oracle, name) for name in ("on_started", "on_finished")}
+        for name, listener in self._listeners.items():
+            setattr(oracle, name, listener and self._heard(listener))
         for trial_id in sorted(self._held):
             oracle.hold(trial_id)
             self.leases.grant(trial_id)
@@ -110,7 +115,8 @@ class Servicer(OracleServicer):
                     if is_plain:
                         time.sleep(PATIENCE_OF_PLAIN_CLIENTS)
                 else:
-                    self._seen.pop(worker, None)
+                    with self._lock:
+                        self._seen.pop(worker, None)
             else:
                 self.leases.grant(trial.trial_id, forever=is_plain)
             context.set_trailing_metadata((("nasnet-seed", str(self.oracle.seed)),))
@@ -145,7 +151,7 @@ class Servicer(OracleServicer):
             if worker and request.trial_id in self.oracle.open_trials():
                 with self._lock:
                     self._seen[worker] = self._clock()
-                    self._processes.setdefault(worker, told.get("nasnet-process"))
+                    self._processes.setdefault(worker, self._process(told))
                 self.leases.grant(request.trial_id)
                 self._take_in(worker, request.trial_id)
             return super().GetTrial(request, context)
@@ -172,21 +178,28 @@ class Servicer(OracleServicer):
             if reason:
                 logger.warning("worker %s is refused: %s", worker, reason)
                 raise _Foreign(reason)
-        process = metadata.get("nasnet-process")
+        process = self._process(metadata)
         with self._lock:
-            is_new, known = worker not in self._seen, self._processes.get(worker)
-            silence = self.leases.seconds / 4  # two signs of life, see `NASNetTuner`
-            is_another = not is_new and None not in (process, known) and process != known
-            if is_another and self._clock() - self._seen[worker] < silence:  # one that comes back was silent before
+            is_new, (known, beat) = worker not in self._seen, self._processes.get(worker, process)
+            is_another = not is_new and None not in (process[0], known) and process[0] != known
+            if is_another and self._clock() - self._seen[worker] < 2 * beat:  # one that comes back was silent before
                 logger.warning("a second worker that is called %s is refused", worker)
-                raise _Foreign(
-                    f"another worker is called `{worker}`: give each its own `--name` (or `KERASTUNER_TUNER_ID`); "
-                    f"if that one has ended, start this again in {silence:.0f} s"
+                raise _Namesake(
+                    f"another worker is called `{worker}`: give each its own `--name` (or `KERASTUNER_TUNER_ID`)"
                 )
             self._seen[worker], self._processes[worker] = self._clock(), process
         if is_new:
             logger.info("worker %s is there", worker)
         return told is None
+
+    def release(self):
+        """Give the oracle its listeners back."""
+        for name, listener in self._listeners.items():
+            setattr(self.oracle, name, listener)
+
+    def _process(self, metadata):
+        """What tells a worker's process (None of a plain client), and the seconds between its signs of life."""
+        return metadata.get("nasnet-process"), float(metadata.get("nasnet-beat", self.leases.seconds / 8))
 
     def _take_in(self, worker, trial_id):
         """A trial that an earlier chief gave out is its worker's again, which has shown that it is there."""
@@ -217,7 +230,9 @@ class Servicer(OracleServicer):
         try:
             yield
         except _Foreign as error:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"the chief refuses this worker: {error}")
+            is_double = isinstance(error, _Namesake)
+            code = grpc.StatusCode.ALREADY_EXISTS if is_double else grpc.StatusCode.FAILED_PRECONDITION
+            context.abort(code, f"the chief refuses this worker: {error}")
         except Exception as error:
             if isinstance(error, ValueError) and error is not self.error:  # the worker's fault
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, " ".join(str(error).split()))
@@ -251,7 +266,8 @@ class SecretAsked(grpc.ServerInterceptor):
 
 def difference(expected, received):
     """The first respect in which a worker's description differs from the chief's, as a sentence, or None."""
-    told = [key for key in {**expected, **received} if received.get(key) is not None]
+    whatever = {key for key, value in expected.items() if value is None}  # the chief's own data tell nothing
+    told = [key for key in {**expected, **received} if received.get(key) is not None and key not in whatever]
     if different := first_difference(expected, received, told):
         key, one, other = different
         return f"`{key}` must be {json.dumps(one)}. Received: {json.dumps(other)}"
@@ -298,3 +314,4 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, every=0.2, c
             raise servicer.error
     finally:
         server.stop(grace=1).wait()
+        servicer.release()

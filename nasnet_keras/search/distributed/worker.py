@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -14,6 +15,7 @@ from nasnet_keras.search.kerastuner import OracleClient, Trial, TrialStatus, pro
 
 logger = logging.getLogger(__name__)
 
+TOKEN = secrets.token_hex(8)  # what tells this process, with its number, from another one of the same name
 REASON_BYTES = 4000  # of a traceback, its end; gRPC takes 8 kB of metadata in all
 # A chief that comes back is found within a second or two, not after gRPC's two minutes; it is no page of the web.
 OPTIONS = (
@@ -68,6 +70,10 @@ def _gone(role, patience):
     )
 
 
+class NameTaken(Refused):
+    """Another process has this worker's name."""
+
+
 class Client(OracleClient):
     """Stands for the chief's oracle in a worker.
 
@@ -92,14 +98,22 @@ class Client(OracleClient):
         self._patience, self._beat = patience, beat
         self._channel = grpc.insecure_channel(role.address, options=OPTIONS)
         self.stub = protos.get_service_grpc().OracleStub(self._channel)
-        self._description, self._process = json.dumps(description), secrets.token_hex(8)
+        self._description, self._process = json.dumps(description), f"{os.getpid()}-{TOKEN}"
         self._working = threading.Event()
 
     def create_trial(self, tuner_id):
-        """The next trial; waits while all are with other workers."""
-        request = protos.get_service().CreateTrialRequest(tuner_id=tuner_id)
+        """The next trial; waits while all are with other workers, and once until one of this name may be known dead."""
+        request, has_waited = protos.get_service().CreateTrialRequest(tuner_id=tuner_id), False
         while True:
-            response, call = self._call("CreateTrial", request, ("nasnet-worker", self._description))
+            try:
+                response, call = self._call("CreateTrial", request, ("nasnet-worker", self._description))
+            except NameTaken as error:
+                if has_waited:
+                    raise
+                has_waited, pause = True, 2.5 * self._beat
+                logger.warning("%s; in case that it was this one and has ended, asked again in %.0f s", error, pause)
+                time.sleep(pause)
+                continue
             trial = Trial.from_proto(response.trial)
             if trial.status != TrialStatus.IDLE:
                 break
@@ -147,7 +161,8 @@ class Client(OracleClient):
 
     def _metadata(self, *further):
         secret = (("nasnet-secret-bin", self._role.secret),) if self._role.secret else ()
-        return (("nasnet-tuner", self.tuner_id), ("nasnet-process", self._process), *secret, *further)
+        own = ("nasnet-tuner", self.tuner_id), ("nasnet-process", self._process), ("nasnet-beat", str(self._beat))
+        return (*own, *secret, *further)
 
     def _call(self, verb, request, *metadata):
         """The answer and the call; tries again while the chief is away."""
@@ -161,6 +176,8 @@ class Client(OracleClient):
                     wait_for_ready=True,
                 )
             except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.ALREADY_EXISTS:
+                    raise NameTaken(error.details()) from None
                 if error.code() in REFUSALS:
                     raise Refused(error.details()) from None
                 if error.code() not in GONE:

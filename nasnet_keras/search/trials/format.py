@@ -187,7 +187,7 @@ class TrialFormat:
         known = self._best(trial)
         for rule in self.rules:
             if rule.needs_sizes:
-                sizes = _Sizes({name: COSTS[name](known[name]) for name in SIZES if name in known})
+                sizes = _Sizes({name: COSTS.get(name, float)(value) for name, value in known.items()})
                 if reason := rule.refusal(sizes):
                     return reason
                 for name in sizes.missed:

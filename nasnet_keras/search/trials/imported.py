@@ -43,7 +43,7 @@ def read_tries(tries, max_trials=None):
     return tuple(found)
 
 
-def read_imports(path, space, rules=()):
+def read_imports(path, space, rules=None):
     """The trials of another search as decisions of this space, for `NASNetOracle(imports=…)`.
 
     An RL policy takes them for its own samples: their probabilities are those that it gives them when it is told. That
@@ -51,18 +51,16 @@ def read_imports(path, space, rules=()):
     them. Their rewards only teach: they do not count as trials, cannot be the best, and are never replayed, because
     the children of the other search may have been trained otherwise.
 
-    What the other search's own rules made of a reward counts for nothing here: it is taken as its child reported it,
-    and shaped by this search's rules.
-
     Args:
         path: the other search's directory, or its `trials.jsonl`.
         space: the `SearchSpace`; trials outside of it are left out, and their number is logged.
-        rules: those of the search that is to learn. A trial that one of them cannot shape, as it has no such cost, is
-            left out, and their number is logged.
+        rules: those of the search that is to learn, which shape each reward as its child reported it. A trial that one
+            of them cannot shape, as it has no such cost, is left out, and their number is logged. None takes rewards
+            as the other search's rules have shaped them.
 
     Returns:
-        A list of `{"decisions": [...], "reward": float, "trial_id": …}`, in order; of another search that minimises the
-        negative of its rewards, with `"direction": "max"`, which `NASNetOracle` knows how to take.
+        A list of `{"decisions": [...], "reward": float, "direction": "max", "trial_id": …}`, in order; of a search that
+        minimises the negatives of its rewards. `NASNetOracle` turns them round where it minimises.
 
     Raises:
         ValueError: the file cannot be read; none of its trials lies in this space, or can be shaped; or the other
@@ -87,7 +85,7 @@ def read_imports(path, space, rules=()):
 def _taken(path, found, rules):
     """(the imports, why some are left out or None) of what `_read` has found there; raises `ValueError`."""
     name, direction = _objective(path)
-    shaping = [rule for rule in rules if type(rule).shaped is not Rule.shaped]
+    shaping = [rule for rule in rules or () if type(rule).shaped is not Rule.shaped]
     if direction == "min" and shaping:
         raise ValueError(
             f"`start_from` must be a search that maximises where {type(shaping[0]).__name__} shapes rewards. "
@@ -95,17 +93,18 @@ def _taken(path, found, rules):
         )
     imports, reason = [], None
     for decisions, line in found:
-        reward = _reported(line, name)
+        reward = float(line["reward"]) if rules is None else _reported(line, name)
         try:
             for rule in shaping:
-                reward = float(rule.shaped(reward, _numbers(line)))
+                reward = float(rule.shaped(reward, {**_numbers(line), name: reward}))
             if not math.isfinite(reward):
                 raise ValueError(f"`{name}` must be a finite number. Received: {reward}")
         except (ArithmeticError, ValueError) as error:
             reason = reason or str(error)
             continue
-        told = {"reward": -reward, "direction": "max"} if direction == "min" else {"reward": reward}
-        imports.append({"decisions": decisions, **told, "trial_id": line.get("trial_id")})
+        reward = -reward if direction == "min" else reward
+        trial = {"decisions": decisions, "reward": reward, "direction": "max", "trial_id": line.get("trial_id")}
+        imports.append(trial)
     return imports, reason
 
 
@@ -143,7 +142,7 @@ def _reported(line, name):
     return float(_numbers(line).get(f"raw_{name}", line["reward"]))
 
 
-def check_same_start(directory, path, space, rules=()):
+def check_same_start(directory, path, space, rules=None):
     """Raise `ValueError` if a search that goes on began with the trials of another search than this.
 
     Args:

@@ -609,7 +609,7 @@ def test_roles_are_read_from_kerastuner_s_variables():
 
 
 def test_differences_are_named():
-    assert difference({"a": 1}, {"a": 1}) is None
+    assert difference({"a": 1}, {"a": 1}) is None is difference({"data": None}, {"data": {"images": "d"}})
     assert difference({"a": 1, "b": [1, 2]}, {"a": 1, "b": [1]}) == "`b` must be [1, 2]. Received: [1]"
 
 
@@ -623,13 +623,14 @@ def test_a_chief_is_asked_past_a_proxy(tmp_path, monkeypatch):
     chief.join()
 
 
-def test_a_second_worker_of_a_name_is_refused_and_costs_nothing(tmp_path, caplog):
+def test_a_second_worker_of_a_name_is_refused_and_costs_nothing(tmp_path, caplog, monkeypatch):
     oracle = oracle_in(tmp_path / "s", 3, max_attempts=2)
     chief = Chief(oracle)
     first = chief.client("gpu")
     trial = first.create_trial("gpu")
     first.update_trial(trial.trial_id, {"progress": 0.5}, 1)
-    for _ in range(5):
+    monkeypatch.setattr(worker_module, "TOKEN", "another process")
+    for _ in range(2):
         second = chief.client("gpu")
         with pytest.raises(Refused, match="another worker is called `gpu`: give each its own `--name`"):
             second.create_trial("gpu")
@@ -638,14 +639,34 @@ def test_a_second_worker_of_a_name_is_refused_and_costs_nothing(tmp_path, caplog
     trial.status = "COMPLETED"
     first.end_trial(trial)
     assert work(first, limit=1) == 1  # the first goes on under its name
-    chief.wait(8)  # silent for more than two signs of life: it has come back
+    # One that comes back waits once, until its own silence shows that it had ended.
+    asleep = SimpleNamespace(sleep=lambda seconds: chief.wait(seconds + 1e-3), monotonic=time.monotonic)
+    monkeypatch.setattr(worker_module, "time", asleep)
     assert work(chief.client("gpu")) == 1
     chief.join()
     assert [line["worker"] for line in lines(tmp_path / "s")] == ["gpu"] * 3
-    assert "a second worker that is called gpu is refused" in caplog.text
+    assert "a second worker that is called gpu is refused" in caplog.text and "asked again in 0 s" in caplog.text
 
 
-def test_after_a_restart_a_worker_that_shows_life_has_its_trial_again(tmp_path):
+def test_a_worker_that_begins_again_in_its_process_is_no_second_one(tmp_path):
+    chief = Chief(oracle_in(tmp_path / "s", 1))
+    trial = chief.client("notebook", beat=1e6).create_trial("notebook")
+    again = chief.client("notebook", beat=1e6)
+    assert again.create_trial("notebook").trial_id == trial.trial_id
+    assert work(again) == 1
+    chief.join()
+
+
+def test_a_chief_gives_the_oracle_its_listeners_back(tmp_path):
+    oracle, told = oracle_in(tmp_path / "s", 1), []
+    oracle.on_finished = told.append
+    listener, chief = oracle.on_finished, Chief(oracle)
+    assert work(chief.client("w")) == 1
+    chief.join()
+    assert oracle.on_finished is listener and oracle.on_started is None and len(told) == 1
+
+
+def test_after_a_restart_a_worker_that_shows_life_has_its_trial_again(tmp_path, monkeypatch):
     chief = Chief(oracle_in(tmp_path / "s", 3))
     client = chief.client("w", patience=20.0, beat=0.02)
     trial = client.create_trial("w")
@@ -659,6 +680,7 @@ def test_after_a_restart_a_worker_that_shows_life_has_its_trial_again(tmp_path):
     while not started and time.monotonic() < until:
         time.sleep(0.01)
     assert started == [(trial.trial_id, "w")] and oracle.ongoing_trials["w"].trial_id == trial.trial_id
+    monkeypatch.setattr(worker_module, "TOKEN", "another process")
     with pytest.raises(Refused, match="another worker is called `w`"):
         again.client("w").create_trial("w")
     for one, what in ((quiet, other), (client, trial)):

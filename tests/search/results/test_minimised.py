@@ -110,3 +110,18 @@ def test_another_search_learns_the_negative_and_one_of_losses_the_losses(oracle,
         assert check_same_start(tmp_path / name, tmp_path / "s", SPACE) is None
     with pytest.raises(ValueError, match="`start_from` must be a search that maximises where SoftTarget shapes"):
         read_imports(tmp_path / "s", SPACE, (SoftTarget(9),))
+    # And the other way: what another search maximises is turned round by one that minimises.
+    (tmp_path / "s/search.json").unlink()
+    imports = read_imports(tmp_path / "s", SPACE)
+    learner = NASNetOracle(
+        9,
+        SPACE,
+        "evolution",
+        seed=0,
+        settings=settings,
+        imports=imports,
+        objective=keras_tuner.Objective("loss", "min"),
+    )
+    learner._set_project_dir(str(tmp_path), "turned")
+    learner.reload()
+    assert [reward for _, reward in learner.strategy._population] == LOSSES
