@@ -26,7 +26,7 @@ def find(options, has_directory=True):
 
     Args:
         options: of a command with `--data`.
-        has_directory: whether what lies in `--directory` is the run's own; a worker's is only if it was named.
+        has_directory: whether what lies in `--directory` is the run's own; a worker's is not if it is the default.
     """
     trains = options.command != "evaluate"
     if trains and options.data == "digits":

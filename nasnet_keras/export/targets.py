@@ -95,16 +95,18 @@ def export_target(
             run = WRITERS[target](served, folder, batch, calibration, **settings)
         for name, text in _texts(served).items():
             (folder / name).write_text(text, encoding="utf-8")
-        with _runtime(f"{target} cannot run {model.name!r} in {precision}"):
-            check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
-            if accept is not None:
-                accept(_of_any_number(run, batch))
+        run = _runtime(f"{target} cannot run {model.name!r} in {precision}")(run)
+        check_export(model, served, {target: run}, TOLERANCES[precision], batch or 3)
+        if accept is not None:
+            accept(_of_any_number(run, batch))
     return path
 
 
 @contextlib.contextmanager
 def _runtime(what):
-    """A context in which a runtime's own exception becomes a `RuntimeError` of one line, which begins with `what`."""
+    """Where a runtime's own exception becomes a `RuntimeError` of one line that begins with `what`: in its context, or
+    in a function that it decorates.
+    """
     try:
         yield
     except (ValueError, OSError, RuntimeError, MemoryError):

@@ -149,26 +149,26 @@ def class_names(model):
 
     Where the answers of several networks become one, all of them must have the same names.
     """
+    if (own := _own_names(model)) is not None:
+        return own
     found = set(_told(model, _own_names, _keeps_classes))
     names = found.pop() if len(found) == 1 else None
-    return names if names is None or units(model) in (None, 1, len(names)) else None
+    return names if names is None or units(model) in (None, 1, len(names)) else None  # arithmetic may have cut some off
 
 
 def thresholds(model):
     """The probability from which an image has a label, an array [classes]; None of a model for one class an image.
 
-    They are its own, or those of the network whose probabilities it passes on. Of several networks whose probabilities
-    become one they are the means: what all of them tell of an image then stays as it is.
+    They are its own, or those of the network whose probabilities it passes on; where the answers of several networks
+    become one, the means of theirs.
     """
     if (own := _own_thresholds(model)) is not None:
         return own
     found = _told(model, _own_thresholds, _keeps_probabilities)
-    if any(one is None or one.shape != found[0].shape for one in found) or not _may_be(model, "sigmoid"):
+    alike = found and all(one is not None and one.shape == found[0].shape for one in found)
+    if not alike or not _may_be(model, "sigmoid"):
         return None
-    # A mean of logits is another one than that of their probabilities.
-    alike = all(np.array_equal(one, found[0]) for one in found)
-    is_mean = all(own == "sigmoid" for own in _told(model, _own_kind, _keeps_probabilities))
-    return np.mean(found, 0, "float64").astype("float32") if alike or is_mean else None
+    return np.mean(found, 0, "float64").astype("float32")
 
 
 def _own_names(model):
@@ -179,10 +179,6 @@ def _own_names(model):
 def _own_thresholds(model):
     values = getattr(model, "thresholds", None)
     return None if values is None else np.asarray(values, "float32")
-
-
-def _own_kind(model):
-    return None if _own_thresholds(model) is None else output_kind(model)
 
 
 def _may_be(model, kind):

@@ -38,13 +38,13 @@ class SearchDirectory:
     def __init__(self, path):
         self.path = Path(expanded(path))
 
-    def objective(self):
-        """Name and direction of what is looked for here, `"reward"` and `"max"` where nothing else is known."""
+    def objective(self, unknown="max"):
+        """Name and direction of what is looked for here, `"reward"` and `unknown` where nothing says it."""
         try:
             told = read_object(self.header)["objective"]
             return str(told["name"]), "min" if told["direction"] == "min" else "max"
         except (OSError, KeyError, TypeError, ValueError):
-            return "reward", "max"
+            return "reward", unknown
 
     @classmethod
     def of_project(cls, directory=None, project_name=None, **_):

@@ -200,7 +200,7 @@ BEHIND = {
         lambda: joined(
             member(CUTS, classifier_activation=None), member((0.5, 0.5, 0.5), classifier_activation=None, name="b"),
             end=keras.ops.sigmoid),
-        NAMES, None),
+        NAMES, (0.375, 0.5, 0.625)),
     "operation": (
         lambda: joined(
             member(classifier_activation=None), member(classifier_activation=None, name="b"), end=keras.ops.softmax),

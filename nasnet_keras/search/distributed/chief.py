@@ -303,6 +303,7 @@ def serve(oracle, role, description, lease=120.0, *, on_ready=None, every=0.2, c
     except RuntimeError:
         port = 0
     if not port:
+        servicer.release()
         raise ValueError(f"`port` must be free on this machine, for the chief. Received: {role.address}, which is not")
     server.start()
     try:

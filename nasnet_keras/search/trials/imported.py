@@ -60,7 +60,8 @@ def read_imports(path, space, rules=None):
 
     Returns:
         A list of `{"decisions": [...], "reward": float, "direction": "max", "trial_id": …}`, in order; of a search that
-        minimises the negatives of its rewards. `NASNetOracle` turns them round where it minimises.
+        minimises the negatives of its rewards. `NASNetOracle` turns them round where it minimises. Where no
+        `search.json` says what is looked for there is no `direction`, and rewards count as the oracle's own.
 
     Raises:
         ValueError: the file cannot be read; none of its trials lies in this space, or can be shaped; or the other
@@ -102,9 +103,8 @@ def _taken(path, found, rules):
         except (ArithmeticError, ValueError) as error:
             reason = reason or str(error)
             continue
-        reward = -reward if direction == "min" else reward
-        trial = {"decisions": decisions, "reward": reward, "direction": "max", "trial_id": line.get("trial_id")}
-        imports.append(trial)
+        told = {"reward": -reward if direction == "min" else reward} | ({"direction": "max"} if direction else {})
+        imports.append({"decisions": decisions, **told, "trial_id": line.get("trial_id")})
     return imports, reason
 
 
@@ -125,9 +125,9 @@ def _read(path, space):
 
 
 def _objective(path):
-    """Name and direction of what the search looks for whose `trials.jsonl` this is."""
+    """Name and direction of what the search looks for whose `trials.jsonl` this is; None where nothing says that."""
     place = SearchDirectory(path.parent)
-    return place.objective() if place.trials.name == path.name else ("reward", "max")
+    return place.objective(unknown=None) if place.trials.name == path.name else ("reward", None)
 
 
 def _numbers(line):

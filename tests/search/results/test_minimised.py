@@ -111,7 +111,11 @@ def test_another_search_learns_the_negative_and_one_of_losses_the_losses(oracle,
     with pytest.raises(ValueError, match="`start_from` must be a search that maximises where SoftTarget shapes"):
         read_imports(tmp_path / "s", SPACE, (SoftTarget(9),))
     # And the other way: what another search maximises is turned round by one that minimises.
+    header = json.loads((tmp_path / "s/search.json").read_text())
     (tmp_path / "s/search.json").unlink()
+    assert not any("direction" in one for one in read_imports(tmp_path / "s", SPACE))  # nothing says it: as its own
+    header["objective"] = {"name": "reward", "direction": "max"}
+    (tmp_path / "s/search.json").write_text(json.dumps(header))
     imports = read_imports(tmp_path / "s", SPACE)
     learner = NASNetOracle(
         9,
