@@ -19,9 +19,10 @@ from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.files import expanded, write_atomically
 
 FORMAT = "nasnet-genotype/1"
-OPERATIONS = ("identity", "conv_1x3_3x1", "conv_1x7_7x1", "dil_conv_3x3")
-OPERATIONS += ("avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3")
-OPERATIONS += ("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7")
+PAPER_OPERATIONS = ("identity", "conv_1x3_3x1", "conv_1x7_7x1", "dil_conv_3x3")
+PAPER_OPERATIONS += ("avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3")
+PAPER_OPERATIONS += ("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7")
+OPERATIONS = PAPER_OPERATIONS  # and further ones, of which the paper's search space knows nothing
 COMBINATIONS = ("add", "concat", "add_layer_norm", "add_instance_norm")
 MAX_BLOCKS = 12
 MAX_FILE_BYTES = 1 << 20

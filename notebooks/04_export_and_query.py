@@ -91,7 +91,7 @@ assert difference < 1e-4
 # %% [markdown]
 # ## Query it with files
 #
-# `image_bytes` takes encoded JPEG or PNG files of any size, as they come from a browser or a telephone.
+# `image_bytes` takes encoded files of any size, JPEG, PNG, BMP or GIF, as they come from a browser or a telephone.
 
 # %%
 stream = io.BytesIO()
@@ -119,11 +119,12 @@ print(json.dumps(body)[:160], "…")
 # %%
 signature = served.signatures["serving_default"]
 for batch in (1, 32):
-    images = tf.constant(digits.test.images[:batch], tf.float32)
+    pixels = digits.test.images[:batch]
+    images = tf.constant(pixels, tf.float32)
     times = {}
     for name, call in (
         ("SavedModel", lambda: signature(image=images)),
-        ("model.predict", lambda: network.predict(preprocess_input(images), verbose=0)),
+        ("model.predict", lambda: network.predict(preprocess_input(pixels), verbose=0)),
     ):
         call()
         measured = []

@@ -13,6 +13,7 @@ from random_genotypes import random_genotype
 from nasnet_keras.genotype import (
     MAX_FILE_BYTES,
     OPERATIONS,
+    PAPER_OPERATIONS,
     Block,
     CellGenotype,
     Genotype,
@@ -358,6 +359,6 @@ def test_unreadable_files(tmp_path):
 
 
 def test_every_operation_is_a_valid_choice():
-    assert len(OPERATIONS) == 13
+    assert len(PAPER_OPERATIONS) == 13 and set(PAPER_OPERATIONS) <= set(OPERATIONS)
     for operation in OPERATIONS:
         assert Block((0, 1), (operation, "identity")).operations[0] == operation

@@ -14,9 +14,11 @@ logger = logging.getLogger(__name__)
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
+# What the accuracy on a part of the data is called.
+FIGURES = {"test": "accuracy", "validation": "validation_accuracy"}
 
 
-def train_longer(name, genotype, data, child, epochs, seed, directory, progress):
+def train_longer(name, genotype, data, child, epochs, seed, directory, progress, parts=tuple(FIGURES)):
     """Train a genotype's network as the children of a search were, for more epochs, and measure it.
 
     It lies in `directory` as a model, with its figures; a finished one is not trained again.
@@ -30,15 +32,16 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress)
         seed: seed of the training.
         directory: where it goes.
         progress: called with a title and the epochs, a context manager that gives a Keras callback.
+        parts: of the data, on which it is measured: `test`, `validation`.
 
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `validation_accuracy`, `epochs`, `filters`. Of several labels an image the accuracies are mean average
-        precisions, and `measure` says so. An accuracy of no images is None.
+        `validation_accuracy`, `epochs`, `filters`; of the accuracies those on `parts`. Of several labels an image they
+        are mean average precisions, and `measure` says so. An accuracy of no images is None.
     """
     row = finished(genotype, epochs, directory)
     if row is None or not _has_size(row, genotype, data, child):
-        row = _train(name, genotype, data, child, epochs, seed, directory, progress)
+        row = _train(name, genotype, data, child, epochs, seed, directory, progress, parts)
         write_record(directory, data)
         write_atomically(directory / "result.json", json.dumps(row).encode())
     return row
@@ -71,28 +74,22 @@ def _read(record):
         return None
 
 
-def _train(name, genotype, data, child, epochs, seed, directory, progress):
+def _train(name, genotype, data, child, epochs, seed, directory, progress, parts):
     figures = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
     figures |= {"measure": "mean_average_precision"} if data.several else {}
     with progress(f"final {name}", epochs) as bar:
         if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
             trained = child.train_interpreted(genotype, data, seed, epochs, bar)
             _save(trained.to_model(), data, directory)
-            accuracies = {
-                "accuracy": accuracy(trained, data.test),
-                "validation_accuracy": accuracy(trained, data.validation),
-            }
+            accuracies = {FIGURES[part]: accuracy(trained, getattr(data, part)) for part in parts}
             return {**figures, **sizes_of(trained.program, data), **accuracies}
         model, recipe = child.build(genotype, data, seed), child.training_recipe()
         state = directory / f"{genotype.digest}-{epochs}-{child.filters}"
         fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
     _save(model, data, directory)
     counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
-    measured = {
-        name: judged(fitting.evaluate(model, split))[1]
-        for name, split in (("accuracy", data.test), ("validation_accuracy", data.validation))
-    }
-    return {**figures, **counts, **measured}
+    accuracies = {FIGURES[part]: judged(fitting.evaluate(model, getattr(data, part)))[1] for part in parts}
+    return {**figures, **counts, **accuracies}
 
 
 def _save(model, data, directory):

@@ -17,6 +17,7 @@ from nasnet_keras.commands.options import (
     given,
     given_recipe,
     join,
+    named,
     remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
@@ -157,14 +158,15 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
-    source, trained = load_source(source, weights, **size)
+    with named(model_or_name="model"):
+        source, trained = load_source(source, weights, **size)
     data = decode(options, data, None if options.genotype else source, as_files=recipe.crops)
     if options.genotype:
         remark_on_stem(source.architecture.stem, data.image_shape)
     require_validation(options, len(data.validation))
     first = devices.host() == 0
     teller = Told(data, options.directory if first else None)
-    with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress:
+    with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress, named(model_or_name="model"):
         model = fine_tune(
             source,
             data.train,

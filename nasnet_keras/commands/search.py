@@ -103,7 +103,7 @@ def add_options(parser):
         help="shared: children go on from each other's weights (ENAS); fast, and less certain",
     )
     parser.add_argument("--shared-steps", type=int, default=10, help="steps of a child with shared weights")
-    parser.add_argument("--final-epochs", type=int, default=10, help="epochs for the networks compared at the end")
+    parser.add_argument("--final-epochs", type=int, default=10, help="epochs for the last networks and --retrain")
     parser.add_argument("--no-final", action="store_true", help="stop after the last trial")
 
     parser.add_argument("--no-replay", action="store_true", help="train networks again that were seen before")

@@ -239,7 +239,10 @@ def _tfds(name, size, data_dir, download, progress, held_out):
     root = Path(os.path.abspath(expanded(data_dir or DATA_DIR)))
     folder = _prepared(root, name)
     if folder is None and not download:
-        raise ValueError(f"`data` 'tfds:{name}' is not prepared in {root}, and `download` is False")
+        way = (
+            f"`load_data('tfds:{name}', download=True)` in Python prepares it there; TFDS_DATA_DIR names another place"
+        )
+        raise ValueError(f"`data` 'tfds:{name}' is not prepared in {root}: {way}")
     with _packages_for(name):
         tfds.builder_from_directory  # noqa: B018  (the package imports its parts, and TensorFlow, on first use)
     folder = folder or _downloaded(tfds, name, root)

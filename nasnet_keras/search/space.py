@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nasnet_keras.checks import check_integer, take_integers
-from nasnet_keras.genotype import COMBINATIONS, MAX_BLOCKS, OPERATIONS, Block, CellGenotype, Genotype
+from nasnet_keras.genotype import COMBINATIONS, MAX_BLOCKS, OPERATIONS, PAPER_OPERATIONS, Block, CellGenotype, Genotype
 
 CELLS = ("normal", "reduction")
 DECISIONS_PER_BLOCK = 5
@@ -43,7 +43,7 @@ class SearchSpace:
 
     Args:
         blocks: blocks per cell, 1 to 12 (the paper: 5).
-        operations: names from `nasnet_keras.genotype.OPERATIONS`, without duplicates.
+        operations: names from `nasnet_keras.genotype.OPERATIONS`, without duplicates; by default the paper's.
         combinations: names from `nasnet_keras.genotype.COMBINATIONS`, without duplicates.
 
     Raises:
@@ -59,7 +59,7 @@ class SearchSpace:
     """
 
     blocks: int = 5
-    operations: tuple[str, ...] = OPERATIONS
+    operations: tuple[str, ...] = PAPER_OPERATIONS
     combinations: tuple[str, ...] = ("add", "concat")
 
     def __post_init__(self):

@@ -68,7 +68,7 @@ class Entry:
         for option, value in ((name, wanted[name]) for name in USUAL):
             if given[option] != (load_genotype(value).digest if option == "genotype" else value):
                 raise ValueError(
-                    f"`{option}` must be {value!r} with `weights={self.weights!r}`; `weights=None` builds any. "
+                    f"`{option}` must be {value!r} with the weights {self.weights!r}; with none it may be any. "
                     f"Received: {given[option]!r}"
                 )
 
@@ -80,8 +80,8 @@ class Entry:
 
         for option in sorted(name for name, value in self.options.items() if differs(value, options.get(name, value))):
             raise ValueError(
-                f"`{option}` must be {self.options[option]} with `weights={self.weights!r}`; "
-                f"`weights=None` builds any. Received: {options[option]!r}"
+                f"`{option}` must be {self.options[option]} with the weights {self.weights!r}; with none it may be "
+                f"any. Received: {options[option]!r}"
             )
 
 
@@ -116,7 +116,9 @@ def find(weights, model, include_top=True):
             if entry.include_top == top:
                 return entry
     known = ", ".join(sorted({repr(entry.weights) for entry in fitting})) or "none yet"
-    raise ValueError(f"`weights` of {model} must be None, a file, or one of: {known}. Received: {weights!r}")
+    raise ValueError(
+        f"`weights` of {model} must be None (`none` in fine-tuning), a file, or one of: {known}. Received: {weights!r}"
+    )
 
 
 def is_file(weights):

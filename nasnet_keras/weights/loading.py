@@ -66,7 +66,9 @@ def _not_fetched(url, place, error):
     if isinstance(error, urllib.error.HTTPError):
         error.close()  # it is an answer of the server's, too
     reason = getattr(error, "reason", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"cannot download {url} ({reason}). Put the file at {place}, or pass `weights=None` or a file")
+    return ValueError(
+        f"cannot download {url} ({reason}). Put the file at {place}; `weights` may also be none, or a file"
+    )
 
 
 def load(model, weights, layout=None):

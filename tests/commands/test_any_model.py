@@ -133,6 +133,27 @@ def test_sizes_that_are_no_squares_everywhere(folder, tmp_path, capsys, eager):
         assert found == code and (not code or "`image_size` must be left out, as the model's is (4, 6)" in err)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--model", "PLAIN"], "`model` must be a NASNet on an input of its own"),
+        (
+            ["--model", "NASNetCIFAR", "--filters", "32"],
+            "`filters` must be 16 with the weights 'cifar10'; with none it",
+        ),
+        (["--model", "NASNetCIFAR", "--weights", "None"], "must be None (`none` in fine-tuning), a file, or one of"),
+        (["--model", "NASNetCIFAR", "--data", "tfds:cifar10"], "in Python prepares it there; TFDS_DATA_DIR names"),
+    ],
+)
+def test_refusals_name_options_that_there_are(words, says, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "PLAIN" in words:
+        words = ["--model", told_by_blue_and_red(tmp_path / "plain.keras")]
+    data = [] if "--data" in words else ["--data", folder]
+    code, out, err = call(capsys, "finetune", *words, *data, "--epochs", 1, "--directory", "mine")
+    assert code == 2 and out == "" and says in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("text", ["", "x", "4x", "4x6x8", "4.5", "-4", "four", "0", "0x4", "4x99999"])
 @pytest.mark.parametrize("command", ["train", "search"])
 def test_bad_sizes_are_one_line(text, command, tmp_path, capsys):

@@ -608,7 +608,9 @@ def test_a_prepared_data_set_opens_offline(prepared, no_network):
 def test_what_is_not_prepared_is_refused_at_once(tmp_path, no_network):
     pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
     for name in ("tfds:mnist", "tfds:no_such_set", "tfds:mnist:1.0.0"):
-        with pytest.raises(ValueError, match=f"'{name}' is not prepared in .*`download` is False"):
+        with pytest.raises(
+            ValueError, match=f"'{name}' is not prepared in .*: `load_data.*download=True.* in Python prepares it there"
+        ):
             load_data(name, data_dir=tmp_path)
     with pytest.raises(ValueError, match="cannot be downloaded: the network was asked"):
         load_data("tfds:mnist", data_dir=tmp_path, download=True)

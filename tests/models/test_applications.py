@@ -120,7 +120,7 @@ def test_the_trained_network_comes_with_the_package_and_recognises_photographs(s
     figures = training.evaluate(model, Split(np.stack(images), np.array(labels)))
     promised = weight_index.find("cifar10", "NASNetCIFAR").metric["value"]
     assert figures["images"] == 500 and abs(figures["accuracy"] - promised) < 0.05
-    with pytest.raises(ValueError, match="`repeats` must be 2 with `weights='cifar10'`.* Received: 4"):
+    with pytest.raises(ValueError, match="`repeats` must be 2 with the weights 'cifar10'.* Received: 4"):
         nasnet_keras.NASNetCIFAR(repeats=4)
     body = nasnet_keras.NASNetCIFAR(include_top=False)  # the same file, without the classifier
     image = preprocess_input(images[0][None])

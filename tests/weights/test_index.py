@@ -21,7 +21,9 @@ def test_a_folder_called_as_weights_are_is_not_meant(name, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("weights", ["", True, 3.5])
 def test_what_is_no_name_and_no_file_is_refused(weights):
-    with pytest.raises(ValueError, match="`weights` of NASNetCIFAR must be None, a file, or one of"):
+    with pytest.raises(
+        ValueError, match="`weights` of NASNetCIFAR must be None .`none` in fine-tuning., a file, or one of"
+    ):
         NASNetCIFAR(weights=weights)
 
 
@@ -53,16 +55,16 @@ WIRINGS |= {"genotype": "nasnet_a_figure4", "stem": "imagenet", "repeats": (2, 2
 def test_weights_of_the_index_are_for_their_own_wiring(name):
     change = {name: WIRINGS[name]}
     size = {"input_shape": (64, 64, 3)}
-    with pytest.raises(ValueError, match=f"`{name}` must be .* with `weights='cifar10'`"):
+    with pytest.raises(ValueError, match=f"`{name}` must be .* with the weights 'cifar10'; with none it may be any"):
         NASNetCIFAR(**size, **change)
     change |= {"skip_reduction": {name: False}, "stem": {name: "cifar"}, "batch_norm_epsilon": {name: 1}}.get(name, {})
-    with pytest.raises(ValueError, match=f"`{name}` must be .* with `weights='imagenet'`"):  # nothing is downloaded
+    with pytest.raises(ValueError, match=f"`{name}` must be .* with the weights 'imagenet'"):  # nothing is downloaded
         NASNetLarge(**size, **change)
 
 
 def test_weights_of_the_index_by_their_name_are_for_their_own_wiring():
     network = {"repeats": 2, "filters": 16, "stem": "cifar", "classes": 10, "weights": "nasnet_cifar_cifar10"}
-    with pytest.raises(ValueError, match="`skip_reduction` must be False with `weights='cifar10'`"):
+    with pytest.raises(ValueError, match="`skip_reduction` must be False with the weights 'cifar10'"):
         NASNet(skip_reduction=True, **network)
 
 

@@ -90,7 +90,7 @@ def retrain(result, data, child, count, epochs, seed, progress):
 
     Returns:
         One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
-        search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `accuracy`, `epochs`.
+        search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `epochs`, `filters`.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
     for trial in ranked(result.directory, result.trials):
@@ -98,7 +98,8 @@ def retrain(result, data, child, count, epochs, seed, progress):
     for trial in list(different.values())[:count]:
         genotype = Genotype.from_dict(trial["genotype"])
         place = directory.retrained_models / trial["trial_id"]
-        row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress)
+        row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress, ["validation"])
+        row.pop("accuracy", None)  # on the test images, in what an earlier version trained
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
     rows.sort(key=lambda row: -row["validation_accuracy"])
     kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]

@@ -1,6 +1,9 @@
 """All strategies: the same verbs, exact resumption, any order of answers; and what each is for."""
 
+import gzip
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,6 +310,18 @@ def test_bad_local_settings(value):
 def test_the_advice_names_what_was_measured_best_for_so_many_trials():
     assert "`--controller predictor`" in advice(60) and advice(60) == advice(300)
     assert "predictor" not in advice(301)
+    text = gzip.decompress((Path(__file__).parents[3] / "benchmarks" / "staleness.jsonl.gz").read_bytes()).decode()
+    alone = [row for row in map(json.loads, text.splitlines()) if (row["trials"], row["workers"]) == (2000, 1)]
+
+    def ahead(settings):  # RL of evolution, landscape by landscape and seed by seed
+        last = {
+            (row["name"], row["landscape"], row["seed"]): row["last"] for row in alone if row["settings"] == settings
+        }
+        return np.array([last["rl", *which] - last[name, *which] for name, *which in last if name == "evolution"])
+
+    tuned, usual = ahead("tuned"), ahead("command")
+    assert "level with evolution with" in advice(2000) and len(tuned) >= 15 and abs(tuned.mean()) < 0.03
+    assert "behind it with its defaults" in advice(2000) and len(usual) >= 5 and usual.mean() < -0.05
 
 
 @pytest.mark.parametrize("name", NAMES)
