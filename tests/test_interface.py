@@ -17,6 +17,7 @@ REFUSED = json.loads((FIXTURES / "exit_codes.json").read_text(encoding="utf-8"))
 # What is no longer as it was at commit 93c521a, on purpose: a path as the test prints it, or the beginning of one,
 # and the reason. A row that nothing needs any more fails as well.
 CHANGED = {
+    "commands / search / --final-epochs / help": "for --retrain, too",
     "commands / evaluate / --split": "all, for folders that a model has not seen",
     "commands /  / commands": "data is one more",
     "names / Data / constructor": "what of a folder is left out, notes, and how it was divided",
