@@ -1,7 +1,6 @@
 """Data types: one policy for a whole network, or a map with one for each of its layers."""
 
 import keras
-from keras.dtype_policies import DTypePolicyMap
 
 
 def own_policy(dtype=None):
@@ -11,20 +10,14 @@ def own_policy(dtype=None):
         dtype: whatever `keras.dtype_policies.get` takes.
     """
     policy = keras.dtype_policies.get(keras.config.dtype_policy() if dtype is None else dtype)
-    if not isinstance(policy, DTypePolicyMap):
+    if not isinstance(policy, keras.dtype_policies.DTypePolicyMap):
         return policy
     # With its default by name: Keras writes a map without one so that all its policies are lost.
     parts = {path: keras.dtype_policies.get(part) for path, part in policy.items()}
-    return DTypePolicyMap(policy.default_policy.name, parts)
+    return keras.dtype_policies.DTypePolicyMap(policy.default_policy.name, parts)
 
 
 def described(policy):
     """What a config says of a policy, for `own_policy`: its name, or a dict of a map."""
-    return keras.dtype_policies.serialize(policy) if isinstance(policy, DTypePolicyMap) else policy.name
-
-
-def policy_name(layer):
-    """The name of the policy by which a layer computes, its own one of a map."""
-    if not isinstance(layer.dtype_policy, DTypePolicyMap):
-        return layer.dtype_policy.name
-    return layer.compute_dtype if layer.compute_dtype == layer.variable_dtype else f"mixed_{layer.compute_dtype}"
+    is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
+    return keras.dtype_policies.serialize(policy) if is_map else policy.name

@@ -7,8 +7,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_one_of, check_positive, check_rate
 from nasnet_keras.data.splits import placed
-from nasnet_keras.models.nesting import layers_within
-from nasnet_keras.models.policies import policy_name
+from nasnet_keras.models.nesting import layers_within, policy_name
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
 

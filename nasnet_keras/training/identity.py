@@ -13,8 +13,7 @@ from pathlib import Path
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.data.splits import known_as
 from nasnet_keras.files import composed, expanded, read_object
-from nasnet_keras.models.nesting import layers_within
-from nasnet_keras.models.policies import policy_name
+from nasnet_keras.models.nesting import layers_within, policy_name
 from nasnet_keras.weights.zoo import zoo_name
 
 HISTORY = "history.json"

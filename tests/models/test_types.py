@@ -10,8 +10,8 @@ from checks import array, randomize
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.models import functions
+from nasnet_keras.models.nesting import policy_name
 from nasnet_keras.models.network import NASNet
-from nasnet_keras.models.policies import policy_name
 from nasnet_keras.program.program import Program
 from nasnet_keras.training.identity import network_identity
 
