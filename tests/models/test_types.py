@@ -16,7 +16,7 @@ from nasnet_keras.program.program import Program
 from nasnet_keras.training.identity import network_identity
 
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
-PURE = ["bfloat16", "float16", "float64"]
+PURE = ["bfloat16", "float16"] + ["float64"] * (keras.backend.backend() == "tensorflow")  # JAX has none by default
 
 
 def tiny(**options):
@@ -92,7 +92,7 @@ def test_usual_types_need_no_casts_of_statistics(dtype, monkeypatch):
     monkeypatch.setattr(functions.ops, "cast", lambda x, to: kinds.append(np.ndim(x)) or cast(x, to))
     layer = model.get_layer("stem")
     layer(keras.ops.zeros((1, 8, 8, 3), layer.compute_dtype), training=True)
-    assert kinds == [4]  # of the convolution's kernel
+    assert 1 not in kinds  # but of kernels and maps
 
 
 # --- policies of layers ---
