@@ -128,8 +128,13 @@ def zoo_name(value):
 
 def tell_of_namesake(name):
     """Log that a model lies in a folder that is called as a factory is, and is not the one that is meant."""
-    if os.path.exists(Path(name) / "model.keras"):
-        logger.warning("%s is taken for the zoo's network; the model in the folder of that name is ./%s", name, name)
+    if where := _namesake(name):
+        logger.warning("%s is taken for the zoo's network%s", name, where)
+
+
+def _namesake(name):
+    there = os.path.exists(Path(name) / "model.keras")
+    return f"; the model in the folder of that name is .{os.sep}{name}" if there else ""
 
 
 def model_file(name_or_path, label="model"):
@@ -159,10 +164,10 @@ def model_file(name_or_path, label="model"):
 def check_trained(name_or_path):
     """Raise `ValueError` for a name of the zoo without weights: such a network could only guess."""
     if (name := zoo_name(name_or_path)) and DEFAULT_WEIGHTS[name] is None:
-        having = ", ".join(name for name, weights in DEFAULT_WEIGHTS.items() if weights)
+        having = ", ".join(one for one, weights in DEFAULT_WEIGHTS.items() if weights)
         raise ValueError(
             "`model` must be a trained one, and the index has no weights of this: train it (finetune takes it with "
-            f"`weights` none), or take {having}. Received: {str(name_or_path)!r}"
+            f"`weights` none), or take {having}. Received: {name!r}{_namesake(name)}"
         )
 
 

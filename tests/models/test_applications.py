@@ -201,7 +201,11 @@ def test_a_name_of_the_zoo_is_told_from_a_folder_that_is_called_so(namesake, mon
         load("NASNetCIFAR")
         assert caplog.messages == [told]
     assert not is_used(directory_of("NASNetCIFAR")) and is_used(directory_of(namesake))
-    (namesake / "model.keras").unlink()
+    namesake.rename("PNASNetMobile")
+    with pytest.raises(
+        ValueError, match="Received: 'PNASNetMobile'; the model in the folder of that name is ./PNASNet"
+    ):
+        nasnet_keras.load_model("PNASNetMobile")
     caplog.clear()
     nasnet_keras.load_model("NASNetCIFAR")
     assert not caplog.messages
