@@ -3,6 +3,7 @@
 import math
 import numbers
 import operator
+from collections.abc import Iterable
 
 
 def as_integer(value):
@@ -19,6 +20,11 @@ def as_number(value):
     """A plain int or float of a number of NumPy or the like; anything else, and a bool, as it is."""
     value = as_integer(value)
     return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
+
+
+def as_numbers(values):
+    """A tuple of plain numbers, as `as_number` makes them, of whatever holds several; anything else as it is."""
+    return tuple(map(as_number, values)) if isinstance(values, Iterable) else values
 
 
 def take_numbers(one, *names):
@@ -72,8 +78,9 @@ def check_range(name, value, optional=False):
     """Raise unless the argument called `name` is `(low, high)`, two finite numbers, or None if that is allowed."""
     if value is None and optional:
         return
-    pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))
-    if not pair or not -math.inf < value[0] < value[1] < math.inf:
+    plain = as_numbers(value)
+    pair = isinstance(plain, tuple) and len(plain) == 2 and all(map(is_number, plain))
+    if not pair or not -math.inf < plain[0] < plain[1] < math.inf:
         rule = "(low, high), two finite numbers, the lower one first"
         raise ValueError(f"`{name}` must be {'None or ' * optional}{rule}. Received: {value!r}")
 

@@ -287,7 +287,8 @@ def load_genotype(name_or_path):
     if not isinstance(name_or_path, str | os.PathLike):
         raise ValueError(f"`genotype` must be a Genotype, a stored name or a file. Received: {name_or_path!r}")
     text = expanded(os.fspath(name_or_path))
-    if text in list_genotypes():
+    is_path = isinstance(name_or_path, os.PathLike) and os.path.isfile(text)
+    if text in list_genotypes() and not is_path:
         return Genotype.load(STORED / f"{text}.json")
     if Path(text).is_file():
         return Genotype.load(text)

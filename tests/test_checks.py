@@ -9,9 +9,11 @@ import pytest
 from nasnet_keras.checks import (
     as_integer,
     as_number,
+    as_numbers,
     check_integer,
     check_one_of,
     check_positive,
+    check_range,
     check_rate,
     first_difference,
 )
@@ -101,3 +103,13 @@ def test_numbers_of_numpy_are_plain_ones():
         assert (type(found), found) == (type(plain), plain)
     for other in (True, None, "1", [1], np.bool_(True)):
         assert as_number(other) is other
+
+
+def test_several_numbers_of_numpy_are_a_tuple_of_plain_ones():
+    for given in (np.array([1, 2], "uint16"), [np.uint16(1), np.int64(2)], (1, 2)):
+        found = as_numbers(given)
+        assert found == (1, 2) and {*map(type, found)} == {int}
+        check_range("range", given)
+    assert as_numbers(None) is None and as_numbers(3) == 3
+    with pytest.raises(ValueError, match="`range` must be .low, high., two finite numbers, the lower one first"):
+        check_range("range", (np.uint16(2), np.uint16(1)))

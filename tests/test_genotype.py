@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,13 @@ def test_stored_genotypes_are_listed_and_written_as_we_write():
     for name in list_genotypes():
         genotype = load_genotype(name)
         assert genotype.name == name
+
+
+def test_a_file_that_is_called_as_a_stored_genotype_is_meant_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    load_genotype("pnasnet_5").save("tiny")
+    assert load_genotype(Path("tiny")).name == "pnasnet_5" and load_genotype("tiny").name == "tiny"
+    assert load_genotype(Path("nasnet_a")).name == "nasnet_a"  # where there is no such file
 
 
 def test_load_genotype_takes_names_files_and_genotypes(tmp_path):

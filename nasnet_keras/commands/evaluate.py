@@ -57,15 +57,15 @@ def check(options):
     check_trained(options.model)
     if options.matrix and not options.json:
         raise ValueError("`matrix` means nothing without `json`: leave it out")
-    model_file(options.model)
     model = Path(options.model)
+    in_folder = model_file(options.model) is not None and model.is_dir()
     if options.output:
         check_file("output", options.output, ".svg")
     if options.worst is not None:
         check_folder("worst", Path(options.worst).absolute())
     check_integer("limit", options.limit, least=1, optional=True)
     check_integer("seed", options.seed, most=2**32 - 1, optional=True)
-    chosen, known = options.seed, known_seed(directory_of(model))
+    chosen, known = options.seed, known_seed(directory_of(options.model))
     if known is not None:  # the images that the training did not see follow from its seed, whichever is given
         options.seed = known
     options.seed = options.seed or 0
@@ -83,10 +83,10 @@ def check(options):
     part = "test" if options.split == "all" else options.split
     empty = {name: one.select([]) for name, one in parts.items()}
     what = "precision_recall" if data.several else "confusion"
-    own = model / f"{what}.svg" if model.is_dir() else Path(f"{model.stem}-{what}.svg")
+    own = model / f"{what}.svg" if in_folder else Path(f"{model.stem}-{what}.svg")
     output = Path(options.output or own)
     beside = output.with_name(
-        f"{output.stem}-reliability.svg" if options.output or not model.is_dir() else "reliability.svg"
+        f"{output.stem}-reliability.svg" if options.output or not in_folder else "reliability.svg"
     )
     return {"data": replace(data, **{**empty, part: split}), "pictures": (output, beside), "part": part}
 

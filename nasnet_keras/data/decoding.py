@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.checks import check_range
+from nasnet_keras.checks import as_numbers, check_range
 from nasnet_keras.data.exif import LONG, ORIENTATION, SHORT
 from nasnet_keras.data.images import MAX_CHUNKS, MAX_SEGMENTS, RATIOS, as_size, scale_greys
 
@@ -48,6 +48,7 @@ def decode(content, size, channels=3, grey_range=None):
         ValueError: naming the argument at fault.
     """
     size = as_size(size)
+    grey_range = as_numbers(grey_range)
     check_range("grey_range", grey_range, optional=True)
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: {channels!r}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops
 
-from nasnet_keras.checks import as_integer, check_range
+from nasnet_keras.checks import as_integer, as_numbers, check_range
 from nasnet_keras.data.exif import exif_orientation
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
@@ -116,6 +116,7 @@ def luma(images):
 def read_pillow(source, image_size=None, grey_range=None, part=None):
     """As `read_image`, as a Pillow image in RGB: what comes next may be Pillow's work as well."""
     size = None if image_size is None else as_size(image_size)
+    grey_range = as_numbers(grey_range)
     check_range("grey_range", grey_range, optional=True)
     if part and size is None:
         raise ValueError("`part` needs an `image_size`. Received: None")

@@ -11,7 +11,7 @@ from itertools import compress
 
 import numpy as np
 
-from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
+from nasnet_keras.checks import as_integer, as_numbers, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import images_below
@@ -236,6 +236,7 @@ def open_data(
     check_integer("limit", limit, least=1, optional=True)
     check_integer("memory_limit", memory_limit)
     check_one_of("split_rule", split_rule, RULES)
+    grey_range = as_numbers(grey_range)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
     source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, held_out)

@@ -10,10 +10,11 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_integer, check_one_of
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.models.states import check_activation
 from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
-from nasnet_keras.weights.zoo import check_trained, imagenet_classes, model_file
+from nasnet_keras.weights.zoo import check_trained, imagenet_classes, model_file, tell_of_namesake
 
 
 def NASNetMobile(
@@ -187,10 +188,11 @@ def _build(factory, arguments):
                 f"{entry.options['filters']}. Received: {options['penultimate_filters']}"
             )
         entry.check_options(options)
-    if weights is not None and top and arguments["classifier_activation"] not in (None, "softmax"):
+    check_activation(given := arguments["classifier_activation"])
+    ends = (keras.activations.linear, keras.activations.softmax)
+    if weights is not None and top and keras.activations.get(given) not in ends:
         raise ValueError(
-            "`classifier_activation` must be None or 'softmax' with pretrained `weights`. "
-            f"Received: {arguments['classifier_activation']!r}"
+            f"`classifier_activation` must be None or 'softmax' with pretrained `weights`. Received: {given!r}"
         )
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
@@ -211,7 +213,7 @@ def load_model(name_or_path):
 
     Args:
         name_or_path: a directory with `model.keras`, a file of a whole model, or a factory's name such as
-            `"NASNetMobile"`, which then comes with its weights.
+            `"NASNetMobile"`, which then comes with its weights. A `Path`, or `"./NASNetMobile"`, is never such a name.
 
     Raises:
         ValueError: nothing of the kind, or a name whose weights nobody has: its factory builds it untrained.
@@ -224,7 +226,8 @@ def load_model(name_or_path):
     path = model_file(name_or_path)
     check_trained(name_or_path)
     if path is None:
-        return FACTORIES[str(name_or_path)]()
+        tell_of_namesake(name_or_path)
+        return FACTORIES[name_or_path]()
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -264,7 +267,7 @@ def decode_predictions(preds, top=5, class_names=None):
     """The best classes of each row of predictions, best first.
 
     Args:
-        preds: scores [batch, classes].
+        preds: scores [batch, classes], of any type of numbers: those of a quantised export are integers.
         top: how many classes to give, at most all.
         class_names: a name for each class. None means ImageNet's 1,000, which come with the package.
 
@@ -291,5 +294,5 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`preds` must have ImageNet's 1000 classes without `class_names`. Received: {preds.shape[1]}")
     if len(classes) != preds.shape[1]:
         raise ValueError(f"`class_names` must be {preds.shape[1]} names, one for each class. Received: {len(classes)}")
-    best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+    best = np.argsort(-preds.astype("float64"), axis=1, kind="stable")[:, :top]
     return [[(*classes[index], float(row[index])) for index in order] for row, order in zip(preds, best, strict=True)]

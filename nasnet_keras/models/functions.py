@@ -209,25 +209,37 @@ def _depthwise(what, inputs, weights, run):
 
 def _norm(what, inputs, weights, run):
     """By the batch's biased variance; the moving one takes its unbiased one, as TF-slim's fused batch norm does."""
-    scale, offset, moving_mean, moving_variance = weights
-    x = inputs[0]
+    x, moving = inputs[0], weights[2:]
+    dtype = _statistics_dtype(weights)
+    scale, offset, moving_mean, moving_variance = (_as(dtype, weight) for weight in weights)
     if not run.learning:
         return _normalized(x, moving_mean, moving_variance, scale, offset, what.epsilon)
     if keras.backend.backend() == "tensorflow" and keras.backend.standardize_dtype(x.dtype) != "float64":
         result, mean, variance = _tensorflow_norm(x, scale, offset, what.epsilon)
     else:
-        wide = ops.cast(x, moving_mean.dtype)
+        wide = ops.cast(x, dtype)
         mean, variance = ops.moments(wide, axes=(0, 1, 2))
         result = ops.cast(ops.batch_normalization(wide, mean, variance, -1, offset, scale, what.epsilon), x.dtype)
         count = ops.cast(ops.size(x) // x.shape[-1], variance.dtype)
         variance = variance * (count / ops.maximum(count - 1, 1))
-    for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
-        value = moving * what.momentum + batch * (1.0 - what.momentum)
+    for variable, before, batch in zip(moving, (moving_mean, moving_variance), (mean, variance), strict=True):
+        value = _as(variable.dtype, before * what.momentum + batch * (1.0 - what.momentum))
         if run.moved is None:
-            moving.assign(value)
+            variable.assign(value)
         else:
             run.moved.append(ops.stop_gradient(value))
     return result
+
+
+def _statistics_dtype(weights):
+    """That in which norms compute: half a precision holds no count of 65,536 values, and no fused kernel takes it."""
+    return keras.backend.result_type(keras.backend.standardize_dtype(weights[0].dtype), "float32")
+
+
+def _as(dtype, value):
+    """A value of another type; one that is of this type stays itself, without an operation."""
+    same = keras.backend.standardize_dtype(value.dtype) == keras.backend.standardize_dtype(dtype)
+    return value if same else ops.cast(value, dtype)
 
 
 def _normalized(x, mean, variance, scale, offset, epsilon):
@@ -249,9 +261,10 @@ def _tensorflow_norm(x, scale, offset, epsilon):
 
 
 def _group_norm(what, inputs, weights, run):
-    x = ops.cast(inputs[0], "float32")
+    dtype = _statistics_dtype(weights)
+    x, (scale, offset) = ops.cast(inputs[0], dtype), (_as(dtype, weight) for weight in weights)
     mean, variance = ops.moments(x, axes=(1, 2, 3) if what.whole else (1, 2), keepdims=True)
-    result = (x - mean) * ops.rsqrt(variance + what.epsilon) * weights[0] + weights[1]
+    result = (x - mean) * ops.rsqrt(variance + what.epsilon) * scale + offset
     return ops.cast(result, inputs[0].dtype)
 
 

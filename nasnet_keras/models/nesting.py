@@ -4,6 +4,8 @@ The one place of four private names of Keras: `Layer._layers`, `Layer._seed_gene
 functional model is, `KerasTensor._keras_history` and `Operation._inbound_nodes`.
 """
 
+from collections.abc import Mapping
+
 
 def layers_within(layer):
     """A layer or model and all layers inside it, each once, in their order, the outer before the inner."""
@@ -33,3 +35,10 @@ def maker(tensor):
 def calls(operation):
     """Each call of an operation in graphs: (the tensors that it is called with, those that it makes)."""
     return [(node.input_tensors, node.output_tensors) for node in operation._inbound_nodes]
+
+
+def policy_name(layer):
+    """The name of the data type policy by which a layer computes, its own one where the network has a map of them."""
+    if not isinstance(layer.dtype_policy, Mapping):
+        return layer.dtype_policy.name
+    return layer.compute_dtype if layer.compute_dtype == layer.variable_dtype else f"mixed_{layer.compute_dtype}"

@@ -16,13 +16,23 @@ from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
-from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of, tell_of_pixels
+from nasnet_keras.models.inference import (
+    FOR_FILES,
+    METHODS,
+    Predictor,
+    changes_of,
+    fits,
+    state_of,
+    tell_of_pixels,
+)
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
+from nasnet_keras.models.policies import described, own_policy
 from nasnet_keras.models.states import (
     STATES,
     activation_name,
     check_activation,
     give_states,
+    named_activation,
     states_of,
 )
 from nasnet_keras.program.architecture import Architecture
@@ -155,15 +165,16 @@ class NASNet(TwoHeaded):
                 rule = f"left out or be that of `input_tensor`, {shape}"
                 raise ValueError(f"`input_shape` must be {rule}. Received: {input_shape!r}")
             description["input_shape"] = shape
-        architecture = Architecture(**description)
         check_activation(classifier_activation)
+        description["classifier_activation"] = named_activation(classifier_activation)
+        architecture = Architecture(**description)
         image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        policy = own_policy(dtype)
         sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
         outputs = _outputs(architecture, image, policy)
         super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
         self.architecture = architecture
-        self._policy, self.stands_alone = policy.name, any(source is image for source in sources)
+        self._policy, self.stands_alone = described(policy), any(source is image for source in sources)
         self._as_built, self._predictor = state_of(self), None
         if weights is not None:
             loading.load(self, weights)
@@ -241,12 +252,17 @@ class NASNet(TwoHeaded):
         Values of weights may change, and what only concerns training. A method of one's own, another attribute of a
         layer or another layer in its place is a change: `["predictions.activation"]`.
         """
-        return changes_of(self, self._as_built, NASNet)
+        found = changes_of(self, self._as_built, NASNet)
+        return [change for change in found if not change.endswith(FOR_FILES)]
 
     def changes_within(self):
-        """The `changes` of layers that its arguments cannot tell: not of activations, nor by LoRA or quantisation."""
+        """The changes of layers that its arguments cannot tell, of data types and decay, too.
+
+        Not of activations, nor by LoRA or quantisation.
+        """
         ends = ("predictions.activation", "auxiliary.activation")
-        found = [change for change in self.changes() if change not in (*METHODS, *ends)]
+        every = changes_of(self, self._as_built, NASNet)
+        found = [change for change in every if change not in (*METHODS, *ends)]
         return [change for change in found if not change.partition(".")[2].startswith(("lora", "quantization"))]
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):

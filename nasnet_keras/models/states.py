@@ -49,8 +49,14 @@ def _quantization(layer):
 def activation_name(layer):
     """What a file can say of a head's activation: its name in Keras; a function of one's own is a `ValueError`."""
     activation = keras.activations.get(layer.activation)
-    name = getattr(activation, "__name__", "")
-    if getattr(keras.activations, name, None) is not activation:
-        rule = "one of Keras' own to be kept in a file"
-        raise ValueError(f"`{layer.name}.activation` must be {rule}. Received: {name or activation!r}")
+    name = named_activation(activation)
+    if not isinstance(name, str):
+        rule, received = "one of Keras' own to be kept in a file", getattr(activation, "__name__", "") or activation
+        raise ValueError(f"`{layer.name}.activation` must be {rule}. Received: {received!r}")
     return name
+
+
+def named_activation(activation):
+    """The name of a function of Keras, which JSON can hold; anything else, a function of one's own too, as it is."""
+    name = getattr(activation, "__name__", "")
+    return name if name and getattr(keras.activations, name, None) is activation else activation

@@ -8,7 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import as_integer, check_range, is_number
+from nasnet_keras.checks import as_integer, as_numbers, check_range, is_number, take_integers, take_numbers
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -18,6 +18,10 @@ from nasnet_keras.program.program import Program
 LEAST_FILTERS = {"cifar": 1, "imagenet": 4}  # whose stem cells have a quarter and half as many
 # What a stem implies: the default image side, and batch norm's momentum and epsilon.
 STEMS = {"imagenet": (224, 0.9997, 1e-3), "cifar": (32, 0.9, 1e-5)}
+# The arguments that are numbers and need be no integers, and those that are true or false.
+RATES = ("dropout", "drop_path", "batch_norm_momentum", "batch_norm_epsilon", "weight_decay")
+FLAGS = ("skip_reduction", "include_top", "auxiliary_head", "feature_pyramid", "include_preprocessing")
+FLAGS += ("bounded_activations",)
 # What decides, beside their shapes, what weights compute: cells may differ in pools and inputs alone.
 WIRING = ("genotype", "repeats", "stem", "skip_reduction", "batch_norm_epsilon", "bounded_activations")
 
@@ -82,10 +86,12 @@ class Architecture:
                 raise ValueError(f"`{name}` must be {rule}. Received: {received!r}")
 
         penultimate_filters = as_integer(penultimate_filters)
-        for name in ("repeats", "filters", "stem_filters", "input_shape", "classes"):  # of NumPy, say
-            value = getattr(self, name)
-            many = isinstance(value, list | tuple)
-            self._set(name, tuple(map(as_integer, value)) if many else as_integer(value))
+        take_integers(self, "repeats", "filters", "stem_filters", "input_shape", "classes")  # of NumPy, say
+        take_numbers(self, *RATES)
+        for name in FLAGS:
+            self._set(name, bool(getattr(self, name)))
+        for name in ("class_names", "grey_range", "thresholds"):
+            self._set(name, as_numbers(getattr(self, name)))
         if not isinstance(self.genotype, Genotype):
             raise ValueError(f"`genotype` must be a Genotype. Received: {self.genotype!r}")
         repeats = self.repeats
@@ -106,10 +112,10 @@ class Architecture:
             require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
         require("classes", "an integer above 0", _whole(self.classes, 1))
         names, told = self.class_names, max(self.classes, 2)  # one unit tells the second of two classes from the first
-        require("class_names", f"None or {told} names", names is None or len(names) == told)
+        require("class_names", f"None or {told} names", names is None or _many(names, told))
         check_range("grey_range", self.grey_range, optional=True)
         given = self.thresholds
-        fine = given is None or (len(given) == told and all(is_number(x) and 0 <= x <= 1 for x in given))
+        fine = given is None or (_many(given, told) and all(is_number(x) and 0 <= x <= 1 for x in given))
         require("thresholds", f"None or {told} probabilities", fine)
         require("pooling", "None, 'avg' or 'max'", self.pooling in (None, "avg", "max"))
         for name in ("dropout", "drop_path"):
@@ -126,8 +132,6 @@ class Architecture:
         self._set("filters", self._first_filters(penultimate_filters))
         self._set("stem_filters", self.stem_filters or self._usual_stem_filters())
         self._set("input_shape", (side, side, 3) if shape is None else tuple(shape))
-        for name in ("class_names", "grey_range", "thresholds"):
-            self._set(name, None if getattr(self, name) is None else tuple(getattr(self, name)))
 
     @property
     def stacks(self):
@@ -250,6 +254,10 @@ class Architecture:
                 f"`filters` must be an integer from {least} with the {self.stem} stem. Received: {filters!r}"
             )
         return filters
+
+
+def _many(values, count):
+    return isinstance(values, tuple) and len(values) == count
 
 
 def _whole(value, least):

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from math import inf
 
+from nasnet_keras.checks import take_numbers
+
 BOUND = 6.0
 
 
@@ -31,6 +33,8 @@ class Options:
     pooling_compatibility: str | None = None
 
     def __post_init__(self):
+        take_numbers(self, "batch_norm_momentum", "batch_norm_epsilon", "weight_decay")  # of NumPy, say
+        object.__setattr__(self, "bounded_activations", bool(self.bounded_activations))
         if not 0 <= self.batch_norm_momentum < 1:
             raise ValueError(f"`batch_norm_momentum` must be in [0, 1). Received: {self.batch_norm_momentum}")
         if not 0 < self.batch_norm_epsilon < inf:

@@ -13,10 +13,12 @@ from pathlib import Path
 from nasnet_keras.checks import first_difference, is_number
 from nasnet_keras.data.splits import known_as
 from nasnet_keras.files import composed, expanded, read_object
-from nasnet_keras.models.nesting import layers_within
+from nasnet_keras.models.nesting import layers_within, policy_name
+from nasnet_keras.weights.zoo import zoo_name
 
 HISTORY = "history.json"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
+NOWHERE = Path(os.devnull, "nothing")  # where nothing can lie
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
@@ -106,7 +108,7 @@ def network_identity(model, class_weights=None, rates=None):
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
     for name in ("`class_names`", "`thresholds`"):
         known.pop(name, None)
-    known["`dtype`"] = " ".join(sorted({layer.dtype_policy.name for layer in layers_within(model)}))
+    known["`dtype`"] = " ".join(sorted({policy_name(layer) for layer in layers_within(model)}))
     paths = [weight.path for weight in model.trainable_variables]
     frozen = [layer.name for layer in layers_within(model) if getattr(layer, "frozen_statistics", False)]
     if architecture and all(f"/{path}".rpartition("/")[0].endswith("/logits") for path in paths):
@@ -328,7 +330,12 @@ def check_place(directory, phases=(), sources=()):
 
 
 def directory_of(model):
-    """The directory in which a model's training may have left what it knew: the model's own, or that of its file."""
+    """The directory in which a model's training may have left what it knew: the model's own, or that of its file.
+
+    A network of the zoo has left nothing: what lies in a folder that is called so is of another one.
+    """
+    if zoo_name(model):
+        return NOWHERE
     path = Path(expanded(model))
     return path if path.is_dir() or not path.suffix else path.parent
 

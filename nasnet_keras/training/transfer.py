@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import as_integer
+from nasnet_keras.checks import as_integer, as_numbers
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import LeftOut
 from nasnet_keras.data.loading import CHECKED, Data
@@ -42,7 +42,7 @@ from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.loading import HEADS, copy_cells, network_in, parts, tell_of_others
-from nasnet_keras.weights.zoo import paths_of, starting_weights
+from nasnet_keras.weights.zoo import paths_of, starting_weights, tell_of_namesake, zoo_name
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ def _data(train, validation, classes, options):
     if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
         raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
     names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-    wanted, record = options.get("grey_range"), None
+    wanted, record = as_numbers(options.get("grey_range")), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):
         if value is None and label == "validation":
@@ -359,9 +359,10 @@ def load_source(model_or_name, weights="auto", **architecture):
     """
     weights = starting_weights(model_or_name, weights, architecture)
     file = None if isinstance(weights, str) and not weight_index.is_file(weights) else weights
-    if str(model_or_name) in FACTORIES:
+    if zoo_name(model_or_name):
+        tell_of_namesake(model_or_name)
         name = None if file is not None or weights == "none" else weights
-        source = FACTORIES[str(model_or_name)](weights=name, include_top=False, **architecture)
+        source = FACTORIES[model_or_name](weights=name, include_top=False, **architecture)
     else:
         source = model_or_name if isinstance(model_or_name, keras.Model) else load_model(model_or_name)
         given = source.name

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.files import expanded
+from nasnet_keras.genotype import load_genotype
+from nasnet_keras.weights.index import RELEASED, USUAL
 from nasnet_keras.weights.keras_files import keras_tensors
 from nasnet_keras.weights.slim import fill, read_npz, slim_variables
 
@@ -58,8 +60,9 @@ def load_keras_applications_weights(model, path):
     The file is legacy HDF5, the format of the released files, with or without the classifier, a `.weights.h5` or a
     `.keras` of Keras 3; a whole model in these formats will do as well, also where the network is a part of it. A
     network without a top takes all kinds; of a fine-tuned one it takes the cells, and leaves the head that stands on
-    them, which is logged by name. The image size is free. The file does not say how its network was wired
-    (`skip_reduction`) nor how it pools: build the network with `pooling_compatibility="keras"` to get
+    them, which is logged by name. The image size is free. The file does not say how its network was wired: that is
+    known of networks of `NASNetMobile`'s and `NASNetLarge`'s sizes, and of others `skip_reduction` must be given as it
+    was there. Nor does it say how it pools: build the network with `pooling_compatibility="keras"` to get
     keras.applications' outputs, borders included.
 
     Args:
@@ -68,7 +71,8 @@ def load_keras_applications_weights(model, path):
 
     Raises:
         ValueError: a file that cannot be read or is of another format, a tensor without a weight, a weight
-            without a tensor, or another shape. The network is left as it was.
+            without a tensor, another shape, or a network that computes something else with the same shapes. The
+            network is left as it was.
 
     Examples:
         >>> from nasnet_keras import NASNetMobile, load_keras_applications_weights
@@ -79,7 +83,9 @@ def load_keras_applications_weights(model, path):
     names = {_keras_name(name, repeats): name for name in weights}
     try:
         with keras_tensors(path) as tensors:
-            _fill(model, _without_head(model, tensors, path), names)
+            tensors = _without_head(model, tensors, path)
+            _check_wiring(model, "nasnet_a", _skips_in_keras(model.architecture))
+            _fill(model, tensors, names)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {_line(error)}") from None
 
@@ -162,13 +168,15 @@ def load_timm_weights(model, mapping_or_path):
     fault. Outputs are equal inside, but later cells carry the difference further inwards.
 
     Args:
-        model: a `NASNet` of the genotype `nasnet_a` or `pnasnet_5`, of any size, without an auxiliary head.
+        model: a `NASNet` wired as timm's: of the genotype `nasnet_a` with `skip_reduction=True`, or of `pnasnet_5`
+            without, with the ImageNet stem, of any size, without an auxiliary head.
         mapping_or_path: `{name: array or tensor}`, or a file: `.safetensors`, `.npz`, or `.pth`
             (`.pt`, `.bin`; needs PyTorch, and only tensors are taken).
 
     Raises:
         ValueError: a file that cannot be read or is of another format, a tensor without a weight, a weight
-            without a tensor, or another shape. The network is left as it was.
+            without a tensor, another shape, or a network that computes something else with the same shapes. The
+            network is left as it was.
 
     Examples:
         >>> from nasnet_keras import NASNetLarge, load_timm_weights
@@ -177,6 +185,7 @@ def load_timm_weights(model, mapping_or_path):
     weights = (*slim_variables(model), *CLASSIFIER)
     pnasnet = model.genotype.normal == model.genotype.reduction
     names = {_timm_name(name, pnasnet): name for name in weights}
+    _check_wiring(model, "pnasnet_5" if pnasnet else "nasnet_a", skip_reduction=not pnasnet)
     mapping_or_path = expanded(mapping_or_path)
     if str(mapping_or_path).endswith(".npz"):
         mapping_or_path = read_npz(mapping_or_path)
@@ -207,6 +216,22 @@ def _timm_tensors(tensors):
             value = value.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
         result[name.removeprefix(prefix)] = value.T if value.ndim == 2 else value
     return result
+
+
+def _check_wiring(model, genotype, skip_reduction):
+    """Raise `ValueError` unless a network is wired as another project's: names and shapes do not tell."""
+    architecture = model.architecture
+    trained = {**USUAL, "genotype": load_genotype(genotype).to_dict(), "skip_reduction": skip_reduction}
+    architecture.check_weights_of({**trained, "repeats": architecture.repeats, "filters": 4})  # of any size
+
+
+def _skips_in_keras(architecture):
+    """Whether keras.applications' network of an architecture's size skips; as the architecture where it has none."""
+    size = architecture.repeats, architecture.filters, architecture.stem_filters
+    for options in (RELEASED["NASNetMobile"], RELEASED["NASNetLarge"]):
+        if size == ((options["repeats"],) * 3, options["filters"], options.get("stem_filters", 32)):
+            return options.get("skip_reduction", False)
+    return architecture.skip_reduction
 
 
 def _fill(model, tensors, names):

@@ -90,7 +90,7 @@ def load(model, weights, layout=None):
     elif is_file(weights):
         _load_any_channels(model, Path(expanded(weights)), layout)
     else:
-        named = [entry for entry in entries() if entry.name == str(weights)]
+        named = [entry for entry in entries() if entry.name == weights]
         if not named:
             known = ", ".join(entry.name for entry in entries())
             raise ValueError(f"`weights` must be None, an existing file, or one of {known}. Received: {str(weights)!r}")
@@ -119,10 +119,14 @@ def fitting(values, layer):
 
 
 def _load_any_channels(model, path, layout):
-    *sides, channels = model.architecture.input_shape
+    """Fill a network; a file need not have what stands before its input, and may be of one for three channels."""
     try:
-        _load_file(model, path, layout)
+        if model.stands_alone:
+            _load_file(model, path, layout)
+        else:
+            _load_around(model, path, layout)
     except ValueError as error:
+        *sides, channels = model.architecture.input_shape
         if channels == 3:
             raise
         source = model.alike(input_shape=(*sides, 3))
@@ -130,9 +134,27 @@ def _load_any_channels(model, path, layout):
             _load_file(source, path, layout)
         except ValueError:
             raise error from None
-        for layer in (layer for layer in model.layers if layer.weights):
-            values = source.get_layer(layer.name).get_weights()
-            layer.set_weights(fitting(values, layer) if layer.name == "stem" else values)
+        _take(model, source)
+
+
+def _load_around(model, path, layout):
+    """As `_load_file` for a network with others' layers before its input, which a file may have or not."""
+    kept = model.get_weights()
+    try:
+        _load_file(model, path, layout)
+    except ValueError:
+        model.set_weights(kept)  # some may have been filled
+        source = model.alike()
+        _load_file(source, path, layout)
+        _take(model, source)
+
+
+def _take(model, source):
+    """Give a network the weights of one of its architecture, but for the channels; others' layers stay as they are."""
+    own = {layer.name: layer for layer in source.layers if layer.weights}
+    for layer in (layer for layer in model.layers if layer.name in own):
+        values = own[layer.name].get_weights()
+        layer.set_weights(fitting(values, layer) if layer.name == "stem" else values)
 
 
 def _load_file(model, path, layout=None):
@@ -147,6 +169,8 @@ def _load_file(model, path, layout=None):
         saved = None if path.name.endswith(".weights.h5") else saved_network(path)
         if saved:
             model.architecture.check_weights_of(saved)
+        if path.name.endswith(".weights.h5"):
+            _check_cells(model, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
@@ -160,6 +184,15 @@ def _load_file(model, path, layout=None):
         load_timm_weights(model, path)
     else:
         load_slim_weights(model, path)
+
+
+def _check_cells(model, path):
+    """Raise `ValueError` where a `.weights.h5` has cells that a network has not: Keras leaves them out silently."""
+    cells = {name for name in layers_in(path) if OWN_LAYERS.match(name) and name not in HEADS}
+    left = sorted(cells - {layer.name for layer in model.layers})
+    if left and not is_nested(path):  # then it is refused anyway, with advice
+        named = f"{', '.join(left[:10])} {'is' if len(left) == 1 else 'are'} not in it"
+        raise ValueError(f"`weights` do not fit the network: {named}. Received: {path}")
 
 
 def _load_part(model, path):
@@ -250,7 +283,7 @@ def copy_cells(source, model, bounded=None):
         same = {} if bounded is None else {"bounded_activations": bounded}
         model.architecture.check_weights_of(trained.changed(**same))
     for layer in parts(model):
-        if layer.name in HEADS:
+        if layer.name in HEADS or not OWN_LAYERS.match(layer.name):
             continue
         try:
             values = source.get_layer(layer.name).get_weights()

@@ -125,7 +125,8 @@ def load_slim_weights(model, mapping_or_checkpoint, moving_average=True):
 
     Tensors of heads that the model lacks (auxiliary, classifier) are left out, and so are a
     training checkpoint's optimiser slots. A classifier with one class more than the model's loses its first, the
-    background, which is told where it is not that of ImageNet's 1,000 classes.
+    background, which is told where it is not that of ImageNet's 1,000 classes. A checkpoint does not say how its
+    network was wired: `skip_reduction`, `batch_norm_epsilon` and the like must be those that it was trained with.
 
     Args:
         model: a `NASNet`.

@@ -6,6 +6,7 @@ al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
 
 import io
+import logging
 import os
 import zipfile
 import zlib
@@ -16,6 +17,8 @@ from rich.console import Console
 
 from nasnet_keras.files import expanded, parse_object
 from nasnet_keras.weights.index import entries, find, is_file
+
+logger = logging.getLogger(__name__)
 
 MAX_CONFIG = 1 << 26  # bytes
 FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
@@ -118,6 +121,22 @@ def list_models():
     return table
 
 
+def zoo_name(value):
+    """The name of a factory that a value is, or None: a `Path` is the path of a model even where it is called so."""
+    return value if isinstance(value, str) and value in DEFAULT_WEIGHTS else None
+
+
+def tell_of_namesake(name):
+    """Log that a model lies in a folder that is called as a factory is, and is not the one that is meant."""
+    if where := _namesake(name):
+        logger.warning("%s is taken for the zoo's network%s", name, where)
+
+
+def _namesake(name):
+    there = os.path.exists(Path(name) / "model.keras")
+    return f"; the model in the folder of that name is .{os.sep}{name}" if there else ""
+
+
 def model_file(name_or_path, label="model"):
     """The `.keras` or `.h5` file of a model that is given by a path, or None for a name of the zoo.
 
@@ -128,26 +147,27 @@ def model_file(name_or_path, label="model"):
     Raises:
         ValueError: neither a name nor a model.
     """
-    if str(name_or_path) in DEFAULT_WEIGHTS:
+    if zoo_name(name_or_path):
         return None
     path = Path(expanded(name_or_path))
     path = path / "model.keras" if path.is_dir() else path
     if path.suffix in FORMATS and path.is_file():
         _config(path)
         return path
+    received = f"{str(name_or_path)!r}" + ", a path" * (str(name_or_path) in DEFAULT_WEIGHTS)
     raise ValueError(
         f"`{label}` must be a directory with a model.keras, a .keras or .h5 file of a model, or one of "
-        f"{', '.join(DEFAULT_WEIGHTS)}. Received: {str(name_or_path)!r}"
+        f"{', '.join(DEFAULT_WEIGHTS)}. Received: {received}"
     )
 
 
 def check_trained(name_or_path):
     """Raise `ValueError` for a name of the zoo without weights: such a network could only guess."""
-    if DEFAULT_WEIGHTS.get(str(name_or_path), True) is None:
-        having = ", ".join(name for name, weights in DEFAULT_WEIGHTS.items() if weights)
+    if (name := zoo_name(name_or_path)) and DEFAULT_WEIGHTS[name] is None:
+        having = ", ".join(one for one, weights in DEFAULT_WEIGHTS.items() if weights)
         raise ValueError(
             "`model` must be a trained one, and the index has no weights of this: train it (finetune takes it with "
-            f"`weights` none), or take {having}. Received: {str(name_or_path)!r}"
+            f"`weights` none), or take {having}. Received: {name!r}{_namesake(name)}"
         )
 
 
@@ -162,8 +182,8 @@ def known_classes(name_or_path):
     """
     path = model_file(name_or_path)
     if path is None:
-        weights = DEFAULT_WEIGHTS[str(name_or_path)]
-        return weights and find(weights, str(name_or_path)).classes
+        weights = DEFAULT_WEIGHTS[name_or_path]
+        return weights and find(weights, name_or_path).classes
     names = next(_arguments(path, "class_names", lambda layers: layers[-1:]), None)  # whose answer is passed on
     fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fine else None  # what else is wrong is for those to say who load it
@@ -184,8 +204,8 @@ def imagenet_names(name_or_path, classes):
     Returns:
         1,000 different names, or None: another model, or other classes. A name that two classes have is neither's.
     """
-    name = str(name_or_path)
-    weights = DEFAULT_WEIGHTS.get(name)
+    name = zoo_name(name_or_path)
+    weights = name and DEFAULT_WEIGHTS[name]
     entry = weights and find(weights, name)
     if not entry or entry.classes is not None or entry.outputs != 1000:
         return None
@@ -265,8 +285,8 @@ def _legacy_config(path):
 
 def paths_of(model, weights="auto"):
     """What of a model and the weights that a training starts from are paths, and no names or networks, a list."""
-    named = isinstance(model, str | os.PathLike) and str(model) not in DEFAULT_WEIGHTS
-    return [model] * named + [weights] * is_file(weights)
+    named = isinstance(model, str | os.PathLike) and not zoo_name(model)
+    return [model] * named + ([Path(expanded(weights))] if is_file(weights) else [])
 
 
 def starting_weights(model, weights="auto", changes=None):
@@ -283,13 +303,12 @@ def starting_weights(model, weights="auto", changes=None):
     Raises:
         ValueError: naming the argument at fault.
     """
-    model = str(model)
     if not isinstance(weights, str | os.PathLike):
         raise ValueError(f"`weights` must be auto, none, a name or a file. Received: {weights!r}")
     is_name = str(weights) not in ("auto", "none") and not is_file(weights)
     if is_file(weights) and (Path(expanded(weights)).is_dir() or Path(weights).suffix == ".keras"):
-        model_file(weights, "weights")
-    if model not in DEFAULT_WEIGHTS:
+        model_file(Path(expanded(weights)), "weights")
+    if not zoo_name(model):
         for change in changes or ():
             raise ValueError(f"`{change}` means nothing for a network that exists already: leave it out")
         if is_name:

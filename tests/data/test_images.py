@@ -223,6 +223,15 @@ def test_a_range_of_deep_greys(order, photograph):
     assert read_image(write(photograph, "PNG"), grey_range=(0, 4095)).tolist() == np.asarray(photograph).tolist()
 
 
+def test_a_range_of_an_image_s_own_numbers(photograph):
+    twelve = deep(photograph, 4095).astype(np.uint16)
+    content = png(twelve[..., None], 0)
+    low, high = np.int16(twelve.min()), twelve.max()
+    expected = read_image(content, grey_range=(int(low), int(high)))
+    for pair in ((low, high), np.array([low, high])):
+        np.testing.assert_array_equal(read_image(content, grey_range=pair), expected)
+
+
 def test_scaling_clips_and_takes_no_number_for_black():
     values = [-np.inf, -5, 0, 1, 2, 4, 9, np.inf, np.nan]
     assert scale_greys(values, (0, 4)).tolist() == [0, 0, 0, 64, 128, 255, 255, 255, 0]

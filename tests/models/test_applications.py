@@ -6,6 +6,7 @@ import json
 import tarfile
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +19,8 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.models import applications
 from nasnet_keras.models.applications import FACTORIES, decode_predictions, preprocess_input
 from nasnet_keras.training import fitting as training
+from nasnet_keras.training.identity import directory_of, is_used
+from nasnet_keras.training.transfer import load_source
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weights
 from nasnet_keras.weights import zoo
@@ -152,6 +155,71 @@ def test_decoding_needs_no_network_and_takes_names():
             decode_predictions(**wrong)
     names = zoo.IMAGENET_CLASSES.read_text().splitlines()
     assert len(names) == 1000 and names == sorted(names)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64", "bool", "float16"])
+def test_scores_of_any_type_are_decoded(dtype):
+    """A quantised export answers with integers: the lowest of int8 has no counterpart, and the others none below 0."""
+    lowest = np.iinfo(dtype).min if "int" in dtype else 0
+    scores = np.array([[0, 1, lowest], [1, 0, lowest]], dtype)
+    rows = decode_predictions(scores, top=3, class_names="abc")
+    assert [[name for _, name, _ in row] for row in rows] == [list("bac"), list("abc")]
+    assert rows[0][0] == (1, "b", 1.0)
+
+
+@pytest.fixture
+def namesake(tmp_path, monkeypatch):
+    """A trained model's folder that is called as a factory is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "NASNetCIFAR").mkdir()
+    named = {**SMALL, "class_names": tuple("abcde"), "grey_range": (0, 4095)}
+    nasnet_keras.NASNetCIFAR(**named).save(tmp_path / "NASNetCIFAR" / "model.keras")
+    return Path("NASNetCIFAR")
+
+
+def test_a_path_is_never_a_name_of_the_zoo(namesake):
+    for path in (namesake, "./NASNetCIFAR"):
+        assert list(zoo.known_classes(path)) == list("abcde") and zoo.known_grey_range(path) == (0, 4095)
+        assert zoo.paths_of(path) == [path]
+        with pytest.raises(ValueError, match="`repeats` means nothing for a network that exists already"):
+            zoo.starting_weights(path, changes={"repeats": 3})
+    assert nasnet_keras.load_model(namesake).class_names == load_source(namesake)[0].class_names == tuple("abcde")
+    assert load_source("NASNetCIFAR", "./NASNetCIFAR", repeats=1, filters=4)[0].architecture.repeats == (1,) * 3
+    zoo.check_trained(Path("PNASNetMobile"))
+    assert zoo.imagenet_names(Path("NASNetMobile"), ["tench"]) is None
+    with pytest.raises(ValueError, match="`model` must be a directory .* Received: 'NASNetMobile', a path"):
+        nasnet_keras.load_model(Path("NASNetMobile"))
+    with pytest.raises(ValueError, match="`weights` must be None, an existing file, or one of"):
+        weights.load(nasnet_keras.NASNetCIFAR(**SMALL), Path("nasnet_cifar_cifar10"))
+
+
+def test_a_name_of_the_zoo_is_told_from_a_folder_that_is_called_so(namesake, monkeypatch, caplog):
+    monkeypatch.setitem(FACTORIES, "NASNetCIFAR", lambda **_: nasnet_keras.NASNet(**SMALL))
+    told = "NASNetCIFAR is taken for the zoo's network; the model in the folder of that name is ./NASNetCIFAR"
+    for load in (nasnet_keras.load_model, load_source):
+        caplog.clear()
+        load("NASNetCIFAR")
+        assert caplog.messages == [told]
+    assert not is_used(directory_of("NASNetCIFAR")) and is_used(directory_of(namesake))
+    namesake.rename("PNASNetMobile")
+    with pytest.raises(
+        ValueError, match="Received: 'PNASNetMobile'; the model in the folder of that name is ./PNASNet"
+    ):
+        nasnet_keras.load_model("PNASNetMobile")
+    caplog.clear()
+    nasnet_keras.load_model("NASNetCIFAR")
+    assert not caplog.messages
+
+
+def test_pretrained_classifiers_end_in_either_way_of_saying_it(monkeypatch):
+    monkeypatch.setattr(applications, "NASNet", lambda _, **arguments: arguments["classifier_activation"])
+    monkeypatch.setattr(weights, "load", lambda *_: None)
+    for activation in (keras.activations.softmax, "linear", keras.activations.linear, "softmax", None):
+        assert nasnet_keras.NASNetCIFAR(classifier_activation=activation) is activation
+    with pytest.raises(ValueError, match="`classifier_activation` must be None or 'softmax' with pretrained"):
+        nasnet_keras.NASNetCIFAR(classifier_activation=keras.activations.sigmoid)
+    with pytest.raises(ValueError, match="`classifier_activation` must be None for logits, the name of one of"):
+        nasnet_keras.NASNetCIFAR(classifier_activation="nothing")
 
 
 @pytest.mark.parametrize("name", [name for name, weights in zoo.DEFAULT_WEIGHTS.items() if weights is None])

@@ -18,6 +18,7 @@ from nasnet_keras.models import answers, applications
 from nasnet_keras.models.network import NASNet, multiply_adds
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.program import Weight
+from nasnet_keras.training.identity import network_identity
 from nasnet_keras.weights.zoo import known_classes, known_grey_range
 
 # Logits, since the softmax of a network that was not trained is 0 or 1, without gradient.
@@ -372,6 +373,25 @@ def test_layers_before_the_input_tensor(tmp_path, rng):
 
 
 # --- numbers ---
+
+
+def test_what_keras_and_numpy_give_can_be_kept_as_json():
+    model = tiny(
+        classifier_activation=keras.activations.sigmoid, batch_norm_momentum=np.float32(0.5), dropout=np.float32(0.5)
+    )
+    assert model.architecture.classifier_activation == "sigmoid"
+    assert json.dumps(network_identity(model)) == json.dumps(
+        network_identity(tiny(classifier_activation="sigmoid", batch_norm_momentum=0.5, dropout=0.5))
+    )
+    model.thresholds = np.array([0.25, 0.5, 0.75], "float32")
+    assert answers.thresholds(model).tolist() == [0.25, 0.5, 0.75] and json.dumps(model.get_config())
+    model.thresholds = answers.thresholds(model)
+    assert model.thresholds == (0.25, 0.5, 0.75)
+
+    def own(x):
+        return x
+
+    assert tiny(classifier_activation=own).get_layer("predictions").activation is own
 
 
 def test_mixed_precision_keeps_the_heads_in_float32(rng):

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from described import described
 from random_genotypes import random_genotype
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.program.architecture import Architecture
+from nasnet_keras.program.options import Options
 
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
 
@@ -35,6 +37,27 @@ def test_the_dict_is_the_value(rng):
     text = json.dumps(one.to_dict())
     assert Architecture.from_dict(json.loads(text)) == one
     assert json.dumps(Architecture.from_dict(json.loads(text)).to_dict()) == text
+
+
+def test_what_numpy_gives_becomes_plain_json():
+    rates = dict.fromkeys(("dropout", "drop_path", "batch_norm_momentum", "batch_norm_epsilon"), np.float32(0.5))
+    rates |= {"weight_decay": np.float16(0.5), "thresholds": np.full(3, 0.5, "float32")}
+    flags = dict.fromkeys(("skip_reduction", "bounded_activations", "include_preprocessing"), np.True_)
+    of_numpy = {**rates, **flags, "class_names": np.arange(3), "grey_range": (np.uint16(3), np.uint16(4095))}
+    plain = {**dict.fromkeys(rates, 0.5), "thresholds": (0.5,) * 3, **dict.fromkeys(flags, True)}
+    plain |= {"class_names": (0, 1, 2), "grey_range": (3, 4095)}
+    one, other = (described(**{**TINY, "classes": 3, **given}) for given in (of_numpy, plain))
+    assert one == other and json.dumps(one.to_dict()) == json.dumps(other.to_dict())
+    assert (
+        Options.of({"weight_decay": np.float32(0.5), "bounded_activations": np.True_}).to_dict()["weight_decay"] == 0.5
+    )
+    assert type(Options(weight_decay=np.float32(0.5)).weight_decay) is float
+    for name, value, rule in (("thresholds", 0.5, "None or 3 probabilities"), ("dropout", np.float32(1), "a rate in"),
+                              ("thresholds", np.full(3, 1.5), "None or 3"), ("class_names", 3, "None or 3 names"),
+                              ("grey_range", (np.uint8(9), np.uint8(9)), "None or .low, high."),
+                              ("weight_decay", np.float32(-1), "a number from 0")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"`{name}` must be {rule}"):
+            described(**{**TINY, "classes": 3, name: value})
 
 
 def test_what_followed_follows_anew():

@@ -9,11 +9,15 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from described import described
 from keras.src.applications.nasnet import NASNet as PeerNASNet  # of any size; only Mobile and Large are public
 from keras.src.legacy.saving import legacy_h5_format
 
+from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.weights import foreign
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
+from nasnet_keras.weights.loading import load as load_any_weights
 from nasnet_keras.weights.slim import load_slim_weights, slim_variables
 
 CLASSES = 7
@@ -50,12 +54,11 @@ def peer_network(rng, size=(64, 64), repeats=1, filters=8, stem=8, skip=False, t
 
 
 def network(size=(64, 64), repeats=1, filters=8, stem=8, skip=False, top=True, pooling="keras", **options):
-    options = {"classes": CLASSES, "classifier_activation": None, **options}
+    options = {"classes": CLASSES, "classifier_activation": None, "skip_reduction": skip, **options}
     return NASNet(
         repeats=repeats,
         filters=filters,
         stem_filters=stem,
-        skip_reduction=skip,
         input_shape=(*size, 3),
         include_top=top,
         pooling_compatibility=pooling,
@@ -429,6 +432,57 @@ def test_timm_pnasnet(rng):
             assert ours not in weights
         else:
             np.testing.assert_array_equal(weights[ours], stored[theirs].transpose(2, 3, 1, 0))
+
+
+OTHER_WIRINGS = {"skip_reduction": False, "batch_norm_epsilon": 1e-5, "bounded_activations": True}
+OTHER_WIRINGS |= {"genotype": "in its inputs alone"}
+
+
+def with_other_inputs(genotype):
+    """As a genotype, but that one block of the Normal cell reads its states the other way round."""
+    data = load_genotype(genotype).to_dict()
+    block = next(one for one in data["normal"]["blocks"] if sorted(one["inputs"]) == [0, 1])
+    block["inputs"].reverse()
+    return Genotype.from_dict(data)
+
+
+@pytest.mark.parametrize("name", OTHER_WIRINGS)
+def test_timm_weights_are_for_their_own_wiring(name, tmp_path):
+    """Names and shapes are the same, where there are two Normal cells a stack."""
+    change = {name: with_other_inputs("nasnet_a") if name == "genotype" else OTHER_WIRINGS[name]}
+    shapes = timm_nasnet(repeats=2, filters=8, stem=6, classes=CLASSES)
+    stored = {key: np.zeros(shape or (1,), "float32") for key, shape in shapes.items()}
+    model = large(repeats=2, size=(32, 32), **change)
+    path = write_safetensors(tmp_path / "timm.safetensors", stored)
+    for load in (lambda: load_timm_weights(model, stored), lambda: load_any_weights(model, path)):
+        with pytest.raises(
+            ValueError, match=f"`weights` do not fit the network: `{name}` must be that which they were"
+        ):
+            load()
+
+
+def test_timm_weights_are_for_their_own_stem_and_pnasnet_does_not_skip():
+    cifar = NASNet("nasnet_a", repeats=1, filters=2, stem="cifar", input_shape=(8, 8, 3))
+    with pytest.raises(ValueError, match="`stem` must be that which they were trained with, imagenet. Received: cifar"):
+        load_timm_weights(cifar, {})
+    pnasnet = network(genotype="pnasnet_5", repeats=1, filters=8, stem=6, size=(32, 32), skip=True)
+    with pytest.raises(ValueError, match="`skip_reduction` must be that which they were trained with, False"):
+        load_timm_weights(pnasnet, {})
+
+
+@pytest.mark.parametrize("change", [{"batch_norm_epsilon": 1e-5}, {"bounded_activations": True}])
+def test_files_of_keras_applications_are_for_their_own_wiring(peer_file, change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"peer.h5: `weights` do not fit the network: `{name}` must be that which"):
+        load_keras_applications_weights(network(**change), peer_file)
+
+
+def test_released_sizes_of_keras_applications_tell_how_they_are_wired():
+    for size, skips in (((4, 44, 32), False), ((6, 168, 96), True), ((6, 168, 32), None), ((5, 44, 32), None)):
+        repeats, filters, stem = size
+        for given in (False, True):
+            one = described("nasnet_a", repeats=repeats, filters=filters, stem_filters=stem, skip_reduction=given)
+            assert foreign._skips_in_keras(one) is (given if skips is None else skips)
 
 
 def test_timm_head_may_be_absent_in_the_network_not_in_the_file(model, timm):

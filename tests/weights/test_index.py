@@ -1,11 +1,13 @@
 """What weights are called, and what is no name of theirs."""
 
 import keras
+import numpy as np
 import pytest
 
 from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.index import entries, find, is_file
+from nasnet_keras.weights.slim import slim_variables
 from nasnet_keras.weights.zoo import starting_weights
 
 
@@ -72,3 +74,72 @@ def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
     same = {"genotype": "nasnet_a", "repeats": (2, 2, 2), "stem": "cifar", "skip_reduction": False, "filters": 16}
     free = {"dropout": 0.5, "drop_path": 0.1, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 3), "pooling": "avg"}
     assert NASNetCIFAR(include_top=False, batch_norm_epsilon=1e-5, **same, **free).output_shape == (None, 384)
+
+
+def cifar(**options):
+    return NASNet(
+        "tiny", **{"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, **options}
+    )
+
+
+def of_named_weights(model):
+    return {name: np.asarray(value) for name, value in model.named_weights().items() if name.split("/")[0] != "before"}
+
+
+BEFORE = {
+    "conv": lambda channels: keras.layers.Conv2D(channels, 1, name="before"),
+    "norm": lambda channels: keras.layers.Normalization(mean=None, variance=None, name="before"),
+}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("kind", ["conv", "norm"])
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras", "a.npz"])
+def test_layers_before_the_input_keep_what_they_have(kind, channels, name, tmp_path):
+    own = cifar()
+    if name == "a.npz":  # as of another project
+        np.savez(tmp_path / name, **{key: np.asarray(value) for key, value in slim_variables(own).items()})
+    else:
+        (own.save_weights if name == "a.weights.h5" else own.save)(tmp_path / name)
+    image, layer = keras.Input((8, 8, channels if kind == "norm" else 1)), BEFORE[kind](channels)
+    if kind == "norm":
+        layer.adapt(np.random.default_rng(0).normal(3, 2, (16, 8, 8, channels)))
+    tensor = layer(image)
+    kept = layer.get_weights()
+    model = cifar(input_shape=None, input_tensor=tensor, weights=tmp_path / name)
+    wanted, stem = of_named_weights(own), "stem/conv/kernel"
+    wanted[stem] = wanted[stem] if channels == 3 else loading.for_channels(wanted[stem], channels)
+    for place, value in of_named_weights(model).items():
+        np.testing.assert_array_equal(value, wanted[place], err_msg=place)
+    for one, other in zip(kept, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_has_the_layers_before_the_input_fills_them_too(tmp_path):
+    def model(**options):
+        return cifar(input_shape=None, input_tensor=BEFORE["conv"](3)(keras.Input((8, 8, 1))), **options)
+
+    first = model()
+    first.save_weights(tmp_path / "a.weights.h5")
+    for one, other in zip(first.get_weights(), model(weights=tmp_path / "a.weights.h5").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    second = model()
+    before = second.get_weights()
+    cifar(filters=6).save_weights(tmp_path / "b.weights.h5")
+    with pytest.raises(ValueError, match="does not fit the network"):
+        loading.load(second, tmp_path / "b.weights.h5")
+    for one, other in zip(before, second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
+    cifar(repeats=(1, 2)).save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(
+        ValueError, match="`weights` do not fit the network: cell_2 is not in it. Received: .*a.weights.h5"
+    ):
+        cifar(repeats=(1, 1), weights=tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="network: cell_1, cell_2, reduction_cell_0 are not in it"):
+        cifar(repeats=(1,), weights=tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="does not fit the network"):
+        cifar(repeats=(1, 3), weights=tmp_path / "a.weights.h5")
+    assert cifar(repeats=(1, 2), include_top=False, weights=tmp_path / "a.weights.h5").get_layer("cell_2")

@@ -1,0 +1,166 @@
+"""Data types: pure ones of half the precision, one policy for each layer, and what a file says of them."""
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from checks import array, randomize
+
+from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
+from nasnet_keras.models import functions
+from nasnet_keras.models.nesting import policy_name
+from nasnet_keras.models.network import NASNet
+from nasnet_keras.program.program import Program
+from nasnet_keras.training.identity import network_identity
+
+TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+PURE = ["bfloat16", "float16"] + ["float64"] * (keras.backend.backend() == "tensorflow")  # JAX has none by default
+
+
+def tiny(**options):
+    return NASNet(**{"genotype": "tiny", **TINY, **options})
+
+
+def images(rng, dtype="float32"):
+    return rng.uniform(-1, 1, (4, 8, 8, 3)).astype(dtype)
+
+
+# --- pure types ---
+
+NORMS = CellGenotype((Block((0, 1), ("sep_conv_3x3", "max_pool_3x3"), "add_layer_norm"),
+                      Block((2, 1), ("identity", "conv_1x1"), "add_instance_norm")), (3,))  # fmt: skip
+
+
+@pytest.mark.parametrize("genotype", [load_genotype("tiny"), Genotype(NORMS, NORMS)], ids=["tiny", "norms"])
+@pytest.mark.parametrize("dtype", PURE)
+def test_pure_types_learn(dtype, genotype, rng):
+    options = {"genotype": genotype, "repeats": (1,), "classifier_activation": None}
+    model, wide = tiny(**options, dtype=dtype), tiny(**options)
+    randomize(wide)
+    model.set_weights(wide.get_weights())
+    x = images(rng)
+    tolerance = 1e-4 if dtype == "float64" else 0.15
+    for training in (False, True, False):
+        expected = array(wide(x, training=training)).astype("float64")
+        found = array(model(x, training=training)).astype("float64")
+        np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max())
+    moved = [(place, array(value)) for place, value in model.named_weights().items() if "moving" in place]
+    wanted = {place: array(value) for place, value in wide.named_weights().items()}
+    for place, value in moved:
+        assert keras.backend.standardize_dtype(value.dtype) == dtype
+        np.testing.assert_allclose(value.astype("float64"), wanted[place], atol=tolerance * np.abs(wanted[place]).max())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_pure_types_are_trained(dtype, rng):
+    """In a graph, where layers share functions."""
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(dtype)
+        model = tiny(repeats=(1,))
+        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+        weights = [array(weight).astype("float32") for weight in model.weights]
+        assert np.isfinite(model.train_on_batch(images(rng), np.array([0, 1, 2, 0])))
+    finally:
+        keras.config.set_dtype_policy(before)
+    for weight, one in zip(model.weights, weights, strict=True):
+        value = array(weight).astype("float32")
+        assert np.isfinite(value).all() and (weight.name != "moving_variance" or (value != one).any())
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "another"])
+def test_half_a_precision_counts_as_many_values_as_there_are(backend, monkeypatch):
+    if backend == "another":
+        monkeypatch.setattr(functions.keras.backend, "backend", lambda: "another")
+    program = Program((2,), tiny().architecture.options)
+    program.norm(program.inputs[0], "batch_norm")
+    (what,) = [step.primitive for step in program.steps if step.primitive.kind == "norm"]
+    weights = [keras.Variable(np.full(2, value), dtype="float16") for value in (1, 0, 0, 1)]
+    x = keras.ops.ones((1, 257, 257, 2), "float16")
+    result = functions.FUNCTIONS["norm"](what, [x], weights, functions.Run(learning=True))
+    assert keras.backend.standardize_dtype(result.dtype) == "float16" and not array(result).any()
+    mean, variance = (float(array(weight)[0]) for weight in weights[2:])
+    assert mean == pytest.approx(1 - what.momentum, rel=1e-2) and variance == pytest.approx(what.momentum, rel=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_usual_types_need_no_casts_of_statistics(dtype, monkeypatch):
+    model = tiny(repeats=(1,), dtype=dtype)
+    cast, kinds = functions.ops.cast, []
+    monkeypatch.setattr(functions.ops, "cast", lambda x, to: kinds.append(np.ndim(x)) or cast(x, to))
+    layer = model.get_layer("stem")
+    layer(keras.ops.zeros((1, 8, 8, 3), layer.compute_dtype), training=True)
+    assert 1 not in kinds  # but of kernels and maps
+
+
+# --- policies of layers ---
+
+
+def of_layers(default="mixed_bfloat16"):
+    return keras.dtype_policies.DTypePolicyMap(default, {"cell_0": keras.dtype_policies.DTypePolicy("float32")})
+
+
+def types(model):
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    return {layer.name: (layer.compute_dtype, layer.variable_dtype) for layer in layers}
+
+
+@pytest.mark.parametrize("default", ["mixed_bfloat16", None])
+def test_a_map_of_policies_is_kept(default, tmp_path, rng):
+    given = of_layers(default)
+    model = tiny(dtype=given)
+    usual = default or "float32"
+    expected = {"cell_0": "float32", "cell_1": usual, "stem": usual, "logits": "float32"}
+    assert {name: policy_name(model.get_layer(name)) for name in expected} == expected
+    model.save(tmp_path / "m.keras")
+    copies = [keras.saving.load_model(tmp_path / "m.keras"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    copies += [model.alike(), keras.models.model_from_json(model.to_json()), keras.models.clone_model(model)]
+    for one in copies:
+        assert type(one) is NASNet and types(one) == types(model) and one.stands_alone
+    x = images(rng)
+    np.testing.assert_allclose(*(array(one(x)).astype("float32") for one in (copies[0], model)), atol=1e-5)
+    # Neither a copy nor the caller's own shares it.
+    copies[3].get_layer("cell_1").dtype_policy = "float16"
+    assert types(copies[4]) == types(model) == types(tiny(dtype=given))
+    known = network_identity(model)["`dtype`"]
+    assert known == " ".join(sorted({"float32", usual}))
+
+
+def test_a_map_may_be_the_global_policy_or_empty():
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(of_layers())
+        model = tiny()
+        empty = tiny(dtype=keras.dtype_policies.DTypePolicyMap("float32"))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert types(model.alike()) == types(model) == types(tiny(dtype=of_layers()))
+    assert types(empty) == types(tiny())
+
+
+def test_the_type_and_the_decay_of_a_layer_are_kept_as_they_are_now(tmp_path, rng):
+    model = tiny(dtype="mixed_bfloat16", weight_decay=0.1)
+    assert "layers" not in model.get_config()
+    model.get_layer("cell_0").dtype_policy = "float32"
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert (
+        again.get_layer("cell_0").compute_dtype == "float32" and again.get_layer("cell_1").compute_dtype == "bfloat16"
+    )
+    assert model.changes() == [] and model.changes_within() == ["cell_0.dtype_policy"]
+
+    model = tiny()
+    model.get_layer("logits").kernel_regularizer = keras.regularizers.L2(0.5)
+    again = keras.models.model_from_json(model.to_json())  # the usual recipe for a penalty
+    again.set_weights(model.get_weights())
+    penalty = 0.5 * float((array(model.get_layer("logits").kernel) ** 2).sum())
+    assert [float(one) for one in again.losses] == [pytest.approx(penalty, rel=1e-5)]
+    assert model.changes() == []  # predictions need not know it
+
+
+def test_quantised_layers_are_no_other_types():
+    model = tiny()
+    model.get_layer("logits").quantize("int8")
+    assert model.changes_within() == [] and policy_name(model.get_layer("logits")) == "int8_from_float32"
