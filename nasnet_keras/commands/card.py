@@ -1,4 +1,7 @@
-"""What a command leaves beside a trained model for people: a card, README.md, and its learning curves."""
+"""What a command leaves beside a trained model for people: a card, README.md, and its learning curves.
+
+Neither takes the place of a file that is somebody else's: then it has another name, which is told.
+"""
 
 import math
 import shlex
@@ -7,14 +10,16 @@ from pathlib import Path
 
 import keras
 
-from nasnet_keras.commands.terminal import percent
+from nasnet_keras.commands.terminal import percent, tell
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.files import write_atomically
 from nasnet_keras.pictures.learning import learning_curves_svg
 from nasnet_keras.training.figures import MEASURES, judged
-from nasnet_keras.training.identity import best_of, histories
+from nasnet_keras.training.identity import HISTORY, best_of, histories
 
-CARD, CURVES = "README.md", "curves.svg"
+# By which names each may go, and what it has had in all versions: by this a file is known to be ours.
+CARD, CARD_MARK = ("README.md", "MODEL.md"), "An image classifier, a NASNet trained by `nasnet-keras`."
+CURVES, CURVES_MARK = ("curves.svg", "learning_curves.svg"), 'aria-label="Training of '
 NAMED = 40  # classes that are named, of more
 
 
@@ -35,14 +40,33 @@ def write_card(options, model, data, recipe, figures, patience=None):
         epochs += phase
     name = directory.resolve().name
     picture = learning_curves_svg(epochs, f"Training of {name}", best if patience else None)
-    write_atomically(directory / CURVES, picture.encode("utf-8", "backslashreplace"))
-    write_atomically(
-        directory / CARD,
-        _card(options, name, model, data, recipe, figures, epochs, best).encode("utf-8", "backslashreplace"),
-    )
+    curves = _write(directory, CURVES, CURVES_MARK, picture)
+    card = _card(options, name, model, data, recipe, figures, curves, epochs, best)
+    _write(directory, CARD, CARD_MARK, card)
 
 
-def _card(options, name, model, data, recipe, figures, epochs, best):
+def _write(directory, names, mark, text):
+    """Write a text under the first name at which nothing of somebody else's lies; gives the name, None for none."""
+    name = next((name for name in names if _is_ours(directory / name, mark)), None)
+    if name != names[0]:
+        what = f"{name} is written instead" if name else f"nor {names[1]}, so neither is written"
+        tell(f"{directory / names[0]} was not left by a training and stays: {what}")
+    if name:
+        write_atomically(directory / name, text.encode("utf-8", "backslashreplace"))
+    return name
+
+
+def _is_ours(path, mark):
+    """Whether a file may be replaced: it has the mark of ours, or there is none."""
+    try:
+        return mark.encode() in path.read_bytes()
+    except FileNotFoundError:
+        return not path.is_symlink()
+    except OSError:  # a folder, say
+        return False
+
+
+def _card(options, name, model, data, recipe, figures, curves, epochs, best):
     architecture = model.architecture
     genotype, epoch = architecture.genotype, epochs[best - 1]
     accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy"))
@@ -72,14 +96,14 @@ def _card(options, name, model, data, recipe, figures, epochs, best):
     learnt |= {"recipe": options.recipe, **asdict(recipe), "seed": options.seed, "dtype": options.dtype}
     parts = [
         f"# {_plain(name)}",
-        "An image classifier, a NASNet trained by `nasnet-keras`. "
-        f"Files: `model.keras` is the network, `{CURVES}` its training, `data.json` which images were held out.",
+        f"{CARD_MARK} Files: `model.keras` is the network, `{curves or HISTORY}` its training, "
+        "`data.json` which images were held out.",
         "## Figures",
         _table(("images", "number", MEASURES[measure], "loss"), [_row(*row) for row in rows]),
         "The validation images were watched while it was trained"
         + (", and decided which epoch's weights count" if best < len(epochs) else "")
         + "; the test images were not.",
-        f"![loss and accuracy over the epochs]({CURVES})",
+        *([f"![loss and accuracy over the epochs]({curves})"] if curves else []),
         "## Use",
         _code(f"nasnet-keras predict --model {shlex.quote(name)} IMAGE..."),
         "## Network",

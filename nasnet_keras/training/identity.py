@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasnet_keras.checks import first_difference, is_number
+from nasnet_keras.data.records import FILE, read_record
 from nasnet_keras.data.splits import known_as
 from nasnet_keras.files import composed, expanded, read_object
 from nasnet_keras.models.nesting import layers_within
 
-HISTORY = "history.json"
+HISTORY, MODEL = "history.json", "model.keras"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
@@ -306,7 +307,9 @@ def passed(directory, names):
 
 
 def check_place(directory, phases=(), sources=()):
-    """Raise `ValueError` if a directory is none for a training: it is another one's, or lends its own model.
+    """Raise `ValueError` if a directory is none for a training: another one's, one that lends its own model, or none's.
+
+    What somebody else has left there under a name of a training's files would be lost.
 
     Args:
         directory: where the training is to go; None for nowhere.
@@ -317,7 +320,7 @@ def check_place(directory, phases=(), sources=()):
         return
     place = Path(expanded(directory))
     for source in (Path(os.path.realpath(expanded(source))) for source in sources):
-        folder = source.parent if source.name == "model.keras" else source
+        folder = source.parent if source.name == MODEL else source
         if folder == Path(os.path.realpath(place)):
             raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
     if phases and os.path.exists(place / HISTORY):
@@ -325,6 +328,23 @@ def check_place(directory, phases=(), sources=()):
     for name in (name for name in PHASES if name not in phases and os.path.exists(place / name / HISTORY)):
         this = f"its phase {name} is none of this one's" if phases else "this training is none"
         raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
+    if not any(os.path.exists(place / name / HISTORY) for name in phases or ("",)) and (name := _not_trained(place)):
+        raise ValueError(
+            f"`directory` {place} holds {name}, which no training there has written. Choose another directory, or move "
+            "the file away"
+        )
+
+
+def _not_trained(place):
+    """What in a folder without a history is not what a training leaves, the name of a file; or None."""
+    for name in (MODEL, "result.json"):  # the latter goes with a search's model
+        if os.path.lexists(place / name):
+            return name
+    try:
+        read_record(place)
+    except ValueError:
+        return FILE
+    return None
 
 
 def directory_of(model):
@@ -355,7 +375,7 @@ def _known(directory, what):
 def is_used(directory):
     """Whether a training has left anything in a directory that it could go on from, or a model."""
     directory = Path(expanded(directory))
-    places = [directory / "model.keras", directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
+    places = [directory / MODEL, directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
     return any(os.path.exists(place) for place in places)
 
 

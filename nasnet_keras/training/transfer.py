@@ -30,6 +30,7 @@ from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training import features, fitting, recipes
 from nasnet_keras.training.identity import (
+    PHASES,
     VIEWS,
     check_place,
     check_resumption,
@@ -149,6 +150,7 @@ def fine_tune(
     """
     epochs, head_epochs, patience, seed, head_views = map(as_integer, (epochs, head_epochs, patience, seed, head_views))
     directory = None if directory is None else Path(expanded(directory))
+    check_place(directory, PHASES, paths_of(model_or_name, weights))  # before anything is read
     data = _data(train, validation, classes, options)
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
@@ -174,7 +176,7 @@ def fine_tune(
         )
         number = "all" if several.hosts() > 1 else devices
         check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
-        check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
+        check_place(directory, [name for name, *_ in plan])
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
     recomputed = bool(remat) and not model.architecture.auxiliary_head  # a head that learns in any case

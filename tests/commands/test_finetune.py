@@ -20,6 +20,9 @@ def place(tmp_path, monkeypatch):
     for name, copy in (("interrupted_training", "net"), ("finetuned", "mine"), ("photos", "photos")):
         shutil.copytree(FIXTURES / name, copy)
     shutil.copy("mine/model.keras", "net")
+    shutil.copytree(FIXTURES / "search_finished/final", "found/final")
+    Path("made").mkdir()
+    shutil.copy("mine/model.keras", "made")
     return tmp_path
 
 
@@ -43,6 +46,9 @@ def refused(capsys, words):
         ("finetune --model mine/model.keras --directory mine", "another one than the model's"),
         ("finetune --model net --weights mine --directory mine", "another one than the model's"),
         ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
+        ("train --directory made", "`directory` made holds model.keras, which no training there has written. Choose"),
+        ("finetune --genotype tiny --directory made", "`directory` made holds model.keras, which no training there"),
+        ("train --directory found/final/found", "holds result.json, which no training there has written"),
         ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which"),
         ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),
     ],
@@ -62,6 +68,31 @@ def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch)
         (tmp_path / "history.json").write_text(json.dumps(state))
         card.write_card(SimpleNamespace(directory=tmp_path), None, None, None, None, patience=3)
         assert seen.pop() == best
+
+
+def test_a_card_and_a_picture_take_no_other_files_place(tmp_path, monkeypatch, capsys):
+    """Of a project's own `README.md`, say; what an earlier run has left is replaced, whatever it is called."""
+    monkeypatch.setattr(card, "_card", lambda *_: f"{card.CARD_MARK} Number {len(told)}")
+    options, told, mine = SimpleNamespace(directory=tmp_path), [], {"README.md": "My project", "curves.svg": "<svg/>"}
+    (tmp_path / "history.json").write_text(json.dumps({"epochs": [{"epoch": 1, "loss": 1.0}]}))
+
+    def written():
+        card.write_card(options, None, None, None, None)
+        told.append(capsys.readouterr().err.splitlines())
+        return {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "history.json"}
+
+    assert set(written()) == set(mine) and written()["README.md"].endswith("Number 1") and told == [[], []]
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    for _ in range(2):
+        found = written()
+        assert {name: found.pop(name) for name in mine} == mine and set(found) == {"MODEL.md", "learning_curves.svg"}
+        assert [line.partition("stays: ")[2] for line in told[-1]] == [
+            "learning_curves.svg is written instead", "MODEL.md is written instead",
+        ]  # fmt: skip
+    assert found["MODEL.md"].endswith("Number 3")
+    (tmp_path / "MODEL.md").write_text("My model")
+    assert written()["MODEL.md"] == "My model" and told[-1][1].endswith("nor MODEL.md, so neither is written")
 
 
 def test_options_that_would_have_no_effect(place, capsys):

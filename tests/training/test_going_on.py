@@ -333,11 +333,32 @@ def test_a_directory_is_of_one_kind_of_training(tmp_path, monkeypatch):
     check_place(trained), check_place(tuned, ["head", "cells"]), check_place(tmp_path / "new"), check_place(None)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.keras", "mine"), ("result.json", "{}"), ("data.json", '{"rows": []}')]
+)
+def test_what_no_training_has_left_in_a_directory_stays(name, content, tmp_path, monkeypatch):
+    """A network of a search's, a model or data of one's own: whatever would be written under its name."""
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("it is trained"))
+    (tmp_path / name).write_text(content)
+    rule = f"`directory` .* holds {name}, which no training there has written. Choose another directory, or move"
+    unread = range(3)  # what is no data at all
+    for start in (lambda: train(tmp_path, 1), lambda: fine_tune(network(), unread, None, NAMES, directory=tmp_path)):
+        with pytest.raises(ValueError, match=rule):
+            start()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content
+    for phases in ([], ["head", "cells"], ["all"]):  # in which it is the training's own
+        place = begun(tmp_path / "-".join(["own", *phases]) / (phases or ["."])[0]) / ("." if not phases else "..")
+        (place / name).write_text(content)
+        check_place(place, phases)
+
+
 def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fitting.save_model(network(), "net")
     (tmp_path / "link").symlink_to("net")
-    network().save_weights("net/own.weights.h5")
+    (tmp_path / "weights").mkdir()
+    network().save_weights("weights/own.weights.h5")
     kept = (tmp_path / "net/model.keras").read_bytes()
     (tmp_path / "loop").symlink_to("loop")
     check_place("other", ["all"], ["loop"])  # which others refuse
@@ -349,7 +370,7 @@ def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_pat
                     fine_tune(model, colours(48), None, NAMES, directory=directory, **given)
     assert (tmp_path / "net/model.keras").read_bytes() == kept
     assert paths_of("NASNetCIFAR", "cifar10") == [] == paths_of(network(), "none")
-    check_place("net", ["all"], paths_of(network(), "net/own.weights.h5"))  # which nothing overwrites
+    check_place("weights", ["all"], paths_of(network(), "weights/own.weights.h5"))  # which nothing overwrites
 
 
 def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
