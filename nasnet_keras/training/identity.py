@@ -22,8 +22,11 @@ ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
 LEARNS_BEFORE = f"{LEARNS}, as kept before"
+WEIGHTS, BALANCED = "`class_weights`", "balanced"
+WEIGHTS_BEFORE = f"{WEIGHTS}, as kept before"
 BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
+SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the images themselves"
 # Options that decide on what is not called like them.
 BY = {
     "number of training images": DIVIDED,
@@ -93,7 +96,7 @@ def content_identity(data, validate=True):
     return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
 
 
-def network_identity(model, class_weights=None, rates=None):
+def network_identity(model, class_weights=None, rates=None, balanced=False):
     """What of the network and of its way to learn counts for its training beside the weights, JSON-able.
 
     Where the classifier alone learns, nothing counts that is for cells which do.
@@ -102,6 +105,7 @@ def network_identity(model, class_weights=None, rates=None):
         model: a Keras model; of a `NASNet` it is the architecture.
         class_weights: a factor for each class, or None.
         rates: a factor for each trainable weight, or None.
+        balanced: whether those factors follow from the data, which may have more or fewer broken files later on.
     """
     architecture = getattr(model, "architecture", None)
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
@@ -117,7 +121,8 @@ def network_identity(model, class_weights=None, rates=None):
         known["batch norms that keep their statistics"] = frozen
     if set(rates or [1]) == {1}:  # the same as none; earlier versions told them apart
         rates, known[LEARNS_BEFORE] = None, _learning(paths, [1.0] * len(paths))
-    known |= {"`class_weights`": class_weights, LEARNS: _learning(paths, rates)}
+    known |= {WEIGHTS: class_weights, LEARNS: _learning(paths, rates)}
+    known |= {WEIGHTS: BALANCED, WEIGHTS_BEFORE: class_weights} if balanced else {}
     return json.loads(json.dumps(known))
 
 
@@ -145,6 +150,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
         known = {VIEWS: None, "`nesterov`": False, **known}  # which earlier versions did not have
         if known.get(LEARNS) == identity.get(LEARNS_BEFORE, 0):
             known[LEARNS] = identity[LEARNS]
+        if known.get(WEIGHTS) == identity.get(WEIGHTS_BEFORE, 0):
+            known[WEIGHTS] = BALANCED
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:
@@ -153,7 +160,9 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     contents = [LEARNT if LEARNT in identity else "images", WATCHED]
     broken = BROKEN in known and BROKEN in identity and (known[BROKEN] or identity[BROKEN])
     mended = broken and first_difference(known, identity, [what for what in contents if what in known])
-    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE] + contents * bool(mended)
+    if mended and WEIGHTS_BEFORE in identity and isinstance(known.get(WEIGHTS), list):
+        known[WEIGHTS] = BALANCED  # an earlier version kept the factors alone, which follow from the files
+    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE, WEIGHTS_BEFORE] + contents * bool(mended)
     compared = [what for what in known if what in identity and what not in passed_over]
     if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different

@@ -13,7 +13,7 @@ from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.training import checkpoints, fitting, recipes
+from nasnet_keras.training import checkpoints, compilation, fitting, recipes
 from nasnet_keras.training.identity import (
     check_place,
     check_resumption,
@@ -507,6 +507,29 @@ def test_a_file_that_can_be_read_again_is_another_training_image_which_is_told(t
     others = replace(again, train=again.train.select(range(11)))  # not by a file that cannot be read
     with pytest.raises(ValueError, match="other number of training images"):
         check_resumption(place, whole_identity(others))
+
+
+def test_balanced_classes_go_on_with_other_factors_where_files_are_broken(tmp_path):
+    """What was asked is the same; the factors that follow are those of the files that can be read."""
+
+    def known(found):
+        factors = compilation.factors_of("balanced", found)
+        return whole_identity(found) | network_identity(small(), factors, balanced=True)
+
+    whole = data()
+    fewer = replace(whole, train=replace(whole.train.select(np.arange(1, len(whole.train))), broken=1))
+    options = {"epochs": 1, "class_weights": "balanced"}
+    fitting.fit(small(), whole, PLAIN, directory=tmp_path, **options)
+    identity = history(tmp_path)["identity"]
+    assert identity["`class_weights`"] == "balanced"
+    identity["`class_weights`"] = identity.pop("`class_weights`, as kept before")
+    for place in (tmp_path, state_of(tmp_path / "old", identity)):  # as an earlier version left it
+        assert check_resumption(place, known(whole)) == []
+        assert [change["what"] for change in check_resumption(place, known(fewer))] == ["files"]
+    fitting.fit(model := small(), fewer, PLAIN, directory=tmp_path, **{**options, "epochs": 2})
+    assert model.loss.class_weights == compilation.factors_of("balanced", fewer) != [1, 1, 1]
+    with pytest.raises(ValueError, match="it has other `class_weights`"):
+        fitting.fit(small(), fewer, PLAIN, directory=tmp_path, **{**options, "class_weights": [1, 2, 3]})
 
 
 def test_a_training_is_watched_by_the_images_that_watched_it_before(tmp_path):
