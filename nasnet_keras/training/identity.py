@@ -45,7 +45,12 @@ BY = {
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
     "now on, so this is not what {to} epochs from the start would give",
+    "short": "{done} epochs are done of the {from} for which the learning rate was planned, and {to} are wanted (by "
+    "`epochs` or `hours`): none is trained, and the rate has not come down",
+    "over": "{done} epochs are done, and {to} are wanted (by `epochs` or `hours`): none is trained",
     "patience": "a patience of {to} instead of {from} after {after} epochs",
+    "impatient": "it ends after {after} epochs, {lacking} of them without a better one, by a patience of {to} instead "
+    "of {from}: more need a greater `patience`",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
     "crop sides": "after {after} epochs crops of files have the proportions of what is made of them, times 3:4 to 4:3; "
     "before that those of the files, so that files of another shape were squeezed",
@@ -193,16 +198,25 @@ def _with_known_classes(identity):
 
 
 def _changes_of_length(state, epochs, patience):
+    """How long it takes from now on, also where that is at an end by now."""
     settings, trained, since = state["settings"], state["epochs"], state["best from"]
-    longer = settings.get("epochs") not in (None, epochs) and epochs > trained[-1].get("epoch", 0)
-    if has_ended(trained, patience, since):
-        before = len(trained) - best_of(trained, patience, since)
-        return [{"what": "ended", "from": patience, "to": before}] if longer else []
+    planned, before, done = settings.get("epochs"), settings.get("patience", patience), trained[-1].get("epoch", 0)
+    if not before:  # the last weights alone were kept
+        since = len(trained)
+    ended, lacking = has_ended(trained, patience, since), len(trained) - best_of(trained, patience, since)
     changes = []
-    if longer:
-        changes.append({"what": "epochs", "from": settings["epochs"], "to": epochs})
-    if settings.get("patience", patience) != patience:
-        changes.append({"what": "patience", "from": settings["patience"], "to": patience})
+    if planned not in (None, epochs):
+        if epochs <= done:
+            what = "over" if ended or planned <= done else "short"
+            changes.append({"what": what, "from": planned, "to": epochs, "done": done})
+        elif not ended:
+            changes.append({"what": "epochs", "from": planned, "to": epochs})
+        elif before == patience:
+            changes.append({"what": "ended", "from": patience, "to": lacking})
+    if before != patience:
+        ends = ended and epochs > done
+        further = {"what": "impatient", "lacking": lacking} if ends else {"what": "patience"}
+        changes.append({**further, "from": before, "to": patience})
     return changes
 
 

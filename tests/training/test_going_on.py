@@ -85,7 +85,38 @@ def test_more_epochs_go_on_and_it_is_said_what_that_means(tmp_path, caplog):
     assert int(model.optimizer.iterations) == 12 and float(np.asarray(rate)) == pytest.approx(0, abs=1e-9)
     assert history(tmp_path)["changes"] == [change] and history(tmp_path)["settings"]["epochs"] == 4
     assert train(tmp_path, 4)[1] == [] == train(tmp_path, 3)[1]
-    assert history(tmp_path)["changes"] == [change]
+    assert history(tmp_path)["changes"] == [change]  # nothing has been trained since
+
+
+LENGTHS = [  # epochs and patience before and now, and what is said of it
+    ((6, None), (6, None), None),
+    ((6, None), (3, None), "4 epochs are done of the 6 for which the learning rate was planned, and 3 are wanted"),
+    ((6, None), (4, None), "4 epochs are done of the 6 for which the learning rate was planned, and 4 are wanted"),
+    ((6, None), (5, None), "5 epochs instead of 6, after 4 here"),
+    ((4, None), (3, None), "4 epochs are done, and 3 are wanted (by `epochs` or `hours`): none is trained"),
+    ((6, 9), (6, 3), "it ends after 4 epochs, 3 of them without a better one, by a patience of 3 instead of 9"),
+    ((6, 9), (8, 2), "it ends after 4 epochs, 3 of them without a better one, by a patience of 2 instead of 9"),
+    ((6, 9), (6, 8), "a patience of 8 instead of 9 after 4 epochs"),
+    ((6, None), (6, 2), "a patience of 2 instead of None after 4 epochs"),  # whose best weights were not kept
+    ((6, 3), (6, 3), None),
+    ((6, 3), (8, 3), "it ended after 4 epochs, 3 of them without a better one"),
+    ((6, 3), (2, 3), "4 epochs are done, and 2 are wanted"),
+    ((6, 3), (6, 2), "it ends after 4 epochs"),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "says"), LENGTHS)
+def test_a_length_at_which_a_training_is_over_is_told(before, now, says, tmp_path):
+    """Of four epochs, the first of them the best one."""
+    epochs = [{"epoch": number, "val_accuracy": 1 / number} for number in range(1, 5)]
+    state = {"epochs": epochs, "settings": dict(zip(("epochs", "patience"), before, strict=True))}
+    (tmp_path / "history.json").write_text(json.dumps(state))
+    lines = told(tmp_path, check_resumption(tmp_path, {}, *now))
+    if says is None:
+        assert lines == []
+    else:
+        assert lines[0].startswith(f"goes on in {tmp_path}: {says}")
+    assert any("has not come down" in line for line in lines) == ("done of the 6" in (says or ""))
 
 
 def test_a_lower_rate_goes_on_after_a_loss_that_is_no_number(tmp_path):
