@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find, require_validation
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MODEL_HELP,
     MOST_EPOCHS,
@@ -128,7 +128,7 @@ def check(options):
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         views = options.head_views if name == "head" else None
-        identity = training_identity(data, scaled, options.seed, head_views=views)
+        identity = training_identity(data, scaled, options.seed, head_views=views) | size_identity(options)
         if name in over:
             identity.pop(RATE)
         changes = check_resumption(place, identity, last, settings["patience"])

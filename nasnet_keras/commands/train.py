@@ -4,7 +4,7 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find, require_validation
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MOST_EPOCHS,
     add_data,
@@ -105,7 +105,7 @@ def check(options):
     check_devices(options.devices, recipe.batch_size, len(data.train))
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
-    identity = training_identity(data, recipe, options.seed, options.sizes)
+    identity = training_identity(data, recipe, options.seed, options.sizes) | size_identity(options)
     options.epochs = known_epochs(options.directory, options.epochs, options.hours)
     changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data, as_files=recipe.crops)

@@ -26,7 +26,7 @@ WEIGHTS, BALANCED = "`class_weights`", "balanced"
 WEIGHTS_BEFORE = f"{WEIGHTS}, as kept before"
 BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
-SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the images themselves"
+SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the size of the images"
 # Options that decide on what is not called like them.
 BY = {
     "number of training images": DIVIDED,
@@ -38,6 +38,8 @@ BY = {
     "`batch_norm_momentum`": "`batch_norm`",
     "grey range": "`grey_range`",
     "image sizes": "`sizes`",
+    SHAPE: SIZE_OPTION,
+    SIZE: SIZE_OPTION,
     "classes": "the data",
     START: "`weights` and the model",
 }

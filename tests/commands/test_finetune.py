@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nasnet_keras.cli import main
-from nasnet_keras.commands import card, predict
+from nasnet_keras.cli import main, parser
+from nasnet_keras.commands import card, datasets, finetune, predict, train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -55,6 +55,28 @@ def refused(capsys, words):
 )
 def test_what_would_go_over_another_model_or_not_take_place_is_refused(words, says, place, capsys):
     assert says in refused(capsys, f"{words} --data photos")
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "known"),
+    [
+        ("train --directory net", "net", {"`input_shape`": [8, 8, 3]}),
+        ("train --directory net --sizes 8", "net", {"image sizes": [8], "image size": [8, 8]}),
+        ("finetune --model zoo.keras --seed 3 --directory mine", "mine/head", {"`input_shape`": [8, 8, 3]}),
+    ],
+)
+def test_another_size_of_images_is_refused_before_they_are_decoded(words, folder, known, place, monkeypatch, capsys):
+    shutil.copy(FIXTURES / "zoo.keras", place)
+    path = place / folder / "history.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "identity": {**state["identity"], **known}}))
+    for command in (train, finetune):
+        monkeypatch.setattr(command, "decode", lambda *_, **__: pytest.fail("images are decoded"))
+    err = refused(capsys, f"{words} --data photos --recipe photos --batch-size 4 --image-size 16")
+    assert "holds the state of another training: it has other" in err and "(by `image_size`" in err
+    options = parser().parse_args(f"{words} --data photos --image-size 8".split())
+    identity = datasets.size_identity(options)
+    assert identity and identity.items() <= known.items()
 
 
 def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch):
