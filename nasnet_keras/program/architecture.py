@@ -8,7 +8,7 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import as_integer, check_range, is_number
+from nasnet_keras.checks import as_integer, check_range, is_number, names_of
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -105,6 +105,8 @@ class Architecture:
             sizes = sizes and all(length is None or _whole(length, least) for length in shape[:2])
             require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
         require("classes", "an integer above 0", _whole(self.classes, 1))
+        if self.class_names is not None:
+            self._set("class_names", names_of("class_names", self.class_names))
         names, told = self.class_names, max(self.classes, 2)  # one unit tells the second of two classes from the first
         require("class_names", f"None or {told} names", names is None or len(names) == told)
         check_range("grey_range", self.grey_range, optional=True)
@@ -126,7 +128,7 @@ class Architecture:
         self._set("filters", self._first_filters(penultimate_filters))
         self._set("stem_filters", self.stem_filters or self._usual_stem_filters())
         self._set("input_shape", (side, side, 3) if shape is None else tuple(shape))
-        for name in ("class_names", "grey_range", "thresholds"):
+        for name in ("grey_range", "thresholds"):
             self._set(name, None if getattr(self, name) is None else tuple(getattr(self, name)))
 
     @property

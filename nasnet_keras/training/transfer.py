@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import as_integer
+from nasnet_keras.checks import as_integer, names_of
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import LeftOut
 from nasnet_keras.data.loading import CHECKED, Data
@@ -242,7 +242,7 @@ def _data(train, validation, classes, options):
     classes = as_integer(classes)
     if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
         raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else names_of("classes", classes)
     wanted, record = options.get("grey_range"), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):

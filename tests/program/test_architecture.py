@@ -37,6 +37,15 @@ def test_the_dict_is_the_value(rng):
     assert json.dumps(Architecture.from_dict(json.loads(text)).to_dict()) == text
 
 
+@pytest.mark.parametrize("names", [{"a", "b", "c"}, dict.fromkeys("abc"), "abc"])
+def test_names_of_classes_have_an_order(names):
+    with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+        described("tiny", **TINY, class_names=names)
+    numbered = described("tiny", **TINY, class_names=range(3))
+    assert numbered.class_names == ("0", "1", "2")
+    assert Architecture.from_dict({**numbered.to_dict(), "class_names": [0, 1, 2]}) == numbered  # as once kept
+
+
 def test_what_followed_follows_anew():
     cifar = described("nasnet_a", repeats=2, filters=16, stem="cifar")
     assert cifar.changed(filters=32).stem_filters == 96
