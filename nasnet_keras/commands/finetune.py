@@ -151,9 +151,9 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
     for line in lines:
         tell(line)
     with without_greetings():
-        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.training import devices, fitting
+        from nasnet_keras.training.card import write_card
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
@@ -189,7 +189,8 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
-        write_card(options, model, data, recipe, figures, settings["patience"])
+        rest = {"figures": figures, "patience": settings["patience"], "words": options.words}
+        write_card(options.directory, model, data, recipe, given(options, "recipe", "seed", "dtype"), **rest)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
         finish(options, figures)

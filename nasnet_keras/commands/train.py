@@ -132,10 +132,10 @@ def run(options, recipe, architecture, data, changes):
     for line in told(options.directory, changes):
         tell(line)
     with without_greetings():
-        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
         from nasnet_keras.training import devices, fitting
+        from nasnet_keras.training.card import write_card
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
@@ -164,7 +164,8 @@ def run(options, recipe, architecture, data, changes):
     figures = {"directory": str(directory), "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
-        write_card(options, model, data, recipe, figures)
+        settings = given(options, "recipe", "seed", "dtype")
+        write_card(directory, model, data, recipe, settings, figures=figures, words=options.words)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
         finish(options, figures)

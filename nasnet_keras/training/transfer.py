@@ -29,6 +29,7 @@ from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training import features, fitting, recipes
+from nasnet_keras.training.card import write_card
 from nasnet_keras.training.identity import (
     PHASES,
     VIEWS,
@@ -114,7 +115,8 @@ def fine_tune(
             a lower validation loss), and goes back to its best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.
         directory: where the model goes, with the state from which the same call goes on after an
-            interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
+            interruption, also for more epochs: what was trained stays, and they go to the last phase. Beside the model
+            lie a card, `README.md`, and its learning curves. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
         checkpoint_every: steps after which the state is kept within an epoch, too.
@@ -156,6 +158,10 @@ def fine_tune(
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:
             raise ValueError(f"`{name}` must be left out: the network gets a classifier. Received: {options[name]!r}")
+    settings = {"recipe": recipe} if isinstance(recipe, str) else {}
+    settings["seed"] = seed
+    if dtype := options.get("dtype"):
+        settings["dtype"] = getattr(dtype, "name", dtype)
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     check_hours(hours)
     if tensorboard and directory is None:
@@ -234,6 +240,7 @@ def fine_tune(
             model.thresholds = fitting.chosen_thresholds(model, data.validation)
         if first_host and directory is not None:
             fitting.save_model(model, directory)
+            write_card(directory, model, data, recipe, settings, patience=None if validation is None else patience)
     return model
 
 

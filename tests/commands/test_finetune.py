@@ -3,12 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from nasnet_keras.cli import main, parser
-from nasnet_keras.commands import card, datasets, finetune, predict, train
+from nasnet_keras.commands import datasets, finetune, predict, train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -77,44 +76,6 @@ def test_another_size_of_images_is_refused_before_they_are_decoded(words, folder
     options = parser().parse_args(f"{words} --data photos --image-size 8".split())
     identity = datasets.size_identity(options)
     assert identity and identity.items() <= known.items()
-
-
-def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch):
-    """Of an epoch before `best from` none were kept, however good it was."""
-    accuracies = [0.9, 0.5, 0.6, 0.4]
-    epochs = [{"epoch": number, "loss": 1.0, "val_accuracy": value} for number, value in enumerate(accuracies, 1)]
-    seen = []
-    monkeypatch.setattr(card, "_card", lambda *arguments: seen.append(arguments[-1]) or "")
-    for since, best in ((None, 1), (2, 3)):
-        state = {"epochs": epochs, **({} if since is None else {"best from": since})}
-        (tmp_path / "history.json").write_text(json.dumps(state))
-        card.write_card(SimpleNamespace(directory=tmp_path), None, None, None, None, patience=3)
-        assert seen.pop() == best
-
-
-def test_a_card_and_a_picture_take_no_other_files_place(tmp_path, monkeypatch, capsys):
-    """Of a project's own `README.md`, say; what an earlier run has left is replaced, whatever it is called."""
-    monkeypatch.setattr(card, "_card", lambda *_: f"{card.CARD_MARK} Number {len(told)}")
-    options, told, mine = SimpleNamespace(directory=tmp_path), [], {"README.md": "My project", "curves.svg": "<svg/>"}
-    (tmp_path / "history.json").write_text(json.dumps({"epochs": [{"epoch": 1, "loss": 1.0}]}))
-
-    def written():
-        card.write_card(options, None, None, None, None)
-        told.append(capsys.readouterr().err.splitlines())
-        return {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "history.json"}
-
-    assert set(written()) == set(mine) and written()["README.md"].endswith("Number 1") and told == [[], []]
-    for name, text in mine.items():
-        (tmp_path / name).write_text(text)
-    for _ in range(2):
-        found = written()
-        assert {name: found.pop(name) for name in mine} == mine and set(found) == {"MODEL.md", "learning_curves.svg"}
-        assert [line.partition("stays: ")[2] for line in told[-1]] == [
-            "learning_curves.svg is written instead", "MODEL.md is written instead",
-        ]  # fmt: skip
-    assert found["MODEL.md"].endswith("Number 3")
-    (tmp_path / "MODEL.md").write_text("My model")
-    assert written()["MODEL.md"] == "My model" and told[-1][1].endswith("nor MODEL.md, so neither is written")
 
 
 def test_options_that_would_have_no_effect(place, capsys):
