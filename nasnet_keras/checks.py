@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView, Mapping, Set
 
 
 def as_integer(value):
@@ -72,6 +72,20 @@ def check_share(name, value):
     """Raise unless the argument called `name` is a number from 0 to 1."""
     if not is_number(value) or not 0 <= value <= 1:
         raise ValueError(f"`{name}` must be a number from 0 to 1. Received: {value!r}")
+
+
+def names_of(name, value):
+    """A tuple of texts of the names of classes in the argument called `name`, whose order says which is whose.
+
+    Raises `ValueError` for what has no order, for one text, which would be the name of each letter, and for no list.
+    """
+    try:
+        if isinstance(value, str | bytes | Mapping) or (isinstance(value, Set) and not isinstance(value, KeysView)):
+            raise TypeError
+        return tuple(one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in value)
+    except TypeError:
+        received = " ".join(repr(value).split())
+        raise ValueError(f"`{name}` must be a list of names, one for each class. Received: {received}") from None
 
 
 def check_range(name, value, optional=False):

@@ -60,6 +60,7 @@ training                    | keras               | models, data, weights
 + training.graphs           | tensorflow          | nothing
 + training.gradients        | tensorflow, jax     | nothing
 + training.explanations     | keras               | pictures.heat_maps
++ training.card             | keras               | pictures.learning
 children                    | keras               | program, models, data, training
 + children.threads          | tensorflow          | nothing
 + children.primitives       | tensorflow          | nothing

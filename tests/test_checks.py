@@ -16,6 +16,7 @@ from nasnet_keras.checks import (
     check_range,
     check_rate,
     first_difference,
+    names_of,
 )
 from nasnet_keras.files import check_file, check_folder, make_folder, read_object
 
@@ -95,6 +96,28 @@ def test_integers_of_any_make_become_plain_ones(value):
 @pytest.mark.parametrize("value", [True, np.True_, 3.0, np.float32(3), "3", None, [3], np.array([3, 4])])
 def test_what_is_no_integer_is_left_to_who_checks_it(value):
     assert as_integer(value) is value
+
+
+@pytest.mark.parametrize(
+    "value", [{"a", "b"}, frozenset("ab"), {0: "a"}, {}.items(), "ab", b"ab", None, 2, np.array(2)]
+)
+def test_what_gives_classes_no_order_is_refused(value):
+    with pytest.raises(ValueError, match="^`x` must be a list of names, one for each class. Received: "):
+        names_of("x", value)
+
+
+def test_names_of_classes_are_texts():
+    for value in (
+        ["0", "1"],
+        (0, 1),
+        range(2),
+        np.arange(2),
+        np.array([b"0", b"1"]),
+        iter("01"),
+        {"0": 5, "1": 3}.keys(),
+    ):
+        found = names_of("x", value)
+        assert found == ("0", "1") and set(map(type, found)) == {str}
 
 
 def test_numbers_of_numpy_are_plain_ones():

@@ -17,7 +17,16 @@ from nasnet_keras.data.records import Record, division, is_other, mark, read_rec
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import check_classes, known_as, placed, renumbered
 from nasnet_keras.search.directory import SearchDirectory
-from nasnet_keras.training.identity import ADVICE, directory_of, is_from_training, is_used, known_names, known_seed
+from nasnet_keras.training.identity import (
+    ADVICE,
+    SHAPE,
+    SIZE,
+    directory_of,
+    is_from_training,
+    is_used,
+    known_names,
+    known_seed,
+)
 from nasnet_keras.weights.zoo import imagenet_names, known_classes, paths_of
 
 
@@ -45,6 +54,17 @@ def find(options, has_directory=True):
     if trains and begun and data.record and (record := read_record(place)) and is_other(record, data.record):
         raise ValueError(f"`directory` {place} was begun with other images than {shown(data.name)} holds. {ADVICE}")
     return data
+
+
+def size_identity(options):
+    """What of a training's identity is known before images are decoded: the size to which they are brought, if any is.
+
+    Without `sizes` the network is for that size.
+    """
+    if options.image_size is None:
+        return {}
+    size = list(as_size(options.image_size))
+    return {SIZE: size} if getattr(options, "sizes", None) else {SHAPE: [*size, 3]}
 
 
 def decode(options, data, model=None, memory_limit=MEMORY_LIMIT, as_files=False):

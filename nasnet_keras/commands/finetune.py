@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find, require_validation
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MODEL_HELP,
     MOST_EPOCHS,
@@ -129,7 +129,7 @@ def check(options):
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         views = options.head_views if name == "head" else None
-        identity = training_identity(data, scaled, options.seed, head_views=views)
+        identity = training_identity(data, scaled, options.seed, head_views=views) | size_identity(options)
         if name in over:
             identity.pop(RATE)
         changes = check_resumption(place, identity, last, settings["patience"])
@@ -152,9 +152,9 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
     for line in lines:
         tell(line)
     with without_greetings():
-        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.training import devices, fitting
+        from nasnet_keras.training.card import write_card
         from nasnet_keras.training.transfer import fine_tune, load_source
     if options.genotype:
         source, size = NASNet(source, **size), {}
@@ -191,7 +191,8 @@ def run(options, recipe, source, weights, size, settings, data, lines, phases):
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
-        write_card(options, model, data, recipe, figures, settings["patience"])
+        rest = {"figures": figures, "patience": settings["patience"], "words": options.words}
+        write_card(options.directory, model, data, recipe, given(options, "recipe", "seed", "dtype"), **rest)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")
         finish(options, figures)

@@ -4,7 +4,7 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from nasnet_keras.checks import check_devices
-from nasnet_keras.commands.datasets import Told, decode, find, require_validation
+from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MOST_EPOCHS,
     add_data,
@@ -105,7 +105,7 @@ def check(options):
     check_devices(options.devices, recipe.batch_size, len(data.train))
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
-    identity = training_identity(data, recipe, options.seed, options.sizes)
+    identity = training_identity(data, recipe, options.seed, options.sizes) | size_identity(options)
     options.epochs = known_epochs(options.directory, options.epochs, options.hours)
     changes = check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data, as_files=recipe.crops)
@@ -132,10 +132,10 @@ def run(options, recipe, architecture, data, changes):
     for line in told(options.directory, changes):
         tell(line)
     with without_greetings():
-        from nasnet_keras.commands.card import write_card
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from
         from nasnet_keras.training import devices, fitting
+        from nasnet_keras.training.card import write_card
     directory = Path(options.directory)
     with drawn_from(options.seed):
         model = NASNet.of(architecture, dtype=options.dtype)
@@ -164,7 +164,8 @@ def run(options, recipe, architecture, data, changes):
     figures = {"directory": str(directory), "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
-        write_card(options, model, data, recipe, figures)
+        settings = given(options, "recipe", "seed", "dtype")
+        write_card(directory, model, data, recipe, settings, figures=figures, words=options.words)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
         finish(options, figures)

@@ -57,8 +57,7 @@ class Columns:
         file: the name of the column with the images' paths; None: the one that is called `file`, `path`, `image`, …
         label: that of the labels; None: the one called `label`, `class`, …. A tuple of several names: each column is a
             label, and has 1 or 0 for an image that has it or not.
-        split: that of the parts, train, validation (val, valid, dev) and test; None: the one called `split`, `subset`,
-            `partition` or `part`, else one of nothing but parts; `"none"`: no column.
+        split: that of the parts; None: the one called `split` and the like, or of nothing but parts; `"none"`: no one.
         separator: what stands between the labels of an image that may have several; None: a cell is one label.
         root: the folder that paths are relative to; None: that of the table.
         outside: whether paths may lead out of that folder.

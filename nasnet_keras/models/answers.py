@@ -12,6 +12,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from nasnet_keras.checks import names_of
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
 from nasnet_keras.program.architecture import STEMS
@@ -173,7 +174,7 @@ def thresholds(model):
 
 def _own_names(model):
     names = getattr(model, "class_names", None)
-    return tuple(map(str, names)) if names is not None and len(names) else None
+    return names_of("class_names", names) if names is not None and len(names) else None
 
 
 def _own_thresholds(model):

@@ -7,7 +7,7 @@ Sizes and settings are those of the released code: Zoph et al. 2018 (arXiv 1707.
 import keras
 import numpy as np
 
-from nasnet_keras.checks import as_integer, check_integer, check_one_of
+from nasnet_keras.checks import as_integer, check_integer, check_one_of, names_of
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.states import check_activation
@@ -289,7 +289,7 @@ def decode_predictions(preds, top=5, class_names=None):
         raise ValueError(f"`preds` must have the shape [batch, classes]. Received: {preds.shape}")
     top = as_integer(top)
     check_integer("top", top, least=1)
-    classes = imagenet_classes() if class_names is None else list(enumerate(class_names))
+    classes = imagenet_classes() if class_names is None else list(enumerate(names_of("class_names", class_names)))
     if class_names is None and len(classes) != preds.shape[1]:
         raise ValueError(f"`preds` must have ImageNet's 1000 classes without `class_names`. Received: {preds.shape[1]}")
     if len(classes) != preds.shape[1]:

@@ -8,7 +8,15 @@ figure 2 and appendix A.4.
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
-from nasnet_keras.checks import as_integer, as_numbers, check_range, is_number, take_integers, take_numbers
+from nasnet_keras.checks import (
+    as_integer,
+    as_numbers,
+    check_range,
+    is_number,
+    names_of,
+    take_integers,
+    take_numbers,
+)
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.operations import write_operation
@@ -90,7 +98,7 @@ class Architecture:
         take_numbers(self, *RATES)
         for name in FLAGS:
             self._set(name, bool(getattr(self, name)))
-        for name in ("class_names", "grey_range", "thresholds"):
+        for name in ("grey_range", "thresholds"):
             self._set(name, as_numbers(getattr(self, name)))
         if not isinstance(self.genotype, Genotype):
             raise ValueError(f"`genotype` must be a Genotype. Received: {self.genotype!r}")
@@ -111,8 +119,10 @@ class Architecture:
             sizes = sizes and all(length is None or _whole(length, least) for length in shape[:2])
             require("input_shape", f"(height, width, channels) with sizes from {least}, or None for any size", sizes)
         require("classes", "an integer above 0", _whole(self.classes, 1))
+        if self.class_names is not None:
+            self._set("class_names", names_of("class_names", self.class_names))
         names, told = self.class_names, max(self.classes, 2)  # one unit tells the second of two classes from the first
-        require("class_names", f"None or {told} names", names is None or _many(names, told))
+        require("class_names", f"None or {told} names", names is None or len(names) == told)
         check_range("grey_range", self.grey_range, optional=True)
         given = self.thresholds
         fine = given is None or (_many(given, told) and all(is_number(x) and 0 <= x <= 1 for x in given))

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from nasnet_keras.checks import check_integer
+from nasnet_keras.checks import check_integer, names_of
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.splits import note_of_separator, placed, separator_of
 from nasnet_keras.models import answers
@@ -53,8 +53,9 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         model was of the label, or of its absence, that it told most wrongly.
 
     Raises:
-        ValueError: other numbers of names and of the model's classes, some of its names and some others, nothing tells
-            what the model answers with, it answers with no numbers, or there are not so many devices.
+        ValueError: names without an order, other numbers of names and of the model's classes, some of its names and
+            some others, nothing tells what the model answers with, it answers with no numbers, or there are not so many
+            devices.
 
     Examples:
         >>> from nasnet_keras import NASNet, evaluate_classes, load_data
@@ -64,7 +65,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         >>> [row["name"] for row in figures["classes"]][:3]
         ['0', '1', '2']
     """
-    names = list(map(str, class_names))
+    names = list(names_of("class_names", class_names))
     columns, count = _columns(answers.class_names(model), names), len(names)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)

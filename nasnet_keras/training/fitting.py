@@ -28,6 +28,7 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, factors_of, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import (
+    SIZE,
     START,
     check_place,
     content_identity,
@@ -222,8 +223,9 @@ def fit(
         compile_model(model, recipe, steps, epochs - first, weights, rates, data.several)
         several.adapt(model)
         if sizes:  # a network for any size does not tell in which one images come
-            identity["image size"] = list(data.image_shape[:2])
-        identity |= network_identity(features.network if features else model, weights, rates)
+            identity[SIZE] = list(data.image_shape[:2])
+        balanced = isinstance(class_weights, str)  # of which there is no other word
+        identity |= network_identity(features.network if features else model, weights, rates, balanced)
         state = several.checkpoints(directory, seed, patience=patience, identity=identity, epochs=epochs, **length)
         with several.only_first(_kept(state.directory, data)):
             state.restore(model)

@@ -11,20 +11,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasnet_keras.checks import first_difference, is_number
+from nasnet_keras.data.records import FILE, read_record
 from nasnet_keras.data.splits import known_as
 from nasnet_keras.files import composed, expanded, read_object
 from nasnet_keras.models.nesting import layers_within, policy_name
 from nasnet_keras.weights.zoo import zoo_name
 
-HISTORY = "history.json"
+HISTORY, MODEL = "history.json", "model.keras"
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 NOWHERE = Path(os.devnull, "nothing")  # where nothing can lie
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
 LEARNS_BEFORE = f"{LEARNS}, as kept before"
+WEIGHTS, BALANCED = "`class_weights`", "balanced"
+WEIGHTS_BEFORE = f"{WEIGHTS}, as kept before"
 BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
+SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the size of the images"
 # Options that decide on what is not called like them.
 BY = {
     "number of training images": DIVIDED,
@@ -36,6 +40,8 @@ BY = {
     "`batch_norm_momentum`": "`batch_norm`",
     "grey range": "`grey_range`",
     "image sizes": "`sizes`",
+    SHAPE: SIZE_OPTION,
+    SIZE: SIZE_OPTION,
     "classes": "the data",
     START: "`weights` and the model",
 }
@@ -43,7 +49,12 @@ BY = {
 MEANINGS = {
     "epochs": "{to} epochs instead of {from}, after {after} here: the learning rate follows the schedule of {to} from "
     "now on, so this is not what {to} epochs from the start would give",
+    "short": "{done} epochs are done of the {from} for which the learning rate was planned, and {to} are wanted (by "
+    "`epochs` or `hours`): none is trained, and the rate has not come down",
+    "over": "{done} epochs are done, and {to} are wanted (by `epochs` or `hours`): none is trained",
     "patience": "a patience of {to} instead of {from} after {after} epochs",
+    "impatient": "it ends after {after} epochs, {lacking} of them without a better one, by a patience of {to} instead "
+    "of {from}: more need a greater `patience`",
     "best": "the weights of epoch {from}, the best so far, were not kept: the best counts from epoch {to} on",
     "crop sides": "after {after} epochs crops of files have the proportions of what is made of them, times 3:4 to 4:3; "
     "before that those of the files, so that files of another shape were squeezed",
@@ -94,7 +105,7 @@ def content_identity(data, validate=True):
     return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
 
 
-def network_identity(model, class_weights=None, rates=None):
+def network_identity(model, class_weights=None, rates=None, balanced=False):
     """What of the network and of its way to learn counts for its training beside the weights, JSON-able.
 
     Where the classifier alone learns, nothing counts that is for cells which do.
@@ -103,6 +114,7 @@ def network_identity(model, class_weights=None, rates=None):
         model: a Keras model; of a `NASNet` it is the architecture.
         class_weights: a factor for each class, or None.
         rates: a factor for each trainable weight, or None.
+        balanced: whether those factors follow from the data, which may have more or fewer broken files later on.
     """
     architecture = getattr(model, "architecture", None)
     known = {f"`{name}`": value for name, value in (architecture.to_dict() if architecture else {}).items()}
@@ -118,7 +130,8 @@ def network_identity(model, class_weights=None, rates=None):
         known["batch norms that keep their statistics"] = frozen
     if set(rates or [1]) == {1}:  # the same as none; earlier versions told them apart
         rates, known[LEARNS_BEFORE] = None, _learning(paths, [1.0] * len(paths))
-    known |= {"`class_weights`": class_weights, LEARNS: _learning(paths, rates)}
+    known |= {WEIGHTS: class_weights, LEARNS: _learning(paths, rates)}
+    known |= {WEIGHTS: BALANCED, WEIGHTS_BEFORE: class_weights} if balanced else {}
     return json.loads(json.dumps(known))
 
 
@@ -146,6 +159,8 @@ def check_resumption(directory, identity, epochs=None, patience=None):
         known = {VIEWS: None, "`nesterov`": False, **known}  # which earlier versions did not have
         if known.get(LEARNS) == identity.get(LEARNS_BEFORE, 0):
             known[LEARNS] = identity[LEARNS]
+        if known.get(WEIGHTS) == identity.get(WEIGHTS_BEFORE, 0):
+            known[WEIGHTS] = BALANCED
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:
@@ -154,7 +169,9 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     contents = [LEARNT if LEARNT in identity else "images", WATCHED]
     broken = BROKEN in known and BROKEN in identity and (known[BROKEN] or identity[BROKEN])
     mended = broken and first_difference(known, identity, [what for what in contents if what in known])
-    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE] + contents * bool(mended)
+    if mended and WEIGHTS_BEFORE in identity and isinstance(known.get(WEIGHTS), list):
+        known[WEIGHTS] = BALANCED  # an earlier version kept the factors alone, which follow from the files
+    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE, WEIGHTS_BEFORE] + contents * bool(mended)
     compared = [what for what in known if what in identity and what not in passed_over]
     if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different
@@ -185,16 +202,25 @@ def _with_known_classes(identity):
 
 
 def _changes_of_length(state, epochs, patience):
+    """How long it takes from now on, also where that is at an end by now."""
     settings, trained, since = state["settings"], state["epochs"], state["best from"]
-    longer = settings.get("epochs") not in (None, epochs) and epochs > trained[-1].get("epoch", 0)
-    if has_ended(trained, patience, since):
-        before = len(trained) - best_of(trained, patience, since)
-        return [{"what": "ended", "from": patience, "to": before}] if longer else []
+    planned, before, done = settings.get("epochs"), settings.get("patience", patience), trained[-1].get("epoch", 0)
+    if not before:  # the last weights alone were kept
+        since = len(trained)
+    ended, lacking = has_ended(trained, patience, since), len(trained) - best_of(trained, patience, since)
     changes = []
-    if longer:
-        changes.append({"what": "epochs", "from": settings["epochs"], "to": epochs})
-    if settings.get("patience", patience) != patience:
-        changes.append({"what": "patience", "from": settings["patience"], "to": patience})
+    if planned not in (None, epochs):
+        if epochs <= done:
+            what = "over" if ended or planned <= done else "short"
+            changes.append({"what": what, "from": planned, "to": epochs, "done": done})
+        elif not ended:
+            changes.append({"what": "epochs", "from": planned, "to": epochs})
+        elif before == patience:
+            changes.append({"what": "ended", "from": patience, "to": lacking})
+    if before != patience:
+        ends = ended and epochs > done
+        further = {"what": "impatient", "lacking": lacking} if ends else {"what": "patience"}
+        changes.append({**further, "from": before, "to": patience})
     return changes
 
 
@@ -308,7 +334,9 @@ def passed(directory, names):
 
 
 def check_place(directory, phases=(), sources=()):
-    """Raise `ValueError` if a directory is none for a training: it is another one's, or lends its own model.
+    """Raise `ValueError` if a directory is none for a training: another one's, one that lends its own model, or none's.
+
+    What somebody else has left there under a name of a training's files would be lost.
 
     Args:
         directory: where the training is to go; None for nowhere.
@@ -319,7 +347,7 @@ def check_place(directory, phases=(), sources=()):
         return
     place = Path(expanded(directory))
     for source in (Path(os.path.realpath(expanded(source))) for source in sources):
-        folder = source.parent if source.name == "model.keras" else source
+        folder = source.parent if source.name == MODEL else source
         if folder == Path(os.path.realpath(place)):
             raise ValueError(f"`directory` must be another one than the model's. Received: {os.fspath(directory)!r}")
     if phases and os.path.exists(place / HISTORY):
@@ -327,6 +355,23 @@ def check_place(directory, phases=(), sources=()):
     for name in (name for name in PHASES if name not in phases and os.path.exists(place / name / HISTORY)):
         this = f"its phase {name} is none of this one's" if phases else "this training is none"
         raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
+    if not any(os.path.exists(place / name / HISTORY) for name in phases or ("",)) and (name := _not_trained(place)):
+        raise ValueError(
+            f"`directory` {place} holds {name}, which no training there has written. Choose another directory, or move "
+            "the file away"
+        )
+
+
+def _not_trained(place):
+    """What in a folder without a history is not what a training leaves, the name of a file; or None."""
+    for name in (MODEL, "result.json"):  # the latter goes with a search's model
+        if os.path.lexists(place / name):
+            return name
+    try:
+        read_record(place)
+    except ValueError:
+        return FILE
+    return None
 
 
 def directory_of(model):
@@ -362,7 +407,7 @@ def _known(directory, what):
 def is_used(directory):
     """Whether a training has left anything in a directory that it could go on from, or a model."""
     directory = Path(expanded(directory))
-    places = [directory / "model.keras", directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
+    places = [directory / MODEL, directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
     return any(os.path.exists(place) for place in places)
 
 

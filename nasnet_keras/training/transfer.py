@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import as_integer, as_numbers
+from nasnet_keras.checks import as_integer, as_numbers, names_of
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.left_out import LeftOut
 from nasnet_keras.data.loading import CHECKED, Data
@@ -29,7 +29,9 @@ from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training import devices as several
 from nasnet_keras.training import features, fitting, recipes
+from nasnet_keras.training.card import write_card
 from nasnet_keras.training.identity import (
+    PHASES,
     VIEWS,
     check_place,
     check_resumption,
@@ -113,7 +115,8 @@ def fine_tune(
             a lower validation loss), and goes back to its best epoch. None: all epochs, and the last one counts.
         seed: seed of the head's weights, the order of images, augmentation and dropout.
         directory: where the model goes, with the state from which the same call goes on after an
-            interruption, also for more epochs: what was trained stays, and they go to the last phase. None for nowhere.
+            interruption, also for more epochs: what was trained stays, and they go to the last phase. Beside the model
+            lie a card, `README.md`, and its learning curves. None for nowhere.
         tensorboard: whether to write logs for TensorBoard into `directory/tensorboard`.
         callbacks: further Keras callbacks. Epochs are counted through both phases.
         checkpoint_every: steps after which the state is kept within an epoch, too.
@@ -149,11 +152,16 @@ def fine_tune(
     """
     epochs, head_epochs, patience, seed, head_views = map(as_integer, (epochs, head_epochs, patience, seed, head_views))
     directory = None if directory is None else Path(expanded(directory))
+    check_place(directory, PHASES, paths_of(model_or_name, weights))  # before anything is read
     data = _data(train, validation, classes, options)
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:
             raise ValueError(f"`{name}` must be left out: the network gets a classifier. Received: {options[name]!r}")
+    settings = {"recipe": recipe} if isinstance(recipe, str) else {}
+    settings["seed"] = seed
+    if dtype := options.get("dtype"):
+        settings["dtype"] = getattr(dtype, "name", dtype)
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     check_hours(hours)
     if tensorboard and directory is None:
@@ -174,7 +182,7 @@ def fine_tune(
         )
         number = "all" if several.hosts() > 1 else devices
         check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
-        check_place(directory, [name for name, *_ in plan], paths_of(model_or_name, weights))
+        check_place(directory, [name for name, *_ in plan])
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
     recomputed = bool(remat) and not model.architecture.auxiliary_head  # a head that learns in any case
@@ -232,6 +240,7 @@ def fine_tune(
             model.thresholds = fitting.chosen_thresholds(model, data.validation)
         if first_host and directory is not None:
             fitting.save_model(model, directory)
+            write_card(directory, model, data, recipe, settings, patience=None if validation is None else patience)
     return model
 
 
@@ -240,7 +249,7 @@ def _data(train, validation, classes, options):
     classes = as_integer(classes)
     if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
         raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else names_of("classes", classes)
     wanted, record = as_numbers(options.get("grey_range")), None
     splits = {}
     for label, value in (("train", train), ("validation", validation)):

@@ -3,12 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from nasnet_keras.cli import main
-from nasnet_keras.commands import card, predict
+from nasnet_keras.cli import main, parser
+from nasnet_keras.commands import datasets, finetune, predict, train
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -20,6 +19,9 @@ def place(tmp_path, monkeypatch):
     for name, copy in (("interrupted_training", "net"), ("finetuned", "mine"), ("photos", "photos")):
         shutil.copytree(FIXTURES / name, copy)
     shutil.copy("mine/model.keras", "net")
+    shutil.copytree(FIXTURES / "search_finished/final", "found/final")
+    Path("made").mkdir()
+    shutil.copy("mine/model.keras", "made")
     return tmp_path
 
 
@@ -43,6 +45,9 @@ def refused(capsys, words):
         ("finetune --model mine/model.keras --directory mine", "another one than the model's"),
         ("finetune --model net --weights mine --directory mine", "another one than the model's"),
         ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
+        ("train --directory made", "`directory` made holds model.keras, which no training there has written. Choose"),
+        ("finetune --genotype tiny --directory made", "`directory` made holds model.keras, which no training there"),
+        ("train --directory found/final/found", "holds result.json, which no training there has written"),
         ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which"),
         ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),
     ],
@@ -51,17 +56,26 @@ def test_what_would_go_over_another_model_or_not_take_place_is_refused(words, sa
     assert says in refused(capsys, f"{words} --data photos")
 
 
-def test_the_card_names_the_epoch_whose_weights_there_are(tmp_path, monkeypatch):
-    """Of an epoch before `best from` none were kept, however good it was."""
-    accuracies = [0.9, 0.5, 0.6, 0.4]
-    epochs = [{"epoch": number, "loss": 1.0, "val_accuracy": value} for number, value in enumerate(accuracies, 1)]
-    seen = []
-    monkeypatch.setattr(card, "_card", lambda *arguments: seen.append(arguments[-1]) or "")
-    for since, best in ((None, 1), (2, 3)):
-        state = {"epochs": epochs, **({} if since is None else {"best from": since})}
-        (tmp_path / "history.json").write_text(json.dumps(state))
-        card.write_card(SimpleNamespace(directory=tmp_path), None, None, None, None, patience=3)
-        assert seen.pop() == best
+@pytest.mark.parametrize(
+    ("words", "folder", "known"),
+    [
+        ("train --directory net", "net", {"`input_shape`": [8, 8, 3]}),
+        ("train --directory net --sizes 8", "net", {"image sizes": [8], "image size": [8, 8]}),
+        ("finetune --model zoo.keras --seed 3 --directory mine", "mine/head", {"`input_shape`": [8, 8, 3]}),
+    ],
+)
+def test_another_size_of_images_is_refused_before_they_are_decoded(words, folder, known, place, monkeypatch, capsys):
+    shutil.copy(FIXTURES / "zoo.keras", place)
+    path = place / folder / "history.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "identity": {**state["identity"], **known}}))
+    for command in (train, finetune):
+        monkeypatch.setattr(command, "decode", lambda *_, **__: pytest.fail("images are decoded"))
+    err = refused(capsys, f"{words} --data photos --recipe photos --batch-size 4 --image-size 16")
+    assert "holds the state of another training: it has other" in err and "(by `image_size`" in err
+    options = parser().parse_args(f"{words} --data photos --image-size 8".split())
+    identity = datasets.size_identity(options)
+    assert identity and identity.items() <= known.items()
 
 
 def test_options_that_would_have_no_effect(place, capsys):

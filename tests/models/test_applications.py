@@ -150,6 +150,8 @@ def test_decoding_needs_no_network_and_takes_names():
     assert rows[0] == [("n01443537", "goldfish", 0.7), ("n01440764", "tench", 0.3)]
     assert rows[1][0] == ("n15075141", "toilet tissue", 1.0)
     assert decode_predictions([[0.1, 0.9]], class_names=["cat", "dog"]) == [[(1, "dog", 0.9), (0, "cat", 0.1)]]
+    with pytest.raises(ValueError, match="`class_names` must be a list of names"):
+        decode_predictions([[0.1, 0.9]], class_names={"cat", "dog"})
     for wrong in ({"preds": np.zeros(3)}, {"preds": np.zeros((1, 3))}, {"preds": np.zeros((1, 1000)), "top": 0}):
         with pytest.raises(ValueError, match="`"):
             decode_predictions(**wrong)

@@ -45,7 +45,7 @@ def test_what_numpy_gives_becomes_plain_json():
     flags = dict.fromkeys(("skip_reduction", "bounded_activations", "include_preprocessing"), np.True_)
     of_numpy = {**rates, **flags, "class_names": np.arange(3), "grey_range": (np.uint16(3), np.uint16(4095))}
     plain = {**dict.fromkeys(rates, 0.5), "thresholds": (0.5,) * 3, **dict.fromkeys(flags, True)}
-    plain |= {"class_names": (0, 1, 2), "grey_range": (3, 4095)}
+    plain |= {"class_names": ("0", "1", "2"), "grey_range": (3, 4095)}
     one, other = (described(**{**TINY, "classes": 3, **given}) for given in (of_numpy, plain))
     assert one == other and json.dumps(one.to_dict()) == json.dumps(other.to_dict())
     assert (
@@ -53,11 +53,20 @@ def test_what_numpy_gives_becomes_plain_json():
     )
     assert type(Options(weight_decay=np.float32(0.5)).weight_decay) is float
     for name, value, rule in (("thresholds", 0.5, "None or 3 probabilities"), ("dropout", np.float32(1), "a rate in"),
-                              ("thresholds", np.full(3, 1.5), "None or 3"), ("class_names", 3, "None or 3 names"),
+                              ("thresholds", np.full(3, 1.5), "None or 3"), ("class_names", 3, "a list of names"),
                               ("grey_range", (np.uint8(9), np.uint8(9)), "None or .low, high."),
                               ("weight_decay", np.float32(-1), "a number from 0")):  # fmt: skip
         with pytest.raises(ValueError, match=f"`{name}` must be {rule}"):
             described(**{**TINY, "classes": 3, name: value})
+
+
+@pytest.mark.parametrize("names", [{"a", "b", "c"}, dict.fromkeys("abc"), "abc"])
+def test_names_of_classes_have_an_order(names):
+    with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+        described("tiny", **TINY, class_names=names)
+    numbered = described("tiny", **TINY, class_names=range(3))
+    assert numbered.class_names == ("0", "1", "2")
+    assert Architecture.from_dict({**numbered.to_dict(), "class_names": [0, 1, 2]}) == numbered  # as once kept
 
 
 def test_what_followed_follows_anew():

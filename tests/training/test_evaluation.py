@@ -187,3 +187,10 @@ def test_other_names_than_the_models_are_told_or_refused(caplog):
     assert record.getMessage().startswith("`class_names` are other ones than the model's, cat, dog: labels count as")
     with pytest.raises(ValueError, match="`class_names` must be the model's, cat, dog, in any order. Received: wolf"):
         evaluate_classes(model, split, ["dog", "wolf"])
+    for names in ({"dog", "cat"}, {"cat": 0, "dog": 1}, "cd"):  # a set has them in any order, but says none
+        with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+            evaluate_classes(model, split, names)
+        model.class_names, own = names, model.class_names
+        with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+            evaluate_classes(model, split, ["cat", "dog"])
+        model.class_names = own

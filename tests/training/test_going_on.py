@@ -13,7 +13,7 @@ from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.data.loading import load_data
-from nasnet_keras.training import checkpoints, fitting, recipes
+from nasnet_keras.training import checkpoints, compilation, fitting, recipes
 from nasnet_keras.training.identity import (
     check_place,
     check_resumption,
@@ -85,7 +85,38 @@ def test_more_epochs_go_on_and_it_is_said_what_that_means(tmp_path, caplog):
     assert int(model.optimizer.iterations) == 12 and float(np.asarray(rate)) == pytest.approx(0, abs=1e-9)
     assert history(tmp_path)["changes"] == [change] and history(tmp_path)["settings"]["epochs"] == 4
     assert train(tmp_path, 4)[1] == [] == train(tmp_path, 3)[1]
-    assert history(tmp_path)["changes"] == [change]
+    assert history(tmp_path)["changes"] == [change]  # nothing has been trained since
+
+
+LENGTHS = [  # epochs and patience before and now, and what is said of it
+    ((6, None), (6, None), None),
+    ((6, None), (3, None), "4 epochs are done of the 6 for which the learning rate was planned, and 3 are wanted"),
+    ((6, None), (4, None), "4 epochs are done of the 6 for which the learning rate was planned, and 4 are wanted"),
+    ((6, None), (5, None), "5 epochs instead of 6, after 4 here"),
+    ((4, None), (3, None), "4 epochs are done, and 3 are wanted (by `epochs` or `hours`): none is trained"),
+    ((6, 9), (6, 3), "it ends after 4 epochs, 3 of them without a better one, by a patience of 3 instead of 9"),
+    ((6, 9), (8, 2), "it ends after 4 epochs, 3 of them without a better one, by a patience of 2 instead of 9"),
+    ((6, 9), (6, 8), "a patience of 8 instead of 9 after 4 epochs"),
+    ((6, None), (6, 2), "a patience of 2 instead of None after 4 epochs"),  # whose best weights were not kept
+    ((6, 3), (6, 3), None),
+    ((6, 3), (8, 3), "it ended after 4 epochs, 3 of them without a better one"),
+    ((6, 3), (2, 3), "4 epochs are done, and 2 are wanted"),
+    ((6, 3), (6, 2), "it ends after 4 epochs"),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "says"), LENGTHS)
+def test_a_length_at_which_a_training_is_over_is_told(before, now, says, tmp_path):
+    """Of four epochs, the first of them the best one."""
+    epochs = [{"epoch": number, "val_accuracy": 1 / number} for number in range(1, 5)]
+    state = {"epochs": epochs, "settings": dict(zip(("epochs", "patience"), before, strict=True))}
+    (tmp_path / "history.json").write_text(json.dumps(state))
+    lines = told(tmp_path, check_resumption(tmp_path, {}, *now))
+    if says is None:
+        assert lines == []
+    else:
+        assert lines[0].startswith(f"goes on in {tmp_path}: {says}")
+    assert any("has not come down" in line for line in lines) == ("done of the 6" in (says or ""))
 
 
 def test_a_lower_rate_goes_on_after_a_loss_that_is_no_number(tmp_path):
@@ -333,11 +364,32 @@ def test_a_directory_is_of_one_kind_of_training(tmp_path, monkeypatch):
     check_place(trained), check_place(tuned, ["head", "cells"]), check_place(tmp_path / "new"), check_place(None)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.keras", "mine"), ("result.json", "{}"), ("data.json", '{"rows": []}')]
+)
+def test_what_no_training_has_left_in_a_directory_stays(name, content, tmp_path, monkeypatch):
+    """A network of a search's, a model or data of one's own: whatever would be written under its name."""
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("it is trained"))
+    (tmp_path / name).write_text(content)
+    rule = f"`directory` .* holds {name}, which no training there has written. Choose another directory, or move"
+    unread = range(3)  # what is no data at all
+    for start in (lambda: train(tmp_path, 1), lambda: fine_tune(network(), unread, None, NAMES, directory=tmp_path)):
+        with pytest.raises(ValueError, match=rule):
+            start()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content
+    for phases in ([], ["head", "cells"], ["all"]):  # in which it is the training's own
+        place = begun(tmp_path / "-".join(["own", *phases]) / (phases or ["."])[0]) / ("." if not phases else "..")
+        (place / name).write_text(content)
+        check_place(place, phases)
+
+
 def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fitting.save_model(network(), "net")
     (tmp_path / "link").symlink_to("net")
-    network().save_weights("net/own.weights.h5")
+    (tmp_path / "weights").mkdir()
+    network().save_weights("weights/own.weights.h5")
     kept = (tmp_path / "net/model.keras").read_bytes()
     (tmp_path / "loop").symlink_to("loop")
     check_place("other", ["all"], ["loop"])  # which others refuse
@@ -349,7 +401,7 @@ def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_pat
                     fine_tune(model, colours(48), None, NAMES, directory=directory, **given)
     assert (tmp_path / "net/model.keras").read_bytes() == kept
     assert paths_of("NASNetCIFAR", "cifar10") == [] == paths_of(network(), "none")
-    check_place("net", ["all"], paths_of(network(), "net/own.weights.h5"))  # which nothing overwrites
+    check_place("weights", ["all"], paths_of(network(), "weights/own.weights.h5"))  # which nothing overwrites
 
 
 def test_a_fine_tuning_goes_on_from_the_weights_that_it_began_with(tmp_path):
@@ -486,6 +538,29 @@ def test_a_file_that_can_be_read_again_is_another_training_image_which_is_told(t
     others = replace(again, train=again.train.select(range(11)))  # not by a file that cannot be read
     with pytest.raises(ValueError, match="other number of training images"):
         check_resumption(place, whole_identity(others))
+
+
+def test_balanced_classes_go_on_with_other_factors_where_files_are_broken(tmp_path):
+    """What was asked is the same; the factors that follow are those of the files that can be read."""
+
+    def known(found):
+        factors = compilation.factors_of("balanced", found)
+        return whole_identity(found) | network_identity(small(), factors, balanced=True)
+
+    whole = data()
+    fewer = replace(whole, train=replace(whole.train.select(np.arange(1, len(whole.train))), broken=1))
+    options = {"epochs": 1, "class_weights": "balanced"}
+    fitting.fit(small(), whole, PLAIN, directory=tmp_path, **options)
+    identity = history(tmp_path)["identity"]
+    assert identity["`class_weights`"] == "balanced"
+    identity["`class_weights`"] = identity.pop("`class_weights`, as kept before")
+    for place in (tmp_path, state_of(tmp_path / "old", identity)):  # as an earlier version left it
+        assert check_resumption(place, known(whole)) == []
+        assert [change["what"] for change in check_resumption(place, known(fewer))] == ["files"]
+    fitting.fit(model := small(), fewer, PLAIN, directory=tmp_path, **{**options, "epochs": 2})
+    assert model.loss.class_weights == compilation.factors_of("balanced", fewer) != [1, 1, 1]
+    with pytest.raises(ValueError, match="it has other `class_weights`"):
+        fitting.fit(small(), fewer, PLAIN, directory=tmp_path, **{**options, "class_weights": [1, 2, 3]})
 
 
 def test_a_training_is_watched_by_the_images_that_watched_it_before(tmp_path):

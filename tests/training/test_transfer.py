@@ -54,9 +54,9 @@ def source(**options):
     return model
 
 
-def tune(model=None, train=TRAIN, validation=VALIDATION, **options):
+def tune(model=None, train=TRAIN, validation=VALIDATION, classes=NAMES, **options):
     arguments = {"recipe": RECIPE, "epochs": 2, "seed": 4}
-    return fine_tune(model or source(), train, validation, NAMES, **{**arguments, **options})
+    return fine_tune(model or source(), train, validation, classes, **{**arguments, **options})
 
 
 def values(model, names=None):
@@ -359,6 +359,9 @@ BAD = [
     ({"colour": 2}, "`colour` is no argument of NASNet"),
     ({"train": (TRAIN.images, TRAIN.labels + 1)}, "`train` must have labels from 0 to 2"),
     ({"train": TRAIN.images}, "`train` must be a Split, or a pair"),
+    ({"classes": set(NAMES)}, "`classes` must be a list of names, one for each class. Received: {'"),
+    ({"classes": dict(enumerate(NAMES))}, "`classes` must be a list of names, one for each class. Received: {0: '"),
+    ({"classes": "sea"}, "`classes` must be a list of names, one for each class. Received: 'sea'"),
 ]
 
 
@@ -366,6 +369,12 @@ BAD = [
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         tune(**options)
+
+
+@pytest.mark.parametrize("classes", [range(3), np.unique(TRAIN.labels), 3])
+def test_numbers_as_names_are_texts(classes):
+    data = transfer._data(TRAIN, VALIDATION, classes, {})
+    assert data.class_names == ("0", "1", "2") and set(map(type, data.class_names)) == {str}
 
 
 def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path):
