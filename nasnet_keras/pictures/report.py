@@ -395,6 +395,8 @@ def _value(value):
 
 
 def _duration(seconds):
+    if not finite(seconds):
+        return DASH
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -277,6 +277,8 @@ def test_durations_are_readable():
         (400000, "4 d 15 h"),
     ]:
         assert figures(parse(search_report([make_trial(0, 0.5, seconds=seconds)])))["Time in trials"] == text
+    live = {"at": "", "every": 5, "max_trials": 1, "until": None, "running": [], "left": float("inf")}
+    assert "About \u2013 left." in search_report([], live=live)  # what is not finite is no duration
 
 
 def test_reading_trials(tmp_path):
