@@ -24,6 +24,7 @@ from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks, Copies
+from nasnet_keras.search.cost import check_cost, mark_of_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
@@ -52,7 +53,6 @@ from nasnet_keras.search.running import (
     check_listener,
     check_use,
     failure,
-    name_of_cost,
     run_trials,
 )
 from nasnet_keras.search.space import SearchSpace
@@ -151,10 +151,9 @@ class NASNetTuner(BaseTuner):
         if not isinstance(oracle, NASNetOracle):
             raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
         check_listener(on_trial, oracle.on_finished)
-        if cost is not None:
-            name_of_cost(cost)
+        check_cost(cost)
         if self._trains_children():
-            check_child(child, kwargs.get("hypermodel"))
+            check_child(child, kwargs.get("hypermodel"), cost)
         elif engine is not None:
             rule = f"left out of {type(self).__name__}, whose own `run_trial` it would not ask"
             raise ValueError(f"`engine` must be {rule}. Received: {engine!r}")
@@ -408,7 +407,7 @@ def search(
     max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
     hours, lease, patience = map(as_number, (hours, lease, patience))
     check_integer("max_trials", max_trials, least=1)
-    check_child(child)
+    check_child(child, cost=cost)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     try:
@@ -477,7 +476,7 @@ def search(
         if is_known and (told := check_same_start(directory, start_from, space, rules)):
             logger.warning("%s", told)
         write_record(directory, data)
-        preference.keep(directory)
+        preference.keep(directory, finished, mark_of_cost(cost))
         tell_finished(finished)
         with live:
             tuner._go(data)

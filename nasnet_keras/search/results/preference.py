@@ -118,10 +118,26 @@ class Preference:
         if complaint := self.complaint(trials):
             logger.warning("%s", complaint)
 
-    def keep(self, directory):
-        """Write it into a search's directory, which knows the direction itself."""
-        told = {"cost": self.cost, "prefer": self.prefer}
-        write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
+    def keep(self, directory, trials=(), mark=None):
+        """Write it into a search's directory, which knows the direction itself.
+
+        Args:
+            directory: the search's directory.
+            trials: its finished trials; that they have the cost by another function of the same name is logged.
+            mark: what tells the function of the cost apart, see `cost.mark_of_cost`; None where it is a name.
+        """
+        place = SearchDirectory(directory).preference
+        marks = _marks(place)
+        measured = sum(cost_of(trial, self.cost) is not None for trial in trials)
+        if mark is not None and marks.get(self.cost, mark) != mark and measured:
+            logger.warning(
+                "`cost` %s is another function than before, or was changed: the numbers of %d trials are the former "
+                "one's, and are compared with its. Give a new function a new name",
+                self.cost, measured,
+            )  # fmt: skip
+        marks |= {} if mark is None else {self.cost: mark}
+        told = {"cost": self.cost, "prefer": self.prefer} | ({"functions": marks} if marks else {})
+        write_atomically(place, json.dumps(told).encode())
 
     @classmethod
     def of(cls, directory):
@@ -129,7 +145,9 @@ class Preference:
         place = SearchDirectory(directory)
         _, direction = place.objective()
         try:
-            return cls(**{**read_object(place.preference), "direction": direction})
+            told = read_object(place.preference)
+            told.pop("functions", None)
+            return cls(**{**told, "direction": direction})
         except (OSError, TypeError, ValueError):
             return cls(direction=direction)
 
@@ -139,6 +157,15 @@ class Preference:
     def _price(self, trial):
         cost = cost_of(trial, self.cost)
         return math.inf if cost is None else cost
+
+
+def _marks(path):
+    """{name of a cost: the mark of the function that it was measured by last}; empty where nothing can be read."""
+    try:
+        marks = read_object(path).get("functions")
+    except (OSError, ValueError):
+        return {}
+    return marks if isinstance(marks, dict) else {}
 
 
 def warn_without_reward(trials, commonest):

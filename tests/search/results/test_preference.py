@@ -291,3 +291,18 @@ def test_a_search_logs_a_preference_that_does_not_work(tmp_path, monkeypatch, ca
     assert "3 of 3 trained trials have no `latency`; they count as the dearest" in said
     none, said = run(prefer="below:5")
     assert none.best is None and "no child costs so little; the least multiply_adds of one is 9" in said
+
+
+def test_a_search_tells_that_its_cost_is_another_function_of_the_same_name(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5})
+    data = load_data("digits", limit=200)
+
+    def run(max_trials, cost):
+        caplog.clear()
+        options = {"space": SPACE, "child": CHILD, "rules": (), "cost": cost, "prefer": "within:0.01"}
+        trials = search(data, max_trials, tmp_path / "s", "random", 3, **options).trials
+        return [trial["metrics"]["cost"] for trial in trials], "`cost` cost is another function" in caplog.text
+
+    assert run(1, lambda architecture: architecture.filters) == ([4.0], False)
+    assert run(2, lambda architecture: architecture.filters / 8) == ([4.0, 0.5], True)
+    assert run(2, lambda architecture: architecture.filters / 8) == ([4.0, 0.5], False)  # in another line, but the same
