@@ -24,7 +24,7 @@ from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks, Copies
-from nasnet_keras.search.cost import check_cost, mark_of_cost, name_of_cost
+from nasnet_keras.search.cost import check_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
@@ -41,7 +41,7 @@ from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
-from nasnet_keras.search.results.preference import Preference, warn_without_cost, warn_without_reward
+from nasnet_keras.search.results.preference import Preference, keep_function, warn_without_cost, warn_without_reward
 from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.rules import Replay, check_rules
 from nasnet_keras.search.running import (
@@ -228,11 +228,12 @@ class NASNetTuner(BaseTuner):
         if is_known and self._trains_children() and type(self.child) is ChildSettings:
             some = self.own_oracle.space.sample(1, np.random.default_rng(0))
             check_children(self.child, data, (*some, *(self.own_oracle.tries if is_new else ())))
-        self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
+        trials = self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
         if is_known:
             told = description(self.child if self._knows_child else None, data)
             told = {key: value for key, value in told.items() if knows or key not in LATER}
             keep_children(self.project_dir, told, numerics())
+        keep_function(self.project_dir, self.cost, trials)
 
     def _go(self, data, **further):
         """What part of the trials is this process's, and at their end what became of them."""
@@ -476,7 +477,7 @@ def search(
         if is_known and (told := check_same_start(directory, start_from, space, rules)):
             logger.warning("%s", told)
         write_record(directory, data)
-        preference.keep(directory, finished, mark_of_cost(cost))
+        preference.keep(directory)
         tell_finished(finished)
         with live:
             tuner._go(data)

@@ -14,7 +14,7 @@ import nasnet_keras
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.search.cost import mark_of_cost
 from nasnet_keras.search.oracle import NASNetOracle
-from nasnet_keras.search.results.preference import Preference
+from nasnet_keras.search.results.preference import Preference, keep_function
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.tuner import NASNetTuner, search
 
@@ -117,7 +117,6 @@ DIFFERENT = [
 def test_functions_that_are_not_the_same_have_marks_of_their_own():
     marks = list(map(mark_of_cost, DIFFERENT))
     assert [(one, other) for other in range(len(marks)) for one in range(other) if marks[one] == marks[other]] == []
-    assert mark_of_cost("multiply_adds") is None
 
 
 def test_the_same_function_made_again_has_the_same_mark_in_every_process():
@@ -140,17 +139,37 @@ def priced(name):
 
 
 def test_numbers_of_two_functions_under_one_name_are_told_once(tmp_path, caplog):
-    def say(mark, name="cost", cost="cost"):
+    def say(cost, name="cost"):
         caplog.clear()
-        Preference(cost, "within:0.1").keep(tmp_path, priced(name), mark)
-        assert Preference.of(tmp_path) == Preference(cost, "within:0.1")
+        if callable(cost):
+            keep_function(tmp_path, cost, priced(name))
+        Preference(name, "within:0.1").keep(tmp_path)
+        assert Preference.of(tmp_path) == Preference(name, "within:0.1")
         return caplog.text
 
-    first, second = map(mark_of_cost, (lambda a: a.filters, lambda a: len(a.repeats)))
+    def first(architecture):
+        return architecture.filters
+
+    def second(architecture):
+        return len(architecture.repeats)
+
+    first.__name__ = second.__name__ = "cost"
     (tmp_path / "preference.json").write_text('{"cost": "cost", "prefer": "reward"}')  # of an earlier version
     assert not say(first) and not say(first)
-    assert not say(None, cost="multiply_adds")
+    assert not say("a name")
     assert "`cost` cost is another function than before, or was changed: the numbers of 1 trials" in say(second)
     assert not say(second)
     assert not say(first, name="latency")  # none was measured
-    assert not say(first, name="latency", cost="latency")
+
+
+def test_a_tuner_of_one_s_own_tells_it_too_and_has_the_rule_that_it_had(tmp_path, caplog):
+    class Tuner(NASNetTuner):
+        def run_trial(self, trial, data):
+            return {"reward": 0.5, "cost": self.cost(None)}
+
+    for trials, cost in ((1, lambda architecture: 1.0), (2, lambda architecture: 2.0)):
+        assert "another function" not in caplog.text
+        oracle = NASNetOracle(trials, space=SPACE, strategy="random", seed=0)
+        Tuner(oracle, cost=cost, directory=str(tmp_path), project_name="p").search({"any": "data"})
+    assert "`cost` cost is another function than before" in caplog.text
+    assert Preference.of(tmp_path / "p") == Preference()
