@@ -18,7 +18,7 @@ UNINTERRUPTED = 2000
 FIGURES = {"test": "accuracy", "validation": "validation_accuracy"}
 
 
-def train_longer(name, genotype, data, child, epochs, seed, directory, progress, parts=tuple(FIGURES)):
+def train_longer(name, genotype, data, child, epochs, seed, directory, progress, parts=tuple(FIGURES), reference=None):
     """Train a genotype's network as the children of a search were, for more epochs, and measure it.
 
     It lies in `directory` as a model, with its figures; a finished one is not trained again.
@@ -33,18 +33,34 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress,
         directory: where it goes.
         progress: called with a title and the epochs, a context manager that gives a Keras callback.
         parts: of the data, on which it is measured: `test`, `validation`.
+        reference: None, or the filters of the network whose multiply-adds it was given, which the figures then tell.
 
     Returns:
         A dict with `network` (the name), `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
         `validation_accuracy`, `epochs`, `filters`; of the accuracies those on `parts`. Of several labels an image they
         are mean average precisions, and `measure` says so. An accuracy of no images is None.
     """
-    row = finished(genotype, epochs, directory)
-    if row is None or not _has_size(row, genotype, data, child):
+    row = still_right(genotype, data, child, epochs, directory)
+    if row is None:
         row = _train(name, genotype, data, child, epochs, seed, directory, progress, parts)
         write_record(directory, data)
-        write_atomically(directory / "result.json", json.dumps(row).encode())
+    elif row.get("reference") == reference:
+        return row
+    row = row if reference is None else {**row, "reference": reference}
+    write_atomically(directory / "result.json", json.dumps(row).encode())
     return row
+
+
+def still_right(genotype, data, child, epochs, directory):
+    """The figures in a directory, where they are of this very training; others are removed, since its model goes, too.
+
+    Figures beside a model of another training, if only until that is done, would be taken for the model's own.
+    """
+    row = finished(genotype, epochs, directory)
+    if row is not None and has_size(row, genotype, data, child):
+        return row
+    (directory / "result.json").unlink(missing_ok=True)
+    return None
 
 
 def finished(genotype, epochs, directory):
@@ -54,7 +70,7 @@ def finished(genotype, epochs, directory):
     return row if same and "validation_accuracy" in row else None
 
 
-def _has_size(row, genotype, data, child):
+def has_size(row, genotype, data, child):
     """Whether figures are of a network as large as these settings make it."""
     if "filters" in row:
         return row["filters"] == child.filters

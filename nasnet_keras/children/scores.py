@@ -24,7 +24,9 @@ def gradient_norm(child, images, labels):
 
 
 def naswot(child, images, labels):
-    """log |det K|, where K[i, j] counts the ReLUs on which the images i and j agree."""
+    """log |det K|, where K[i, j] counts the ReLUs on which the different images i and j agree."""
+    # Equal images would be equal rows, and the determinant 0 whatever the network.
+    images = np.stack(list({image.tobytes(): image for image in images}.values()))
     agreements = np.zeros((len(images), len(images)))
     for values in child.activations(images):
         code = (values.reshape(len(values), -1) > 0).astype(np.float32)

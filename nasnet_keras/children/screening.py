@@ -24,7 +24,7 @@ def check(settings, genotype, data, seed, among):
             every child, so that a resumed search refuses the same children.
 
     Raises:
-        ValueError: there is nothing to compare with.
+        ValueError: there is nothing to compare with, or too few of its scores are finite.
     """
     if not among:
         raise ValueError(f"`among` must be a tuple of genotypes to compare with. Received: {among!r}")
@@ -40,6 +40,12 @@ def child_score(settings, genotype, data, seed):
 
 @lru_cache(maxsize=1)
 def threshold(settings, data, cells):
-    """What the share of some cells stay below."""
-    scores = [child_score(settings, cell, data, number) for number, cell in enumerate(cells)]
-    return float(np.quantile(scores, settings.screen_share))
+    """What the share of some cells stay below; raises `ValueError` where so many have a score that says nothing."""
+    scores = np.array([child_score(settings, cell, data, number) for number, cell in enumerate(cells)])
+    with np.errstate(invalid="ignore"):  # between two infinite ones
+        least = float(np.quantile(scores, settings.screen_share))
+    if not np.isfinite(least):
+        useless = int(np.sum(~np.isfinite(scores)))
+        rule = f"a score that tells cells apart, and {useless} of {len(cells)} random ones have no finite one"
+        raise ValueError(f"`screen` must be {rule}, as where images are nearly alike. Received: {settings.screen!r}")
+    return least

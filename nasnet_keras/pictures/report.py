@@ -7,6 +7,7 @@ has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py
 """
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, shor
 BEST = 10
 WINDOW = 20
 DASH = "\u2013"
+# What a reason for a failure has of the one trial: digests and addresses, numbers, and what is none.
+FIGURES = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{12,}\b|[-+]?(\d+([.,]\d+)*(e[-+]?\d+)?|\b(nan|inf)\b)", re.IGNORECASE)
 RENEWED = '<meta http-equiv="refresh"'
 STYLE = """
 :root{color-scheme:light dark;--page:#f5f6f8;--card:#fff;--ink:#1f2933;--muted:#5b6774;--line:#d9dee4}
@@ -179,6 +182,20 @@ def read_trials(path) -> list[dict]:
         elif number != filled[-1][0]:
             raise ValueError(f"{path}, line {number}: a trial must be a JSON object. Received: {line[:80]!r}")
     return trials
+
+
+def failure_reasons(trials: list[dict]) -> list[tuple[str, int]]:
+    """Why trials failed, and how many for each reason, the commonest first.
+
+    Reasons that differ only in their figures, such as each child's own size, are one, by the text of the first trial.
+    """
+    texts, counts = {}, Counter()
+    for trial in filter(is_failed, trials):
+        reason = str(trial.get("reason") or "no reason was given")
+        kind = FIGURES.sub("#", reason.partition("Received:")[0])
+        texts.setdefault(kind, reason)
+        counts[kind] += 1
+    return [(texts[kind], count) for kind, count in counts.most_common()]
 
 
 def _section(heading, content):
@@ -366,12 +383,13 @@ def _summary_table(summary):
 
 
 def _failures(trials):
-    reasons = Counter(str(trial.get("reason") or "no reason given")[:300] for trial in trials if is_failed(trial))
+    reasons = failure_reasons(trials)
     if not reasons:
         return ""
+    shown, others = reasons[:BEST], sum(count for _, count in reasons[BEST:])
     rows = "\n".join(
-        f'<tr class="first"><td class="text">{escape(reason)}</td><td>{_value(count)}</td></tr>'
-        for reason, count in reasons.most_common(BEST)
+        f'<tr class="first"><td class="text">{escape(reason[:300])}</td><td>{_value(count)}</td></tr>'
+        for reason, count in [*shown, *([("other reasons", others)] if others else [])]
     )
     head = '<thead><tr><th scope="col" class="text">Reason</th><th scope="col">Trials</th></tr></thead>'
     return _section("Failed trials", f'<div class="scroll"><table>\n{head}\n<tbody>\n{rows}\n</tbody>\n</table></div>')
@@ -395,6 +413,8 @@ def _value(value):
 
 
 def _duration(seconds):
+    if not finite(seconds):
+        return DASH
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -15,8 +15,8 @@ import keras_tuner
 import numpy as np
 
 from nasnet_keras.children.settings import ChildSettings, child_seed
-from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.search.callbacks import Copies
+from nasnet_keras.search.cost import name_of_cost
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.oracle import PROGRESS
 from nasnet_keras.search.space import SearchSpace
@@ -86,6 +86,7 @@ class Children:
                 further["among"] = self.space.sample(SCREENED_AMONG, np.random.default_rng(0))
             metrics = (shared or self.child).evaluate(genotype, data, child_seed(self.seed, trial_id), **further)
             metrics = {**known, **metrics} if known else metrics
+            seconds = time.perf_counter() - start  # of the child: what its cost takes to measure is not its own
             if self.cost is not None:
                 metrics = {**metrics, name_of_cost(self.cost): self._measured(genotype, data, trial_id)}
         except FINAL as error:
@@ -93,7 +94,7 @@ class Children:
                 raise
             reason = " ".join(str(error).split())[:300]
             raise keras_tuner.errors.FailedTrialError(f"{type(error).__name__}: {reason}") from error
-        return {**metrics, "seconds": time.perf_counter() - start}
+        return {**metrics, "seconds": seconds}
 
     def _measured(self, genotype, data, trial_id):
         """What the function of the cost says; not a number where it fails, since the child has got its reward."""
@@ -119,13 +120,19 @@ def check_use(strategy, child, rules):
                 raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
 
 
-def check_child(child, hypermodel=None):
-    """Raise `ValueError` unless it is None or can be asked for rewards, and is all that says what is built."""
+def check_child(child, hypermodel=None, cost=None):
+    """Raise `ValueError` unless it is None or can be asked for rewards, and is all that says what is built.
+
+    A `cost` that is a function is asked with the child's `architecture`.
+    """
     if hypermodel is not None:
         rule = "left out: cells are searched for, and `child=ChildSettings(…)` says what is built of them"
         raise ValueError(f"`hypermodel` must be {rule}. Received: {hypermodel!r}")
     if child is not None and (isinstance(child, type) or not callable(getattr(child, "evaluate", None))):
         raise ValueError(f"`child` must be a ChildSettings, or an object with its `evaluate`. Received: {child!r}")
+    if callable(cost) and child is not None and not callable(getattr(child, "architecture", None)):
+        rule = "have an `architecture`, with which `cost` is asked, as ChildSettings has; or leave out `cost`"
+        raise ValueError(f"`child` must {rule}. Received: {child!r}")
 
 
 def check_listener(on_trial, on_finished):
@@ -150,18 +157,6 @@ def check_children(child, data, genotypes):
         raise ValueError("`data` must have images for validation, which rewards come from. Received: none")
     for genotype in genotypes:
         child.architecture(genotype, data).program()
-
-
-def name_of_cost(cost):
-    """The name under which a cost is kept: itself, or that of the function which measures it; raises `ValueError`."""
-    if not isinstance(cost, str) and not callable(cost):
-        raise ValueError(f"`cost` must be a name or a function of a child's Architecture. Received: {cost!r}")
-    name = cost if isinstance(cost, str) else getattr(cost, "__name__", "")
-    if isinstance(cost, str):
-        return name
-    if name in ("reward", "genotype", *COSTS):
-        raise ValueError(f"`cost` must be a function of another name, as every trial has this number. Received: {name}")
-    return name if name.isidentifier() else "cost"
 
 
 def failure(error):

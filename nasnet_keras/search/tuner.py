@@ -24,6 +24,7 @@ from nasnet_keras.data.records import division, write_record
 from nasnet_keras.files import expanded, make_folder
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.search.callbacks import Callbacks, Copies
+from nasnet_keras.search.cost import check_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
@@ -40,7 +41,7 @@ from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
-from nasnet_keras.search.results.preference import Preference, warn_without_cost, warn_without_reward
+from nasnet_keras.search.results.preference import Preference, keep_function, warn_without_cost, warn_without_reward
 from nasnet_keras.search.results.publication import Publisher, best_genotype, commonest_reason, write_report
 from nasnet_keras.search.rules import Replay, check_rules
 from nasnet_keras.search.running import (
@@ -52,7 +53,6 @@ from nasnet_keras.search.running import (
     check_listener,
     check_use,
     failure,
-    name_of_cost,
     run_trials,
 )
 from nasnet_keras.search.space import SearchSpace
@@ -151,10 +151,9 @@ class NASNetTuner(BaseTuner):
         if not isinstance(oracle, NASNetOracle):
             raise ValueError(f"`oracle` must be a NASNetOracle. Received: {oracle!r}")
         check_listener(on_trial, oracle.on_finished)
-        if cost is not None:
-            name_of_cost(cost)
+        check_cost(cost)
         if self._trains_children():
-            check_child(child, kwargs.get("hypermodel"))
+            check_child(child, kwargs.get("hypermodel"), cost)
         elif engine is not None:
             rule = f"left out of {type(self).__name__}, whose own `run_trial` it would not ask"
             raise ValueError(f"`engine` must be {rule}. Received: {engine!r}")
@@ -229,11 +228,12 @@ class NASNetTuner(BaseTuner):
         if is_known and self._trains_children() and type(self.child) is ChildSettings:
             some = self.own_oracle.space.sample(1, np.random.default_rng(0))
             check_children(self.child, data, (*some, *(self.own_oracle.tries if is_new else ())))
-        self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
+        trials = self.own_oracle.finished_trials()  # refuses the directory of another search before anything is written
         if is_known:
             told = description(self.child if self._knows_child else None, data)
             told = {key: value for key, value in told.items() if knows or key not in LATER}
             keep_children(self.project_dir, told, numerics())
+        keep_function(self.project_dir, self.cost, trials)
 
     def _go(self, data, **further):
         """What part of the trials is this process's, and at their end what became of them."""
@@ -408,7 +408,7 @@ def search(
     max_trials, seed, workers = map(as_integer, (max_trials, seed, workers))
     hours, lease, patience = map(as_number, (hours, lease, patience))
     check_integer("max_trials", max_trials, least=1)
-    check_child(child)
+    check_child(child, cost=cost)
     preference, callbacks = Preference(name_of_cost(cost), prefer), Callbacks(callbacks)
     child, space = child or ChildSettings(), space or SearchSpace()
     try:

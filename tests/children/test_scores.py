@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from described import described
 
+from nasnet_keras.children import screening
 from nasnet_keras.children.scores import SCORES, score
 from nasnet_keras.children.screening import ScreenedOut, child_score, threshold
 from nasnet_keras.children.settings import ChildSettings
@@ -50,6 +51,34 @@ def test_images_that_look_alike_have_a_low_score(child, rng):
     images = rng.normal(size=(6, 8, 8, 3)).astype("float32")
     alike = images[:1] + rng.normal(0, 0.01, images.shape).astype("float32")
     assert score("naswot", child, alike, np.zeros(6, int)) < score("naswot", child, images, np.zeros(6, int))
+
+
+def test_images_that_are_there_twice_count_once(child, rng):
+    """As blank tiles are; the determinant would be 0 for every network."""
+    images = rng.normal(size=(6, 8, 8, 3)).astype("float32")
+    images[4] = 0.5
+    twice = images[[0, 1, 0, 2, 3, 4, 4, 5, 5]]
+    assert score("naswot", child, twice, np.zeros(9, int)) == score("naswot", child, images, np.zeros(6, int))
+    assert np.isfinite(score("naswot", child, images[[4, 4]], np.zeros(2, int)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "share", "says"),
+    [
+        ([-np.inf] * 3 + [1.0, 2.0], 0.5, "3 of 5 random ones have no finite one"),
+        ([-np.inf] * 5, 0.3, "5 of 5"),
+        ([np.nan, 1.0, 2.0, 3.0, 4.0], 0.5, "1 of 5"),
+        ([-np.inf, 1.0, 2.0, 3.0, 4.0], 0.5, None),
+    ],
+)
+def test_a_screen_whose_score_tells_no_cells_apart_says_so(scores, share, says, monkeypatch):
+    monkeypatch.setattr(screening, "child_score", lambda settings, cell, data, seed: scores[seed])
+    chosen = settings("naswot", share)
+    if says is None:
+        assert threshold.__wrapped__(chosen, None, range(5)) == 2.0
+        return
+    with pytest.raises(ValueError, match=f"`screen` must be a score that tells cells apart, and {says}.*Received: 'n"):
+        threshold.__wrapped__(chosen, None, range(5))
 
 
 @pytest.mark.parametrize("name", SCORES)

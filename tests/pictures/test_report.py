@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.curves import search_curve_svg
-from nasnet_keras.pictures.report import read_trials, search_report
+from nasnet_keras.pictures.report import failure_reasons, read_trials, search_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</title></script><img src=x onerror=alert(1)> \"'& \x00\ud800"
@@ -116,6 +116,35 @@ def test_every_part_is_there():
     assert [svg.get("aria-label").split(":")[0] for svg in found.iter(f"{SVG}svg")] == ["Normal cell", "Reduction cell"]
     assert Genotype.from_json(found.find(".//pre").text) == best
     assert [words(cell) for cell in next(section(root, "Failed trials").iter("tbody"))[0]] == ["NaN loss", "6"]
+
+
+def failing(reasons):
+    return [{**make_trial(number, None), "status": "FAILED", "reason": one} for number, one in enumerate(reasons)]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "ValueError: `parameters` must be at most 100. Received: {:,}",
+        "ValueError: `loss` must be finite. Received: {:,} at <object at 0x7f{:012x}>",
+        "ScreenedOut: not trained: its naswot, {}.25, is below 610.5",
+        "ScreenedOut: not trained: its gradient_norm, -1e-{}, is below nan",
+        "ResourceExhaustedError: OOM when allocating a tensor of [128,{},8]",
+        "ValueError: genotype {:016x} cannot be built",
+        "no space for <Child at 0x7f{:012x}>",
+    ],
+)
+def test_reasons_that_differ_only_in_their_figures_are_one(reason):
+    texts = [reason.format(number, number) for number in (13204, 7, 99, 123456)]
+    others = ["MemoryError", "ValueError: `multiply_adds` must be at most 100. Received: 9"]
+    assert failure_reasons(failing([*others, *texts])) == [(texts[0], 4), (others[0], 1), (others[1], 1)]
+
+
+def test_the_table_of_failures_says_what_it_leaves_out():
+    for count, more in ((10, []), (13, [["other reasons", "3"]])):
+        trials = failing([f"{chr(97 + number)} failed" for number in range(count)])
+        rows = section(parse(search_report(trials)), "Failed trials").find(".//tbody")
+        assert [[words(cell) for cell in row] for row in rows][10:] == more and len(rows) == 10 + len(more)
 
 
 def test_the_ten_best_are_ranked():
@@ -277,6 +306,8 @@ def test_durations_are_readable():
         (400000, "4 d 15 h"),
     ]:
         assert figures(parse(search_report([make_trial(0, 0.5, seconds=seconds)])))["Time in trials"] == text
+    live = {"at": "", "every": 5, "max_trials": 1, "until": None, "running": [], "left": float("inf")}
+    assert "About \u2013 left." in search_report([], live=live)  # what is not finite is no duration
 
 
 def test_reading_trials(tmp_path):

@@ -152,6 +152,16 @@ def test_the_page_says_so_and_renews_itself_until_the_end(tmp_path):
     assert not any(thread is report._thread for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("hours", [float("inf"), 1e308])
+def test_hours_without_an_end_are_no_limit(hours, tmp_path, caplog):
+    report = LiveReport(tmp_path, 10, hours)
+    report.finished([])
+    report.began(began(0, "a"))
+    assert report.state()["left"] is None
+    report._write(report.state())
+    assert "Running now" in (tmp_path / "report.html").read_text() and not caplog.text
+
+
 @pytest.mark.parametrize(("trials", "shown"), [(4, "%H:%M"), (2000, "%Y-%m-%d %H:%M"), (10**18, None)])
 def test_an_end_that_is_not_today_has_a_date_and_one_beyond_all_dates_none(trials, shown, tmp_path, monkeypatch):
     now = [100.0]

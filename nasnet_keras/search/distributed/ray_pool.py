@@ -138,14 +138,24 @@ class RayCluster:
 
     def room(self):
         """{node: how many children it has room for, whatever else it does}, of the nodes that live."""
-        needs = [(name, need) for name, need in (("CPU", self._engine.cpus), ("GPU", self._engine.gpus)) if need]
+        cpus, gpus = self._engine.cpus, self._engine.gpus
         nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
-        return {node: min(int(has.get(name, 0) / need + 1e-6) for name, need in needs) for node, has in nodes.items()}
+        room = {node: _times(has.get("CPU", 0), cpus) for node, has in nodes.items()}
+        if not gpus:
+            return room
+        # A fraction lies on one GPU: what is left of two of them is nobody's.
+        each, need = (_times(1, gpus), 1) if gpus < 1 else (1, gpus)
+        return {node: min(room[node], each * _times(has.get("GPU", 0), need)) for node, has in nodes.items()}
 
     def lack(self):
         """Why there may be no worker."""
         has, needs = self._ray.cluster_resources(), f"{self._engine.cpus:g} CPUs and {self._engine.gpus:g} GPUs"
         return f"a child needs {needs}, and the cluster has {has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all"
+
+
+def _times(has, need):
+    """How often a need fits into what there is."""
+    return int(has / need + 1e-6)
 
 
 def _actor():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nasnet_keras.children.longer_training import finished, train_longer
+from nasnet_keras.children.longer_training import finished, has_size, still_right, train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
@@ -18,7 +18,8 @@ def compare(result, data, child, space, epochs, seed, progress):
     """Train three networks alike and measure them on the test images, which the search never saw.
 
     Each lies in `<directory>/final/<network>` as a model; a finished one is not trained again, and a finished
-    comparison stands as it is.
+    comparison stands as it is. One that was interrupted goes on: its networks are not compared with those of an earlier
+    comparison, which may have had another size.
 
     Args:
         result: a `SearchResult`.
@@ -32,19 +33,35 @@ def compare(result, data, child, space, epochs, seed, progress):
 
     Returns:
         One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `epochs`, `filters`.
+        `epochs`, `filters`, `reference` (NASNet-A's filters, whose multiply-adds all have).
     """
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
     networks = {"found": result.best, "nasnet_a": load_genotype("nasnet_a"), "random": random}
     directory = SearchDirectory(result.directory)
-    rows = [finished(genotype, epochs, directory.final / name) for name, genotype in networks.items()]
-    if None in rows:
-        rows = [
-            train_longer(name, networks[name], data, sized, epochs, seed, directory.final / name, progress)
-            for name, sized in alike(networks, "nasnet_a", data, child).items()
-        ]
+    rows = {name: finished(genotype, epochs, directory.final / name) for name, genotype in networks.items()}
+    if None in rows.values() or not _are_one(rows, networks, data, child):
+        settings = alike(networks, "nasnet_a", data, child)
+        for name, sized in settings.items():  # before any is trained: the report shows what it finds
+            still_right(networks[name], data, sized, epochs, directory.final / name)
+        further = ["test", "validation"], settings["nasnet_a"].filters
+        for name, sized in settings.items():
+            place = directory.final / name
+            rows[name] = train_longer(name, networks[name], data, sized, epochs, seed, place, progress, *further)
     renew_report(result.directory)  # the search may have been made longer meanwhile
-    return rows
+    return list(rows.values())
+
+
+def _are_one(rows, networks, data, child):
+    """Whether finished trainings, {name: row}, are of one comparison, and not of two, the later one interrupted."""
+    references = {row.get("reference") for row in rows.values()}
+    if references != {None}:
+        return len(references) == 1
+    # Of an earlier version: all with the child's filters, or as near to NASNet-A's multiply-adds as there are filters.
+    cost = rows["nasnet_a"]["multiply_adds"]
+    if all("filters" not in row and has_size(row, networks[name], data, child) for name, row in rows.items()):
+        return True
+    others = {name: genotype for name, genotype in networks.items() if name != "nasnet_a"}
+    return all(has_size(rows[name], one, data, child.at_cost(one, data, cost)) for name, one in others.items())
 
 
 def alike(networks, reference, data, child):

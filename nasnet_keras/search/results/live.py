@@ -1,6 +1,7 @@
 """The report of a search that runs: what is running now, by which worker, and how long it will take."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -30,7 +31,8 @@ class LiveReport:
 
     def __init__(self, directory, max_trials, hours=None, every=EVERY):
         self._directory, self._max_trials, self._every = directory, max_trials, every
-        self._until = None if hours is None else time.monotonic() + 3600 * hours
+        limit = math.inf if hours is None else 3600 * hours
+        self._until = time.monotonic() + limit if math.isfinite(limit) else None
         self._trials, self._running, self._place = None, {}, None  # trial_id: (trial, when it began)
         self._ends, self._began = deque(maxlen=PACE), time.monotonic()
         self._lock, self._over, self._news = threading.Lock(), threading.Event(), threading.Event()

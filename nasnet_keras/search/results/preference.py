@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.pictures.curves import merit_of, reward_of
 from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front
+from nasnet_keras.search.cost import mark_of_cost, name_of_cost
 from nasnet_keras.search.directory import SearchDirectory
 
 logger = logging.getLogger(__name__)
 
 RULES = {"reward": False, "within": True, "below": True}  # and whether a number follows
+FUNCTIONS = "functions"  # of the costs: {name: the mark of the function that measured it last}
 ROUNDING = 1e-9  # by which two rewards may be further apart than they are in decimals
 
 
@@ -120,7 +122,8 @@ class Preference:
 
     def keep(self, directory):
         """Write it into a search's directory, which knows the direction itself."""
-        told = {"cost": self.cost, "prefer": self.prefer}
+        told, functions = {"cost": self.cost, "prefer": self.prefer}, _record(directory).get(FUNCTIONS)
+        told |= {FUNCTIONS: functions} if functions else {}
         write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
 
     @classmethod
@@ -129,7 +132,9 @@ class Preference:
         place = SearchDirectory(directory)
         _, direction = place.objective()
         try:
-            return cls(**{**read_object(place.preference), "direction": direction})
+            told = read_object(place.preference)
+            told.pop(FUNCTIONS, None)
+            return cls(**{**told, "direction": direction})
         except (OSError, TypeError, ValueError):
             return cls(direction=direction)
 
@@ -139,6 +144,39 @@ class Preference:
     def _price(self, trial):
         cost = cost_of(trial, self.cost)
         return math.inf if cost is None else cost
+
+
+def keep_function(directory, cost, trials):
+    """Write down in a search's directory which function measures the cost.
+
+    That trials have the cost by another function of the same name is logged.
+
+    Args:
+        directory: the search's directory.
+        cost: the function; of None nothing is written.
+        trials: its finished trials.
+    """
+    if cost is None:
+        return
+    kept, name, mark = _record(directory), name_of_cost(cost), mark_of_cost(cost)
+    marks = kept.get(FUNCTIONS) if isinstance(kept.get(FUNCTIONS), dict) else {}
+    measured = sum(cost_of(trial, name) is not None for trial in trials)
+    if measured and marks.get(name, mark) != mark:
+        logger.warning(
+            "`cost` %s is another function than before, or was changed: the numbers of %d trials are the former one's, "
+            "and are compared with its. Give a new function a new name",
+            name, measured,
+        )  # fmt: skip
+    told = {**kept, FUNCTIONS: {**marks, name: mark}}
+    write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
+
+
+def _record(directory):
+    """What a search's directory has written down, a dict; empty where nothing can be read."""
+    try:
+        return read_object(SearchDirectory(directory).preference)
+    except (OSError, ValueError):
+        return {}
 
 
 def warn_without_reward(trials, commonest):

@@ -4,14 +4,12 @@ import json
 import logging
 import os
 import time
-from collections import Counter
 from dataclasses import replace
 
 from nasnet_keras.files import read_object, take_lock, write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
-from nasnet_keras.pictures.curves import is_failed
-from nasnet_keras.pictures.report import read_trials, renews_itself, search_report
+from nasnet_keras.pictures.report import failure_reasons, read_trials, renews_itself, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies.choice import advice
@@ -81,9 +79,11 @@ def best_genotype(directory, trials):
 
 
 def commonest_reason(trials):
-    """Why most of the failed trials failed: (the reason, one line; how many), or None if none failed."""
-    reasons = Counter(trial.get("reason") or "no reason was given" for trial in trials if is_failed(trial))
-    return reasons.most_common(1)[0] if reasons else None
+    """Why most of the failed trials failed: (the reason, one line; how many), or None if none failed.
+
+    It is that of the first of them, which may tell its own figures; see `report.failure_reasons`.
+    """
+    return next(iter(failure_reasons(trials)), None)
 
 
 def write_report(directory, trials):

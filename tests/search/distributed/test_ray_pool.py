@@ -210,6 +210,19 @@ def test_as_many_workers_as_nodes_have_room_for_and_more_when_one_joins(tmp_path
     assert sorted(line["number"] for line in lines(tmp_path)) == list(range(60))
 
 
+@pytest.mark.parametrize(
+    ("gpus", "room"), [(0.6, 4), (0.4, 8), (0.5, 8), (1 / 3, 12), (1, 4), (2, 2), (3, 1), (8, 0), (0, 20)]
+)
+def test_a_fraction_of_a_gpu_lies_on_one_gpu(gpus, room):
+    resources = {"CPU": 10.0, "GPU": 4.0}
+    nodes = [{"NodeID": "a", "Alive": True, "Resources": resources}, {"NodeID": "b", "Alive": False, "Resources": {}}]
+    nodes.append({"NodeID": "c", "Alive": True, "Resources": {"CPU": 10.0}})
+    cluster = Cluster(10)
+    cluster.nodes = lambda: nodes
+    found = RayCluster(cluster, Engine(cpus=0.5, gpus=gpus), SimpleNamespace(backend="jax"), None).room()
+    assert found == {"a": room, "c": 0 if gpus else 20}
+
+
 def test_an_autoscaler_is_asked_for_the_workers_that_are_wanted_and_no_more(tmp_path, monkeypatch):
     cluster = Cluster(1)
     play(monkeypatch, cluster, oracle_in(tmp_path, 6), workers=4)

@@ -13,6 +13,7 @@ from nasnet_keras.commands import report
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.pareto import cost_of, pareto_front
+from nasnet_keras.search import running
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import Publisher, best_genotype, write_report
@@ -143,6 +144,20 @@ def test_a_search_measures_a_cost_of_ones_own(tmp_path):
     assert again.best == Genotype.from_dict(max(again.trials, key=lambda trial: trial["reward"])["genotype"])
     with pytest.raises(ValueError, match="`cost` must be a name or a function"):
         search(data, 3, tmp_path / "s", "random", 3, space=SPACE, child=CHILD, cost=3)
+
+
+def test_the_seconds_of_a_child_are_without_those_in_which_its_cost_was_measured(monkeypatch):
+    now = [0.0]
+
+    def spend(seconds, answer):
+        now[0] += seconds
+        return answer
+
+    monkeypatch.setattr(running, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    child = SimpleNamespace(evaluate=lambda *_: spend(2.0, {"reward": 0.5}), architecture=lambda *_: None)
+    space = SimpleNamespace(decode_values=lambda values: None)
+    children = running.Children(child, space, (), 0, cost=lambda architecture: spend(100.0, 7.0))
+    assert children.run("00000", {}, None, None) == {"reward": 0.5, "cost": 7.0, "seconds": 2.0}
 
 
 def test_a_repeated_network_takes_its_time_from_the_one_that_was_trained():
@@ -276,3 +291,18 @@ def test_a_search_logs_a_preference_that_does_not_work(tmp_path, monkeypatch, ca
     assert "3 of 3 trained trials have no `latency`; they count as the dearest" in said
     none, said = run(prefer="below:5")
     assert none.best is None and "no child costs so little; the least multiply_adds of one is 9" in said
+
+
+def test_a_search_tells_that_its_cost_is_another_function_of_the_same_name(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5})
+    data = load_data("digits", limit=200)
+
+    def run(max_trials, cost):
+        caplog.clear()
+        options = {"space": SPACE, "child": CHILD, "rules": (), "cost": cost, "prefer": "within:0.01"}
+        trials = search(data, max_trials, tmp_path / "s", "random", 3, **options).trials
+        return [trial["metrics"]["cost"] for trial in trials], "`cost` cost is another function" in caplog.text
+
+    assert run(1, lambda architecture: architecture.filters) == ([4.0], False)
+    assert run(2, lambda architecture: architecture.filters / 8) == ([4.0, 0.5], True)
+    assert run(2, lambda architecture: architecture.filters / 8) == ([4.0, 0.5], False)  # in another line, but the same

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import keras
@@ -167,13 +168,93 @@ def test_final_trainings_know_of_trials_that_have_ended_meanwhile(training, tmp_
     keep(tmp_path, trials)
     row = {"network": "00000", "digest": digest_of(trials[0]), "validation_accuracy": 0.5}
     monkeypatch.setattr(final, "train_longer", lambda *_: row)
-    monkeypatch.setattr(final, "alike", lambda networks, *_: dict.fromkeys(networks))
+    monkeypatch.setattr(final, "alike", lambda networks, *_: dict.fromkeys(networks, CHILD))
     result = SimpleNamespace(best=load_genotype("tiny"), trials=trials[:1], directory=tmp_path)
     if training == "compare":
         final.compare(result, None, None, SPACE, 1, 0, quiet)
     else:
         final.retrain(result, None, None, 1, 1, 0, quiet)
     assert shows(tmp_path, trials[1])
+
+
+class Comparisons:
+    """Final comparisons of a search whose trainings take no time; `broken` is the network at which one is interrupted.
+
+    Args:
+        directory: of the search.
+        monkeypatch: pytest's.
+    """
+
+    def __init__(self, directory, monkeypatch):
+        self.directory, self.made, self.broken = directory, [], None
+        self.digits = load_data("digits", limit=200)
+        keep(directory, trials_with([0.2]))
+        monkeypatch.setattr(longer_training, "_train", self.train)
+        monkeypatch.setattr(longer_training, "write_record", lambda *_: None)
+
+    def train(self, name, genotype, data, child, epochs, seed, directory, *_):
+        directory.mkdir(parents=True, exist_ok=True)
+        assert not (directory / "result.json").exists()  # figures of another model than the one that comes
+        if name == self.broken:
+            raise KeyboardInterrupt
+        self.made.append(name)
+        known = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
+        return {**known, "accuracy": 0.5, "validation_accuracy": 0.5, **child.sizes(genotype, data)}
+
+    def compare(self, best):
+        self.made.clear()
+        result = SimpleNamespace(best=best, trials=[], directory=self.directory)
+        return final.compare(result, self.digits, CHILD, SPACE, 1, 0, quiet)
+
+
+def test_an_interrupted_comparison_goes_on_and_mixes_no_budgets(tmp_path, monkeypatch):
+    """The second cell's comparison has a larger NASNet-A than the first one's, whose random network would do."""
+    first, second = load_genotype("tiny"), Genotype.from_dict(trials_with([0.5])[0]["genotype"])
+    filters = {first.digest: (4, 4, 4), second.digest: (6, 5, 4)}
+
+    def alike(networks, *_):
+        return {
+            name: replace(CHILD, filters=count)
+            for name, count in zip(networks, filters[networks["found"].digest], strict=True)
+        }
+
+    monkeypatch.setattr(final, "alike", alike)
+    comparisons = Comparisons(tmp_path, monkeypatch)
+    rows = comparisons.compare(first)
+    assert comparisons.made == ["found", "nasnet_a", "random"] and {row["reference"] for row in rows} == {4}
+    assert comparisons.compare(first) == rows and not comparisons.made
+    comparisons.broken = "nasnet_a"
+    with pytest.raises(KeyboardInterrupt):
+        comparisons.compare(second)
+    assert comparisons.made == ["found"]
+    comparisons.broken = None
+    rows = comparisons.compare(second)
+    assert comparisons.made == ["nasnet_a"]
+    assert [(row["network"], row["filters"]) for row in rows] == [("found", 6), ("nasnet_a", 5), ("random", 4)]
+    assert {row["reference"] for row in rows} == {5}
+    assert comparisons.compare(second) == rows and not comparisons.made
+
+
+@pytest.mark.parametrize(
+    ("filters", "is_old", "stands"),
+    [((4, 4, 4), True, True), ((None, 5, None), False, True), ((4, 5, 4), False, False), ((None, 5, 4), False, False)],
+)
+def test_a_comparison_of_an_earlier_version_stands_if_it_is_one(filters, is_old, stands, tmp_path, monkeypatch):
+    """The earliest had the same filters for all; then, here None, as many as come nearest to NASNet-A's cost."""
+    comparisons, best = Comparisons(tmp_path, monkeypatch), load_genotype("tiny")
+    rows = comparisons.compare(best)
+    rng = np.random.default_rng([0, 0xF1])
+    networks = (best, load_genotype("nasnet_a"), SPACE.decode(SPACE.random(rng)))
+    cost = replace(CHILD, filters=filters[1]).sizes(networks[1], comparisons.digits)["multiply_adds"]
+    for row, genotype, count in zip(rows, networks, filters, strict=True):
+        sized = replace(CHILD, filters=count) if count else CHILD.at_cost(genotype, comparisons.digits, cost)
+        row |= {"filters": sized.filters, **sized.sizes(genotype, comparisons.digits)}
+        row.pop("reference")
+        if is_old:
+            row.pop("filters")
+        (tmp_path / "final" / row["network"] / "result.json").write_text(json.dumps(row))
+    again = comparisons.compare(best)
+    assert (again == rows, not comparisons.made) == (stands, stands)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"validation_accuracy": 0.1}'])
