@@ -21,7 +21,7 @@ from nasnet_keras.commands.options import (
     remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, judgement, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -33,7 +33,7 @@ from nasnet_keras.training.identity import (
     known_epochs,
     passed,
     settled_head_epochs,
-    told,
+    trained_epochs,
     training_identity,
 )
 from nasnet_keras.weights.zoo import model_file, paths_of, starting_weights
@@ -125,32 +125,31 @@ def check(options):
     join(options)
     data = find(options)
     check_devices(options.devices, recipe.batch_size, len(data.train))
-    lines, ends, over = [], _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
+    ends, over = _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         views = options.head_views if name == "head" else None
         identity = training_identity(data, scaled, options.seed, head_views=views) | size_identity(options)
         if name in over:
             identity.pop(RATE)
-        changes = check_resumption(place, identity, last, settings["patience"])
-        lines += [] if name in over else told(place, changes)
+        check_resumption(place, identity, last, settings["patience"])
     start = {"source": source, "weights": weights, "size": size}
     settings |= further
-    return {"recipe": recipe, **start, "settings": settings, "data": data, "lines": lines, "phases": phases}
+    return {"recipe": recipe, **start, "settings": settings, "data": data, "phases": phases}
 
 
 def _ends(options, phases):
     """The last epoch of each phase, as far as the time has decided on them."""
-    ends = [0]
+    ends, over = [0], passed(options.directory, [name for name, *_ in phases])
     for (name, last, *_), hours in zip(phases, recipes.shares(options.hours, phases), strict=True):
-        ends.append(known_epochs(Path(options.directory) / name, last, hours, ends[-1]))
+        place = Path(options.directory) / name
+        ended = hours is not None and name in over  # sooner than there was time, perhaps
+        ends.append(ends[-1] + trained_epochs(place) if ended else known_epochs(place, last, hours, ends[-1]))
     return ends[1:]
 
 
-def run(options, recipe, source, weights, size, settings, data, lines, phases):
+def run(options, recipe, source, weights, size, settings, data, phases):
     """Train a network on new classes, starting from what it has learnt on others."""
-    for line in lines:
-        tell(line)
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.training import devices, fitting

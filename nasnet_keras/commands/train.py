@@ -20,11 +20,11 @@ from nasnet_keras.commands.options import (
     remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, judgement, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
-from nasnet_keras.training.identity import check_place, check_resumption, known_epochs, told, training_identity
+from nasnet_keras.training.identity import check_place, check_resumption, known_epochs, training_identity
 
 SUMMARY = "train a network of a genotype"
 INTERRUPTED = GO_ON
@@ -107,14 +107,14 @@ def check(options):
         check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes) | size_identity(options)
     options.epochs = known_epochs(options.directory, options.epochs, options.hours)
-    changes = check_resumption(options.directory, identity, options.epochs)
+    check_resumption(options.directory, identity, options.epochs)
     data = decode(options, data, as_files=recipe.crops)
     require_validation(options, len(data.validation))
     remark_on_stem(network["stem"], data.image_shape)
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     network |= {"classifier_activation": "sigmoid"} if data.several else {}
-    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data, "changes": changes}
+    return {"recipe": recipe, "architecture": check_network(genotype, **network), "data": data}
 
 
 def _settle(options):
@@ -127,10 +127,8 @@ def _settle(options):
             setattr(options, name, value)
 
 
-def run(options, recipe, architecture, data, changes):
+def run(options, recipe, architecture, data):
     """Train a network of a genotype and leave it as a model directory."""
-    for line in told(options.directory, changes):
-        tell(line)
     with without_greetings():
         from nasnet_keras.models.network import NASNet
         from nasnet_keras.models.seeds import drawn_from

@@ -1,5 +1,6 @@
 """What a classifier takes for what, as SVG: a row for each true class, a column for each answer."""
 
+from nasnet_keras.checks import names_of
 from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
 
 MOST = 40  # classes that are drawn one by one
@@ -30,11 +31,12 @@ def confusion_svg(matrix: list[list[int]], class_names: list[str], title: str = 
         >>> confusion_svg([[9, 1], [2, 8]], ["cat", "dog"]).startswith("<svg")
         True
     """
+    class_names = names_of("class_names", class_names)
     count = len(class_names)
     if count < 1 or len(matrix) != count or any(len(row) != count for row in matrix):
         raise ValueError(f"`matrix` must have {count} rows and columns, one for each of `class_names`")
     hits = _share(sum(row[place] for place, row in enumerate(matrix)), sum(map(sum, matrix)))
-    matrix, names, others = _merged(matrix, [str(name) for name in class_names])
+    matrix, names, others = _merged(matrix, list(class_names))
     size = 46.0 if len(names) <= 10 else max(22.0, 460.0 / len(names))
     words = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     label = CHARACTER * max(map(len, words)) + 14

@@ -96,7 +96,11 @@ def _figures(data, figures, epochs, best):
     said += ["the test images were not"] if figures else []
     if not rows:
         return []
-    return ["## Figures", _table(("images", "number", MEASURES[measure], "loss"), rows), "; ".join(said) + "."]
+    return [
+        "## Figures",
+        _table(("images", "number", MEASURES[measure], "loss"), rows),
+        *(["; ".join(said) + "."] if said else []),
+    ]
 
 
 def _network(model):

@@ -132,9 +132,8 @@ class Checkpoints(keras.callbacks.Callback):
         if watched := state.get("identity", {}).get(WATCHED):  # also for epochs after some without any
             self.identity = {WATCHED: watched, **self.identity}
         self.changes = [*state.get("changes", []), *changes]
-        for change, line in zip(changes, told(self.directory, changes), strict=True):
-            # Of others the commands know, and say it, before the images are read.
-            logger.log(logging.WARNING if change["what"] == "files" else logging.INFO, line)
+        for line in told(self.directory, changes):
+            logger.warning(line)
 
     def has_ended(self):
         """Whether there has been no better epoch for so long that more are not worth it."""

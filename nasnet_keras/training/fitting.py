@@ -28,6 +28,8 @@ from nasnet_keras.training import devices as several
 from nasnet_keras.training.compilation import compile_model, factors_of, set_length
 from nasnet_keras.training.figures import best_thresholds, figures_of
 from nasnet_keras.training.identity import (
+    OTHERS,
+    PHASES,
     SIZE,
     START,
     check_place,
@@ -200,7 +202,8 @@ def fit(
     check_integer("patience", patience, least=1, optional=True)
     check_integer("checkpoint_every", checkpoint_every, least=1, optional=True)
     check_hours(hours, sizes)
-    check_place(directory)
+    is_phase = directory is not None and Path(directory).name in PHASES  # whose model is left in the folder above
+    check_place(directory, others=() if is_phase else OTHERS)
     if checkpoint_every and directory is None:
         raise ValueError(f"`checkpoint_every` needs a `directory`. Received: {checkpoint_every!r}")
     epochs = known_epochs(directory, epochs, hours, first)

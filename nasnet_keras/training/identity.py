@@ -18,6 +18,7 @@ from nasnet_keras.models.nesting import layers_within, policy_name
 from nasnet_keras.weights.zoo import zoo_name
 
 HISTORY, MODEL = "history.json", "model.keras"
+OTHERS = (MODEL, "result.json", "search.json", "trials.jsonl")  # the latter ones are a search's
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
 NOWHERE = Path(os.devnull, "nothing")  # where nothing can lie
 ADVICE = "Choose another directory, or what it was begun with"
@@ -130,8 +131,8 @@ def network_identity(model, class_weights=None, rates=None, balanced=False):
         known["batch norms that keep their statistics"] = frozen
     if set(rates or [1]) == {1}:  # the same as none; earlier versions told them apart
         rates, known[LEARNS_BEFORE] = None, _learning(paths, [1.0] * len(paths))
-    known |= {WEIGHTS: class_weights, LEARNS: _learning(paths, rates)}
-    known |= {WEIGHTS: BALANCED, WEIGHTS_BEFORE: class_weights} if balanced else {}
+    known |= {WEIGHTS: BALANCED if balanced else class_weights, WEIGHTS_BEFORE: class_weights}
+    known[LEARNS] = _learning(paths, rates)
     return json.loads(json.dumps(known))
 
 
@@ -159,7 +160,7 @@ def check_resumption(directory, identity, epochs=None, patience=None):
         known = {VIEWS: None, "`nesterov`": False, **known}  # which earlier versions did not have
         if known.get(LEARNS) == identity.get(LEARNS_BEFORE, 0):
             known[LEARNS] = identity[LEARNS]
-        if known.get(WEIGHTS) == identity.get(WEIGHTS_BEFORE, 0):
+        if identity.get(WEIGHTS) == BALANCED and known.get(WEIGHTS) == identity[WEIGHTS_BEFORE]:
             known[WEIGHTS] = BALANCED
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
@@ -169,7 +170,7 @@ def check_resumption(directory, identity, epochs=None, patience=None):
     contents = [LEARNT if LEARNT in identity else "images", WATCHED]
     broken = BROKEN in known and BROKEN in identity and (known[BROKEN] or identity[BROKEN])
     mended = broken and first_difference(known, identity, [what for what in contents if what in known])
-    if mended and WEIGHTS_BEFORE in identity and isinstance(known.get(WEIGHTS), list):
+    if mended and identity.get(WEIGHTS) == BALANCED and known.get(WEIGHTS) and WEIGHTS_BEFORE not in known:
         known[WEIGHTS] = BALANCED  # an earlier version kept the factors alone, which follow from the files
     passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE, WEIGHTS_BEFORE] + contents * bool(mended)
     compared = [what for what in known if what in identity and what not in passed_over]
@@ -314,6 +315,11 @@ def histories(directory):
     return [(state["epochs"], state["best from"]) for state in states if state["epochs"]]
 
 
+def trained_epochs(directory):
+    """How many epochs the training in a folder has had."""
+    return len(_state(directory)["epochs"])
+
+
 def has_begun(directory):
     """Whether a folder holds an epoch of a training, or a part of its first one."""
     state = _state(directory)
@@ -333,7 +339,7 @@ def passed(directory, names):
     return names[: max(begun, default=0)]
 
 
-def check_place(directory, phases=(), sources=()):
+def check_place(directory, phases=(), sources=(), others=OTHERS):
     """Raise `ValueError` if a directory is none for a training: another one's, one that lends its own model, or none's.
 
     What somebody else has left there under a name of a training's files would be lost.
@@ -342,6 +348,7 @@ def check_place(directory, phases=(), sources=()):
         directory: where the training is to go; None for nowhere.
         phases: the names of those of a fine-tuning; none: a training without phases.
         sources: paths of models and weights that it starts from, as `weights.zoo.paths_of` gives them.
+        others: files that mean somebody else's, where no training has begun.
     """
     if directory is None:
         return
@@ -355,20 +362,21 @@ def check_place(directory, phases=(), sources=()):
     for name in (name for name in PHASES if name not in phases and os.path.exists(place / name / HISTORY)):
         this = f"its phase {name} is none of this one's" if phases else "this training is none"
         raise ValueError(f"`directory` {place} holds {'another' if phases else 'a'} fine-tuning: {this}. {ADVICE}")
-    if not any(os.path.exists(place / name / HISTORY) for name in phases or ("",)) and (name := _not_trained(place)):
-        raise ValueError(
-            f"`directory` {place} holds {name}, which no training there has written. Choose another directory, or move "
-            "the file away"
-        )
+    begun = {name for name in phases or ("",) if os.path.exists(place / name / HISTORY)}
+    folders = [] if begun else [(place, others)]
+    for folder, files in folders + [(place / name, ()) for name in phases if name not in begun]:
+        if file := _not_trained(folder, files):
+            rule = "which no training there has written. Choose another directory, or move the file away"
+            raise ValueError(f"`directory` {folder} holds {file}, {rule}")
 
 
-def _not_trained(place):
-    """What in a folder without a history is not what a training leaves, the name of a file; or None."""
-    for name in (MODEL, "result.json"):  # the latter goes with a search's model
-        if os.path.lexists(place / name):
-            return name
+def _not_trained(folder, files):
+    """What in a folder without a history is not what a training leaves, the name of one of some files; or None."""
+    if name := next((name for name in files if os.path.lexists(folder / name)), None):
+        return name
     try:
-        read_record(place)
+        if os.path.lexists(folder / FILE):
+            read_record(folder)
     except ValueError:
         return FILE
     return None

@@ -22,6 +22,7 @@ def place(tmp_path, monkeypatch):
     shutil.copytree(FIXTURES / "search_finished/final", "found/final")
     Path("made").mkdir()
     shutil.copy("mine/model.keras", "made")
+    Path("loop").symlink_to("loop")
     return tmp_path
 
 
@@ -47,6 +48,7 @@ def refused(capsys, words):
         ("finetune --genotype tiny --weights mine/model.keras --directory mine", "another one than the model's"),
         ("train --directory made", "`directory` made holds model.keras, which no training there has written. Choose"),
         ("finetune --genotype tiny --directory made", "`directory` made holds model.keras, which no training there"),
+        ("finetune --model net --directory loop", "`directory` must be a folder that can be written"),
         ("train --directory found/final/found", "holds result.json, which no training there has written"),
         ("finetune --model net --directory new --epochs 1 --unfreeze cell_3", "`unfreeze` is for epochs in which"),
         ("finetune --model net --directory new --weights none --rate-factor 0.1", "`rate_factor` and a frozen"),

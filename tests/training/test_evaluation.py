@@ -103,6 +103,9 @@ def test_of_thousands_of_classes_the_worst_are_drawn():
 def test_bad_matrices_are_refused():
     with pytest.raises(ValueError, match="`matrix` must have 2 rows and columns"):
         confusion_svg([[1]], ["a", "b"])
+    for unordered in ({"a", "b"}, "ab"):
+        with pytest.raises(ValueError, match="`class_names` must be a list of names"):
+            confusion_svg([[1, 0], [0, 1]], unordered)
     with pytest.raises(ValueError, match="`matrix`"):
         confusion_svg([[1, 2], [3]], ["a", "b"])
 

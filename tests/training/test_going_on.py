@@ -15,6 +15,7 @@ from test_outputs import NAMES, colours, data, network, small
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.training import checkpoints, compilation, fitting, recipes
 from nasnet_keras.training.identity import (
+    PHASES,
     check_place,
     check_resumption,
     content_identity,
@@ -77,7 +78,7 @@ def test_more_epochs_go_on_and_it_is_said_what_that_means(tmp_path, caplog):
     assert check_resumption(tmp_path, identity, 4) == [change]
     (line,) = told(tmp_path, [change])
     assert line.startswith(f"goes on in {tmp_path}: 4 epochs instead of 2") and "\n" not in line
-    with caplog.at_level(logging.INFO, "nasnet_keras"):
+    with caplog.at_level(logging.WARNING, "nasnet_keras"):
         model, trained = train(tmp_path, 4)
     assert trained == [3, 4] and line in caplog.messages
     # The schedule is now that of four epochs: cosine, half-way down after two of them.
@@ -365,7 +366,8 @@ def test_a_directory_is_of_one_kind_of_training(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("model.keras", "mine"), ("result.json", "{}"), ("data.json", '{"rows": []}')]
+    ("name", "content"),
+    [("model.keras", "mine"), ("result.json", "{}"), ("search.json", "{}"), ("data.json", '{"rows": []}')],
 )
 def test_what_no_training_has_left_in_a_directory_stays(name, content, tmp_path, monkeypatch):
     """A network of a search's, a model or data of one's own: whatever would be written under its name."""
@@ -382,6 +384,17 @@ def test_what_no_training_has_left_in_a_directory_stays(name, content, tmp_path,
         place = begun(tmp_path / "-".join(["own", *phases]) / (phases or ["."])[0]) / ("." if not phases else "..")
         (place / name).write_text(content)
         check_place(place, phases)
+    # A phase leaves no model in its own folder, but a record of the data.
+    below = tmp_path / "project" / "cells"
+    below.mkdir(parents=True)
+    (below / name).write_text(content)
+    if name == "data.json":
+        with pytest.raises(ValueError, match=rule):
+            check_place(below.parent, PHASES)
+    else:
+        check_place(below.parent, PHASES)
+        monkeypatch.undo()
+        assert train(below, 1)[1] == [1]
 
 
 def test_a_fine_tuning_does_not_end_in_the_directory_that_it_starts_from(tmp_path, monkeypatch):
@@ -561,6 +574,9 @@ def test_balanced_classes_go_on_with_other_factors_where_files_are_broken(tmp_pa
     assert model.loss.class_weights == compilation.factors_of("balanced", fewer) != [1, 1, 1]
     with pytest.raises(ValueError, match="it has other `class_weights`"):
         fitting.fit(small(), fewer, PLAIN, directory=tmp_path, **{**options, "class_weights": [1, 2, 3]})
+    given = state_of(tmp_path / "given", whole_identity(whole) | network_identity(small(), [1, 2, 3]))
+    with pytest.raises(ValueError, match="it has other `class_weights`"):  # whatever became of files
+        check_resumption(given, known(fewer))
 
 
 def test_a_training_is_watched_by_the_images_that_watched_it_before(tmp_path):
