@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nasnet_keras.data.folders import MAX_CLASSES, names_alike
+from nasnet_keras.data.folders import MAX_CLASSES
 from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import is_deep, of_pillow, resize
+from nasnet_keras.data.layouts import names_alike
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.splits import known_as, placed, renumbered
 from nasnet_keras.files import composed

@@ -19,8 +19,9 @@ import numpy as np
 
 from nasnet_keras.data.examples import open_examples
 from nasnet_keras.data.findings import Findings
-from nasnet_keras.data.folders import PARTS, Files, Listing, read_folder
+from nasnet_keras.data.folders import Files, Listing, read_folder
 from nasnet_keras.data.image_files import ImageFiles, own_size
+from nasnet_keras.data.layouts import PARTS
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.table_files import SUFFIXES as TABLES

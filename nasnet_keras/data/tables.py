@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing, names_alike
+from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, Files, Listing
+from nasnet_keras.data.layouts import PARTS, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.table_files import SUFFIXES, frame_table, open_table
 from nasnet_keras.files import composed, expanded
