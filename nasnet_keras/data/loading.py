@@ -13,6 +13,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
+from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.greys import UNUSED, grey_note
@@ -22,7 +23,7 @@ from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
 from nasnet_keras.data.splits import Split, hold_out, limited, strata
-from nasnet_keras.data.tables import Columns, is_table, read_table
+from nasnet_keras.data.tables import is_table, read_table
 from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
@@ -161,7 +162,7 @@ def load_data(
         grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
             greys in 16-bit files have (0, 4095). See `read_image`.
         file_column, label_column, split_column, separator, file_root, outside: what a table's columns mean, and where
-            its paths lead, see `tables.Columns`. A `separator`, or several label columns, make several labels an image.
+            its paths lead: `columns.Columns`. A `separator`, or several label columns, make several labels an image.
 
     Returns:
         A `Data`.
@@ -221,7 +222,7 @@ def open_data(
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; `columns` is a `tables.Columns`, and `range_given` says whether
+    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, and `range_given` says whether
     `grey_range` is the user's own, who is told where it is not used, and not what a model keeps. Examples of TensorFlow
     Datasets are indexed the first time, and stay on disk.
     """
@@ -275,7 +276,7 @@ def open_images(root, grey_range=None, columns=None):
     Args:
         root: the path of the folder, or of a table, which needs no labels; of one with parts the train part counts.
         grey_range: as for `read_image`.
-        columns: a `tables.Columns` for a table.
+        columns: a `columns.Columns` for a table.
 
     Raises:
         ValueError: it cannot be read, or there is no image.

@@ -155,7 +155,8 @@ def _parquet(path, label):
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)
-        kinds = (types.is_string, types.is_large_string, types.is_dictionary)
+        kinds = (types.is_string, types.is_large_string, types.is_dictionary, types.is_binary, types.is_large_binary)
+        kinds += (types.is_string_view,) if hasattr(types, "is_string_view") else ()
         texts = [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
     except Exception as error:  # of C++, in its own words
         raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None

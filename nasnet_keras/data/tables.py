@@ -7,94 +7,39 @@ A row names a file and what is on it, perhaps also the part that it belongs to. 
 import contextlib
 import errno
 import hashlib
-import math
 import os
 import re
 import stat
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nasnet_keras.data.columns import LISTS, NO, YES, Columns, choose, written
 from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, Files, Listing
 from nasnet_keras.data.layouts import PARTS, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.table_files import SUFFIXES, frame_table, open_table
 from nasnet_keras.files import composed, expanded
 
-FILE_NAMES = (
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "path",
-    "image",
-    "image_path",
-    "img",
-    "img_path",
-)
-LABEL_NAMES = ("label", "labels", "class", "classes", "class_name", "category", "target", "tags")
-SPLIT_NAMES = ("split", "subset", "partition", "part")
-NO_SPLIT = "none"  # in the place of a column's name
 HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
-LISTS = (list, tuple, set, frozenset, np.ndarray)
 FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
 BOTH = {"0", "1", "True", "False"}
-YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table mean what.
-
-    Args:
-        file: the name of the column with the images' paths; None: the one that is called `file`, `path`, `image`, …
-        label: that of the labels; None: the one called `label`, `class`, …. A tuple of several names: each column is a
-            label, and has 1 or 0 for an image that has it or not.
-        split: that of the parts, train, validation (val, valid, dev) and test; None: the one called `split`, `subset`,
-            `partition` or `part`, else one of nothing but parts; `"none"`: no column.
-        separator: what stands between the labels of an image that may have several; None: a cell is one label.
-        root: the folder that paths are relative to; None: that of the table.
-        outside: whether paths may lead out of that folder.
-    """
-
-    file: str | None = None
-    label: str | tuple[str, ...] | None = None
-    split: str | None = None
-    separator: str | None = None
-    root: str | None = None
-    outside: bool = False
-
-    def __post_init__(self):
-        labels = self.label if isinstance(self.label, list | tuple) else (self.label,)
-        names = {"file_column": (self.file,), "label_column": labels, "split_column": (self.split,)}
-        for name, values in names.items():
-            if not values or any(not isinstance(value, str | None) or value == "" for value in values):
-                raise ValueError(f"`{name}` must be the name of a column. Received: {values!r}")
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"`label_column` must name different columns. Received: {labels!r}")
-        object.__setattr__(self, "label", labels[0] if len(labels) == 1 else tuple(labels))
-        if self.separator is not None and (not isinstance(self.separator, str) or not self.separator):
-            raise ValueError(f"`separator` must be text between labels, such as '|'. Received: {self.separator!r}")
-        if self.separator is not None and isinstance(self.label, tuple):
-            raise ValueError("`separator` is for one column of labels. Received: several label columns")
-        if self.root is not None and not os.path.isdir(expanded(self.root)):
-            raise ValueError(f"`file_root` must be a folder. Received: {self.root!r}")
-
-    def __bool__(self):
-        return self != Columns()
 
 
 @dataclass(frozen=True, eq=False)
 class TableListing(Listing):
-    """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several."""
+    """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several.
+
+    Args:
+        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part.
+    """
+
+    is_new: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -125,13 +70,15 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True):
+def read_table(source, columns=None, labelled=True, as_before=False):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
+        as_before: whether it is read as earlier versions did, for a directory that one of them began: see
+            `TableListing.is_new`.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -143,112 +90,22 @@ def read_table(source, columns=None, labelled=True):
         source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
-    file, labels, split, notes = _choose(table, columns, labelled)
+    file, labels, division, notes = choose(table, columns, labelled, as_before)
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
     several = isinstance(labels, tuple)
-    chosen = [file, *(labels if several else [labels]), *([split] if split else [])]
+    labels = labels if several else (labels,)
     marks = _Marks(labels) if several else _Names(columns.separator)
-    for number, (name, *cells) in table.rows(chosen):
-        part = _part(cells.pop()) if split else "train"
-        label = marks.of(cells, number)
+    for number, (name, *cells) in table.rows([file, *labels, *division.columns]):
+        part = division.part(cells[len(labels) :])
+        label = marks.of(cells[: len(labels)], number)
         if part in PARTS.values() and label is not None:
             rows.add(number, name, part, label, marks)
         else:
             rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
-    return rows.listing(marks, notes)
-
-
-def _choose(table, columns, labelled):
-    """(file column, label column or a tuple of them, split column or None, what to tell of that) of a table."""
-    notes = []
-
-    def one(option, given, usual, needed=True):
-        if given is not None:
-            if given not in table.names:
-                raise ValueError(f"`{option}` must be one of {few(table.names)}. Received: {given!r}")
-            return given
-        found = [name for name in table.names if name.strip().lower() in usual]
-        if len(found) == 1:
-            return found[0]
-        if not found and not needed:
-            return None
-        what = f"several that may be meant, {few(found)}" if found else f"none of a usual name, but {few(table.names)}"
-        raise ValueError(f"`{option}` must be given for {table.label.removeprefix('`data` ')}. It has {what}")
-
-    file = one("file_column", columns.file, FILE_NAMES)
-    if isinstance(columns.label, tuple) or not labelled:
-        labels = tuple(one("label_column", name, ()) for name in columns.label) if labelled else ()
-    else:
-        labels = one("label_column", columns.label, LABEL_NAMES)
-    ignored = columns.split == NO_SPLIT and NO_SPLIT not in table.names
-    split = None if ignored else one("split_column", columns.split, SPLIT_NAMES, needed=False)
-    used = [file, *(labels if isinstance(labels, tuple) else [labels]), *([split] if split else [])]
-    for name, count in Counter(used).items():
-        if count > 1:
-            raise ValueError(f"`file_column`, `label_column` and `split_column` must be different. Received: {name!r}")
-    if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
-        notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
-        split = None
-    if split is None and not ignored:
-        split, told = _column_of_parts(table, used)
-        notes += told
-    return file, labels, split, notes
-
-
-def _column_of_parts(table, used):
-    """(The column that names parts, whatever it is called, or None; what to tell of that) of those not used yet.
-
-    Every cell of it that is not empty is a part's name, and there are several: what it marks must not be trained on.
-    """
-    names = [name for name in table.texts if name and name not in used]
-    found = dict.fromkeys(range(len(names)), frozenset())
-    for _, cells in table.rows(names) if names else ():
-        for place in list(found):
-            cell = cells[place]
-            part = _part(cell) if isinstance(cell, str | bytes) else "" if _is_none(cell) else None
-            if part in PARTS.values():
-                found[place] |= {part}
-            elif part != "":
-                del found[place]
-        if not found:
-            break
-    parts = {names[place]: own for place, own in found.items() if own - {"train"}}
-    if not parts:
-        return None, []
-    if len(parts) > 1:
-        return None, [f"the columns {few(parts)} name parts, and are not used: --split-column says which one counts"]
-    ((name, own),) = parts.items()
-    if "train" not in own:
-        return None, [f"the column {shown(name)} names parts but none for training, and is not used"]
-    return name, [f"the column {shown(name)} names parts, and is used as that; not with --split-column {NO_SPLIT}"]
-
-
-def _part(cell):
-    text = _written(cell).strip()
-    return PARTS.get(text.lower(), text)
-
-
-def _written(cell):
-    """A cell as text; empty for what is none."""
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "backslashreplace")
-    if isinstance(cell, (Mapping, *LISTS)):
-        rule = "texts or numbers in its columns, or a list of them where an image has several labels"
-        raise ValueError(f"`data` must have {rule}. Received: {shown(repr(cell)[:80])}")
-    if _is_none(cell):
-        return ""
-    if isinstance(cell, float | np.floating) and cell.is_integer():
-        return str(int(cell))  # a column of integers with a gap in it
-    return str(cell)
-
-
-def _is_none(cell):
-    """Whether a cell that is no text says that there is nothing."""
-    return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT")
+    listing = rows.listing(marks, notes)
+    return replace(listing, is_new=True) if division.marked else listing
 
 
 class _Names:
@@ -263,8 +120,8 @@ class _Names:
         (cell,) = cells
         if isinstance(cell, LISTS):
             self.lengths.add(len(cell))
-            return tuple(self._number(text) for one in cell if (text := _written(one).strip()))
-        text = (cell if type(cell) is str else _written(cell)).strip()
+            return tuple(self._number(text) for one in cell if (text := written(one).strip()))
+        text = (cell if type(cell) is str else written(cell)).strip()
         if self.separator is None:
             return self._number(text) if text else None
         parts = text.split(self.separator)
@@ -304,14 +161,14 @@ class _Marks:
         """The numbers of a row's labels."""
         found = []
         for number, cell in enumerate(cells):
-            text = _written(cell).strip().lower().removesuffix(".0")
+            text = written(cell).strip().lower().removesuffix(".0")
             if text in YES:
                 found.append(number)
             elif text in NO or text == "-1":
                 self.kinds.add(text)
             else:
                 rule = "1 or 0 for an image that has the label or not"
-                received = f"{shown(_written(cell)[:20])!r} in row {line} of {shown(self.names[number])}"
+                received = f"{shown(written(cell)[:20])!r} in row {line} of {shown(self.names[number])}"
                 raise ValueError(f"`label_column` of several columns must have {rule}. Received: {received}")
         if "-1" in self.kinds and len(self.kinds) > 1:
             raise ValueError("`label_column` must have 1 and 0, or 1 and -1. Received: -1 beside 0 or nothing")
@@ -337,13 +194,13 @@ class _Rows:
 
     def leave_out(self, name, reason):
         """Note why a name is not used; the same name again is another one."""
-        name = _written(name) or "(no name)"
+        name = written(name) or "(no name)"
         self.left_out[f"{name}, again in row {len(self) + 1}" if name in self.left_out else name] = reason
 
     def add(self, line, name, part, label, marks):
         """Take a row, if its file is one."""
         if not isinstance(name, str):
-            name = _written(name)
+            name = written(name)
         name = name.strip()
         if not name:
             return self.leave_out("", ("unnamed", ""))

@@ -138,14 +138,14 @@ def test_columns_that_only_may_be_parts_are_told(place):
 
 def test_the_words_for_parts_are_told_where_others_stand(place):
     rows = [(*row, str(number % 2)) for number, row in enumerate(ROWS)]
-    write(place / "t.csv", rows, (*HEADER, "is_test"))
+    write(place / "t.csv", rows, (*HEADER, "fold"))
     words = "; parts are called train, training, val, valid, validation, dev, test, testing"
     with pytest.raises(ValueError, match="must have a row whose file is there") as error:
-        load_data(place / "t.csv", split_column="is_test")
+        load_data(place / "t.csv", split_column="fold")
     assert str(error.value).endswith(f"Received: 40 rows of other parts: 0, 1{words}")
-    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "test")], (*HEADER, "is_test"))
+    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "test")], (*HEADER, "fold"))
     with pytest.raises(ValueError, match="must have rows for train. Received: test, and 40 rows of other") as error:
-        load_data(place / "t.csv", split_column="is_test")
+        load_data(place / "t.csv", split_column="fold")
     assert str(error.value).endswith(words)
 
 
