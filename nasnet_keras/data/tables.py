@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nasnet_keras.data.columns import LISTS, NO, YES, Columns, choose, written
+from nasnet_keras.data.file_names import FileNames
 from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, Files, Listing
 from nasnet_keras.data.layouts import PARTS, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
@@ -36,7 +37,8 @@ class TableListing(Listing):
     """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several.
 
     Args:
-        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part.
+        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part, and names
+            that are completed.
     """
 
     is_new: bool = False
@@ -91,7 +93,8 @@ def read_table(source, columns=None, labelled=True, as_before=False):
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
     file, labels, division, notes = choose(table, columns, labelled, as_before)
-    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
+    names = None if as_before else FileNames(os.path.abspath(root))
+    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
     marks = _Marks(labels) if several else _Names(columns.separator)
@@ -105,7 +108,7 @@ def read_table(source, columns=None, labelled=True, as_before=False):
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
-    return replace(listing, is_new=True) if division.marked else listing
+    return replace(listing, is_new=True) if division.marked or (names and names.found) else listing
 
 
 class _Names:
@@ -183,8 +186,8 @@ class _Marks:
 class _Rows:
     """The images of a table, and what of it is left out."""
 
-    def __init__(self, root, outside, label):
-        self.root, self.outside, self.table = root, outside, label
+    def __init__(self, root, outside, label, names):
+        self.root, self.outside, self.table, self.names = root, outside, label, names
         self.paths, self.sizes, self.labels, self.parts = [], [], [], []
         self.left_out, self.known, self.joined, self.further = {}, {}, 0, {}
         self.start = os.path.join(root, "")
@@ -256,6 +259,9 @@ class _Rows:
                 other = path.removesuffix(below) + unicodedata.normalize(form, below)
                 with contextlib.suppress(OSError):
                     return other, os.stat(other)
+            with contextlib.suppress(OSError):
+                if other := self.names and self.names.meant(path):
+                    return other, os.stat(other)
             return path, ("missing", "")
 
     def listing(self, marks, notes):
@@ -283,6 +289,7 @@ class _Rows:
             received = few(sorted(set(self.parts))) + (f", and {more}{words}" if words else "")
             raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
+        notes += self.names.notes() if self.names else ()
         if self.joined:
             notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
         without = sum(label == () for label in self.labels)
