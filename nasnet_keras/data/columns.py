@@ -32,6 +32,7 @@ LISTS = (list, tuple, set, frozenset, np.ndarray)
 YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
 AROUND = ("is", "in", "set", "split", "part")  # words beside a part's, in the name of a column that marks its rows
 LOOKED_AT = 1000  # rows, before columns of texts are read to the end
+LONGEST_PATH = 4096  # bytes
 LONGEST_WORD, MOST_WORDS = 40, 20  # of a column that may name parts, among other words
 
 
@@ -149,6 +150,7 @@ def choose(table, columns, labelled, as_before=False):
     for name, count in Counter(used).items():
         if count > 1:
             raise ValueError(f"`file_column`, `label_column` and `split_column` must be different. Received: {name!r}")
+    _check_paths(table, file)
     if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
         notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
         split = None
@@ -164,6 +166,26 @@ def choose(table, columns, labelled, as_before=False):
     used += columns.label if isinstance(columns.label, tuple) else [columns.label]
     division, told = _found_division(table, used, as_before)
     return file, labels, division, notes + told
+
+
+def _check_paths(table, file):
+    """Raise `ValueError` where the first cell of a column is an image, as in Parquet files of Hugging Face."""
+    cells = (cell for _, (cell,) in table.rows([file]))
+    cell = next((one for one in cells if not _is_none(one) and not (isinstance(one, str | bytes) and not one)), "")
+    parts = list(cell.values()) if isinstance(cell, Mapping) else [cell]
+    if (are_images := any(map(_is_image, parts))) or isinstance(cell, Mapping):
+        what = "the images themselves" if are_images else "objects"
+        way = "write the images to files, or give `load_data` (bytes, label) pairs"
+        rule = "`file_column` must name a column of paths"
+        raise ValueError(f"{rule}. Received: the column {shown(file)}, which holds {what}, not paths: {way}")
+
+
+def _is_image(cell):
+    """Whether a cell holds an image itself: bytes of one, or as text, Pillow's, an array, or an open file."""
+    if isinstance(cell, bytes | bytearray | memoryview | str):
+        return len(cell) > LONGEST_PATH or (not isinstance(cell, str) and b"\0" in bytes(cell))
+    of_image = isinstance(cell, LISTS) or getattr(cell, "shape", ()) != ()
+    return of_image or hasattr(cell, "read") or hasattr(cell, "getbands")
 
 
 def _found_division(table, used, as_before):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nasnet_keras.data.columns import LONGEST_PATH
 from nasnet_keras.data.folders import MAX_CLASSES
 from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
@@ -22,7 +23,6 @@ from nasnet_keras.files import composed
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
 DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
-LONGEST_PATH = 4096  # bytes
 RULE = "(image, label) pairs, or batches of them"
 
 logger = logging.getLogger(__name__)

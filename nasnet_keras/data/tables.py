@@ -27,6 +27,7 @@ HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
+LONGEST_NAME = 500  # letters, of what is left out
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
 FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
 BOTH = {"0", "1", "True", "False"}
@@ -198,6 +199,7 @@ class _Rows:
     def leave_out(self, name, reason):
         """Note why a name is not used; the same name again is another one."""
         name = written(name) or "(no name)"
+        name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
         self.left_out[f"{name}, again in row {len(self) + 1}" if name in self.left_out else name] = reason
 
     def add(self, line, name, part, label, marks):

@@ -1,10 +1,17 @@
 """Which columns of a table say the part of a row, by marks or among other words; and what is no column of paths."""
 
+import base64
+import io
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from test_tables import ROWS, DataFrame, place, root  # noqa: F401  (fixtures)
 from written_tables import HEADER, write
 
+from nasnet_keras.data import columns as columns_module
 from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.records import Record
 from nasnet_keras.data.tables import read_table
@@ -124,3 +131,69 @@ def test_columns_of_marks_and_of_bytes_in_frames_and_parquet(place, monkeypatch)
     columns["is_test"] = arrow.array(list(marks))
     parquet.write_table(arrow.table({name: columns[name] for name in columns if name != "set"}), "b.parquet")
     assert lengths(read_table("b.parquet")) == {"train": 30, "test": 10}
+
+
+PNG = io.BytesIO()
+Image.new("RGB", (4, 4)).save(PNG, "PNG")
+PNG = PNG.getvalue()
+CELLS = {
+    "bytes": PNG,
+    "Hugging Face's": {"bytes": PNG, "path": None},
+    "Pillow's": Image.new("RGB", (4, 4)),
+    "an array": np.zeros((4, 4, 3), np.uint8),
+    "a list": [[0, 1], [2, 3]],
+    "text": base64.b64encode(PNG * 100).decode(),
+    "a file": io.BytesIO(PNG),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_images_in_the_table_are_told_in_a_line(kind):
+    column = np.empty(3, object)
+    column[1] = CELLS[kind]
+    frame = DataFrame(image=column, label=np.array(["a", "b", "a"]))
+    said = r"^`file_column` must name a column of paths. Received: the column image, which holds the images themselves"
+    with pytest.raises(ValueError, match=said) as caught:
+        read_table(frame)
+    assert str(caught.value).endswith("write the images to files, or give `load_data` (bytes, label) pairs")
+
+
+def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    column = arrow.array([{"bytes": PNG, "path": f"{number}.png"} for number in range(20)])
+    parquet.write_table(arrow.table({"image": column, "label": [0, 1] * 10}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="the column image, which holds the images themselves"):
+        load_data(tmp_path / "a.parquet")
+    # As a further column of many rows they are not read to the end.
+    read, plain = [], columns_module.written
+    monkeypatch.setattr(columns_module, "written", lambda cell: read.append(cell) or plain(cell))
+    rows = 3000
+    table = {"file": ["x.png"] * rows, "label": ["a"] * rows, "pixels": [PNG] * rows}
+    parquet.write_table(arrow.table(table), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="3000 rows of other parts|must have a row whose file is there"):
+        read_table(tmp_path / "b.parquet")
+    assert PNG not in read
+
+
+def test_paths_of_every_kind_are_none_of_images(place, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(place)
+    labels = np.array([label for _, label in ROWS])
+    for kind in (str, Path, os.fsencode):
+        files = np.empty(40, object)
+        files[:] = [kind(file) for file, _ in ROWS]
+        files[0] = None
+        assert len(read_table(DataFrame(file=files, label=labels)).parts["train"]) == 39
+    for number in range(40):
+        os.link(ROWS[number][0], f"{number}.png")
+    for kind in (int, float):  # ids without a suffix, of which one is not there
+        files = np.arange(40).astype(kind)
+        assert len(read_table(DataFrame(file=files, label=labels)).parts["train"]) == 40
+
+
+def test_names_of_any_length_are_kept_short(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    write(tmp_path / "t.csv", [("a.png", "x"), ("b" * 100_000, "y"), ("b" * 100_001, "y")])
+    left_out = read_table(tmp_path / "t.csv").left_out
+    assert len(left_out) == 2 and max(map(len, left_out)) < 600
