@@ -132,6 +132,15 @@ class _Names:
         self.separated |= len(parts) > 1
         return tuple(self._number(part) for one in parts if (part := one.strip()))
 
+    @property
+    def as_classes(self):
+        """How labels of which each image has one become classes."""
+        return (
+            "a name in the place of each list makes them classes"
+            if self.lengths
+            else "without --separator they are classes"
+        )
+
     def notes(self, joined, without):
         """What a user should know of the cells, a line each.
 
@@ -156,6 +165,7 @@ class _Marks:
     """Labels that are columns: an image has those whose cell is 1."""
 
     several, lengths = True, ()
+    as_classes = "one column with their names in the place of several makes them classes"
 
     def __init__(self, names):
         self.numbers = {name: number for number, name in enumerate(names)}
@@ -296,6 +306,10 @@ class _Rows:
             notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
         without = sum(label == () for label in self.labels)
         notes += [*marks.notes(self.joined, without), *names_alike(names), *([] if several else _hints(names))]
+        if several and len(names) > 1 and all(label is None or len({*label}) == 1 for label in self.labels):
+            notes.append(
+                f"each image has exactly one of the labels, which are trained as independent: {marks.as_classes}"
+            )
         labels = self._labels(number_of, several, len(names))
         used = np.array([label is not None for label in self.labels], bool)
         order = np.array(sorted(range(len(parts)), key=list(map(composed, self.paths)).__getitem__), np.int64)

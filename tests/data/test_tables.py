@@ -406,7 +406,24 @@ def test_marks_in_every_spelling(yes, no, place):
     data = load_data(place / "t.csv", label_column=["a", "b"])
     numbers, labels = every(data)
     np.testing.assert_array_equal(labels[:, 0], numbers % 2 == 1)
-    assert (labels.sum(1) == 1).all() and not data.notes
+    assert (labels.sum(1) == 1).all() and len(data.notes) == 1
+
+
+def test_labels_of_which_each_image_has_one_are_told(place):
+    said = "each image has exactly one of the labels, which are trained as independent: "
+    marks = [(file, int(label == "cat"), int(label == "dog")) for file, label in ROWS]
+    write(place / "t.csv", marks, ("file", "cat", "dog"))
+    assert read_table(place / "t.csv", Columns(label=("cat", "dog"))).notes == (
+        f"{said}one column with their names in the place of several makes them classes",
+    )
+    write(place / "t.csv", [*marks[:-1], (ROWS[-1][0], 0, 0)], ("file", "cat", "dog"))
+    assert read_table(place / "t.csv", Columns(label=("cat", "dog"))).notes == ()
+    write(place / "t.jsonl", [(file, [label]) for file, label in ROWS])
+    assert read_table(place / "t.jsonl").notes == (f"{said}a name in the place of each list makes them classes",)
+    write(place / "t.jsonl", [*((file, [label]) for file, label in ROWS), (ROWS[0][0], ["dog"])])
+    assert not any(note.startswith(said) for note in read_table(place / "t.jsonl").notes)
+    write(place / "t.csv", ROWS)
+    assert f"{said}without --separator they are classes" in read_table(place / "t.csv", Columns(separator="|")).notes
 
 
 def test_what_may_be_a_mistake_is_told(place):
