@@ -22,7 +22,7 @@ from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
-from nasnet_keras.data.splits import Split, hold_out, limited, strata
+from nasnet_keras.data.splits import Split, hold_out, limited, note_of_small, strata
 from nasnet_keras.data.tables import is_table, read_table
 from nasnet_keras.files import expanded
 
@@ -129,8 +129,8 @@ def load_data(
 
     A part that the source does not bring is held out of its training images, class by class. Of a folder, each image
     goes to its part by a hash of its class, file name and size: about the asked share of a class is tested, at least
-    one image, and none changes sides when others are added. Classes with fewer images than there are parts are for
-    training alone. Of other data the share is rounded to whole images, at least one of each class, chosen by `seed`.
+    one image, and none changes sides when others are added. Of other data the share is rounded to whole images, at
+    least one of each class, chosen by `seed`. Classes with fewer images than there are parts are for training alone.
 
     What of a folder is not used, files that cannot be read among it, is in `left_out` of what is returned, and logged.
 
@@ -249,7 +249,8 @@ def open_data(
     left_out, notes = LeftOut(), source.notes
     record = None if split_rule == "seeded" else Record(source.digest, shares, seed=divided_by)
     if source.listing is None:
-        splits = {**given, **hold_out(given["train"], shares, divided_by, class_names)}
+        splits = {**given, **hold_out(given["train"], shares, divided_by, class_names, found := [])}
+        notes += tuple(found)
     else:
         splits, record, notes = _divided(source, given, shares, held_out)
         left_out = source.listing.left_out
@@ -368,9 +369,7 @@ def _divided(source, given, shares, held_out):
         several = given["train"].several
         side, rare = sides.by_class(places, strata(files.labels), shares, classes + several)
         if len(rare) and not several:
-            wanted = 1 + sum(share > 0 for share in shares.values())
-            names = few(listing.folders[index] for index in rare)
-            notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
+            notes.append(note_of_small(shares, [listing.folders[index] for index in rare]))
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
