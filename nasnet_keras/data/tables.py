@@ -105,7 +105,9 @@ def read_table(source, columns=None, labelled=True, as_before=False):
         if part in PARTS.values() and label is not None:
             rows.add(number, name, part, label, marks)
         else:
-            rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
+            rows.leave_out(
+                number, name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", "")
+            )
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
@@ -199,18 +201,16 @@ class _Rows:
 
     def __init__(self, root, outside, label, names):
         self.root, self.outside, self.table, self.names = root, outside, label, names
-        self.paths, self.sizes, self.labels, self.parts = [], [], [], []
-        self.left_out, self.known, self.joined, self.further = {}, {}, 0, {}
+        self.paths, self.sizes, self.labels, self.parts, self.lines = [], [], [], [], []
+        self.left_out, self.left_lines, self.known, self.joined, self.further = {}, {}, {}, 0, {}
         self.start = os.path.join(root, "")
 
-    def __len__(self):
-        return len(self.paths) + len(self.left_out)
-
-    def leave_out(self, name, reason):
-        """Note why a name is not used; the same name again is another one."""
+    def leave_out(self, line, name, reason):
+        """Note why a row's name is not used; the same name again is another one."""
         name = written(name) or "(no name)"
         name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-        self.left_out[f"{name}, again in row {len(self) + 1}" if name in self.left_out else name] = reason
+        name = f"{name}, again in row {line}" if name in self.left_out else name
+        self.left_out[name], self.left_lines[name] = reason, line
 
     def add(self, line, name, part, label, marks):
         """Take a row, if its file is one."""
@@ -218,12 +218,12 @@ class _Rows:
             name = written(name)
         name = name.strip()
         if not name:
-            return self.leave_out("", ("unnamed", ""))
+            return self.leave_out(line, "", ("unnamed", ""))
         path, status = self._found(name, line)
         if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
-            return self.leave_out(name, status)
+            return self.leave_out(line, name, status)
         if reason := _no_image(path, status):
-            return self.leave_out(self._name(path), reason)
+            return self.leave_out(line, self._name(path), reason)
         before = self.known.setdefault((path, part), len(self.paths))
         if before < len(self.paths):
             return self._again(before, path, label, line)
@@ -231,6 +231,7 @@ class _Rows:
         self.sizes.append(status.st_size)
         self.labels.append(label)
         self.parts.append(part)
+        self.lines.append(line)
 
     def _name(self, path):
         return path.removeprefix(self.start)
@@ -241,7 +242,7 @@ class _Rows:
             self.further.setdefault(before, set()).update(label)
             self.joined += 1
         elif label == self.labels[before]:
-            self.leave_out(self._name(path), ("twice", ""))
+            self.leave_out(line, self._name(path), ("twice", ""))
         else:
             raise ValueError(
                 f"{self.table} must have one label for a file, unless there is a `separator`. Received: two for "
@@ -319,7 +320,15 @@ class _Rows:
             if len(own):
                 paths = tuple(self.paths[index] for index in own.tolist())
                 found[part] = Files(paths, np.array(self.sizes, np.int64)[own], labels[own])
-        return TableListing(self.root, tuple(names), found, LeftOut(self.root, self.left_out), tuple(notes))
+        return TableListing(self.root, tuple(names), found, LeftOut(self.root, self._apart(used)), tuple(notes))
+
+    def _apart(self, used):
+        """What is left out, under no name of an image that is used by another row, and may turn out to be broken."""
+        names = {self._name(self.paths[index]) for index in np.flatnonzero(used).tolist()} if self.left_out else ()
+        return {
+            f"{name}, again in row {self.left_lines[name]}" if name in names else name: reason
+            for name, reason in self.left_out.items()
+        }
 
     def _names(self, marks, parts, several):
         """(The names of the labels, sorted; the new number of each old one, -1 for one that training does not have)."""
@@ -338,7 +347,7 @@ class _Rows:
             label = self.labels[index]
             strange = [old[one] for one in (label if several else (label,)) if number_of[one] < 0]
             if strange:
-                self.leave_out(self._name(self.paths[index]), ("class", shown(strange[0])))
+                self.leave_out(self.lines[index], self._name(self.paths[index]), ("class", shown(strange[0])))
                 self.labels[index] = None
         return names, number_of
 

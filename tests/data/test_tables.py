@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from written_tables import HEADER, write
 
-from nasnet_keras.data.loading import load_data
+from nasnet_keras.commands.datasets import Told
+from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.splits import placed, strata
 from nasnet_keras.data.tables import Columns, read_table
 
@@ -168,6 +169,31 @@ def test_what_cannot_be_used_is_counted_by_reason(place):
     assert sum(len(names) for names in data.left_out.by_reason().values()) == 9
     with pytest.raises(ValueError, match="`strict` allows nothing that is left out"):
         load_data(place / "t.jsonl", strict=True)
+
+
+def test_a_row_that_is_left_out_has_another_name_than_the_image_that_is_used(place):
+    """Which may turn out to be broken: that is told, too."""
+    (place / "web.png").write_text("<html>")
+    more = [
+        ("web.png", "cat"),
+        ("web.png", "cat"),
+        ("web.png", "cat"),
+        ("web.png", ""),
+        ("gone.png", "a"),
+        ("gone.png", "a"),
+    ]
+    write(place / "t.csv", [*ROWS, *more, ("images/cat00.png", "")])
+    listing = read_table(place / "t.csv")
+    twice, empty, gone = ("twice", ""), ("label", ""), ("missing", "")
+    assert listing.left_out.entries == {
+        "web.png, again in row 43": twice, "web.png, again in row 44": twice, "web.png, again in row 45": empty,
+        "gone.png": gone, "gone.png, again in row 47": gone, "images/cat00.png, again in row 48": empty,
+    }  # fmt: skip
+    data = load_data(place / "t.csv")
+    assert dict(data.left_out)["web.png"].startswith("broken file") and len(data.left_out) == 7
+    told = Told(open_data(place / "t.csv"))
+    told.data.train.images.broken[str(place / "web.png")] = "it is none"
+    assert set(told.data.all_left_out()) - told.known == {"web.png"}
 
 
 def test_a_file_with_two_labels_is_refused_unless_it_may_have_several(place):
