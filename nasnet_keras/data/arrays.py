@@ -115,8 +115,6 @@ def _read(label, x, y, names=None, several=None):
         received = f"shape {shape}" if len(shape) not in (3, 4) else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
     labels = y if isinstance(y, list | tuple) else np.asarray(y)  # of pandas or a tensor, too
-    if isinstance(labels, np.ndarray) and labels.shape[1:] == (1,) and labels.dtype.kind in "OSU":
-        labels = labels[:, 0]
     if isinstance(labels, np.ndarray) and not labels.ndim:
         raise ValueError(f"`{label}` must have a label for each image. Received: {type(y).__name__}")
     if len(labels) != len(images):

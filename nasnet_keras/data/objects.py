@@ -7,6 +7,7 @@ they are until they are decoded.
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def read_object_data(
 
 def _elements(data, label):
     if is_pair(data):
-        images, labels = data
+        images, labels = data[0], _as_rows(data[1])
         if len(images) != len(labels):
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
         images = _stacked(images)
@@ -109,6 +110,17 @@ def _elements(data, label):
             raise ValueError(f"`{label}` must come to an end. Received: a data set that repeats for ever; see `take`")
         return data.as_numpy_iterator()
     return (data[index] for index in range(len(data)))
+
+
+def _as_rows(labels):
+    """Labels of which each element is an image's: a frame's would be its columns, and one column of texts is a list."""
+    if hasattr(labels, "iloc"):
+        labels = np.asarray(labels)
+        if labels.ndim == 2 and labels.dtype == object:  # columns of several types
+            with suppress(TypeError, ValueError):  # texts
+                labels = labels.astype(float)
+    one_column = isinstance(labels, np.ndarray) and labels.shape[1:] == (1,) and labels.dtype.kind in "OSU"
+    return labels[:, 0] if one_column else labels
 
 
 def _stacked(images):
