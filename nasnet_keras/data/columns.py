@@ -156,7 +156,7 @@ def choose(table, columns, labelled, as_before=False):
         split = None
     if split:
         part = None if as_before else _marked_part(split)
-        if part and (found := _seen(table, [split]).get(split)) and found.marks:
+        if part and (found := _seen(table, [split]).get(split)) and found.are_marks:
             division = Division((split,), (part,))
             return file, labels, division, [*notes, division.told()]
         return file, labels, Division((split,)), notes
@@ -196,7 +196,7 @@ def _found_division(table, used, as_before):
     texts = [name for name in table.texts if name and name not in used]
     marked = [] if as_before else [name for name in table.names if name not in used and _marked_part(name)]
     found = _seen(table, list(dict.fromkeys([*texts, *marked])))
-    parts = {name: one.parts for name, one in found.items() if not one.others and one.parts - {"train"}}
+    parts = {name: one.parts for name, one in found.items() if one.are_parts}
     if len(parts) > 1:
         told = f"the columns {few(parts)} name parts, and are not used: --split-column says which one counts"
         return Division(), [told]
@@ -206,7 +206,7 @@ def _found_division(table, used, as_before):
             told = f"the column {shown(name)} names parts, and is used as that; not with --split-column {NO_SPLIT}"
             return Division((name,)), [told]
         notes.append(f"the column {shown(name)} names parts but none for training, and is not used")
-    marks = {name: _marked_part(name) for name in marked if name in found and found[name].marks and found[name].yes}
+    marks = {name: _marked_part(name) for name in marked if name in found and found[name].are_marks and found[name].yes}
     for name in list(marks):  # it may mean that nothing is wrong with them
         if {*words(name)} & {"valid", "isvalid"} and 2 * found[name].yes > found[name].rows:
             del marks[name]
@@ -219,8 +219,8 @@ def _found_division(table, used, as_before):
         division = Division(tuple(marks), tuple(marks.values()))
         return division, [*notes, f"{division.told()}; not with --split-column {NO_SPLIT}"]
     for name, one in found.items():
-        if one.others and "train" in one.parts and len(one.parts) > 1:
-            told = f"names parts among others ({few(sorted(one.others))}), and is not used"
+        if "train" in one.called and len(one.called) > 1:
+            told = f"names parts among others ({few(sorted(one.others | one.marks))}), and is not used"
             notes.append(f"the column {shown(name)} {told}: --split-column {shown(name)}")
     return Division(), notes
 
@@ -229,7 +229,9 @@ class _Seen:
     """What stands in a column: parts, other words, or marks of yes and no where it is called as a part."""
 
     def __init__(self, name):
-        self.marks, self.parts, self.others, self.yes, self.rows = _marked_part(name) is not None, set(), set(), 0, 0
+        self.may_mark, self.yes, self.rows = _marked_part(name) is not None, 0, 0
+        self.parts, self.marks, self.others = set(), set(), set()
+        self.called = set()  # what is a part, or has the word of one
 
     def add(self, cell):
         """Look at a cell; false where the column cannot be one of parts."""
@@ -239,18 +241,28 @@ class _Seen:
             if isinstance(cell, (Mapping, *LISTS)) or (isinstance(cell, bytes) and len(cell) > LONGEST_WORD):
                 return False
             text = written(cell)
-        text = text.strip().lower()
-        if not text:
-            return True
-        if self.marks and (mark := _mark(text)) is not None:
+        text = text.strip()
+        if part := PARTS.get(text.lower()):
+            self.parts.add(part)
+            self.called.add(part)
+        elif text and self.may_mark and (mark := _mark(text)) is not None:
             self.yes += mark
-            return True
-        self.marks = False
-        if text in PARTS:
-            self.parts.add(PARTS[text])
-            return True
-        self.others.add(text)
-        return len(text) <= LONGEST_WORD and len(self.others) <= MOST_WORDS
+            self.marks.add(text)
+        elif text and text not in self.others:
+            self.others.add(text)
+            self.called |= {PARTS[word] for word in words(text) if word in PARTS}
+            return len(text) <= LONGEST_WORD and len(self.others) <= MOST_WORDS
+        return True
+
+    @property
+    def are_parts(self):
+        """Whether it names parts and nothing else, and not only that for training."""
+        return bool(self.parts - {"train"}) and not self.others and not self.marks
+
+    @property
+    def are_marks(self):
+        """Whether it has marks, and nothing else."""
+        return bool(self.marks) and not self.others and not self.parts
 
 
 def _seen(table, names):

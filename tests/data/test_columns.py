@@ -95,6 +95,12 @@ def test_parts_among_other_words_are_told(place):  # noqa: F811
     )
     data = load_data(path, split_column="set")
     assert (len(data.test), len(data.left_out)) == (10, 20)
+    path = table(place / "c.csv", lambda number: (("Training", "PublicTest", "PrivateTest")[number % 3],), ("Usage",))
+    assert read_table(path).notes == (
+        "the column Usage names parts among others (PrivateTest, PublicTest), and is not used: --split-column Usage",
+    )
+    path = table(place / "d.csv", lambda number: (("0", "train", "test")[number % 3],), ("test",))
+    assert "names parts among others (0), and is not used" in read_table(path).notes[0]
     words = [f"word {number}" for number in range(30)]
     path = table(place / "b.csv", lambda number: ((["train", "test"] + words)[number % 32],), ("text",))
     assert read_table(path).notes == ()  # a text in which they happen to stand
