@@ -18,7 +18,7 @@ from PIL import Image
 
 from nasnet_keras.data.findings import is_passing, look
 from nasnet_keras.data.images import FORMATS, read_size, reason
-from nasnet_keras.data.layouts import PARTS, check_classes, part_of, remarks
+from nasnet_keras.data.layouts import PARTS, check_classes, part_of, remarks, way_of_table
 from nasnet_keras.data.left_out import LeftOut, as_text, few, shown
 from nasnet_keras.files import CODE, composed
 
@@ -346,7 +346,7 @@ def _parts(top, root, left_out, notes):
     if train is not top and not train.with_images():
         raise ValueError(
             f"{shown(os.path.join(root, train.path))} must hold a folder for each class, with its images inside. "
-            f"Received: {len(train.files):,} images in no such folder"
+            f"Received: {len(train.files):,} images in no such folder{way_of_table(root, left_out)}"
         )
     return {part: folders[0] for part, folders in named.items()}
 

@@ -15,6 +15,8 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# What is no part of a folder, but hardly a class beside `train`.
+CALLED = {**PARTS, **dict.fromkeys(("validate", "eval", "evaluation"), "validation"), "holdout": "test"}
 # What is called like another image and one of these is a picture of what is where in that one.
 MASKS = (
     "mask", "masks", "seg", "segmentation", "segmentations", "label", "labels", "annotation", "annotations",
@@ -40,7 +42,7 @@ def part_of(folder):
     name = folder.name.strip().lower()
     if name in PARTS or not folder.with_images():
         return PARTS.get(name)
-    found = _parts_in(re.findall("[a-z]+", name))
+    found = {PARTS[word] for word in re.findall("[a-z]+", name) if word in PARTS}
     return found.pop() if len(found) == 1 else None
 
 
@@ -57,23 +59,33 @@ def check_classes(classes, root, left_out):
     rule = "`data` must hold a folder for each class, with its images inside. Received: "
     named = {folder.name: words(folder.name) for folder in classes}
     parts = {name: _parts_in(own) for name, own in named.items()}
-    # `train2017` is nothing but a part, whatever lies beside it; `test_tube` is one only if all are called so.
-    clear = _parts_in(word for own in named.values() if not {*own} - {*PARTS} - IMAGES for word in own)
+    # `stage1_train` and `stage1_test` are called alike but for their parts; `test_tube` is one only if all are so.
+    alike = {}
+    for name, own in named.items():
+        alike.setdefault(frozenset(own) - {*CALLED} - IMAGES, set()).update(parts[name])
     every = set().union(*parts.values()) if all(parts.values()) else set()
     is_flat = any(not folder.with_images() for folder in classes)
-    if is_flat and (len(every) > 1 or (len(clear) > 1 and "train" in clear)):
-        tables = [name for name in left_out if name.lower().endswith(TABLES)]
-        tables.sort(key=lambda name: (name.count("/"), "train" not in words(os.path.basename(name)), name))
-        table = os.path.join(root, tables[0]) if tables else "TABLE"
+    if is_flat and (len(every) > 1 or any(len(one) > 1 and "train" in one for one in alike.values())):
         called = few(name for name, own in parts.items() if own)
         raise ValueError(
-            f"{rule}{shown(root)} with {called}, which are called as parts and hold images in no folder of a class; "
-            f"if labels are in a table: --data {shown(table)}"
+            f"{rule}{shown(root)} with {called}, which are called as parts and hold images in no folder of a class"
+            + (way_of_table(root, left_out) or "; if labels are in a table: --data TABLE")
         )
     if (masks := _masked(classes)) and all(folder in masks or IMAGES & {*words(folder.name)} for folder in classes):
-        images = {of.name for of in masks.values()}
-        received = f"{few(folder.name for folder in masks)}, which are called as masks of the images in {few(images)}"
+        images = few(sorted({of.name for of in masks.values()}))
+        received = f"images in {images}, and what is called as masks of these in {few(one.name for one in masks)}"
         raise ValueError(f"{rule}{shown(root)} with {received}")
+
+
+def way_of_table(root, left_out):
+    """What errors add where a table lies beside the images, text; empty where there is none.
+
+    Args:
+        root, left_out: as for `check_classes`.
+    """
+    tables = [name for name in left_out if name.lower().endswith(TABLES)]
+    tables.sort(key=lambda name: (name.count("/"), "train" not in words(os.path.basename(name)), name))
+    return f"; if labels are in a table: --data {shown(os.path.join(root, tables[0]))}" if tables else ""
 
 
 def remarks(classes):
@@ -124,7 +136,7 @@ def names_alike(names):
 
 def _parts_in(found):
     """The parts that some words name."""
-    return {PARTS[word] for word in found if word in PARTS}
+    return {CALLED[word] for word in found if word in CALLED}
 
 
 def _stems(folder):

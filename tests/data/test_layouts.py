@@ -21,6 +21,8 @@ REFUSED = {
     "two domains": {"trainA": 2, "trainB": 2, "testA": 1, "testB": 1},
     "in one folder": {"images/TrainImages": 2, "images/ValidationImages": 1, "images/TestImages": 1},
     "parts of classes": {"train_cats": 2, "train_dogs": 2, "test_cats": 1, "test_dogs": 1},
+    "called alike": {"bounding_box_train": 2, "bounding_box_test": 2, "query": 1},
+    "other words": {"train": 2, "evaluation": 2, "val_of_old": 1},
     "a test set in a folder": {"train_images": 3, "test_images/0": 2},
 }
 MASKS = {
@@ -46,9 +48,18 @@ def test_flat_parts_are_no_classes(name, tmp_path):
         assert str(caught.value).endswith(f"--data {os.path.join(root, table)}")
 
 
+def test_a_table_beside_flat_parts_is_named(tmp_path):
+    root = write(
+        tmp_path / "photos", {"train": 3, "test": 2, "sample.csv": b"x", "train.CSV": b"x", "a/train.csv": b"x"}
+    )
+    with pytest.raises(ValueError, match="train must hold a folder for each class") as caught:
+        read_folder(root)
+    assert str(caught.value).endswith(f"; if labels are in a table: --data {os.path.join(root, 'train.CSV')}")
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_of_images_are_no_class(name, tmp_path):
-    with pytest.raises(ValueError, match="called as masks of the images in ") as caught:
+    with pytest.raises(ValueError, match="with images in .*, and what is called as masks of these in ") as caught:
         read_folder(write(tmp_path / "photos", MASKS[name]))
     assert "\n" not in str(caught.value)
 
