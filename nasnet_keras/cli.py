@@ -13,6 +13,7 @@ import os
 import shlex
 import sys
 import traceback
+import warnings
 from importlib import import_module
 
 from nasnet_keras.commands.groups import Options, arrange
@@ -36,6 +37,7 @@ def main(arguments=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that they do not name; what is wrong with one is told
     command = _module(options.command)
     try:
         _check_texts(options)

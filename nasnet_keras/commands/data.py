@@ -1,6 +1,7 @@
 """The command `data`: what the package sees in a data set, before anything is trained."""
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,14 +31,14 @@ def add_options(parser):
     add_division(parser, seed="of the division, of data that are no folder")
     parser.add_argument("--check", action="store_true", help="decode all images, to find broken ones")
     parser.add_argument("--near", action="store_true", help="find images in different parts that look the same")
-    parser.add_argument("--output", help="the contact sheet, an HTML file (default: from the data's name)")
+    parser.add_argument(
+        "--output", help="the contact sheet, an HTML file (default: here, or beside the data's folder, by its name)"
+    )
 
 
 def check(options):
     """The data, not decoded, and where the contact sheet goes."""
-    name = options.data.removeprefix("tfds:").replace("/", "-") if options.data.startswith("tfds:") else options.data
-    own = f"{shown(Path(name).absolute().name) or 'data'}-sheet.html"
-    output = Path(options.output or own).expanduser()
+    output = Path(options.output).expanduser() if options.output else _usual_output(options.data)
     if options.output:
         check_file("output", output, ".html")
     with without_greetings():
@@ -54,6 +55,21 @@ def check(options):
         if getattr(options, name) and not isinstance(data.train.images, ImageFiles):
             tell(f"--{name} is not used: it is for files, and {shown(data.name)} has none")
     return {"data": data, "output": output}
+
+
+def _usual_output(data):
+    """Where the contact sheet goes: into the current folder, or beside that of the data: in it, it would be foreign."""
+    name = data.removeprefix("tfds:").replace("/", "-") if data.startswith("tfds:") else data
+    output = Path(f"{shown(os.path.basename(os.path.abspath(name))) or 'data'}-sheet.html")
+    if data == "digits" or not os.path.isdir(data):
+        return output
+    folder = Path(data).resolve()
+    if not Path.cwd().resolve().is_relative_to(folder):
+        return output
+    if folder == folder.parent or not os.access(folder.parent, os.W_OK):
+        rule = "a file outside of the data, as the folder around them cannot be written to"
+        raise ValueError(f"`output` must be {rule}. Received: none, and {shown(os.fspath(folder))}")
+    return folder.parent / output
 
 
 def run(options, data, output):

@@ -121,7 +121,11 @@ def for_judging(model, data, part, called):
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
         )
     if split.several and answers.output_kind(model) != "sigmoid":
-        raise ValueError("`data` must have one class an image, as the model tells. Received: several labels")
+        if not (split.labels.sum(1) == 1).all():
+            rule = "one class an image, as the model tells: a column with the names of classes"
+            raise ValueError(f"`data` must have {rule}. Received: several labels for an image, or none")
+        split = replace(split, labels=split.labels.argmax(1))
+        tell("each image has exactly one of the labels: that is its class, of which the model tells one")
     if not split.readable.any():
         left_out = data.all_left_out()
         raise ValueError(

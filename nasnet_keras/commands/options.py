@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.augmentation import AUGMENTATIONS
+from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.loading import SHARES
-from nasnet_keras.data.tables import Columns
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.training import recipes
@@ -75,7 +75,7 @@ TABLE = ("file_column", "label_column", "split_column", "separator", "file_root"
 
 
 def given_columns(options):
-    """The `tables.Columns` that the options name."""
+    """The `columns.Columns` that the options name."""
     file, labels, *others = given(options, *TABLE).values()
     return Columns(file, labels and tuple(labels), *others)
 

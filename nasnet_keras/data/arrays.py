@@ -37,7 +37,12 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
     train, names, are_texts, are_named = _read("x", x, y)
     train = train.in_order() if ordered else train
     if validation_data is None:
-        splits = hold_out(train, {"validation": validation_split}, seed, names)
+        splits = hold_out(train, {"validation": validation_split}, seed, names, notes := [])
+        for note in notes:
+            logger.warning("`x`: %s", note)
+        if not len(splits["validation"]):
+            rule = "a class of at least two images, one of which is held out: rewards need one"
+            raise ValueError(f"`x` must have {rule}. Received: {len(train)} images of {len(names)} classes")
     else:
         if validation_split:
             logger.warning("`validation_split` %g is not used: rewards come from `validation_data`", validation_split)
@@ -110,8 +115,6 @@ def _read(label, x, y, names=None, several=None):
         received = f"shape {shape}" if len(shape) not in (3, 4) else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
     labels = y if isinstance(y, list | tuple) else np.asarray(y)  # of pandas or a tensor, too
-    if isinstance(labels, np.ndarray) and labels.shape[1:] == (1,) and labels.dtype.kind in "OSU":
-        labels = labels[:, 0]
     if isinstance(labels, np.ndarray) and not labels.ndim:
         raise ValueError(f"`{label}` must have a label for each image. Received: {type(y).__name__}")
     if len(labels) != len(images):

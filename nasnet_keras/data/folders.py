@@ -7,7 +7,6 @@ in any case.
 
 import hashlib
 import os
-import re
 import stat
 from array import array
 from dataclasses import dataclass
@@ -19,14 +18,10 @@ from PIL import Image
 
 from nasnet_keras.data.findings import is_passing, look
 from nasnet_keras.data.images import FORMATS, read_size, reason
+from nasnet_keras.data.layouts import PARTS, check_classes, part_of, remarks, way_of_table
 from nasnet_keras.data.left_out import LeftOut, as_text, few, shown
 from nasnet_keras.files import CODE, composed
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 # Taken for images until they are read; what has another suffix, or none, is looked into.
 SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
@@ -47,11 +42,6 @@ FOREIGN = frozenset((
 MAX_DEPTH = 64
 MAX_ENTRIES = 20_000_000
 MAX_CLASSES = 50_000
-# What is called like another image and one of these is a picture of what is where in that one.
-MASKS = ("mask", "masks", "seg", "segmentation", "label", "labels", "annotation", "groundtruth", "gt")
-BEHIND = "0123456789 _.-"  # such a word, and " _.-" before it
-# What programs write for a label that is missing.
-GAPS = frozenset(("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +120,8 @@ def read_folder(root, findings=None):
         findings: a `findings.Findings` that knows files which were looked into before; None for none.
 
     Raises:
-        ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, or two folders
-            for one part.
+        ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, two folders
+            for one part, or flat parts, or masks, where its classes should be.
     """
     root = os.path.abspath(os.fspath(root))  # another process may look for the files from elsewhere
     left_out, notes, around = {}, [], []
@@ -151,6 +141,7 @@ def read_folder(root, findings=None):
         )
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"`data` must have at most {MAX_CLASSES:,} classes. Received: {root} with {len(classes):,}")
+    check_classes(list(classes.values()), root, left_out)
     names = tuple(sorted(sorted(classes), key=composed))  # the same order on every system
     base = os.path.join(root, top.path) if top.path else root
     parts = {"train": _files(root, [[classes[name]] for name in names])}
@@ -162,7 +153,7 @@ def read_folder(root, findings=None):
         left_out |= {start + file: ("outside", "") for file in folder.files}
         empty = {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
         left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
-    notes += _remarks([classes[name] for name in names])
+    notes += remarks([classes[name] for name in names])
     return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
 
 
@@ -310,27 +301,18 @@ def _unwrapped(folder, notes, around, inside_part=False):
     """The folder of classes or parts, where others are packed around it, which are added to `around`."""
     while True:
         inside = folder.with_images()
-        if len(inside) != 1 or (_part(inside[0]) and not inside_part) or not inside[0].with_images():
+        if len(inside) != 1 or (part_of(inside[0]) and not inside_part) or not inside[0].with_images():
             return folder
         around.append(folder)
         folder = inside[0]
         notes.append(f"{shown(folder.path)}/ is the only folder with images: the folders in it are used")
 
 
-def _part(folder):
-    """The part that a folder's name says: `Train`; or, with folders of images inside, `training_set`, `seg_test`."""
-    name = folder.name.strip().lower()
-    if name in PARTS or not folder.with_images():
-        return PARTS.get(name)
-    found = {PARTS[word] for word in re.findall("[a-z]+", name) if word in PARTS}
-    return found.pop() if len(found) == 1 else None
-
-
 def _parts(top, root, left_out, notes):
     """{part: its folder}; `"train"` is the top itself where the classes lie there."""
     named = {}
     for folder in top.with_images():
-        named.setdefault(_part(folder), []).append(folder)
+        named.setdefault(part_of(folder), []).append(folder)
     for part, folders in named.items():  # of `train` and `train_small` the first is meant
         exact = [folder for folder in folders if folder.name.strip().lower() in PARTS]
         if part and 1 <= len(exact) < len(folders):
@@ -364,7 +346,7 @@ def _parts(top, root, left_out, notes):
     if train is not top and not train.with_images():
         raise ValueError(
             f"{shown(os.path.join(root, train.path))} must hold a folder for each class, with its images inside. "
-            f"Received: {len(train.files):,} images in no such folder"
+            f"Received: {len(train.files):,} images in no such folder{way_of_table(root, left_out)}"
         )
     return {part: folders[0] for part, folders in named.items()}
 
@@ -421,61 +403,3 @@ def _files(root, classes):
         counts.append(len(paths) - before)
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     return Files(tuple(paths), np.array(sizes, np.int64), labels)
-
-
-def names_alike(names):
-    """Lines on classes whose names a reader takes for the same, and on names that stand for no label."""
-    found, names = {}, list(names)
-    for name in names:
-        found.setdefault(composed(" ".join(name.split())).casefold().removesuffix(".0"), []).append(name)
-    by_case, otherwise = [], []
-    for same in found.values():
-        if len(same) > 1:
-            kind = otherwise if len({name.casefold() for name in same}) > 1 else by_case
-            kind.append(" and ".join(map(shown, same)))
-    if by_case:
-        yield f"classes whose names differ only in upper and lower case are different ones: {few(by_case)}"
-    if otherwise:
-        how = "in blanks, a .0, or how a letter with its accent is stored"
-        yield f"classes whose names differ only {how} are different ones: {few(otherwise)}"
-    if gaps := [name for name in names if name.strip() in GAPS]:
-        yield f"{few(gaps)}: a class of its own, although programs write that for a label which is missing"
-
-
-def _unmasked(stem):
-    """What the image is called to which a mask of such a name belongs; None of other names."""
-    if not (stem := stem.rstrip(BEHIND)).lower().endswith(MASKS):
-        return None
-    word = next(word for word in MASKS if stem.lower().endswith(word))
-    return stem[: -len(word)].rstrip(" _.-")
-
-
-def _with_masks(folder):
-    """A mask beside its image in a class's folder, where at least a third of the files seem to be such; else None."""
-    names = [path[path.rfind("/") + 1 :] for path, _ in folder.every_file()]
-    stems = {name.rpartition(".")[0] or name: name for name in names}
-    masks = [stem for stem in stems if _unmasked(stem) in stems]
-    return stems[masks[0]] if masks and 3 * len(masks) >= len(names) else None
-
-
-def _remarks(classes):
-    """What is odd about the classes, a line each."""
-    yield from names_alike(folder.name for folder in classes)
-    for folder in filter(_part, classes):
-        yield f"{shown(folder.path)}/ is taken for a class, and for no part"
-    if masked := {folder.name: mask for folder in classes if (mask := _with_masks(folder))}:
-        said = "files called as masks of others are trained on as images, unless they lie in a folder masks/"
-        yield f"{few(masked)}: {said}, such as {few(masked.values())}"
-    inside = [{one.name for one in folder.with_images()} for folder in classes]
-    if parts := sorted({name for names in inside for name in names if name.strip().lower() in PARTS}):
-        yield f"classes have folders called {few(parts)} inside, whose images are divided anew"
-    elif len(classes) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
-        common = few(sorted(inside[0]))
-        yield (
-            f"all of the {len(classes)} classes have the same folders inside ({common}), whose images are the class's: "
-            f"if {few(folder.name for folder in classes)} are parts, call them train, validation and test"
-        )
-    elif nested := [folder.name for folder, names in zip(classes, inside, strict=True) if len(names) > 1]:
-        one = next(folder for folder in classes if folder.name == nested[0])
-        names = few(sorted(folder.name for folder in one.with_images()))
-        yield f"{few(nested)}: images in folders of a class are the class's, such as {names} in {shown(one.name)}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, as_numbers, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
+from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.greys import UNUSED, grey_note
@@ -21,8 +22,8 @@ from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
-from nasnet_keras.data.splits import Split, hold_out, limited, strata
-from nasnet_keras.data.tables import Columns, is_table, read_table
+from nasnet_keras.data.splits import Split, hold_out, limited, note_of_small, strata
+from nasnet_keras.data.tables import is_table, read_table
 from nasnet_keras.files import expanded
 
 __all__ = ["Data", "Split", "load_data", "normalize", "open_data", "read_image"]
@@ -128,8 +129,8 @@ def load_data(
 
     A part that the source does not bring is held out of its training images, class by class. Of a folder, each image
     goes to its part by a hash of its class, file name and size: about the asked share of a class is tested, at least
-    one image, and none changes sides when others are added. Classes with fewer images than there are parts are for
-    training alone. Of other data the share is rounded to whole images, at least one of each class, chosen by `seed`.
+    one image, and none changes sides when others are added. Of other data the share is rounded to whole images, at
+    least one of each class, chosen by `seed`. Classes with fewer images than there are parts are for training alone.
 
     What of a folder is not used, files that cannot be read among it, is in `left_out` of what is returned, and logged.
 
@@ -161,7 +162,7 @@ def load_data(
         grey_range: None, or `(low, high)`, what is black and white in images with greys of more than 8 bits: 12-bit
             greys in 16-bit files have (0, 4095). See `read_image`.
         file_column, label_column, split_column, separator, file_root, outside: what a table's columns mean, and where
-            its paths lead, see `tables.Columns`. A `separator`, or several label columns, make several labels an image.
+            its paths lead: `columns.Columns`. A `separator`, or several label columns, make several labels an image.
 
     Returns:
         A `Data`.
@@ -221,7 +222,7 @@ def open_data(
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; `columns` is a `tables.Columns`, and `range_given` says whether
+    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, and `range_given` says whether
     `grey_range` is the user's own, who is told where it is not used, and not what a model keeps. Examples of TensorFlow
     Datasets are indexed the first time, and stay on disk.
     """
@@ -249,7 +250,8 @@ def open_data(
     left_out, notes = LeftOut(), source.notes
     record = None if split_rule == "seeded" else Record(source.digest, shares, seed=divided_by)
     if source.listing is None:
-        splits = {**given, **hold_out(given["train"], shares, divided_by, class_names)}
+        splits = {**given, **hold_out(given["train"], shares, divided_by, class_names, found := [])}
+        notes += tuple(found)
     else:
         splits, record, notes = _divided(source, given, shares, held_out)
         left_out = source.listing.left_out
@@ -276,7 +278,7 @@ def open_images(root, grey_range=None, columns=None):
     Args:
         root: the path of the folder, or of a table, which needs no labels; of one with parts the train part counts.
         grey_range: as for `read_image`.
-        columns: a `tables.Columns` for a table.
+        columns: a `columns.Columns` for a table.
 
     Raises:
         ValueError: it cannot be read, or there is no image.
@@ -368,9 +370,7 @@ def _divided(source, given, shares, held_out):
         several = given["train"].several
         side, rare = sides.by_class(places, strata(files.labels), shares, classes + several)
         if len(rare) and not several:
-            wanted = 1 + sum(share > 0 for share in shares.values())
-            names = few(listing.folders[index] for index in rare)
-            notes.append(f"classes with fewer than {wanted} images are for training alone: {names}")
+            notes.append(note_of_small(shares, [listing.folders[index] for index in rare]))
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}

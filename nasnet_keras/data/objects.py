@@ -7,13 +7,16 @@ they are until they are decoded.
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
-from nasnet_keras.data.folders import MAX_CLASSES, names_alike
+from nasnet_keras.data.columns import LONGEST_PATH
+from nasnet_keras.data.folders import MAX_CLASSES
 from nasnet_keras.data.greys import UNUSED
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import is_deep, of_pillow, resize
+from nasnet_keras.data.layouts import names_alike
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.splits import known_as, placed, renumbered
 from nasnet_keras.files import composed
@@ -21,7 +24,6 @@ from nasnet_keras.files import composed
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
 DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
-LONGEST_PATH = 4096  # bytes
 RULE = "(image, label) pairs, or batches of them"
 
 logger = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ def read_object_data(
 
 def _elements(data, label):
     if is_pair(data):
-        images, labels = data
+        images, labels = data[0], _as_rows(data[1])
         if len(images) != len(labels):
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
         images = _stacked(images)
@@ -108,6 +110,17 @@ def _elements(data, label):
             raise ValueError(f"`{label}` must come to an end. Received: a data set that repeats for ever; see `take`")
         return data.as_numpy_iterator()
     return (data[index] for index in range(len(data)))
+
+
+def _as_rows(labels):
+    """Labels of which each element is an image's: a frame's would be its columns, and one column of texts is a list."""
+    if hasattr(labels, "iloc"):
+        labels = np.asarray(labels)
+        if labels.ndim == 2 and labels.dtype == object:  # columns of several types
+            with suppress(TypeError, ValueError):  # texts
+                labels = labels.astype(float)
+    one_column = isinstance(labels, np.ndarray) and labels.shape[1:] == (1,) and labels.dtype.kind in "OSU"
+    return labels[:, 0] if one_column else labels
 
 
 def _stacked(images):

@@ -151,7 +151,7 @@ class Split:
         return replace(self, images=images, labels=self.labels[indices], broken=0, origin=origin)
 
 
-def hold_out(split, shares, seed, class_names):
+def hold_out(split, shares, seed, class_names, notes=None):
     """Divide a training split, class by class.
 
     Args:
@@ -161,31 +161,46 @@ def hold_out(split, shares, seed, class_names):
             class, and of a rare one there may be none.
         seed: an integer from 0.
         class_names: a name for every label.
+        notes: None, or a list that gets a line on the classes that are for training alone.
 
     Returns:
         A dict with a `Split` for each part and for `"train"`, which keeps the rest. A class without any image has none
-        in each.
+        in each; one with fewer images than there are parts is for training alone, as of a folder.
 
     Raises:
-        ValueError: naming a class of which nothing would be left for training.
+        ValueError: naming a class of which nothing would be left for training, as the shares are 1 or more together.
     """
     labels = strata(split.labels)
     grouped, places, counts = _by_class(labels, seed, len(class_names) + split.several)
     least = 0 if split.several else 1
     bounds, taken = {}, np.zeros_like(counts)
+    later = sum(share > 0 for share in shares.values())  # parts that are to come
+    few_images = (counts > 0) & (counts <= later) & (not split.several)
     for part, share in shares.items():
-        low, taken = taken, taken + np.maximum(np.round(counts * share), least * (share > 0)).astype(int)
+        later -= share > 0
+        own = np.maximum(np.round(counts * share), least * (share > 0)).astype(int)
+        if not split.several and sum(shares.values()) < 1:  # an image is left for each part that follows
+            own = np.where(few_images, 0, np.minimum(own, np.maximum(counts - taken - later - 1, 0)))
+        low, taken = taken, taken + own
         bounds[part] = (low, taken)
     bounds["train"] = (taken, counts)
     for index in () if split.several else np.flatnonzero((counts <= taken) & (counts > 0))[:1]:
         wanted = " and ".join(f"{share:g} for {part}" for part, share in shares.items() if share)
         raise ValueError(
             f"class {class_names[index]!r} has {counts[index]} images, too few to train on"
-            + (f" after holding out {wanted}, at least one each" if wanted else "")
+            f" after holding out {wanted}, at least one each"
         )
+    if notes is not None and few_images.any():
+        notes.append(note_of_small(shares, [class_names[index] for index in np.flatnonzero(few_images)]))
     label = labels[grouped]
     inside = {part: (low[label] <= places) & (places < high[label]) for part, (low, high) in bounds.items()}
     return {part: split.select(np.sort(grouped[mask])) for part, mask in inside.items()}
+
+
+def note_of_small(shares, names):
+    """One line on the classes that have too few images for each part to get one."""
+    wanted = 1 + sum(share > 0 for share in shares.values())
+    return f"classes with fewer than {wanted} images are for training alone: {few(names)}"
 
 
 def limited(splits, limit, seed, classes):

@@ -11,6 +11,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 MAX_BYTES, MAX_LINE = 4 << 30, 16 << 20
+BATCH = 1024  # rows of Parquet, which may hold images
 ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -155,7 +156,8 @@ def _parquet(path, label):
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)
-        kinds = (types.is_string, types.is_large_string, types.is_dictionary)
+        kinds = (types.is_string, types.is_large_string, types.is_dictionary, types.is_binary, types.is_large_binary)
+        kinds += (types.is_string_view,) if hasattr(types, "is_string_view") else ()
         texts = [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
     except Exception as error:  # of C++, in its own words
         raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None
@@ -163,7 +165,7 @@ def _parquet(path, label):
     def chosen(wanted):
         number = 0
         try:
-            for batch in file.iter_batches(columns=list(wanted)):
+            for batch in file.iter_batches(BATCH, columns=list(wanted)):
                 for cells in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
                     number += 1
                     yield number, list(cells)

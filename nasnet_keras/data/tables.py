@@ -7,92 +7,42 @@ A row names a file and what is on it, perhaps also the part that it belongs to. 
 import contextlib
 import errno
 import hashlib
-import math
 import os
 import re
 import stat
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, PARTS, Files, Listing, names_alike
+from nasnet_keras.data.columns import LISTS, NO, YES, Columns, choose, written
+from nasnet_keras.data.file_names import FileNames
+from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, Files, Listing
+from nasnet_keras.data.layouts import PARTS, names_alike
 from nasnet_keras.data.left_out import LeftOut, few, shown
 from nasnet_keras.data.table_files import SUFFIXES, frame_table, open_table
 from nasnet_keras.files import composed, expanded
 
-FILE_NAMES = (
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "path",
-    "image",
-    "image_path",
-    "img",
-    "img_path",
-)
-LABEL_NAMES = ("label", "labels", "class", "classes", "class_name", "category", "target", "tags")
-SPLIT_NAMES = ("split", "subset", "partition", "part")
-NO_SPLIT = "none"  # in the place of a column's name
 HEIF = tuple(HEIF_SUFFIXES)
 SEPARATORS = "|;,"  # that cells with several labels are known for
 MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
+LONGEST_NAME = 500  # letters, of what is left out
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
-LISTS = (list, tuple, set, frozenset, np.ndarray)
 FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
 BOTH = {"0", "1", "True", "False"}
-YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table mean what.
-
-    Args:
-        file: the name of the column with the images' paths; None: the one that is called `file`, `path`, `image`, …
-        label: that of the labels; None: the one called `label`, `class`, …. A tuple of several names: each column is a
-            label, and has 1 or 0 for an image that has it or not.
-        split: that of the parts; None: the one called `split` and the like, or of nothing but parts; `"none"`: no one.
-        separator: what stands between the labels of an image that may have several; None: a cell is one label.
-        root: the folder that paths are relative to; None: that of the table.
-        outside: whether paths may lead out of that folder.
-    """
-
-    file: str | None = None
-    label: str | tuple[str, ...] | None = None
-    split: str | None = None
-    separator: str | None = None
-    root: str | None = None
-    outside: bool = False
-
-    def __post_init__(self):
-        labels = self.label if isinstance(self.label, list | tuple) else (self.label,)
-        names = {"file_column": (self.file,), "label_column": labels, "split_column": (self.split,)}
-        for name, values in names.items():
-            if not values or any(not isinstance(value, str | None) or value == "" for value in values):
-                raise ValueError(f"`{name}` must be the name of a column. Received: {values!r}")
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"`label_column` must name different columns. Received: {labels!r}")
-        object.__setattr__(self, "label", labels[0] if len(labels) == 1 else tuple(labels))
-        if self.separator is not None and (not isinstance(self.separator, str) or not self.separator):
-            raise ValueError(f"`separator` must be text between labels, such as '|'. Received: {self.separator!r}")
-        if self.separator is not None and isinstance(self.label, tuple):
-            raise ValueError("`separator` is for one column of labels. Received: several label columns")
-        if self.root is not None and not os.path.isdir(expanded(self.root)):
-            raise ValueError(f"`file_root` must be a folder. Received: {self.root!r}")
-
-    def __bool__(self):
-        return self != Columns()
 
 
 @dataclass(frozen=True, eq=False)
 class TableListing(Listing):
-    """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several."""
+    """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several.
+
+    Args:
+        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part, and names
+            that are completed.
+    """
+
+    is_new: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -123,13 +73,15 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True):
+def read_table(source, columns=None, labelled=True, as_before=False):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
+        as_before: whether it is read as earlier versions did, for a directory that one of them began: see
+            `TableListing.is_new`.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -141,112 +93,25 @@ def read_table(source, columns=None, labelled=True):
         source = source.reset_index()  # names in the index are those of a column, as in a file of the same table
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
-    file, labels, split, notes = _choose(table, columns, labelled)
-    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label)
+    file, labels, division, notes = choose(table, columns, labelled, as_before)
+    names = None if as_before else FileNames(os.path.abspath(root))
+    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names)
     several = isinstance(labels, tuple)
-    chosen = [file, *(labels if several else [labels]), *([split] if split else [])]
+    labels = labels if several else (labels,)
     marks = _Marks(labels) if several else _Names(columns.separator)
-    for number, (name, *cells) in table.rows(chosen):
-        part = _part(cells.pop()) if split else "train"
-        label = marks.of(cells, number)
+    for number, (name, *cells) in table.rows([file, *labels, *division.columns]):
+        part = division.part(cells[len(labels) :])
+        label = marks.of(cells[: len(labels)], number)
         if part in PARTS.values() and label is not None:
             rows.add(number, name, part, label, marks)
         else:
-            rows.leave_out(name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", ""))
+            rows.leave_out(
+                number, name, ("part", shown(part[:20]) or "none given") if label is not None else ("label", "")
+            )
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
-    return rows.listing(marks, notes)
-
-
-def _choose(table, columns, labelled):
-    """(file column, label column or a tuple of them, split column or None, what to tell of that) of a table."""
-    notes = []
-
-    def one(option, given, usual, needed=True):
-        if given is not None:
-            if given not in table.names:
-                raise ValueError(f"`{option}` must be one of {few(table.names)}. Received: {given!r}")
-            return given
-        found = [name for name in table.names if name.strip().lower() in usual]
-        if len(found) == 1:
-            return found[0]
-        if not found and not needed:
-            return None
-        what = f"several that may be meant, {few(found)}" if found else f"none of a usual name, but {few(table.names)}"
-        raise ValueError(f"`{option}` must be given for {table.label.removeprefix('`data` ')}. It has {what}")
-
-    file = one("file_column", columns.file, FILE_NAMES)
-    if isinstance(columns.label, tuple) or not labelled:
-        labels = tuple(one("label_column", name, ()) for name in columns.label) if labelled else ()
-    else:
-        labels = one("label_column", columns.label, LABEL_NAMES)
-    ignored = columns.split == NO_SPLIT and NO_SPLIT not in table.names
-    split = None if ignored else one("split_column", columns.split, SPLIT_NAMES, needed=False)
-    used = [file, *(labels if isinstance(labels, tuple) else [labels]), *([split] if split else [])]
-    for name, count in Counter(used).items():
-        if count > 1:
-            raise ValueError(f"`file_column`, `label_column` and `split_column` must be different. Received: {name!r}")
-    if split and not columns.split and not any(_part(cell) in PARTS.values() for _, (cell,) in table.rows([split])):
-        notes.append(f"the column {shown(split)} names no part, and is not used: --split-column says what does")
-        split = None
-    if split is None and not ignored:
-        split, told = _column_of_parts(table, used)
-        notes += told
-    return file, labels, split, notes
-
-
-def _column_of_parts(table, used):
-    """(The column that names parts, whatever it is called, or None; what to tell of that) of those not used yet.
-
-    Every cell of it that is not empty is a part's name, and there are several: what it marks must not be trained on.
-    """
-    names = [name for name in table.texts if name and name not in used]
-    found = dict.fromkeys(range(len(names)), frozenset())
-    for _, cells in table.rows(names) if names else ():
-        for place in list(found):
-            cell = cells[place]
-            part = _part(cell) if isinstance(cell, str | bytes) else "" if _is_none(cell) else None
-            if part in PARTS.values():
-                found[place] |= {part}
-            elif part != "":
-                del found[place]
-        if not found:
-            break
-    parts = {names[place]: own for place, own in found.items() if own - {"train"}}
-    if not parts:
-        return None, []
-    if len(parts) > 1:
-        return None, [f"the columns {few(parts)} name parts, and are not used: --split-column says which one counts"]
-    ((name, own),) = parts.items()
-    if "train" not in own:
-        return None, [f"the column {shown(name)} names parts but none for training, and is not used"]
-    return name, [f"the column {shown(name)} names parts, and is used as that; not with --split-column {NO_SPLIT}"]
-
-
-def _part(cell):
-    text = _written(cell).strip()
-    return PARTS.get(text.lower(), text)
-
-
-def _written(cell):
-    """A cell as text; empty for what is none."""
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "backslashreplace")
-    if isinstance(cell, (Mapping, *LISTS)):
-        rule = "texts or numbers in its columns, or a list of them where an image has several labels"
-        raise ValueError(f"`data` must have {rule}. Received: {shown(repr(cell)[:80])}")
-    if _is_none(cell):
-        return ""
-    if isinstance(cell, float | np.floating) and cell.is_integer():
-        return str(int(cell))  # a column of integers with a gap in it
-    return str(cell)
-
-
-def _is_none(cell):
-    """Whether a cell that is no text says that there is nothing."""
-    return cell is None or (isinstance(cell, float | np.floating) and math.isnan(cell)) or str(cell) in ("<NA>", "NaT")
+    listing = rows.listing(marks, notes)
+    return replace(listing, is_new=True) if division.marked or (names and names.found) else listing
 
 
 class _Names:
@@ -261,13 +126,22 @@ class _Names:
         (cell,) = cells
         if isinstance(cell, LISTS):
             self.lengths.add(len(cell))
-            return tuple(self._number(text) for one in cell if (text := _written(one).strip()))
-        text = (cell if type(cell) is str else _written(cell)).strip()
+            return tuple(self._number(text) for one in cell if (text := written(one).strip()))
+        text = (cell if type(cell) is str else written(cell)).strip()
         if self.separator is None:
             return self._number(text) if text else None
         parts = text.split(self.separator)
         self.separated |= len(parts) > 1
         return tuple(self._number(part) for one in parts if (part := one.strip()))
+
+    @property
+    def as_classes(self):
+        """How labels of which each image has one become classes."""
+        return (
+            "a name in the place of each list makes them classes"
+            if self.lengths
+            else "without --separator they are classes"
+        )
 
     def notes(self, joined, without):
         """What a user should know of the cells, a line each.
@@ -293,6 +167,7 @@ class _Marks:
     """Labels that are columns: an image has those whose cell is 1."""
 
     several, lengths = True, ()
+    as_classes = "one column with their names in the place of several makes them classes"
 
     def __init__(self, names):
         self.numbers = {name: number for number, name in enumerate(names)}
@@ -302,14 +177,14 @@ class _Marks:
         """The numbers of a row's labels."""
         found = []
         for number, cell in enumerate(cells):
-            text = _written(cell).strip().lower().removesuffix(".0")
+            text = written(cell).strip().lower().removesuffix(".0")
             if text in YES:
                 found.append(number)
             elif text in NO or text == "-1":
                 self.kinds.add(text)
             else:
                 rule = "1 or 0 for an image that has the label or not"
-                received = f"{shown(_written(cell)[:20])!r} in row {line} of {shown(self.names[number])}"
+                received = f"{shown(written(cell)[:20])!r} in row {line} of {shown(self.names[number])}"
                 raise ValueError(f"`label_column` of several columns must have {rule}. Received: {received}")
         if "-1" in self.kinds and len(self.kinds) > 1:
             raise ValueError("`label_column` must have 1 and 0, or 1 and -1. Received: -1 beside 0 or nothing")
@@ -324,32 +199,31 @@ class _Marks:
 class _Rows:
     """The images of a table, and what of it is left out."""
 
-    def __init__(self, root, outside, label):
-        self.root, self.outside, self.table = root, outside, label
-        self.paths, self.sizes, self.labels, self.parts = [], [], [], []
-        self.left_out, self.known, self.joined, self.further = {}, {}, 0, {}
+    def __init__(self, root, outside, label, names):
+        self.root, self.outside, self.table, self.names = root, outside, label, names
+        self.paths, self.sizes, self.labels, self.parts, self.lines = [], [], [], [], []
+        self.left_out, self.left_lines, self.known, self.joined, self.further = {}, {}, {}, 0, {}
         self.start = os.path.join(root, "")
 
-    def __len__(self):
-        return len(self.paths) + len(self.left_out)
-
-    def leave_out(self, name, reason):
-        """Note why a name is not used; the same name again is another one."""
-        name = _written(name) or "(no name)"
-        self.left_out[f"{name}, again in row {len(self) + 1}" if name in self.left_out else name] = reason
+    def leave_out(self, line, name, reason):
+        """Note why a row's name is not used; the same name again is another one."""
+        name = written(name) or "(no name)"
+        name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+        name = f"{name}, again in row {line}" if name in self.left_out else name
+        self.left_out[name], self.left_lines[name] = reason, line
 
     def add(self, line, name, part, label, marks):
         """Take a row, if its file is one."""
         if not isinstance(name, str):
-            name = _written(name)
+            name = written(name)
         name = name.strip()
         if not name:
-            return self.leave_out("", ("unnamed", ""))
+            return self.leave_out(line, "", ("unnamed", ""))
         path, status = self._found(name, line)
         if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
-            return self.leave_out(name, status)
+            return self.leave_out(line, name, status)
         if reason := _no_image(path, status):
-            return self.leave_out(self._name(path), reason)
+            return self.leave_out(line, self._name(path), reason)
         before = self.known.setdefault((path, part), len(self.paths))
         if before < len(self.paths):
             return self._again(before, path, label, line)
@@ -357,6 +231,7 @@ class _Rows:
         self.sizes.append(status.st_size)
         self.labels.append(label)
         self.parts.append(part)
+        self.lines.append(line)
 
     def _name(self, path):
         return path.removeprefix(self.start)
@@ -367,7 +242,7 @@ class _Rows:
             self.further.setdefault(before, set()).update(label)
             self.joined += 1
         elif label == self.labels[before]:
-            self.leave_out(self._name(path), ("twice", ""))
+            self.leave_out(line, self._name(path), ("twice", ""))
         else:
             raise ValueError(
                 f"{self.table} must have one label for a file, unless there is a `separator`. Received: two for "
@@ -397,6 +272,9 @@ class _Rows:
                 other = path.removesuffix(below) + unicodedata.normalize(form, below)
                 with contextlib.suppress(OSError):
                     return other, os.stat(other)
+            with contextlib.suppress(OSError):
+                if other := self.names and self.names.meant(path):
+                    return other, os.stat(other)
             return path, ("missing", "")
 
     def listing(self, marks, notes):
@@ -424,10 +302,15 @@ class _Rows:
             received = few(sorted(set(self.parts))) + (f", and {more}{words}" if words else "")
             raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
+        notes += self.names.notes() if self.names else ()
         if self.joined:
             notes.append(f"{self.joined:,} rows name a file of another row: their labels are joined")
         without = sum(label == () for label in self.labels)
         notes += [*marks.notes(self.joined, without), *names_alike(names), *([] if several else _hints(names))]
+        if several and len(names) > 1 and all(label is None or len({*label}) == 1 for label in self.labels):
+            notes.append(
+                f"each image has exactly one of the labels, which are trained as independent: {marks.as_classes}"
+            )
         labels = self._labels(number_of, several, len(names))
         used = np.array([label is not None for label in self.labels], bool)
         order = np.array(sorted(range(len(parts)), key=list(map(composed, self.paths)).__getitem__), np.int64)
@@ -437,7 +320,15 @@ class _Rows:
             if len(own):
                 paths = tuple(self.paths[index] for index in own.tolist())
                 found[part] = Files(paths, np.array(self.sizes, np.int64)[own], labels[own])
-        return TableListing(self.root, tuple(names), found, LeftOut(self.root, self.left_out), tuple(notes))
+        return TableListing(self.root, tuple(names), found, LeftOut(self.root, self._apart(used)), tuple(notes))
+
+    def _apart(self, used):
+        """What is left out, under no name of an image that is used by another row, and may turn out to be broken."""
+        names = {self._name(self.paths[index]) for index in np.flatnonzero(used).tolist()} if self.left_out else ()
+        return {
+            f"{name}, again in row {self.left_lines[name]}" if name in names else name: reason
+            for name, reason in self.left_out.items()
+        }
 
     def _names(self, marks, parts, several):
         """(The names of the labels, sorted; the new number of each old one, -1 for one that training does not have)."""
@@ -456,7 +347,7 @@ class _Rows:
             label = self.labels[index]
             strange = [old[one] for one in (label if several else (label,)) if number_of[one] < 0]
             if strange:
-                self.leave_out(self._name(self.paths[index]), ("class", shown(strange[0])))
+                self.leave_out(self.lines[index], self._name(self.paths[index]), ("class", shown(strange[0])))
                 self.labels[index] = None
         return names, number_of
 

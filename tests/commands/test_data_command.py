@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from nasnet_keras.cli import main
+from nasnet_keras.commands import data as data_command
 
 
 @pytest.fixture
@@ -109,3 +110,27 @@ def test_deep_greys_are_shown_by_their_range(tmp_path, monkeypatch, capsys):
         assert code == 0 and max(shown) <= brightest and (not words or min(shown) > 240)
         assert (figures["not_compared"] > 0) == (not words)
         assert ("images that were not compared" in out) == (not words)
+
+
+def test_warnings_of_pillow_name_no_file_and_are_not_shown(photos, capsys):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # of five entries none is there
+    Image.new("RGB", (16, 12)).save("photos/dog/odd.jpg", exif=exif)
+    code, out, err = call(capsys, "photos", "--check")
+    assert (code, err) == (0, []) and "odd.jpg" not in out and "1 JPEG RGB" in out
+
+
+def test_the_sheet_never_lies_in_the_data(photos, capsys, monkeypatch):
+    """Where `--strict` would refuse it as a file that is no image."""
+    (photos / "photos/list.csv").unlink()
+    (photos / "photos/cat/web.jpg").unlink()
+    for place, words in (("photos", "."), ("photos/cat", ".."), ("photos/cat", str(photos / "photos"))):
+        monkeypatch.chdir(photos / place)
+        code, out, _ = call(capsys, words)
+        assert code == 0 and (photos / "photos-sheet.html").exists() and f"{photos / 'photos-sheet.html'}" in out
+        (photos / "photos-sheet.html").unlink()
+        assert call(capsys, words, "--strict")[0] == 0
+    monkeypatch.setattr(data_command.os, "access", lambda path, mode: False)
+    monkeypatch.chdir(photos / "photos")
+    code, _, err = call(capsys, ".")
+    assert code == 2 and len(err) == 1 and "`output` must be a file outside of the data" in err[0]
+    assert call(capsys, ".", "--output", str(photos / "other.html"))[0] == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from written_tables import write
 
 from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import datasets, evaluate
@@ -15,6 +16,7 @@ from nasnet_keras.commands import search as search_command
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
 from nasnet_keras.data.records import write_record
+from nasnet_keras.models.network import NASNet
 from nasnet_keras.search.distributed import worker
 from nasnet_keras.search.distributed.roles import Role
 from nasnet_keras.weights.zoo import imagenet_names
@@ -337,3 +339,23 @@ def test_a_worker_divides_its_data_by_nothing_that_lies_around(photos, monkeypat
         words = "search", "--data", "photos", "--directory", "chief"
         search_command.run(options(*words), *[None] * 4, Role("w"), None, None)
     assert taken[1].record.sides == other.record.sides
+
+
+def test_columns_of_which_each_image_has_one_are_judged_as_classes(tmp_path, capsys):
+    """By a network that tells one class; where an image has none of them, or two, nobody can say what is right."""
+    network = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    network.class_names = ("dog", "cat")
+    for number in range(12):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    marks = [(f"{number}.png", int(number < 5), int(number >= 5)) for number in range(12)]
+    write(tmp_path / "t.csv", marks, ("file", "cat", "dog"))
+    data = loading.load_data(tmp_path / "t.csv", label_column=("cat", "dog"), test=0, validation=0)
+    split, names = datasets.for_judging(network, data, "train", "net")
+    assert names == ("dog", "cat") and split.labels.tolist() == [int(i < 5) for i in data.train.images[:, 0, 0, 0]]
+    assert "each image has exactly one of the labels: that is its class" in capsys.readouterr().err
+    write(tmp_path / "t.csv", [*marks[:-1], ("11.png", 0, 0)], ("file", "cat", "dog"))
+    data = loading.load_data(tmp_path / "t.csv", label_column=("cat", "dog"), test=0, validation=0)
+    with pytest.raises(
+        ValueError, match="a column with the names of classes. Received: several labels for an image, or"
+    ):
+        datasets.for_judging(network, data, "train", "net")

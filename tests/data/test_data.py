@@ -416,7 +416,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     refused(make_folder(tmp_path / "one", {"a": 5}), r"at least two classes.*\['a'\]")
     refused(make_folder(tmp_path / "hollow", {"a": 5, "nothing": 0}), "two classes.*without images: nothing")
     few, seeded = make_folder(tmp_path / "few", {"a": 9, "rare": 2}), {"split_rule": "seeded"}
-    refused(few, "'rare' has 2 images, too few .* 0.2 for test and 0.1", **seeded)
+    assert len(load_data(few, **seeded).train) == 8
     parted = make_folder(tmp_path / "parted" / "train", {"a": 5, "b": 5}).parent
     make_folder(parted / "test", {"a": 2, "c": 2})
     refused(parted, "same classes.*differ in: b, c", **seeded)
@@ -913,5 +913,27 @@ def test_a_class_without_images_holds_nothing_out():
         "validation": [0, 1, 1, 0, 1],
         "train": [0, 7, 7, 0, 7],
     }
-    with pytest.raises(ValueError, match="class 'a' has 1 images, too few to train on after holding out"):
-        hold_out(Split(Numbers(range(3)), [0, 2, 2]), {"test": 0.2}, 0, list("abc"))
+
+
+def test_a_small_class_is_for_training_alone_as_that_of_a_folder(tmp_path):
+    """Of a long tail, however large the shares are; and the rest is divided as it was."""
+    labels = np.repeat([0, 1, 2, 3], [1, 2, 3, 10])
+    split, notes = Split(Numbers(range(16)), labels), []
+    parts = hold_out(split, {"test": 0.2, "validation": 0.1}, 0, list("abcd"), notes)
+    assert {part: one.counts(4).tolist() for part, one in parts.items()} == {
+        "test": [0, 0, 1, 2], "validation": [0, 0, 1, 1], "train": [1, 2, 1, 7]}  # fmt: skip
+    assert notes == ["classes with fewer than 3 images are for training alone: a, b"]
+    alone = hold_out(split.select(np.arange(3, 16)), {"test": 0.2, "validation": 0.1}, 0, list("abcd"))
+    assert [len(alone[part]) for part in ("test", "validation", "train")] == [3, 2, 8]
+    parts = hold_out(split, {"test": 0.5, "validation": 0.45}, 0, list("abcd"))
+    assert {part: one.counts(4).tolist() for part, one in parts.items()} == {
+        "test": [0, 0, 1, 5], "validation": [0, 0, 1, 4], "train": [1, 2, 1, 1]}  # fmt: skip
+    assert hold_out(split, {"test": 0.2}, 0, list("abcd"))["test"].counts(4).tolist() == [0, 1, 1, 2]
+    with pytest.raises(
+        ValueError, match="'a' has 1 images, too few to train on after holding out 0.5 for test and 0.5"
+    ):
+        hold_out(split, {"test": 0.5, "validation": 0.5}, 0, list("abcd"))
+    images = np.zeros((16, 4, 4, 3), np.uint8)
+    data = load_data((images, labels))
+    assert data.notes == ("classes with fewer than 3 images are for training alone: 0, 1",)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [11, 2, 3]

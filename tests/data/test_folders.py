@@ -12,7 +12,7 @@ from PIL import Image
 from nasnet_keras.data import equal_files as equal_files_module
 from nasnet_keras.data import folders as folders_module
 from nasnet_keras.data.equal_files import equal_files
-from nasnet_keras.data.folders import names_alike, read_folder
+from nasnet_keras.data.folders import read_folder
 from nasnet_keras.data.loading import load_data, open_data
 
 stream = io.BytesIO()
@@ -348,15 +348,6 @@ def test_names_of_one_meaning_in_two_forms_are_one_class(tmp_path):
     notes = read_folder(write(tmp_path / "other", {"train/Cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 1})).notes
     assert "names that differ only in upper and lower case are other classes: cat in test/" in notes
     assert "classes whose names differ" not in "".join(notes)
-
-
-def test_names_that_a_reader_takes_for_the_same():
-    """Letters in two forms, blanks, and numbers that have become floats; and what programs write for nothing."""
-    assert list(names_alike(["1", "10", "1.5", "none", "caf\u00e9", "Cat", "dog"])) == []
-    case, other, gaps = names_alike(["Cat", "cat", "1", "1.0", "a  b", "a b", "cafe\u0301", "caf\u00e9", "nan", "<NA>"])
-    assert case.endswith("only in upper and lower case are different ones: Cat and cat")
-    assert other.endswith("are different ones: 1 and 1.0, a  b and a b, cafe\u0301 and caf\u00e9")
-    assert gaps.startswith("nan, <NA>: ")
 
 
 def test_a_share_of_a_part_that_is_there_is_told(tmp_path):

@@ -332,3 +332,54 @@ def test_tensors_of_paths_are_paths(tmp_path):
     encoded = [Path(path).read_bytes() for path in paths[:2]]
     found, _ = read_object_data(tf.data.Dataset.from_tensor_slices((encoded, [0, 1])).batch(2))
     np.testing.assert_array_equal(found["train"][0][:], IMAGES[:2])
+
+
+class Frame:
+    """What numpy makes rows of, and a loop the names of columns, as pandas' frames; where pandas is not installed."""
+
+    iloc = None
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def __array__(self, dtype=None, copy=None):
+        kinds = {np.asarray(column).dtype for column in self.columns.values()}
+        columns = [np.asarray(column, object if len(kinds) > 1 else None) for column in self.columns.values()]
+        return np.stack(columns, 1)
+
+
+@pytest.mark.parametrize("kind", ["plain", "pandas"])
+def test_labels_as_a_frame_of_columns(kind, tmp_path):
+    frame = Frame
+    if kind == "pandas":
+        pandas = pytest.importorskip("pandas")
+
+        def frame(**columns):
+            return pandas.DataFrame(columns, index=range(7, 7 + len(next(iter(columns.values())))))
+
+    def read(images, labels):
+        parts, names = read_object_data((images, labels))
+        return parts["train"], names
+
+    marks = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0], [0, 1]])
+    paths = []
+    for number in range(6):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(paths[-1])
+    for images in (paths, np.zeros((6, 4, 4, 3), np.uint8)):
+        for one in (frame(a=marks[:, 0], b=marks[:, 1]), frame(a=marks[:, 0] == 1, b=marks[:, 1])):
+            (_, labels), names = read(images, one)
+            assert labels.tolist() == (marks == 1).tolist() and names == ("0", "1")
+        (_, labels), _ = read(images, frame(a=marks[[0, 2] * 3, 0], b=marks[[0, 2] * 3, 1]))
+        assert labels.tolist() == [0, 1] * 3
+        (_, labels), names = read(images, frame(a=["cat", "dog"] * 3))
+        assert labels.tolist() == [0, 1] * 3 and names == ("cat", "dog")
+        assert read(images, frame(a=[0, 2, 1] * 2))[0][1].tolist() == [0, 2, 1] * 2
+    with pytest.raises(ValueError, match="must have a label for each image. Received: 3 for 6"):
+        read(paths, frame(a=[0, 1, 0]))

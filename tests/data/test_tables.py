@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from written_tables import HEADER, write
 
-from nasnet_keras.data.loading import load_data
+from nasnet_keras.commands.datasets import Told
+from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.splits import placed, strata
 from nasnet_keras.data.tables import Columns, read_table
 
@@ -138,14 +139,14 @@ def test_columns_that_only_may_be_parts_are_told(place):
 
 def test_the_words_for_parts_are_told_where_others_stand(place):
     rows = [(*row, str(number % 2)) for number, row in enumerate(ROWS)]
-    write(place / "t.csv", rows, (*HEADER, "is_test"))
+    write(place / "t.csv", rows, (*HEADER, "fold"))
     words = "; parts are called train, training, val, valid, validation, dev, test, testing"
     with pytest.raises(ValueError, match="must have a row whose file is there") as error:
-        load_data(place / "t.csv", split_column="is_test")
+        load_data(place / "t.csv", split_column="fold")
     assert str(error.value).endswith(f"Received: 40 rows of other parts: 0, 1{words}")
-    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "test")], (*HEADER, "is_test"))
+    write(place / "t.csv", [*rows, ("images/cat00.png", "cat", "test")], (*HEADER, "fold"))
     with pytest.raises(ValueError, match="must have rows for train. Received: test, and 40 rows of other") as error:
-        load_data(place / "t.csv", split_column="is_test")
+        load_data(place / "t.csv", split_column="fold")
     assert str(error.value).endswith(words)
 
 
@@ -168,6 +169,31 @@ def test_what_cannot_be_used_is_counted_by_reason(place):
     assert sum(len(names) for names in data.left_out.by_reason().values()) == 9
     with pytest.raises(ValueError, match="`strict` allows nothing that is left out"):
         load_data(place / "t.jsonl", strict=True)
+
+
+def test_a_row_that_is_left_out_has_another_name_than_the_image_that_is_used(place):
+    """Which may turn out to be broken: that is told, too."""
+    (place / "web.png").write_text("<html>")
+    more = [
+        ("web.png", "cat"),
+        ("web.png", "cat"),
+        ("web.png", "cat"),
+        ("web.png", ""),
+        ("gone.png", "a"),
+        ("gone.png", "a"),
+    ]
+    write(place / "t.csv", [*ROWS, *more, ("images/cat00.png", "")])
+    listing = read_table(place / "t.csv")
+    twice, empty, gone = ("twice", ""), ("label", ""), ("missing", "")
+    assert listing.left_out.entries == {
+        "web.png, again in row 43": twice, "web.png, again in row 44": twice, "web.png, again in row 45": empty,
+        "gone.png": gone, "gone.png, again in row 47": gone, "images/cat00.png, again in row 48": empty,
+    }  # fmt: skip
+    data = load_data(place / "t.csv")
+    assert dict(data.left_out)["web.png"].startswith("broken file") and len(data.left_out) == 7
+    told = Told(open_data(place / "t.csv"))
+    told.data.train.images.broken[str(place / "web.png")] = "it is none"
+    assert set(told.data.all_left_out()) - told.known == {"web.png"}
 
 
 def test_a_file_with_two_labels_is_refused_unless_it_may_have_several(place):
@@ -406,7 +432,24 @@ def test_marks_in_every_spelling(yes, no, place):
     data = load_data(place / "t.csv", label_column=["a", "b"])
     numbers, labels = every(data)
     np.testing.assert_array_equal(labels[:, 0], numbers % 2 == 1)
-    assert (labels.sum(1) == 1).all() and not data.notes
+    assert (labels.sum(1) == 1).all() and len(data.notes) == 1
+
+
+def test_labels_of_which_each_image_has_one_are_told(place):
+    said = "each image has exactly one of the labels, which are trained as independent: "
+    marks = [(file, int(label == "cat"), int(label == "dog")) for file, label in ROWS]
+    write(place / "t.csv", marks, ("file", "cat", "dog"))
+    assert read_table(place / "t.csv", Columns(label=("cat", "dog"))).notes == (
+        f"{said}one column with their names in the place of several makes them classes",
+    )
+    write(place / "t.csv", [*marks[:-1], (ROWS[-1][0], 0, 0)], ("file", "cat", "dog"))
+    assert read_table(place / "t.csv", Columns(label=("cat", "dog"))).notes == ()
+    write(place / "t.jsonl", [(file, [label]) for file, label in ROWS])
+    assert read_table(place / "t.jsonl").notes == (f"{said}a name in the place of each list makes them classes",)
+    write(place / "t.jsonl", [*((file, [label]) for file, label in ROWS), (ROWS[0][0], ["dog"])])
+    assert not any(note.startswith(said) for note in read_table(place / "t.jsonl").notes)
+    write(place / "t.csv", ROWS)
+    assert f"{said}without --separator they are classes" in read_table(place / "t.csv", Columns(separator="|")).notes
 
 
 def test_what_may_be_a_mistake_is_told(place):

@@ -1,0 +1,205 @@
+"""Which columns of a table say the part of a row, by marks or among other words; and what is no column of paths."""
+
+import base64
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_tables import ROWS, DataFrame, place, root  # noqa: F401  (fixtures)
+from written_tables import HEADER, write
+
+from nasnet_keras.data import columns as columns_module
+from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.records import Record
+from nasnet_keras.data.tables import read_table
+
+
+def lengths(listing):
+    return {part: len(files) for part, files in listing.parts.items()}
+
+
+def table(path, cells, names, rows=ROWS):
+    """A table whose rows have these further cells, a function of the row's number."""
+    write(path, [(*row, *cells(number)) for number, row in enumerate(rows)], (*HEADER, *names))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "yes", "no", "part"),
+    [
+        ("is_valid", "True", "False", "validation"),
+        ("valid", "1", "0", "validation"),
+        ("isTest", "1.0", "", "test"),
+        ("test_set", "yes", "no", "test"),
+        ("is train", "f", "t", "test"),
+    ],
+)
+def test_a_column_of_marks_is_used_as_the_part_that_it_is_called(name, yes, no, part, place):  # noqa: F811
+    path = table(place / "t.csv", lambda number: ("x", yes if number % 4 == 0 else no), ("note", name))
+    listing = read_table(path)
+    assert lengths(listing) == {"train": 30, part: 10}
+    assert listing.notes[0].startswith(f"the column {name} marks images for ") and "is used as that" in listing.notes[0]
+    assert all(int(file[-6:-4]) % 4 == 0 for file in listing.parts[part].paths)
+    assert listing.notes[0].endswith("not with --split-column none") and len(listing.notes) == 1
+    data = open_data(path, columns=None)
+    assert len(getattr(data, part)) == 10
+
+
+def test_columns_of_marks_for_several_parts(place):  # noqa: F811
+    def cells(number):
+        return tuple(int(number % 4 == own) for own in (0, 1))
+
+    listing = read_table(table(place / "a.csv", cells, ("is_val", "is_test")))
+    assert lengths(listing) == {"train": 20, "validation": 10, "test": 10}
+    listing = read_table(
+        table(place / "b.csv", lambda number: (*cells(number), number % 4 == 2), ("val", "test", "train"))
+    )
+    assert lengths(listing) == {"train": 10, "validation": 10, "test": 10}
+    assert listing.left_out.summary() == "10 rows of other parts: none given"
+    listing = read_table(table(place / "c.csv", cells, ("test", "is_test")))
+    assert lengths(listing) == {"train": 40} and "the columns test, is_test mark images of one part" in listing.notes[0]
+    listing = read_table(
+        table(place / "d.csv", lambda number: ("1", "test" if number % 2 else "train"), ("test", "set"))
+    )
+    assert lengths(listing) == {"train": 20, "test": 20} and listing.notes[0].startswith("the column set names parts")
+    with pytest.raises(ValueError, match="must have rows for train. Received: test"):
+        read_table(table(place / "e.csv", lambda number: ("1", "1"), ("test", "valid")))
+
+
+def test_marks_that_may_mean_something_else(place):  # noqa: F811
+    path = table(place / "a.csv", lambda number: (int(number % 8 > 1),), ("valid",))
+    listing = read_table(path)
+    assert lengths(listing) == {"train": 40} and listing.notes == (
+        "the column valid marks most rows, and is not taken for one of validation images: --split-column valid",
+    )
+    data = load_data(path, split_column="valid")
+    assert (
+        len(data.validation) == 30 and "the column valid marks images for validation, and is used as that" in data.notes
+    )
+    for cells in (lambda number: ("0",), lambda number: (str(number % 3),), lambda number: ("",)):
+        assert read_table(table(place / "b.csv", cells, ("test",))).notes == ()
+    assert load_data(table(place / "c.csv", lambda number: (number % 2,), ("test",)), split_column="none").notes == ()
+    write(place / "d.csv", [(file, number % 2, 1 - number % 2) for number, (file, _) in enumerate(ROWS)],
+          ("file", "bus", "train"))  # fmt: skip
+    assert load_data(place / "d.csv", label_column=["bus", "train"]).class_names == ("bus", "train")
+
+
+def test_parts_among_other_words_are_told(place):  # noqa: F811
+    path = table(place / "a.csv", lambda number: (("extra", "Train", "test", "")[number % 4], number), ("set", "id"))
+    listing = read_table(path)
+    assert lengths(listing) == {"train": 40} and listing.notes == (
+        "the column set names parts among others (extra), and is not used: --split-column set",
+    )
+    data = load_data(path, split_column="set")
+    assert (len(data.test), len(data.left_out)) == (10, 20)
+    path = table(place / "c.csv", lambda number: (("Training", "PublicTest", "PrivateTest")[number % 3],), ("Usage",))
+    assert read_table(path).notes == (
+        "the column Usage names parts among others (PrivateTest, PublicTest), and is not used: --split-column Usage",
+    )
+    path = table(place / "d.csv", lambda number: (("0", "train", "test")[number % 3],), ("test",))
+    assert "names parts among others (0), and is not used" in read_table(path).notes[0]
+    words = [f"word {number}" for number in range(30)]
+    path = table(place / "b.csv", lambda number: ((["train", "test"] + words)[number % 32],), ("text",))
+    assert read_table(path).notes == ()  # a text in which they happen to stand
+
+
+def test_a_training_goes_on_whose_version_did_not_look_at_marks(place):  # noqa: F811
+    path = table(place / "a.csv", lambda number: (int(number % 4 == 0),), ("is_valid",))
+    old = read_table(path, as_before=True)
+    assert lengths(old) == {"train": 40}
+    shares = {"test": 0.2, "validation": 0.1}
+    kept = Record(
+        old.digest(), shares, {"test": ("images/cat00.png",), "validation": ("images/dog00.png",)}, frozenset((b"x",))
+    )
+    assert (before := open_data(path, held_out=kept)).digest == old.digest() and len(before.validation) < 10
+    assert open_data(path).digest != old.digest()
+
+
+def test_columns_of_marks_and_of_bytes_in_frames_and_parquet(place, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(place)
+    files, labels = (np.array(column) for column in zip(*ROWS, strict=True))
+    marks = np.arange(40) % 4 == 0
+    for own in (marks, marks.astype(int), marks.astype(float)):
+        assert lengths(read_table(DataFrame(file=files, label=labels, is_valid=own))) == {"train": 30, "validation": 10}
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parts = [b"test" if mark else b"train" for mark in marks]
+    pictures = [bytes(50)] * 40
+    columns = {"file": list(files), "label": list(labels), "set": parts, "pixels": pictures}
+    for kind in (arrow.binary(), arrow.large_binary()):
+        columns["set"] = arrow.array(parts, kind)
+        parquet.write_table(arrow.table(columns), "a.parquet")
+        assert lengths(read_table("a.parquet")) == {"train": 30, "test": 10}
+    columns["is_test"] = arrow.array(list(marks))
+    parquet.write_table(arrow.table({name: columns[name] for name in columns if name != "set"}), "b.parquet")
+    assert lengths(read_table("b.parquet")) == {"train": 30, "test": 10}
+
+
+PNG = io.BytesIO()
+Image.new("RGB", (4, 4)).save(PNG, "PNG")
+PNG = PNG.getvalue()
+CELLS = {
+    "bytes": PNG,
+    "Hugging Face's": {"bytes": PNG, "path": None},
+    "Pillow's": Image.new("RGB", (4, 4)),
+    "an array": np.zeros((4, 4, 3), np.uint8),
+    "a list": [[0, 1], [2, 3]],
+    "text": base64.b64encode(PNG * 100).decode(),
+    "a file": io.BytesIO(PNG),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_images_in_the_table_are_told_in_a_line(kind):
+    column = np.empty(3, object)
+    column[1] = CELLS[kind]
+    frame = DataFrame(image=column, label=np.array(["a", "b", "a"]))
+    said = r"^`file_column` must name a column of paths. Received: the column image, which holds the images themselves"
+    with pytest.raises(ValueError, match=said) as caught:
+        read_table(frame)
+    assert str(caught.value).endswith("write the images to files, or give `load_data` (bytes, label) pairs")
+
+
+def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    column = arrow.array([{"bytes": PNG, "path": f"{number}.png"} for number in range(20)])
+    parquet.write_table(arrow.table({"image": column, "label": [0, 1] * 10}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="the column image, which holds the images themselves"):
+        load_data(tmp_path / "a.parquet")
+    # As a further column of many rows they are not read to the end.
+    read, plain = [], columns_module.written
+    monkeypatch.setattr(columns_module, "written", lambda cell: read.append(cell) or plain(cell))
+    rows = 3000
+    table = {"file": ["x.png"] * rows, "label": ["a"] * rows, "pixels": [PNG] * rows}
+    parquet.write_table(arrow.table(table), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="3000 rows of other parts|must have a row whose file is there"):
+        read_table(tmp_path / "b.parquet")
+    assert PNG not in read
+
+
+def test_paths_of_every_kind_are_none_of_images(place, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(place)
+    labels = np.array([label for _, label in ROWS])
+    for kind in (str, Path, os.fsencode):
+        files = np.empty(40, object)
+        files[:] = [kind(file) for file, _ in ROWS]
+        files[0] = None
+        assert len(read_table(DataFrame(file=files, label=labels)).parts["train"]) == 39
+    for number in range(40):
+        os.link(ROWS[number][0], f"{number}.png")
+    for kind in (int, float):  # ids without a suffix, of which one is not there
+        files = np.arange(40).astype(kind)
+        assert len(read_table(DataFrame(file=files, label=labels)).parts["train"]) == 40
+
+
+def test_names_of_any_length_are_kept_short(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    write(tmp_path / "t.csv", [("a.png", "x"), ("b" * 100_000, "y"), ("b" * 100_001, "y")])
+    left_out = read_table(tmp_path / "t.csv").left_out
+    assert len(left_out) == 2 and max(map(len, left_out)) < 600

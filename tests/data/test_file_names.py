@@ -1,0 +1,76 @@
+"""Names in tables without the suffix of their file, or in other letters."""
+
+import os
+
+import pytest
+from PIL import Image
+from written_tables import write
+
+from nasnet_keras.data.file_names import FileNames
+from nasnet_keras.data.loading import load_data
+from nasnet_keras.data.tables import read_table
+
+SUFFIXES = (".jpg", ".JPG", ".png", ".jpeg")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Twelve images in a folder, with a file of another kind beside each."""
+    (tmp_path / "train").mkdir()
+    for number in range(12):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / "train" / f"{number:03}bec{SUFFIXES[number % 4]}")
+        (tmp_path / "train" / f"{number:03}bec.txt").touch()
+    return tmp_path
+
+
+def rows(name):
+    return [(name(number), ("boxer", "collie")[number % 2]) for number in range(12)]
+
+
+def test_ids_without_a_suffix_are_completed(place):
+    write(place / "labels.csv", rows(lambda number: f"{number:03}bec"), ("id", "breed"))
+    data = load_data(place / "labels.csv", file_column="id", label_column="breed", file_root=place / "train")
+    assert len(data.train) + len(data.validation) + len(data.test) == 12 and not data.left_out
+    assert data.notes[0] == "12 names are completed by the suffix of their file: 000bec, which is 000bec.jpg"
+    write(place / "labels.csv", rows(lambda number: f"train\\{number:03}bec"), ("file", "label"))
+    assert len(read_table(place / "labels.csv").notes) == 1
+
+
+def test_names_in_other_letters_are_found(place):
+    write(place / "t.csv", rows(lambda number: f"Train/{number:03}BEC{SUFFIXES[number % 4].swapcase()}"))
+    listing = read_table(place / "t.csv")
+    assert (
+        len(listing.parts["train"]) == 12
+        and not listing.left_out
+        and all(map(os.path.exists, listing.parts["train"].paths))
+    )
+    said = "12 names have other letters, upper or lower, than their file: Train/000BEC.JPG, which is train/000bec.jpg"
+    assert listing.notes == (said,) and listing.is_new
+    write(
+        place / "t.csv",
+        [*rows(lambda number: f"train/{number:03}bec{SUFFIXES[number % 4]}"), ("train/000Bec", "boxer")],
+    )
+    listing = read_table(place / "t.csv")  # one file under two names
+    assert listing.left_out.summary() == "1 row that is there twice"
+    assert listing.notes == ("1 name is completed by the suffix of its file: train/000Bec, which is train/000bec.jpg",)
+
+
+def test_what_may_be_one_of_two_files_is_missing(place):
+    for name in ("a.jpg", "a.png", "b.jpg", "B.jpg"):
+        (place / "train" / name).write_bytes((place / "train" / "000bec.jpg").read_bytes())
+    names = FileNames(str(place))
+    train = os.path.join(place, "train", "")
+    assert names.meant(train + "a") is None and names.meant(train + "b.JPG") is None
+    assert names.meant(train + "b") == train + "b.jpg" and names.meant(train + "B") == train + "B.jpg"
+    assert names.meant(train + "A.JPG") == train + "a.jpg" and names.meant(train + "c") is None
+    assert names.meant(str(place / "none" / "a")) is None and names.meant(str(place) + "/x" * 1500) is None
+    write(place / "t.csv", [*rows(lambda number: f"train/{number:03}bec{SUFFIXES[number % 4]}"), ("train/a", "boxer")])
+    assert read_table(place / "t.csv").left_out.summary() == "1 file that is not there"
+
+
+def test_each_folder_is_listed_once(place, monkeypatch):
+    listed, plain = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or plain(folder))
+    write(place / "t.csv", [*rows(lambda number: f"train/{number:03}bec"), *rows(lambda number: f"gone/{number}")])
+    assert len(read_table(place / "t.csv").left_out) == 12
+    assert sorted(listed) == sorted([str(place), str(place / "gone"), str(place / "train")])

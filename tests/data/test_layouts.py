@@ -1,0 +1,92 @@
+"""What names of folders say: flat parts and masks are no classes, and names that a reader takes for the same."""
+
+import os
+
+import pytest
+from test_folders import write
+
+from nasnet_keras.data.folders import read_folder
+from nasnet_keras.data.layouts import names_alike, words
+
+
+def pictures(folder, end=".png", numbers=range(4)):
+    return {f"{folder}/a{number}{end}": None for number in numbers}
+
+
+REFUSED = {
+    "COCO": {"train2017": 3, "val2017": 2, "annotations/train.json": b"{}"},
+    "all of COCO": {"train2017": 3, "val2017": 2, "test2017": 2, "unlabeled2017": 3},
+    "Kaggle": {"train_images": 3, "test_images": 2},
+    "dogs against cats": {"train": 3, "test1": 2},
+    "two domains": {"trainA": 2, "trainB": 2, "testA": 1, "testB": 1},
+    "in one folder": {"images/TrainImages": 2, "images/ValidationImages": 1, "images/TestImages": 1},
+    "parts of classes": {"train_cats": 2, "train_dogs": 2, "test_cats": 1, "test_dogs": 1},
+    "called alike": {"bounding_box_train": 2, "bounding_box_test": 2, "query": 1},
+    "other words": {"train": 2, "evaluation": 2, "val_of_old": 1},
+    "a test set in a folder": {"train_images": 3, "test_images/0": 2},
+}
+MASKS = {
+    "VOC": {**pictures("JPEGImages"), **pictures("SegmentationClass", numbers=range(2)),
+            **pictures("SegmentationObject", numbers=range(2))},
+    "images and a mask": {**pictures("images", ".jpg"), **pictures("mask")},
+    "names of masks": {**pictures("img"), **pictures("ground_truth", "_segmentation.png")},
+    "ISIC": {**pictures("ISIC_Training_Input", ".jpg"), **pictures("ISIC_Training_GroundTruth", "_mask.png")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_flat_parts_are_no_classes(name, tmp_path):
+    root = write(tmp_path / "photos", REFUSED[name])
+    with pytest.raises(ValueError, match="folder of a class; if labels are in a table: --data TABLE") as caught:
+        read_folder(root)
+    assert str(caught.value).startswith("`data` must hold a folder for each class") and "\n" not in str(caught.value)
+    assert any(part in str(caught.value).lower() for part in ("val", "test"))
+    for table in ("sample.csv", "train_labels.csv"):
+        write(root, {table: b"file,label"})
+        with pytest.raises(ValueError) as caught:
+            read_folder(root)
+        assert str(caught.value).endswith(f"--data {os.path.join(root, table)}")
+
+
+def test_a_table_beside_flat_parts_is_named(tmp_path):
+    root = write(
+        tmp_path / "photos", {"train": 3, "test": 2, "sample.csv": b"x", "train.CSV": b"x", "a/train.csv": b"x"}
+    )
+    with pytest.raises(ValueError, match="train must hold a folder for each class") as caught:
+        read_folder(root)
+    assert str(caught.value).endswith(f"; if labels are in a table: --data {os.path.join(root, 'train.CSV')}")
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_of_images_are_no_class(name, tmp_path):
+    with pytest.raises(ValueError, match="with images in .*, and what is called as masks of these in ") as caught:
+        read_folder(write(tmp_path / "photos", MASKS[name]))
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_may_be_masks_or_parts_are_told(tmp_path):
+    """Faces with a mask and without one are numbered alike, too."""
+    listing = read_folder(write(tmp_path / "a", {**pictures("mask"), **pictures("bare"), "thing": 2}))
+    assert listing.class_names == ("bare", "mask", "thing")
+    (note,) = listing.notes
+    assert note.startswith("mask/ is taken for a class, although most of its files are called as images in bare/")
+    assert read_folder(write(tmp_path / "b", {**pictures("with_mask"), **pictures("without_mask")})).notes == ()
+    assert read_folder(write(tmp_path / "c", {**pictures("mask"), "bare": 5})).notes == ()
+    notes = read_folder(write(tmp_path / "d", {"test_tube": 2, "train_station": 3, "valley": 1})).notes
+    assert notes == ("test_tube/, train_station/ are taken for classes, and for no parts",)
+    notes = read_folder(write(tmp_path / "e", {"cat": 2, "dog": 3, "test2017": 2})).notes
+    assert notes == ("test2017/ is taken for a class, and for no part",)
+
+
+def test_words_of_names():
+    assert words("JPEGImages_2017") == ["jpeg", "images"] and words("stage1-trainA") == ["stage", "train", "a"]
+    assert words("isTest") == ["is", "test"] and words("IS_TEST") == ["is", "test"] and words("\u732b 7") == []
+
+
+def test_names_that_a_reader_takes_for_the_same():
+    """Letters in two forms, blanks, and numbers that have become floats; and what programs write for nothing."""
+    assert list(names_alike(["1", "10", "1.5", "none", "caf\u00e9", "Cat", "dog"])) == []
+    case, other, gaps = names_alike(["Cat", "cat", "1", "1.0", "a  b", "a b", "cafe\u0301", "caf\u00e9", "nan", "<NA>"])
+    assert case.endswith("only in upper and lower case are different ones: Cat and cat")
+    assert other.endswith("are different ones: 1 and 1.0, a  b and a b, cafe\u0301 and caf\u00e9")
+    assert gaps.startswith("nan, <NA>: ")
