@@ -49,7 +49,7 @@ def test_pure_types_learn(dtype, genotype, rng):
     moved = [(place, array(value)) for place, value in model.named_weights().items() if "moving" in place]
     wanted = {place: array(value) for place, value in wide.named_weights().items()}
     for place, value in moved:
-        assert keras.backend.standardize_dtype(value.dtype) == dtype
+        assert keras.backend.standardize_dtype(value.dtype) == ("float64" if dtype == "float64" else "float32")
         np.testing.assert_allclose(value.astype("float64"), wanted[place], atol=tolerance * np.abs(wanted[place]).max())
 
 
@@ -68,6 +68,35 @@ def test_pure_types_are_trained(dtype, rng):
     for weight, one in zip(model.weights, weights, strict=True):
         value = array(weight).astype("float32")
         assert np.isfinite(value).all() and (weight.name != "moving_variance" or (value != one).any())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_statistics_of_pure_types_move_however_slowly(dtype, rng):
+    options = {"repeats": (1,), "batch_norm_momentum": 0.9997}  # the ImageNet stem's
+    model, wide = tiny(**options, dtype=dtype), tiny(**options)
+    model.set_weights(wide.get_weights())
+    x = images(rng)
+    for _ in range(2):
+        model(x, training=True), wide(x, training=True)
+    others = wide.named_weights()
+    for place, value in model.named_weights().items():
+        if "moving" in place:
+            start = 1.0 if place.endswith("variance") else 0.0
+            moved, wanted = array(value) - start, array(others[place]) - start
+            assert moved.all()
+            np.testing.assert_allclose(moved, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("dtype", PURE)
+def test_frozen_layers_of_pure_types_answer_in_a_graph(dtype, rng):
+    model = tiny(repeats=(1,), dtype=dtype)
+    randomize(model)
+    x = images(rng)
+    expected = array(model(x)).astype("float64")
+    for layer in model.layers:
+        layer.trainable = False
+    found = np.asarray(model.predict(x, verbose=0), "float64")
+    np.testing.assert_allclose(found, expected, atol=1e-4 if dtype == "float64" else 0.02)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "another"])
