@@ -295,6 +295,12 @@ class NASNet(TwoHeaded):
         with variables_at_once():
             return super().test_step(*args)
 
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As Keras' `load_weights`, which leaves cells out silently: a `.weights.h5` with more is a `ValueError`."""
+        if str(filepath).endswith(".weights.h5") and not skip_mismatch:
+            loading.check_cells(self, filepath)
+        super().load_weights(filepath, skip_mismatch, **kwargs)
+
     def summary(self, *args, print_fn=None, **kwargs):
         """As Keras' `summary`, and a line on what is inside a cell."""
         super().summary(*args, print_fn=print_fn, **kwargs)

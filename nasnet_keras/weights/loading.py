@@ -193,11 +193,11 @@ def _load_file(model, path, layout=None):
         if saved:
             model.architecture.check_weights_of(saved)
         if path.name.endswith(".weights.h5"):
-            _check_cells(model, path)
+            check_cells(model, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
-                model.load_weights(path)
+                keras.Model.load_weights(model, path)
         except (ValueError, OSError, KeyError, UserWarning) as error:
             reason = str(error).strip().splitlines()[0]
             if front := _other_front(model, path):
@@ -217,7 +217,7 @@ def _load_file(model, path, layout=None):
         load_slim_weights(model, path)
 
 
-def _check_cells(model, path):
+def check_cells(model, path):
     """Raise `ValueError` where a `.weights.h5` has cells that a network has not: Keras leaves them out silently."""
     cells = {name for name in layers_in(path) if OWN_LAYERS.match(name) and name not in HEADS}
     left = sorted(cells - {layer.name for layer in model.layers})

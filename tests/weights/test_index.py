@@ -181,4 +181,14 @@ def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
         cifar(repeats=(1,), weights=tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match="does not fit the network"):
         cifar(repeats=(1, 3), weights=tmp_path / "a.weights.h5")
+    less, path = cifar(repeats=(1, 1)), str(tmp_path / "a.weights.h5")
+    before = less.get_weights()
+    with pytest.raises(ValueError, match="`weights` do not fit the network: cell_2 is not in it"):
+        less.load_weights(path)
+    for one, other in zip(before, less.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    less.load_weights(path, skip_mismatch=True)
+    cifar(repeats=(1, 2)).load_weights(path)
+    with pytest.raises(FileNotFoundError):
+        less.load_weights(tmp_path / "none.weights.h5")
     assert cifar(repeats=(1, 2), include_top=False, weights=tmp_path / "a.weights.h5").get_layer("cell_2")
