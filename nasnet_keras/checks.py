@@ -24,7 +24,8 @@ def as_number(value):
 
 def as_numbers(values):
     """A tuple of plain numbers, as `as_number` makes them, of whatever holds several; anything else as it is."""
-    return tuple(map(as_number, values)) if isinstance(values, Iterable) else values
+    many = isinstance(values, Iterable) and getattr(values, "ndim", 1)  # NumPy's single values cannot be walked through
+    return tuple(map(as_number, values)) if many else values
 
 
 def take_numbers(one, *names):

@@ -134,5 +134,9 @@ def test_several_numbers_of_numpy_are_a_tuple_of_plain_ones():
         assert found == (1, 2) and {*map(type, found)} == {int}
         check_range("range", given)
     assert as_numbers(None) is None and as_numbers(3) == 3
+    for single in (np.array(5), np.array(0.5), np.float32(5)):
+        assert as_numbers(single) is single
+        with pytest.raises(ValueError, match="`range` must be .low, high., two finite numbers"):
+            check_range("range", single)
     with pytest.raises(ValueError, match="`range` must be .low, high., two finite numbers, the lower one first"):
         check_range("range", (np.uint16(2), np.uint16(1)))

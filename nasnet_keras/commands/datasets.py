@@ -42,7 +42,7 @@ def find(options, has_directory=True):
         require_validation(options, options.validation)  # before scikit-learn is loaded, which takes a second
     place = options.directory if trains else directory_of(options.model)
     # The record of the data is written before the first proposal.
-    searched = has_directory and SearchDirectory(place).proposals.exists()
+    searched = has_directory and place is not None and SearchDirectory(place).proposals.exists()
     begun = has_directory and (is_used(place) or searched)
     if options.data == "digits" and os.path.isdir("digits"):
         tell("digits are the built-in ones; ./digits is the folder")
@@ -237,7 +237,7 @@ def _division_of_source(options, data):
     """
     sources = paths_of(getattr(options, "model", None), getattr(options, "weights", None))
     source = directory_of(sources[-1]) if sources else None
-    if source is None or not is_used(source):  # what else lies beside a file is somebody else's
+    if not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record, seed = read_record(source), known_seed(source)
     alike = _are_alike(known_names(source) or _names_in(sources[-1]), data.class_names)

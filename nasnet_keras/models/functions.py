@@ -93,11 +93,12 @@ def folded(folds, values):
     whole = {id(one.norm): one.norm for one in folds}.values()
     joined = ([values[norm.weights[number].name] for norm in whole] for number in range(4))
     scale, offset, mean, variance = (tf.concat([tf.convert_to_tensor(one) for one in part], 0) for part in joined)
+    scale, offset = _as(mean.dtype, scale), _as(mean.dtype, offset)  # of half the precision, they are narrower
     factor = scale * tf.math.rsqrt(variance + folds[0].norm.primitive.epsilon)
     sizes = [one.end - one.start for one in folds]
     changed = {}
     for one, own, shift in zip(folds, tf.split(factor, sizes), tf.split(offset - mean * factor, sizes), strict=True):
-        changed[one.kernel.name] = tf.convert_to_tensor(values[one.kernel.name]) * own
+        changed[one.kernel.name] = _as(own.dtype, tf.convert_to_tensor(values[one.kernel.name])) * own
         changed[one.bias.name] = shift
     return changed
 

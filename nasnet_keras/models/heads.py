@@ -154,6 +154,12 @@ class Predictions(keras.layers.Activation):
         self._activation = keras.activations.get(value)
 
 
+def penalty(architecture):
+    """How the kernel of a classifier is regularised; None without weight decay."""
+    decay = architecture.weight_decay
+    return keras.regularizers.L2(decay / 2) if decay else None
+
+
 def classifier(features, architecture):
     """ReLU'd features [batch, height, width, channels] to [batch, classes] in float32, as layers of the model.
 
@@ -168,8 +174,6 @@ def classifier(features, architecture):
     if architecture.dropout:
         pooled = keras.layers.Dropout(architecture.dropout, name="dropout", dtype="float32")(pooled)
     initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-    decay = architecture.weight_decay
-    regularizer = keras.regularizers.L2(decay / 2) if decay else None
-    kinds = {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "dtype": "float32"}
+    kinds = {"kernel_initializer": initializer, "kernel_regularizer": penalty(architecture), "dtype": "float32"}
     logits = Dense(architecture.classes, name="logits", **kinds)(pooled)
     return Predictions(architecture.classifier_activation, name="predictions", dtype="float32")(logits)

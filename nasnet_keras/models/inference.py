@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 # What decides on a prediction beside the layers.
 METHODS = ("__call__", "call", "predict_step", "make_predict_function", "predict_function")
 # Attributes of layers that concern training alone.
-HARMLESS = {"built", "frozen_statistics", "remat"}
-# Changes of layers that only a file must tell: they decide on no prediction's program, but on losses and data types.
-FOR_FILES = (".kernel_regularizer", ".dtype_policy")
+HARMLESS = {"built", "kernel_regularizer", "frozen_statistics", "remat"}
 
 
 def inference_program(model):
@@ -189,6 +187,5 @@ def _attributes(layer):
     held = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name not in harmless}
     if hasattr(layer, "activation"):
         held["activation"] = layer.activation
-    held["dtype_policy"] = (layer.compute_dtype, layer.variable_dtype)  # which quantisation leaves as they are
     plain = (str, int, float, bool, type(None), tuple)
     return {name: value if isinstance(value, plain) else id(value) for name, value in held.items()}

@@ -67,11 +67,14 @@ class ProgramLayer(keras.layers.Layer):
 
     def _variable(self, weight, value, regularizer):
         *places, name = f"{self.path}/{weight.name}".split("/")
+        kind = self.variable_dtype
+        if not weight.trainable:  # in half a precision a statistic that moves by 0.0003 of a difference stands still
+            kind = keras.backend.result_type(kind, "float32")
         with keras.name_scope(places.pop(), override_parent="/".join(places)), short_variable_names():
             variable = keras.Variable(
                 lambda shape, dtype: value,
                 shape=weight.shape,
-                dtype=self.variable_dtype,
+                dtype=kind,
                 trainable=weight.trainable,
                 autocast=False,
                 name=name,

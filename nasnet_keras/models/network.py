@@ -16,17 +16,9 @@ from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
-from nasnet_keras.models.inference import (
-    FOR_FILES,
-    METHODS,
-    Predictor,
-    changes_of,
-    fits,
-    state_of,
-    tell_of_pixels,
-)
+from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of, tell_of_pixels
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
-from nasnet_keras.models.policies import described, own_policy
+from nasnet_keras.models.policies import described, described_now, give_heads, own_policy, types_of, without_types
 from nasnet_keras.models.states import (
     STATES,
     activation_name,
@@ -174,7 +166,9 @@ class NASNet(TwoHeaded):
         outputs = _outputs(architecture, image, policy)
         super().__init__(inputs=sources[0] if len(sources) == 1 else sources, outputs=outputs, name=name)
         self.architecture = architecture
-        self._policy, self.stands_alone = described(policy), any(source is image for source in sources)
+        self.stands_alone = any(source is image for source in sources)
+        give_heads(self, policy)
+        self._policy, self._types = described(policy), types_of(self)
         self._as_built, self._predictor = state_of(self), None
         if weights is not None:
             loading.load(self, weights)
@@ -193,11 +187,13 @@ class NASNet(TwoHeaded):
         if original is None:
             raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
         super().__init__(inputs=inputs, outputs=outputs, name=name)
-        self.architecture, self._policy = original.architecture, original._policy
+        self.architecture, self._policy = original.architecture, original._policy_now()
+        self._types = types_of(self)
         if [one.shape[-1] for one in self.outputs] != [one.shape[-1] for one in original.outputs]:
             self.architecture = replace(self.architecture, class_names=None, thresholds=None)
         # Its layers are made from the other ones as they are now: what was changed there is no change here.
-        self.stands_alone = original.stands_alone and not original.changes_within() and _graph(self) == _graph(original)
+        same = not original.changes_within() and without_types(_graph(self)) == without_types(_graph(original))
+        self.stands_alone = original.stands_alone and same
         self._as_built, self._predictor = state_of(self), None
 
     @property
@@ -252,17 +248,12 @@ class NASNet(TwoHeaded):
         Values of weights may change, and what only concerns training. A method of one's own, another attribute of a
         layer or another layer in its place is a change: `["predictions.activation"]`.
         """
-        found = changes_of(self, self._as_built, NASNet)
-        return [change for change in found if not change.endswith(FOR_FILES)]
+        return changes_of(self, self._as_built, NASNet)
 
     def changes_within(self):
-        """The changes of layers that its arguments cannot tell, of data types and decay, too.
-
-        Not of activations, nor by LoRA or quantisation.
-        """
+        """The `changes` of layers that its arguments cannot tell: not of activations, nor by LoRA or quantisation."""
         ends = ("predictions.activation", "auxiliary.activation")
-        every = changes_of(self, self._as_built, NASNet)
-        found = [change for change in every if change not in (*METHODS, *ends)]
+        found = [change for change in self.changes() if change not in (*METHODS, *ends)]
         return [change for change in found if not change.partition(".")[2].startswith(("lora", "quantization"))]
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -295,6 +286,12 @@ class NASNet(TwoHeaded):
         with variables_at_once():
             return super().test_step(*args)
 
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As Keras' `load_weights`, which leaves cells out silently: a `.weights.h5` with more is a `ValueError`."""
+        if str(filepath).endswith(".weights.h5") and not skip_mismatch:
+            loading.check_cells(self, filepath)
+        super().load_weights(filepath, skip_mismatch, **kwargs)
+
     def summary(self, *args, print_fn=None, **kwargs):
         """As Keras' `summary`, and a line on what is inside a cell."""
         super().summary(*args, print_fn=print_fn, **kwargs)
@@ -323,13 +320,17 @@ class NASNet(TwoHeaded):
         arguments = (architecture.changed(**changes) if changes else architecture).arguments()
         return cls(**arguments, weights=weights, dtype=dtype, name=name)
 
+    def _policy_now(self):
+        """What `policies.described` says of its data types, those of layers that were set later, too."""
+        return described_now(self, self._policy, self._types)
+
     def alike(self, **changes):
         """A network of this one's architecture, data type and name with weights of its own.
 
         Args:
             **changes: as for `of`.
         """
-        return NASNet.of(self.architecture, **{"dtype": self._policy, "name": self.name, **changes})
+        return NASNet.of(self.architecture, **{"dtype": self._policy_now(), "name": self.name, **changes})
 
     @classmethod
     def from_notation(cls, notation, genotype="nasnet_a", **kwargs):
@@ -359,7 +360,7 @@ class NASNet(TwoHeaded):
         if not self.stands_alone or self.changes_within():
             return {**_graph(self), **_kept(self)}
         # Weights have files of their own, and a tensor is nothing that a file could hold.
-        own = {"input_tensor": None, "weights": None, "dtype": self._policy, "name": self.name}
+        own = {"input_tensor": None, "weights": None, "dtype": self._policy_now(), "name": self.name}
         if "predictions" in {layer.name for layer in self.layers}:  # as it ends now, whatever it was built with
             own["classifier_activation"] = activation_name(self.get_layer("predictions"))
             own["dropout"] = next((layer.rate for layer in self.layers if layer.name == "dropout"), 0.0)

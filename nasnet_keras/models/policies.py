@@ -2,6 +2,8 @@
 
 import keras
 
+HEADS = ("drop_path", "global_pool", "dropout", "logits", "predictions")  # of float32, unless a map names them
+
 
 def own_policy(dtype=None):
     """The policy that an argument `dtype` means, by default the global one; of a map a copy, which others may keep.
@@ -21,3 +23,44 @@ def described(policy):
     """What a config says of a policy, for `own_policy`: its name, or a dict of a map."""
     is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
     return keras.dtype_policies.serialize(policy) if is_map else policy.name
+
+
+def types_of(model):
+    """{name of a layer: (the type in which it computes, that of its variables)}; quantisation leaves both."""
+    layers = (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    return {layer.name: (layer.compute_dtype, layer.variable_dtype) for layer in layers}
+
+
+def give_heads(model, policy):
+    """Give layers of `HEADS` what a map has for just them; whatever it says of all is not meant for them."""
+    named = list(policy) if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else ()
+    for layer in (layer for layer in model.layers if layer.name in HEADS and layer.name in named):
+        layer.dtype_policy = policy[layer.name]
+
+
+def described_now(model, policy, types):
+    """As `described`, of a model as it is now: a map where types of its layers were set later.
+
+    Args:
+        model: a `NASNet`.
+        policy: what `described` gave as it was built.
+        types: what `types_of` gave then.
+    """
+    changed = {name: pair for name, pair in types_of(model).items() if pair != types.get(name, pair)}
+    if not changed:
+        return policy
+    policy = own_policy(policy)
+    is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
+    parts = dict(policy.items()) if is_map else {}
+    for name, (computed, kept) in changed.items():
+        parts[name] = keras.dtype_policies.DTypePolicy(computed if computed == kept else f"mixed_{computed}")
+    default = policy.default_policy if is_map else policy
+    return described(keras.dtype_policies.DTypePolicyMap(default.name, parts))
+
+
+def without_types(graph):
+    """Keras' description of a graph without the types of its tensors: those of its layers may have been set since."""
+    if isinstance(graph, dict):
+        parts = {name: part for name, part in graph.items() if name != "dtype" or "keras_history" not in graph}
+        return {name: without_types(part) for name, part in parts.items()}
+    return [without_types(part) for part in graph] if isinstance(graph, list | tuple) else graph

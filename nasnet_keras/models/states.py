@@ -3,9 +3,10 @@
 import keras
 
 from nasnet_keras.models.freezing import freeze_parts, frozen_parts
+from nasnet_keras.models.heads import penalty
 from nasnet_keras.models.inference import low_ranks, state_of
 
-STATES = ("frozen", "quantized", "auxiliary_activation", "lora")
+STATES = ("frozen", "quantized", "auxiliary_activation", "lora", "decay")
 
 
 def states_of(model):
@@ -14,6 +15,9 @@ def states_of(model):
     found = {"frozen": frozen_parts(model)}
     found["quantized"] = {name: _quantization(layer) for name, layer in layers.items() if layer.quantization_mode}
     found["lora"] = {layer.name: [layer.lora_rank, layer.lora_alpha] for layer in low_ranks(model)}
+    now = _decay(layers["logits"].kernel_regularizer) if "logits" in layers else None
+    if "logits" in layers and now != _decay(penalty(model.architecture)):
+        found["decay"] = {"logits": now}
     if "auxiliary" in layers:
         first, second = (activation_name(layers[name]) for name in ("predictions", "auxiliary"))
         found |= {"auxiliary_activation": second} if second != first else {}
@@ -22,6 +26,9 @@ def states_of(model):
 
 def give_states(model, states):
     """Bring a network that was just built into the states that `states_of` gave; other keys are left."""
+    for name, settings in (states.get("decay") or {}).items():  # before its kernel is another
+        layer = model.get_layer(name)
+        layer.kernel_regularizer = layer.kernel.regularizer = keras.regularizers.get(settings)
     for name, (mode, settings) in (states.get("quantized") or {}).items():
         model.get_layer(name).quantize(mode, config=keras.saving.deserialize_keras_object(settings))
     for name, (rank, alpha) in (states.get("lora") or {}).items():
@@ -39,6 +46,11 @@ def check_activation(activation):
     except Exception:  # Keras raises many kinds
         rule = "None for logits, the name of one of Keras' activations, or a function"
         raise ValueError(f"`classifier_activation` must be {rule}. Received: {activation!r}") from None
+
+
+def _decay(regularizer):
+    """Keras' description of how a kernel is regularised, or None."""
+    return None if regularizer is None else keras.regularizers.serialize(regularizer)
 
 
 def _quantization(layer):

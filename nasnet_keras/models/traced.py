@@ -49,7 +49,7 @@ def compute_parts(parts, inputs, weights, run, results, fixed=False):
         own = [getattr(weight, "value", weight) for weight in weights[part.first : part.first + part.weights]]
         make, key = _function, (part.kind, run.training, run.learning, run.kernels, run.moved is not None)
         if fixed:  # a tape watches variables that are read, or passed, in the usual way, also those not to be trained
-            make, key = _fixed, (part.kind, *{weight.dtype for weight in own})
+            make, key = _fixed, (part.kind, tuple(weight.dtype for weight in own))
             own = [weight.handle for weight in own]
         if key not in known:
             known[key] = make(*key)
@@ -84,8 +84,8 @@ def _function(kind, training, learning, kernels, gives_moved):
     return function
 
 
-def _fixed(kind, dtype=None):
-    """The function of a part that stands still, folded."""
+def _fixed(kind, dtypes):
+    """The function of a part that stands still, folded; `dtypes` are those of its weights."""
     steps, count = [], 0
     for step in kind.steps:  # equal parts have no names; folding knows weights by theirs
         weights = tuple(replace(one, name=f"{count + place}/weight") for place, one in enumerate(step.weights))
@@ -96,7 +96,10 @@ def _fixed(kind, dtype=None):
 
     @tf.function(autograph=False)
     def function(inputs, weights, paths):
-        read = [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle in weights]
+        read = [
+            tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+            for handle, dtype in zip(weights, dtypes, strict=True)
+        ]
         values = dict(zip((one.name for one in whole.weights), read, strict=True))
         values |= folded(folds, values)
         return compute(program, inputs, [values[one.name] for one in program.weights], Run(), results)

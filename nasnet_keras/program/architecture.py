@@ -5,6 +5,7 @@ is what predictions, exports and children compute. Sizes and wiring: Zoph et al.
 figure 2 and appendix A.4.
 """
 
+import math
 from dataclasses import KW_ONLY, InitVar, dataclass, fields, replace
 from functools import cached_property
 
@@ -136,7 +137,8 @@ class Architecture:
         require("auxiliary_head", rule, fits or not self.auxiliary_head)
         side, *norm = STEMS[self.stem]
         for name, value in zip(("batch_norm_momentum", "batch_norm_epsilon"), norm, strict=True):
-            if getattr(self, name) is None:
+            given = getattr(self, name)
+            if given is None or (is_number(given) and _close(given, value)):
                 self._set(name, value)
         Options(**self._options())  # raises
         self._set("filters", self._first_filters(penultimate_filters))
@@ -211,7 +213,7 @@ class Architecture:
             asked, known = (getattr(one, name) for one in (self, trained))
             if name == "genotype":
                 asked, known = asked.digest, known.digest
-            if asked != known:
+            if not (_close(asked, known) if name == "batch_norm_epsilon" else asked == known):
                 raise ValueError(
                     f"`weights` do not fit the network: `{name}` must be that which they were trained with, {known}. "
                     f"Received: {asked}"
@@ -264,6 +266,11 @@ class Architecture:
                 f"`filters` must be an integer from {least} with the {self.stem} stem. Received: {filters!r}"
             )
         return filters
+
+
+def _close(one, other):
+    """Whether two numbers are the same: a float32 of NumPy is not quite the number that it was written as."""
+    return math.isclose(one, other, rel_tol=1e-6)
 
 
 def _many(values, count):

@@ -115,6 +115,7 @@ def _made_again(model):
             raise ValueError("its weights have other names then")
         for one, other in zip(copies.weights, model.weights, strict=True):
             one.trainable = other.trainable  # single ones of a layer may stand still
+            one.regularizer = other.regularizer  # what is to hold only in a file does not hold yet
     except (ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"`model` must be one that can be made again on `devices`. Received: {reason}") from None

@@ -20,7 +20,6 @@ from nasnet_keras.weights.zoo import zoo_name
 HISTORY, MODEL = "history.json", "model.keras"
 OTHERS = (MODEL, "result.json", "search.json", "trials.jsonl")  # the latter ones are a search's
 PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its own
-NOWHERE = Path(os.devnull, "nothing")  # where nothing can lie
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
@@ -385,10 +384,10 @@ def _not_trained(folder, files):
 def directory_of(model):
     """The directory in which a model's training may have left what it knew: the model's own, or that of its file.
 
-    A network of the zoo has left nothing: what lies in a folder that is called so is of another one.
+    None for a network of the zoo, which has left nothing: what lies in a folder that is called so is of another one.
     """
     if zoo_name(model):
-        return NOWHERE
+        return None
     path = Path(expanded(model))
     return path if path.is_dir() or not path.suffix else path.parent
 
@@ -407,20 +406,26 @@ def known_names(directory):
 
 def _known(directory, what):
     """What the training in a directory, or the first phase of its fine-tuning, says of itself; or None."""
+    if directory is None:
+        return None
     directory = Path(expanded(directory))
     places = (directory, *(directory / name for name in PHASES))
     return next((found for place in places if (found := _state(place)["identity"].get(what)) is not None), None)
 
 
 def is_used(directory):
-    """Whether a training has left anything in a directory that it could go on from, or a model."""
+    """Whether a training has left anything in a directory that it could go on from, or a model; in None it has not."""
+    if directory is None:
+        return False
     directory = Path(expanded(directory))
     places = [directory / MODEL, directory / HISTORY, *(directory / name / HISTORY for name in PHASES)]
     return any(os.path.exists(place) for place in places)
 
 
 def is_from_training(directory):
-    """Whether a directory with a model says how that was trained, or that a search did it."""
+    """Whether a directory with a model says how that was trained, or that a search did it; None says nothing."""
+    if directory is None:
+        return False
     return known_seed(directory) is not None or os.path.exists(Path(expanded(directory)) / "result.json")
 
 

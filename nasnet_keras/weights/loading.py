@@ -127,7 +127,7 @@ def _load_any_channels(model, path, layout):
             _load_around(model, path, layout)
     except ValueError as error:
         *sides, channels = model.architecture.input_shape
-        if channels == 3:
+        if channels == 3 or _other_front(model, path):
             raise
         source = model.alike(input_shape=(*sides, 3))
         try:
@@ -144,9 +144,32 @@ def _load_around(model, path, layout):
         _load_file(model, path, layout)
     except ValueError:
         model.set_weights(kept)  # some may have been filled
+        if _other_front(model, path):
+            raise
         source = model.alike()
         _load_file(source, path, layout)
         _take(model, source)
+
+
+def _other_front(model, path):
+    """What a file that does not fit has of others' layers, and this network too: cells learnt behind those of the file.
+
+    A list of names, without the numbers that Keras gives: it counts layers of one kind anew in each process.
+    """
+    own, others = (
+        {re.sub(r"_\d+$", "", name) for name in _foreign(names)} for names in (_names(model), layers_in(path))
+    )
+    return sorted(own & others)
+
+
+def _names(model):
+    """The names of a model's layers with weights, a set."""
+    return {layer.name for layer in model.layers if layer.weights}
+
+
+def _foreign(names):
+    """Those names of layers that no network of this package has, a sorted list."""
+    return sorted(name for name in names if not OWN_LAYERS.match(name))
 
 
 def _take(model, source):
@@ -170,14 +193,22 @@ def _load_file(model, path, layout=None):
         if saved:
             model.architecture.check_weights_of(saved)
         if path.name.endswith(".weights.h5"):
-            _check_cells(model, path)
+            check_cells(model, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
-                model.load_weights(path)
+                keras.Model.load_weights(model, path)
         except (ValueError, OSError, KeyError, UserWarning) as error:
-            if not _load_part(model, path):
-                raise ValueError(f"{path} does not fit the network: {str(error).strip().splitlines()[0]}") from None
+            reason = str(error).strip().splitlines()[0]
+            if front := _other_front(model, path):
+                reason = f"before its input is another {', '.join(front[:10])}"
+            if front or not _load_part(model, path):
+                raise ValueError(f"{path} does not fit the network: {reason}") from None
+        else:
+            here, there = _names(model), layers_in(path)
+            # Keras says nothing of what it leaves in a file. As many are all taken, by their order, whatever they are
+            # called.
+            tell_of_others(path, _foreign(there - here) if len(there) > len(here) else ())
     elif layout == "keras_applications":
         load_keras_applications_weights(model, path)
     elif layout == "timm":
@@ -186,7 +217,7 @@ def _load_file(model, path, layout=None):
         load_slim_weights(model, path)
 
 
-def _check_cells(model, path):
+def check_cells(model, path):
     """Raise `ValueError` where a `.weights.h5` has cells that a network has not: Keras leaves them out silently."""
     cells = {name for name in layers_in(path) if OWN_LAYERS.match(name) and name not in HEADS}
     left = sorted(cells - {layer.name for layer in model.layers})

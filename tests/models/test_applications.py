@@ -19,7 +19,7 @@ from nasnet_keras.data.splits import Split
 from nasnet_keras.models import applications
 from nasnet_keras.models.applications import FACTORIES, decode_predictions, preprocess_input
 from nasnet_keras.training import fitting as training
-from nasnet_keras.training.identity import directory_of, is_used
+from nasnet_keras.training.identity import directory_of, is_from_training, is_used, known_names, known_seed
 from nasnet_keras.training.transfer import load_source
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weights
@@ -202,7 +202,9 @@ def test_a_name_of_the_zoo_is_told_from_a_folder_that_is_called_so(namesake, mon
         caplog.clear()
         load("NASNetCIFAR")
         assert caplog.messages == [told]
-    assert not is_used(directory_of("NASNetCIFAR")) and is_used(directory_of(namesake))
+    assert directory_of("NASNetCIFAR") is None and is_used(directory_of(namesake))
+    assert not is_used(None) and not is_from_training(None)
+    assert known_seed(None) is None and known_names(None) is None
     namesake.rename("PNASNetMobile")
     with pytest.raises(
         ValueError, match="Received: 'PNASNetMobile'; the model in the folder of that name is ./PNASNet"

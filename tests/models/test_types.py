@@ -13,6 +13,8 @@ from nasnet_keras.models import functions
 from nasnet_keras.models.nesting import policy_name
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.program.program import Program
+from nasnet_keras.training import devices
+from nasnet_keras.training.fitting import save_model
 from nasnet_keras.training.identity import network_identity
 
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
@@ -49,7 +51,7 @@ def test_pure_types_learn(dtype, genotype, rng):
     moved = [(place, array(value)) for place, value in model.named_weights().items() if "moving" in place]
     wanted = {place: array(value) for place, value in wide.named_weights().items()}
     for place, value in moved:
-        assert keras.backend.standardize_dtype(value.dtype) == dtype
+        assert keras.backend.standardize_dtype(value.dtype) == ("float64" if dtype == "float64" else "float32")
         np.testing.assert_allclose(value.astype("float64"), wanted[place], atol=tolerance * np.abs(wanted[place]).max())
 
 
@@ -68,6 +70,35 @@ def test_pure_types_are_trained(dtype, rng):
     for weight, one in zip(model.weights, weights, strict=True):
         value = array(weight).astype("float32")
         assert np.isfinite(value).all() and (weight.name != "moving_variance" or (value != one).any())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_statistics_of_pure_types_move_however_slowly(dtype, rng):
+    options = {"repeats": (1,), "batch_norm_momentum": 0.9997}  # the ImageNet stem's
+    model, wide = tiny(**options, dtype=dtype), tiny(**options)
+    model.set_weights(wide.get_weights())
+    x = images(rng)
+    for _ in range(2):
+        model(x, training=True), wide(x, training=True)
+    others = wide.named_weights()
+    for place, value in model.named_weights().items():
+        if "moving" in place:
+            start = 1.0 if place.endswith("variance") else 0.0
+            moved, wanted = array(value) - start, array(others[place]) - start
+            assert moved.all()
+            np.testing.assert_allclose(moved, wanted, atol=0.1 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("dtype", PURE)
+def test_frozen_layers_of_pure_types_answer_in_a_graph(dtype, rng):
+    model = tiny(repeats=(1,), dtype=dtype)
+    randomize(model)
+    x = images(rng)
+    expected = array(model(x)).astype("float64")
+    for layer in model.layers:
+        layer.trainable = False
+    found = np.asarray(model.predict(x, verbose=0), "float64")
+    np.testing.assert_allclose(found, expected, atol=1e-4 if dtype == "float64" else 0.02)
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "another"])
@@ -140,24 +171,45 @@ def test_a_map_may_be_the_global_policy_or_empty():
     assert types(empty) == types(tiny())
 
 
-def test_the_type_and_the_decay_of_a_layer_are_kept_as_they_are_now(tmp_path, rng):
+def test_the_types_of_layers_are_kept_as_they_are_now(tmp_path, rng):
     model = tiny(dtype="mixed_bfloat16", weight_decay=0.1)
-    assert "layers" not in model.get_config()
+    usual = types(model)
     model.get_layer("cell_0").dtype_policy = "float32"
+    model.get_layer("logits").dtype_policy = "mixed_bfloat16"
+    assert types(model) != usual and "layers" not in model.get_config() and model.changes() == []
     model.save(tmp_path / "m.keras")
-    again = keras.saving.load_model(tmp_path / "m.keras")
-    assert (
-        again.get_layer("cell_0").compute_dtype == "float32" and again.get_layer("cell_1").compute_dtype == "bfloat16"
-    )
-    assert model.changes() == [] and model.changes_within() == ["cell_0.dtype_policy"]
+    save_model(model, tmp_path)  # as after a training
+    copies = [keras.saving.load_model(tmp_path / name) for name in ("m.keras", "model.keras")]
+    copies += [model.alike(), keras.models.clone_model(model), devices._made_again(model)]
+    for one in (*copies, copies[0].alike()):
+        assert type(one) is NASNet and one.stands_alone and types(one) == types(model)
+    assert [policy_name(copies[0].get_layer(name)) for name in ("cell_0", "cell_1")] == ["float32", "mixed_bfloat16"]
+    assert types(copies[0].alike(dtype="mixed_bfloat16")) == usual
+    copies[0].get_layer("cell_1").dtype_policy = "float32"  # of a map, too
+    assert types(copies[0].alike()) == types(copies[0]) != types(model)
 
-    model = tiny()
-    model.get_layer("logits").kernel_regularizer = keras.regularizers.L2(0.5)
-    again = keras.models.model_from_json(model.to_json())  # the usual recipe for a penalty
-    again.set_weights(model.get_weights())
-    penalty = 0.5 * float((array(model.get_layer("logits").kernel) ** 2).sum())
-    assert [float(one) for one in again.losses] == [pytest.approx(penalty, rel=1e-5)]
-    assert model.changes() == []  # predictions need not know it
+
+def test_the_decay_of_the_classifier_is_kept_as_it_is_now(tmp_path):
+    model = tiny(weight_decay=0.1, repeats=(1,))
+    layer = model.get_layer("logits")
+    sum_of_squares = float((array(layer.kernel) ** 2).sum())
+    assert "decay" not in model.get_config()
+    for penalty, wanted in ((keras.regularizers.L2(0.5), 0.5 * sum_of_squares), (None, None)):
+        layer.kernel_regularizer = penalty  # the usual recipe for a penalty
+        assert model.changes() == [] == model.changes_within()
+        model.save(tmp_path / "m.keras")
+        for again in (keras.saving.load_model(tmp_path / "m.keras"), keras.models.model_from_json(model.to_json())):
+            assert type(again) is NASNet and again.stands_alone and again.architecture == model.architecture
+            again.set_weights(model.get_weights())
+            kernel = again.get_layer("logits").kernel
+            found = kernel.regularizer and float(kernel.regularizer(kernel))
+            assert found == (wanted and pytest.approx(wanted, rel=1e-5))
+            assert again.get_config() == model.get_config()
+    # Which does not yet hold in this one, nor in what learns for it.
+    kernel = devices._made_again(model).get_layer("logits").kernel
+    assert kernel.regularizer is layer.kernel.regularizer is not None
+    layer.kernel_regularizer = keras.regularizers.L2(0.05)
+    assert "decay" not in model.get_config()
 
 
 def test_quantised_layers_are_no_other_types():

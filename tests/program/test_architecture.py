@@ -80,6 +80,17 @@ def test_what_followed_follows_anew():
         Architecture.from_dict({**cifar.to_dict(), "filter": 3})
 
 
+def test_a_float32_of_numpy_is_the_number_that_it_was_written_as():
+    given = {"batch_norm_momentum": np.float32(0.9997), "batch_norm_epsilon": np.float32(1e-3)}
+    whole, same = (described("nasnet_a", repeats=1, filters=8, **options) for options in (given, {}))
+    assert whole == same and whole.arguments() == same.arguments()
+    one, other = (described("nasnet_a", **TINY, batch_norm_epsilon=value) for value in (np.float32(1e-3), 1e-3))
+    one.check_weights_of(other)
+    other.check_weights_of(one.to_dict())
+    with pytest.raises(ValueError, match="`batch_norm_epsilon` must be that which they were trained with, 0.0011"):
+        one.check_weights_of(other.changed(batch_norm_epsilon=0.0011))
+
+
 def test_its_program_has_what_the_released_network_has():
     program = described("nasnet_a", repeats=4, filters=44).program()
     assert sum(weight.size for weight in program.weights if weight.trainable) == 5_289_978

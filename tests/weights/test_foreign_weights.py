@@ -9,7 +9,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from described import described
 from keras.src.applications.nasnet import NASNet as PeerNASNet  # of any size; only Mobile and Large are public
 from keras.src.legacy.saving import legacy_h5_format
 
@@ -477,12 +476,20 @@ def test_files_of_keras_applications_are_for_their_own_wiring(peer_file, change)
         load_keras_applications_weights(network(**change), peer_file)
 
 
-def test_released_sizes_of_keras_applications_tell_how_they_are_wired():
-    for size, skips in (((4, 44, 32), False), ((6, 168, 96), True), ((6, 168, 32), None), ((5, 44, 32), None)):
-        repeats, filters, stem = size
-        for given in (False, True):
-            one = described("nasnet_a", repeats=repeats, filters=filters, stem_filters=stem, skip_reduction=given)
-            assert foreign._skips_in_keras(one) is (given if skips is None else skips)
+def test_released_sizes_of_keras_applications_tell_how_they_are_wired(peer_file, small, monkeypatch):
+    size = {"repeats": 1, "filters": 8, "stem_filters": 8}
+    for name, skips, wrong in (("NASNetMobile", False, network(skip=True)), ("NASNetLarge", True, small)):
+        before = wrong.get_weights()
+        with monkeypatch.context() as patch:
+            patch.setitem(foreign.RELEASED, name, {**foreign.RELEASED[name], **size})
+            rule = f"`skip_reduction` must be that which they were trained with, {skips}. Received: {not skips}"
+            with pytest.raises(ValueError, match=f"peer.h5: `weights` do not fit the network: {rule}"):
+                load_keras_applications_weights(wrong, peer_file)
+            if wrong is not small:
+                load_keras_applications_weights(small, peer_file)
+        for one, other in zip(before, wrong.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    load_keras_applications_weights(small, peer_file)  # of another size it may be either
 
 
 def test_timm_head_may_be_absent_in_the_network_not_in_the_file(model, timm):

@@ -132,6 +132,45 @@ def test_a_file_that_has_the_layers_before_the_input_fills_them_too(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def behind(size, name=None, channels=3, **options):
+    """A network behind a convolution of that size."""
+    layer = keras.layers.Conv2D(channels, size, padding="same", name=name)
+    return cifar(input_shape=None, input_tensor=layer(keras.Input((8, 8, 3))), **options)
+
+
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.keras"])
+@pytest.mark.parametrize(("name", "channels"), [("before", 3), ("before", 4), (None, 3)])
+def test_cells_that_learnt_behind_other_layers_of_a_name_are_refused(name, channels, file, tmp_path):
+    first = behind(3, name, channels)
+    (first.save if file == "a.keras" else first.save_weights)(tmp_path / file)
+    model = behind(1, name, channels)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="does not fit the network: before its input is another (before|conv2d)"):
+        loading.load(model, tmp_path / file)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.keras", "a.h5"])
+def test_layers_of_others_that_are_left_in_a_file_are_told(file, tmp_path, caplog):
+    own, first = cifar(), behind(3, "before")
+    for one, folder in ((own, "own"), (first, "first")):
+        (tmp_path / folder).mkdir()
+        (one.save_weights if file == "a.weights.h5" else one.save)(tmp_path / folder / file)
+    left = f"first/{file}: its cells are taken, and what is not NASNet's is left: before"
+    for model in (own, behind(1, "other"), cifar(include_top=False)):
+        caplog.clear()
+        loading.load(model, tmp_path / "first" / file)
+        assert [record.getMessage().removeprefix(f"{tmp_path}/") for record in caplog.records] == [left]
+        wanted = of_named_weights(first)
+        for place, value in of_named_weights(model).items():
+            assert place.startswith("other") or (value == wanted[place]).all()
+    caplog.clear()
+    for model in (first, own, cifar(include_top=False)):
+        loading.load(model, tmp_path / ("first" if model is first else "own") / file)
+    assert not caplog.records
+
+
 def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
     cifar(repeats=(1, 2)).save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(
@@ -142,4 +181,14 @@ def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
         cifar(repeats=(1,), weights=tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match="does not fit the network"):
         cifar(repeats=(1, 3), weights=tmp_path / "a.weights.h5")
+    less, path = cifar(repeats=(1, 1)), str(tmp_path / "a.weights.h5")
+    before = less.get_weights()
+    with pytest.raises(ValueError, match="`weights` do not fit the network: cell_2 is not in it"):
+        less.load_weights(path)
+    for one, other in zip(before, less.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    less.load_weights(path, skip_mismatch=True)
+    cifar(repeats=(1, 2)).load_weights(path)
+    with pytest.raises(FileNotFoundError):
+        less.load_weights(tmp_path / "none.weights.h5")
     assert cifar(repeats=(1, 2), include_top=False, weights=tmp_path / "a.weights.h5").get_layer("cell_2")
