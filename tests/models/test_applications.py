@@ -164,7 +164,7 @@ def test_scores_of_any_type_are_decoded(dtype):
     """A quantised export answers with integers: the lowest of int8 has no counterpart, and the others none below 0."""
     lowest = np.iinfo(dtype).min if "int" in dtype else 0
     scores = np.array([[0, 1, lowest], [1, 0, lowest]], dtype)
-    rows = decode_predictions(scores, top=3, class_names="abc")
+    rows = decode_predictions(scores, top=3, class_names=list("abc"))
     assert [[name for _, name, _ in row] for row in rows] == [list("bac"), list("abc")]
     assert rows[0][0] == (1, "b", 1.0)
 
