@@ -149,7 +149,7 @@ def keep_function(directory, cost, trials):
 
     Args:
         directory: the search's directory.
-        cost: the function; of None nothing is written.
+        cost: the function; of None, or one that cannot be told from others, nothing is written.
         trials: its finished trials.
     """
     if cost is None:
@@ -159,8 +159,10 @@ def keep_function(directory, cost, trials):
         marks = read_object(path)
     except (OSError, ValueError):
         marks = {}
-    measured = sum(cost_of(trial, name) is not None for trial in trials)
-    if measured and marks.get(name, mark) != mark:
+    if mark is None:
+        return
+    measured, former = sum(cost_of(trial, name) is not None for trial in trials), str(marks.get(name, ""))
+    if measured and former != mark and former.split(" ")[0] == mark.split(" ")[0]:  # of another Python nothing is known
         logger.warning(
             "`cost` %s is another function than before, or was changed: the numbers of %d trials are the former one's, "
             "and are compared with its. Give a new function a new name",
