@@ -57,7 +57,7 @@ def mark_of_cost(cost):
 
 
 def _told(value, outer=(), whole=False):
-    """A value in nested tuples of texts, without addresses; an object is its type alone unless it is data or `whole`."""
+    """A value in nested tuples of texts, without addresses; an object is its type alone unless data or `whole`."""
 
     def told(part, whole=False):
         return _told(part, (*outer, value), whole)
