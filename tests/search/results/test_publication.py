@@ -240,6 +240,7 @@ def test_a_finished_comparison_survives_the_beginning_of_another_one(tmp_path, m
     comparisons.broken = "found"
     with pytest.raises(KeyboardInterrupt):
         comparisons.compare(best, epochs=2)
+    comparisons.broken = None
     assert comparisons.compare(best) == rows and not comparisons.made
     comparisons.broken = "random"
     with pytest.raises(KeyboardInterrupt):
