@@ -40,8 +40,8 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress,
         `validation_accuracy`, `epochs`, `filters`; of the accuracies those on `parts`. Of several labels an image they
         are mean average precisions, and `measure` says so. An accuracy of no images is None.
     """
-    row = still_right(genotype, data, child, epochs, directory)
-    if row is None:
+    row = finished(genotype, epochs, directory)
+    if row is None or not has_size(row, genotype, data, child):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress, parts)
         write_record(directory, data)
     elif row.get("reference") == reference:
@@ -49,18 +49,6 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress,
     row = row if reference is None else {**row, "reference": reference}
     write_atomically(directory / "result.json", json.dumps(row).encode())
     return row
-
-
-def still_right(genotype, data, child, epochs, directory):
-    """The figures in a directory, where they are of this very training; others are removed, since its model goes, too.
-
-    Figures beside a model of another training, if only until that is done, would be taken for the model's own.
-    """
-    row = finished(genotype, epochs, directory)
-    if row is not None and has_size(row, genotype, data, child):
-        return row
-    (directory / "result.json").unlink(missing_ok=True)
-    return None
 
 
 def finished(genotype, epochs, directory):
@@ -111,4 +99,5 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress, parts
 def _save(model, data, directory):
     if data.several:
         model.thresholds = fitting.chosen_thresholds(model, data.validation)
+    (directory / "result.json").unlink(missing_ok=True)  # until there are new figures, those are of the model before
     fitting.save_model(model, directory)

@@ -28,7 +28,11 @@ def check(settings, genotype, data, seed, among):
     """
     if not among:
         raise ValueError(f"`among` must be a tuple of genotypes to compare with. Received: {among!r}")
-    value, least = child_score(settings, genotype, data, seed), threshold(settings, data, tuple(among))
+    least, useless = threshold(settings, data, tuple(among))
+    if not np.isfinite(least):
+        rule = f"a score that tells cells apart, and {useless} of {len(among)} random ones have no finite one"
+        raise ValueError(f"`screen` must be {rule}, as where images are nearly alike. Received: {settings.screen!r}")
+    value = child_score(settings, genotype, data, seed)
     if not value >= least:
         raise ScreenedOut(f"not trained: its {settings.screen}, {value:.6g}, is below {least:.6g}")
 
@@ -40,12 +44,7 @@ def child_score(settings, genotype, data, seed):
 
 @lru_cache(maxsize=1)
 def threshold(settings, data, cells):
-    """What the share of some cells stay below; raises `ValueError` where so many have a score that says nothing."""
+    """What the share of some cells stay below, not finite where too many scores are not, and how many are not."""
     scores = np.array([child_score(settings, cell, data, number) for number, cell in enumerate(cells)])
     with np.errstate(invalid="ignore"):  # between two infinite ones
-        least = float(np.quantile(scores, settings.screen_share))
-    if not np.isfinite(least):
-        useless = int(np.sum(~np.isfinite(scores)))
-        rule = f"a score that tells cells apart, and {useless} of {len(cells)} random ones have no finite one"
-        raise ValueError(f"`screen` must be {rule}, as where images are nearly alike. Received: {settings.screen!r}")
-    return least
+        return float(np.quantile(scores, settings.screen_share)), int(np.sum(~np.isfinite(scores)))

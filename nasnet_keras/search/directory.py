@@ -64,6 +64,7 @@ class SearchDirectory:
     lock_file = _below("controller", "lock", doc="What the process that searches here has locked.")
 
     preference = _below("preference.json", doc="By which cost and rule the best trial is chosen.")
+    cost_functions = _below("cost_functions.json", doc="Which function measured each cost last: {name: its mark}.")
     best_genotype = _below("best_genotype.json", doc="The found genotype.")
     best_normal = _below("best_normal.svg", doc="A picture of its normal cell.")
     best_reduction = _below("best_reduction.svg", doc="A picture of its reduction cell.")

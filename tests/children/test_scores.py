@@ -72,13 +72,20 @@ def test_images_that_are_there_twice_count_once(child, rng):
     ],
 )
 def test_a_screen_whose_score_tells_no_cells_apart_says_so(scores, share, says, monkeypatch):
-    monkeypatch.setattr(screening, "child_score", lambda settings, cell, data, seed: scores[seed])
-    chosen = settings("naswot", share)
-    if says is None:
-        assert threshold.__wrapped__(chosen, None, range(5)) == 2.0
-        return
-    with pytest.raises(ValueError, match=f"`screen` must be a score that tells cells apart, and {says}.*Received: 'n"):
-        threshold.__wrapped__(chosen, None, range(5))
+    def child_score(settings, cell, data, seed):
+        made.append(cell)
+        return scores[seed]
+
+    monkeypatch.setattr(screening, "child_score", child_score)
+    threshold.cache_clear()
+    made, chosen = [], settings("naswot", share)
+    for _ in range(2):  # what says nothing is found out once
+        if says is None:
+            screening.check(chosen, "own", None, 4, range(5))
+            continue
+        with pytest.raises(ValueError, match=f"`screen` must be a score that tells .*, and {says}.*Received: 'naswot"):
+            screening.check(chosen, "own", None, 4, range(5))
+    assert made == [0, 1, 2, 3, 4, *["own"] * 2 * (says is None)]
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -86,11 +93,11 @@ def test_the_screen_refuses_its_share_of_random_cells(name, digits):
     chosen, rng = settings(name), np.random.default_rng(7)
     space = SearchSpace(blocks=1)
     among = space.sample(32, np.random.default_rng(0))
-    least = threshold(chosen, digits, among)
+    least, _ = found = threshold(chosen, digits, among)
     cells = [space.decode(space.random(rng)) for _ in range(16)]
     below = sum(child_score(chosen, one, digits, seed) < least for seed, one in enumerate(cells))
     assert 2 <= below <= 14
-    assert threshold.__wrapped__(chosen, digits, among) == least
+    assert threshold.__wrapped__(chosen, digits, among) == found
 
 
 def test_a_refused_child_is_a_failed_trial_that_was_not_trained(digits, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ NAMES = {
     "snapshot": "controller/state.npz",
     "lock_file": "controller/lock",
     "preference": "preference.json",
+    "cost_functions": "cost_functions.json",
     "best_genotype": "best_genotype.json",
     "best_normal": "best_normal.svg",
     "best_reduction": "best_reduction.svg",

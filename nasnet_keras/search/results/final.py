@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nasnet_keras.children.longer_training import finished, has_size, still_right, train_longer
+from nasnet_keras.children.longer_training import finished, has_size, train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
@@ -41,8 +41,6 @@ def compare(result, data, child, space, epochs, seed, progress):
     rows = {name: finished(genotype, epochs, directory.final / name) for name, genotype in networks.items()}
     if None in rows.values() or not _are_one(rows, networks, data, child):
         settings = alike(networks, "nasnet_a", data, child)
-        for name, sized in settings.items():  # before any is trained: the report shows what it finds
-            still_right(networks[name], data, sized, epochs, directory.final / name)
         further = ["test", "validation"], settings["nasnet_a"].filters
         for name, sized in settings.items():
             place = directory.final / name

@@ -14,7 +14,6 @@ from nasnet_keras.search.directory import SearchDirectory
 logger = logging.getLogger(__name__)
 
 RULES = {"reward": False, "within": True, "below": True}  # and whether a number follows
-FUNCTIONS = "functions"  # of the costs: {name: the mark of the function that measured it last}
 ROUNDING = 1e-9  # by which two rewards may be further apart than they are in decimals
 
 
@@ -122,8 +121,7 @@ class Preference:
 
     def keep(self, directory):
         """Write it into a search's directory, which knows the direction itself."""
-        told, functions = {"cost": self.cost, "prefer": self.prefer}, _record(directory).get(FUNCTIONS)
-        told |= {FUNCTIONS: functions} if functions else {}
+        told = {"cost": self.cost, "prefer": self.prefer}
         write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
 
     @classmethod
@@ -132,9 +130,7 @@ class Preference:
         place = SearchDirectory(directory)
         _, direction = place.objective()
         try:
-            told = read_object(place.preference)
-            told.pop(FUNCTIONS, None)
-            return cls(**{**told, "direction": direction})
+            return cls(**{**read_object(place.preference), "direction": direction})
         except (OSError, TypeError, ValueError):
             return cls(direction=direction)
 
@@ -153,30 +149,26 @@ def keep_function(directory, cost, trials):
 
     Args:
         directory: the search's directory.
-        cost: the function; of None nothing is written.
+        cost: the function; of None, or one that cannot be told from others, nothing is written.
         trials: its finished trials.
     """
     if cost is None:
         return
-    kept, name, mark = _record(directory), name_of_cost(cost), mark_of_cost(cost)
-    marks = kept.get(FUNCTIONS) if isinstance(kept.get(FUNCTIONS), dict) else {}
-    measured = sum(cost_of(trial, name) is not None for trial in trials)
-    if measured and marks.get(name, mark) != mark:
+    path, name, mark = SearchDirectory(directory).cost_functions, name_of_cost(cost), mark_of_cost(cost)
+    try:
+        marks = read_object(path)
+    except (OSError, ValueError):
+        marks = {}
+    if mark is None:
+        return
+    measured, former = sum(cost_of(trial, name) is not None for trial in trials), str(marks.get(name, ""))
+    if measured and former != mark and former.split(" ")[0] == mark.split(" ")[0]:  # of another Python nothing is known
         logger.warning(
             "`cost` %s is another function than before, or was changed: the numbers of %d trials are the former one's, "
             "and are compared with its. Give a new function a new name",
             name, measured,
         )  # fmt: skip
-    told = {**kept, FUNCTIONS: {**marks, name: mark}}
-    write_atomically(SearchDirectory(directory).preference, json.dumps(told).encode())
-
-
-def _record(directory):
-    """What a search's directory has written down, a dict; empty where nothing can be read."""
-    try:
-        return read_object(SearchDirectory(directory).preference)
-    except (OSError, ValueError):
-        return {}
+    write_atomically(path, json.dumps({**marks, name: mark}).encode())
 
 
 def warn_without_reward(trials, commonest):

@@ -232,12 +232,14 @@ def _genotype(trial):
 
 def _final_figures(directory, best):
     """{network: its figures} of the final comparison and of what was trained again; none of what cannot be read."""
-    found = {}
+    found, first = {}, None
     for path in sorted(directory.final.glob(f"*/{FIGURES}")):
         try:
             row = read_object(path)
-            if row["network"] == "found" and not (best and row["digest"] == best.digest):
-                continue  # of a cell that was the best then
+            comparison = row["epochs"], row.get("reference")
+            first = first or comparison  # the found cell's, which is trained first
+            if comparison != first or (row["network"] == "found" and not (best and row["digest"] == best.digest)):
+                continue  # of an earlier comparison, or of a cell that was the best then
             found[row["network"]] = _figures(row, "test", row["accuracy"])
         except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             logger.debug("%s is left out of the report, as it cannot be read: %s", path, error)

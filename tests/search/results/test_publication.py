@@ -194,17 +194,16 @@ class Comparisons:
 
     def train(self, name, genotype, data, child, epochs, seed, directory, *_):
         directory.mkdir(parents=True, exist_ok=True)
-        assert not (directory / "result.json").exists()  # figures of another model than the one that comes
         if name == self.broken:
             raise KeyboardInterrupt
         self.made.append(name)
         known = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
         return {**known, "accuracy": 0.5, "validation_accuracy": 0.5, **child.sizes(genotype, data)}
 
-    def compare(self, best):
+    def compare(self, best, epochs=1):
         self.made.clear()
         result = SimpleNamespace(best=best, trials=[], directory=self.directory)
-        return final.compare(result, self.digits, CHILD, SPACE, 1, 0, quiet)
+        return final.compare(result, self.digits, CHILD, SPACE, epochs, 0, quiet)
 
 
 def test_an_interrupted_comparison_goes_on_and_mixes_no_budgets(tmp_path, monkeypatch):
@@ -233,6 +232,32 @@ def test_an_interrupted_comparison_goes_on_and_mixes_no_budgets(tmp_path, monkey
     assert [(row["network"], row["filters"]) for row in rows] == [("found", 6), ("nasnet_a", 5), ("random", 4)]
     assert {row["reference"] for row in rows} == {5}
     assert comparisons.compare(second) == rows and not comparisons.made
+
+
+def test_a_finished_comparison_survives_the_beginning_of_another_one(tmp_path, monkeypatch):
+    comparisons, best = Comparisons(tmp_path, monkeypatch), Genotype.from_dict(trials_with([0.2])[0]["genotype"])
+    rows = comparisons.compare(best)
+    comparisons.broken = "found"
+    with pytest.raises(KeyboardInterrupt):
+        comparisons.compare(best, epochs=2)
+    comparisons.broken = None
+    assert comparisons.compare(best) == rows and not comparisons.made
+    comparisons.broken = "random"
+    with pytest.raises(KeyboardInterrupt):
+        comparisons.compare(best, epochs=2)
+    for shown in (2, 3):  # what the other one has not come to is not shown beside its figures
+        write_report(tmp_path, trials_with([0.2]))
+        assert (tmp_path / "report.html").read_text().count("50.00%") == shown
+        comparisons.broken = None
+        comparisons.compare(best, epochs=2)
+
+
+def test_no_figures_lie_beside_a_model_that_they_are_not_of(tmp_path, monkeypatch):
+    (tmp_path / "result.json").write_text("{}")
+    monkeypatch.setattr(longer_training.fitting, "save_model", lambda *_: made.append(list(tmp_path.iterdir())))
+    made = []
+    longer_training._save(None, SimpleNamespace(several=False), tmp_path)
+    assert made == [[]]
 
 
 @pytest.mark.parametrize(
