@@ -105,7 +105,8 @@ def open_source(
         source = _seeded_folder(Path(os.path.abspath(name)), size)
     else:
         findings = Findings(name)
-        source = _listed(read_folder(name, findings), findings, size, held_out)
+        begun = held_out is not None and held_out.digest is not None
+        source = _listed(read_folder(name, findings, begun), findings, size, held_out)
     if len(source.class_names) < 2:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
