@@ -38,11 +38,12 @@ class TableListing(Listing):
     """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several.
 
     Args:
-        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part, and names
-            that are completed.
+        brought: the parts, but train, that are told by columns which earlier versions passed over.
+        completed: whether names are completed, which those versions did not do.
     """
 
-    is_new: bool = False
+    brought: frozenset = frozenset()
+    completed: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -73,15 +74,15 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True, as_before=False):
+def read_table(source, columns=None, labelled=True, as_before=False, completes=True):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
-        as_before: whether it is read as earlier versions did, for a directory that one of them began: see
-            `TableListing.is_new`.
+        as_before, completes: false and true but for a directory that an earlier version began: whether columns have no
+            say that those passed over, and whether names are completed.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -94,7 +95,7 @@ def read_table(source, columns=None, labelled=True, as_before=False):
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
     file, labels, division, notes = choose(table, columns, labelled, as_before)
-    names = None if as_before else FileNames(os.path.abspath(root))
+    names = FileNames(os.path.abspath(root)) if completes else None
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
@@ -111,7 +112,8 @@ def read_table(source, columns=None, labelled=True, as_before=False):
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
-    return replace(listing, is_new=True) if division.marked or (names and names.found) else listing
+    brought = frozenset(listing.parts) - {"train"} if division.is_new else frozenset()
+    return replace(listing, brought=brought, completed=bool(names and names.found))
 
 
 class _Names:

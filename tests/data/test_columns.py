@@ -12,8 +12,8 @@ from test_tables import ROWS, DataFrame, place, root  # noqa: F401  (fixtures)
 from written_tables import HEADER, write
 
 from nasnet_keras.data import columns as columns_module
+from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.loading import load_data, open_data
-from nasnet_keras.data.records import Record
 from nasnet_keras.data.tables import read_table
 
 
@@ -106,16 +106,44 @@ def test_parts_among_other_words_are_told(place):  # noqa: F811
     assert read_table(path).notes == ()  # a text in which they happen to stand
 
 
-def test_a_training_goes_on_whose_version_did_not_look_at_marks(place):  # noqa: F811
-    path = table(place / "a.csv", lambda number: (int(number % 4 == 0),), ("is_valid",))
-    old = read_table(path, as_before=True)
-    assert lengths(old) == {"train": 40}
-    shares = {"test": 0.2, "validation": 0.1}
-    kept = Record(
-        old.digest(), shares, {"test": ("images/cat00.png",), "validation": ("images/dog00.png",)}, frozenset((b"x",))
-    )
-    assert (before := open_data(path, held_out=kept)).digest == old.digest() and len(before.validation) < 10
-    assert open_data(path).digest != old.digest()
+MARKED = {  # cells of a row, and what its column is called
+    "marks.csv": (lambda number: (int(number % 4 == 0),), "is_test"),
+    "marks.parquet": (lambda number: (number % 4 == 0,), "is_valid"),
+    "bytes.parquet": (lambda number: (b"train" if number % 4 else b"test",), "set"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_directory_goes_on_whose_version_passed_columns_over(name, place):  # noqa: F811
+    cells, column = MARKED[name]
+    path = table(place / name, cells, (column,))
+    part = "validation" if column == "is_valid" else "test"
+    kept = open_data(path, columns=Columns(split="none")).record  # as that version read it
+    assert set(kept.shares) == {"validation", "test"} and kept.digest == read_table(path, as_before=True).digest()
+    assert open_data(path).digest != kept.digest
+    said = f"what the table marks for {part} is not used: other images were held out before"
+    data = open_data(path, held_out=kept)
+    assert data.digest == kept.digest and said in data.notes
+    corrected = [(file, "dog" if number == 5 else label) for number, (file, label) in enumerate(ROWS)]
+    for rows in (corrected, ROWS[:-1], ROWS[:9] + [("images/none.png", "cat")] + ROWS[9:]):
+        data = open_data(table(path, cells, (column,), rows), held_out=kept)
+        assert said in data.notes and set(data.record.shares) == {"validation", "test"}
+        assert {*data.record.sides[part]} <= {*kept.sides[part]}
+    # Of images that it has not seen the marks count.
+    names = [(f"./images/../other/{number}.png", label) for number, (_, label) in enumerate(ROWS)]
+    (place / "other").mkdir()
+    for number, (file, _) in enumerate(ROWS):
+        os.link(place / file, place / "other" / f"{number}.png")
+    assert len(getattr(open_data(table(path, cells, (column,), names), held_out=kept), part)) == 10
+
+
+def test_a_column_that_is_added_later_divides_nothing_anew(place):  # noqa: F811
+    """Names without a suffix stay completed then."""
+    rows = [(file.removesuffix(".png"), label) for file, label in ROWS]
+    write(place / "a.csv", rows)
+    kept = open_data(place / "a.csv").record
+    data = open_data(table(place / "a.csv", lambda number: (number % 2,), ("is_test",), rows), held_out=kept)
+    assert data.digest == kept.digest and data.record.sides == kept.sides
 
 
 def test_columns_of_marks_and_of_bytes_in_frames_and_parquet(place, monkeypatch):  # noqa: F811

@@ -45,7 +45,7 @@ def test_names_in_other_letters_are_found(place):
         and all(map(os.path.exists, listing.parts["train"].paths))
     )
     said = "12 names have other letters, upper or lower, than their file: Train/000BEC.JPG, which is train/000bec.jpg"
-    assert listing.notes == (said,) and listing.is_new
+    assert listing.notes == (said,) and listing.completed
     write(
         place / "t.csv",
         [*rows(lambda number: f"train/{number:03}bec{SUFFIXES[number % 4]}"), ("train/000Bec", "boxer")],
