@@ -210,8 +210,12 @@ def _found_division(table, used, as_before):
             return Division((name,), is_new=name in table.binary), [told]
         notes.append(f"the column {shown(name)} names parts but none for training, and is not used")
     marks = {name: _marked_part(name) for name in marked if name in found and found[name].are_marks and found[name].yes}
-    for name in list(marks):  # it may mean that nothing is wrong with them
-        if {*words(name)} & {"valid", "isvalid"} and 2 * found[name].yes > found[name].rows:
+    for name, part in list(marks.items()):
+        if part != "train" and found[name].yes == found[name].rows:
+            del marks[name]
+            notes.append(f"the column {shown(name)} marks all rows for {part}, none for training, and is not used")
+        # It may mean that nothing is wrong with them.
+        elif {*words(name)} & {"valid", "isvalid"} and 2 * found[name].yes > found[name].rows:
             del marks[name]
             told = f"the column {shown(name)} marks most rows, and is not taken for one of validation images"
             notes.append(f"{told}: --split-column {shown(name)}")

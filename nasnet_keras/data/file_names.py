@@ -57,7 +57,7 @@ class FileNames:
         self.listed[folder] = found = {}
         try:
             names = os.listdir(folder)
-        except OSError:
+        except (OSError, ValueError):  # of a byte 0 in it
             below = folder.removeprefix(self.start)
             if below != folder and below.count("/") < MAX_DEPTH and (other := self._meant(folder)):
                 self.listed[folder] = found = self._listed(other)

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ MAX_MARKS = 2 << 30  # images × labels
 LONGEST_NAME = 500  # letters, of what is left out
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
 FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
+MISSING = ("missing", "")  # see `LeftOut.entries`
 BOTH = {"0", "1", "True", "False"}
 
 
@@ -205,6 +207,7 @@ class _Rows:
         self.root, self.outside, self.table, self.names = root, outside, label, names
         self.paths, self.sizes, self.labels, self.parts, self.lines = [], [], [], [], []
         self.left_out, self.left_lines, self.known, self.joined, self.further = {}, {}, {}, 0, {}
+        self.completed = []  # rows whose file may have another name
         self.start = os.path.join(root, "")
 
     def leave_out(self, line, name, reason):
@@ -222,6 +225,11 @@ class _Rows:
         if not name:
             return self.leave_out(line, "", ("unnamed", ""))
         path, status = self._found(name, line)
+        if status == MISSING and self.names and self.names.meant(path):
+            return self.completed.append((line, name, part, label, path))
+        self._take(line, name, part, label, path, status)
+
+    def _take(self, line, name, part, label, path, status):
         if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
             return self.leave_out(line, name, status)
         if reason := _no_image(path, status):
@@ -234,6 +242,22 @@ class _Rows:
         self.labels.append(label)
         self.parts.append(part)
         self.lines.append(line)
+
+    def _take_completed(self):
+        """Take those rows whose file no other row means, by its own name or by another one."""
+        if not self.completed:
+            return
+        own, found = {*self.paths, *map(self.start.__add__, self.left_out)}, self.names.found
+        meant = Counter({composed(path): file for path, file in found.items()}.values())
+        unclear = {path for path, file in found.items() if file in own or meant[file] > 1}
+        for line, name, part, label, path in self.completed:
+            file, status = path, MISSING
+            with contextlib.suppress(OSError):
+                if path not in unclear:
+                    file, status = found[path], os.stat(found[path])
+            self._take(line, name, part, label, file, status)
+        for path in unclear:
+            del found[path]
 
     def _name(self, path):
         return path.removeprefix(self.start)
@@ -263,7 +287,7 @@ class _Rows:
         try:
             return path, os.stat(path)
         except ValueError:  # a byte 0 in it
-            return path, ("missing", "")
+            return path, MISSING
         except OSError as error:
             if error.errno != errno.ENOENT:
                 return path, ("unreadable", error.strerror)
@@ -274,13 +298,11 @@ class _Rows:
                 other = path.removesuffix(below) + unicodedata.normalize(form, below)
                 with contextlib.suppress(OSError):
                     return other, os.stat(other)
-            with contextlib.suppress(OSError):
-                if other := self.names and self.names.meant(path):
-                    return other, os.stat(other)
-            return path, ("missing", "")
+            return path, MISSING
 
     def listing(self, marks, notes):
         """The `TableListing` of all rows."""
+        self._take_completed()
         kinds = {kind for kind, _ in self.left_out.values()}
         words = f"; parts are called {', '.join(PARTS)}" if "part" in kinds else ""
         if not self.paths:
@@ -301,7 +323,7 @@ class _Rows:
         parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
         if not (parts == 0).any():
             more = LeftOut(self.root, self.left_out).summary() if words else ""
-            received = few(sorted(set(self.parts))) + (f", and {more}{words}" if words else "")
+            received = "; ".join([few(sorted(set(self.parts))) + (f", and {more}{words}" if words else ""), *notes])
             raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
         notes += self.names.notes() if self.names else ()

@@ -65,8 +65,15 @@ def test_columns_of_marks_for_several_parts(place):  # noqa: F811
         table(place / "d.csv", lambda number: ("1", "test" if number % 2 else "train"), ("test", "set"))
     )
     assert lengths(listing) == {"train": 20, "test": 20} and listing.notes[0].startswith("the column set names parts")
-    with pytest.raises(ValueError, match="must have rows for train. Received: test"):
-        read_table(table(place / "e.csv", lambda number: ("1", "1"), ("test", "valid")))
+    said = (
+        "must have rows for train. Received: test, validation; the columns test, dev mark images for test, validation"
+    )
+    with pytest.raises(ValueError, match=said):
+        read_table(table(place / "e.csv", lambda number: (number % 2, 1 - number % 2), ("test", "dev")))
+    for names in (("note", "test"), ("dev", "is_test")):  # rows of a table that were chosen by their mark
+        listing = read_table(table(place / "f.csv", lambda number: ("1", "1"), names))
+        assert lengths(listing) == {"train": 40}
+        assert f"the column {names[1]} marks all rows for test, none for training, and is not used" in listing.notes
 
 
 def test_marks_that_may_mean_something_else(place):  # noqa: F811
