@@ -122,7 +122,7 @@ def read_folder(root, findings=None, begun=False):
 
     Raises:
         ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, two folders
-            for one part, or flat parts, or masks, where its classes should be.
+            for one part, or flat parts, masks or pieces of one heap of images where its classes should be.
     """
     root = os.path.abspath(os.fspath(root))  # another process may look for the files from elsewhere
     left_out, notes, around = {}, [], []

@@ -29,6 +29,8 @@ IMAGES = frozenset((
     "image", "images", "img", "imgs", "jpeg", "jpg", "png", "photo", "photos", "picture", "pictures", "input",
     "inputs", "rgb", "original", "originals", "raw", "frames", "data", "set",
 ))  # fmt: skip
+HEAPS = frozenset(("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"))
+PIECES = "{}, which are called as images and differ in numbers alone"
 # What programs write for a label that is missing.
 GAPS = frozenset(("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT"))
 
@@ -69,7 +71,7 @@ def remarks(classes, root, left_out, in_top, begun):
         begun: whether they were taken for classes before, which is not refused then.
 
     Raises:
-        ValueError: they are flat parts, or images and their masks.
+        ValueError: they are flat parts, images and their masks, or pieces of one heap of images beside a table.
     """
     masked = _masked(classes)
     if objection := _objection(classes, masked, root, left_out, in_top):
@@ -84,6 +86,9 @@ def remarks(classes, root, left_out, in_top, begun):
     for folder, of in masked.items() if not objection else ():
         said = f"is taken for a class, although most of its files are called as images in {shown(of.path)}/"
         yield f"{shown(folder.path)}/ {said}: if they are masks of those, put them into a folder masks/"
+    if not objection and _are_pieces(classes):
+        said = PIECES.format(few(folder.name for folder in classes))
+        yield f"taken for classes: {said}; if labels are in a table: --data TABLE"
     if masked := {folder.name: mask for folder in classes if (mask := _with_masks(folder))}:
         said = "files called as masks of others are trained on as images, unless they lie in a folder masks/"
         yield f"{few(masked)}: {said}, such as {few(masked.values())}"
@@ -140,7 +145,15 @@ def _objection(classes, masked, root, left_out, in_top):
         images = few(sorted({of.name for of in masked.values()}))
         said = f"images in {images}, and what is called as masks of these in {few(one.name for one in masked)}"
         return f"{said}: if they are classes, call them otherwise"
+    if (table := way_of_table(root, left_out)) and _are_pieces(classes):
+        return f"{PIECES.format(few(named))}: if they are classes, call them otherwise{table}"
     return None
+
+
+def _are_pieces(classes):
+    """Whether folders are called as images and differ in numbers alone, as those that one heap was too large for."""
+    named = [words(folder.name) for folder in classes]
+    return len(named) > 1 and all(own == named[0] for own in named) and bool(HEAPS & {*named[0]})
 
 
 def _parts_in(found):

@@ -88,6 +88,31 @@ def test_masks_of_images_are_no_class(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+PIECES = {
+    "HAM10000": ({"HAM10000_images_part_1": 2, "HAM10000_images_part_2": 3}, "HAM10000_metadata.csv"),
+    "chest X-rays": ({"images_001/images": 2, "images_002/images": 2, "images_012/images": 1}, "Data_Entry_2017.csv"),
+    "in train": ({"train/photos1": 2, "train/Photos 2": 2}, "labels.csv"),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_pieces_of_one_heap_are_no_classes(name, tmp_path):
+    files, table = PIECES[name]
+    root = write(tmp_path / "a", files)
+    assert any("are called as images and differ in numbers alone" in note for note in read_folder(root).notes)
+    write(root, {table: b"file,label"})
+    with pytest.raises(ValueError, match="are called as images and differ in numbers alone: if they are ") as caught:
+        read_folder(root)
+    assert str(caught.value).endswith(f"; if labels are in a table: --data {os.path.join(root, table)}")
+    assert len(read_folder(root, begun=True).folders) == len(files)
+
+
+def test_numbered_classes_are_classes(tmp_path):
+    for number, names in enumerate((("1", "2"), ("set_1", "set_2"), ("class1", "class2"), ("data1", "data2"))):
+        root = write(tmp_path / str(number), {**dict.fromkeys(names, 2), "labels.csv": b"x"})
+        assert read_folder(root).notes == ()
+
+
 def test_classes_that_may_be_masks_or_parts_are_told(tmp_path):
     """Faces with a mask and without one are numbered alike, too."""
     listing = read_folder(write(tmp_path / "a", {**pictures("mask"), **pictures("bare"), "thing": 2}))
