@@ -273,7 +273,10 @@ class _Seen:
 
 
 def _seen(table, names):
-    """{name of a column that may tell of parts: its `_Seen`}; of the others only the first rows are read."""
+    """{name of a column that may tell of parts: its `_Seen`}; of the others only the first rows are read.
+
+    What has words alone by then, and no part among them, tells of none: tables of labels are not read once more.
+    """
     for most in (LOOKED_AT, None):
         found = {name: _Seen(name) for name in names}
         for _, cells in islice(table.rows(names), most) if names else ():
@@ -282,7 +285,7 @@ def _seen(table, names):
                     del found[name]
             if not found:
                 break
-        names = list(found)
+        names = [name for name, one in found.items() if one.called or not one.others]
     return found
 
 

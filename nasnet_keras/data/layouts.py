@@ -185,14 +185,16 @@ def _with_masks(folder):
 def _masked(classes):
     """{a folder that is called as one of masks: another one, as whose images most of its files are called}."""
     masks = [folder for folder in classes if _is_of_masks(folder.name) and not WORN & {*words(folder.name)}]
-    others = {folder: _stems(folder) for folder in classes if masks and not _is_of_masks(folder.name)}
+    stems = {folder: [(stem, _unmasked(stem)) for stem in _stems(folder)] for folder in masks}
     found = {}
-    for folder in masks:
-        stems = _stems(folder)
-        for other, own in others.items():
-            if 2 * sum(stem in own or _unmasked(stem) in own for stem in stems) > len(stems):
-                found.setdefault(folder, other)
-    return found
+    for other in classes if masks else ():
+        if _is_of_masks(other.name):
+            continue
+        own = {*_stems(other)}  # of a million files: each once, and dropped
+        for folder in [one for one in masks if one not in found]:
+            if 2 * sum(stem in own or image in own for stem, image in stems[folder]) > len(stems[folder]):
+                found[folder] = other
+    return {folder: found[folder] for folder in masks if folder in found}
 
 
 def _is_of_masks(name):

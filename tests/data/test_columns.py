@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from PIL import Image
 from test_tables import ROWS, DataFrame, place, root  # noqa: F401  (fixtures)
 from written_tables import HEADER, write
 
-from nasnet_keras.data import columns as columns_module
-from nasnet_keras.data.columns import Columns
+from nasnet_keras.data.columns import LOOKED_AT, Columns, Division, choose
 from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.table_files import open_table
 from nasnet_keras.data.tables import read_table
+
+ROWS_OF_MANY = 3000
 
 
 def lengths(listing):
@@ -199,7 +202,7 @@ def test_images_in_the_table_are_told_in_a_line(kind):
     assert str(caught.value).endswith("write the images to files, or give `load_data` (bytes, label) pairs")
 
 
-def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
+def test_images_in_parquet_are_told_after_the_first_rows(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -208,14 +211,36 @@ def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the column image, which holds the images themselves"):
         load_data(tmp_path / "a.parquet")
     # As a further column of many rows they are not read to the end.
-    read, plain = [], columns_module.written
-    monkeypatch.setattr(columns_module, "written", lambda cell: read.append(cell) or plain(cell))
-    rows = 3000
-    table = {"file": ["x.png"] * rows, "label": ["a"] * rows, "pixels": [PNG] * rows}
-    parquet.write_table(arrow.table(table), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="3000 rows of other parts|must have a row whose file is there"):
-        read_table(tmp_path / "b.parquet")
-    assert PNG not in read
+    columns = {"file": ["x.png"] * ROWS_OF_MANY, "label": ["a"] * ROWS_OF_MANY, "pixels": [PNG] * ROWS_OF_MANY}
+    columns["set"] = ["train", "test"] * (ROWS_OF_MANY // 2)
+    parquet.write_table(arrow.table(columns), tmp_path / "b.parquet")
+    division, read = chosen(tmp_path / "b.parquet")
+    assert division.columns == ("set",) and read["set"] > ROWS_OF_MANY and 0 < read["pixels"] <= LOOKED_AT
+
+
+def chosen(path):
+    """(the `Division` of a table, {name of a column: how many rows of it were read for that})."""
+    table, read = open_table(path), Counter()
+    plain = table.rows
+
+    def counted(names):
+        for row in plain(names):
+            read.update(names)
+            yield row
+
+    table.rows = counted
+    return choose(table, Columns(), labelled=True)[2], read
+
+
+def test_columns_of_words_alone_are_not_read_to_the_end(tmp_path):
+    rows = []
+    for number in range(ROWS_OF_MANY):
+        is_late = number > LOOKED_AT
+        rows.append(("x.png", "a", "red", "test" if is_late else "early", "test" if is_late else ""))
+    write(tmp_path / "a.csv", rows, ("file", "label", "colour", "note", "kind"))
+    division, read = chosen(tmp_path / "a.csv")
+    assert read["colour"] == read["note"] == LOOKED_AT and read["kind"] == ROWS_OF_MANY + LOOKED_AT
+    assert division == Division()
 
 
 def test_paths_of_every_kind_are_none_of_images(place, monkeypatch):  # noqa: F811

@@ -1,6 +1,7 @@
 """Names in tables without the suffix of their file, or in other letters."""
 
 import os
+import tracemalloc
 
 import pytest
 from PIL import Image
@@ -38,14 +39,14 @@ def test_ids_without_a_suffix_are_completed(place):
 
 
 def test_names_in_other_letters_are_found(place):
-    write(place / "t.csv", rows(lambda number: f"Train/{number:03}BEC{SUFFIXES[number % 4].swapcase()}"))
+    write(place / "t.csv", rows(lambda number: f"train/{number:03}BEC{SUFFIXES[number % 4].swapcase()}"))
     listing = read_table(place / "t.csv")
     assert (
         len(listing.parts["train"]) == 12
         and not listing.left_out
         and all(map(os.path.exists, listing.parts["train"].paths))
     )
-    said = "12 names have other letters, upper or lower, than their file: Train/000BEC.JPG, which is train/000bec.jpg"
+    said = "12 names have other letters, upper or lower, than their file: train/000BEC.JPG, which is train/000bec.jpg"
     assert listing.notes == (said,) and listing.completed
     write(
         place / "t.csv",
@@ -94,4 +95,14 @@ def test_each_folder_is_listed_once(place, monkeypatch):
     monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or plain(folder))
     write(place / "t.csv", [*rows(lambda number: f"train/{number:03}bec"), *rows(lambda number: f"gone/{number}")])
     assert len(read_table(place / "t.csv").left_out) == 12
-    assert sorted(listed) == sorted([str(place), str(place / "gone"), str(place / "train")])
+    assert sorted(listed) == sorted([str(place / "gone"), str(place / "train")])
+
+
+def test_many_names_take_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "listdir", lambda folder: (f"ISIC_{number:07}.jpg" for number in range(20_000)))
+    names = FileNames(str(tmp_path))
+    tracemalloc.start()
+    found = names.meant(os.path.join(tmp_path, "isic_0000007.JPG"))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert found == os.path.join(tmp_path, "ISIC_0000007.jpg") and taken < 300 * 20_000

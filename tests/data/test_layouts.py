@@ -5,6 +5,7 @@ import os
 import pytest
 from test_folders import write
 
+from nasnet_keras.data import layouts
 from nasnet_keras.data.folders import read_folder
 from nasnet_keras.data.layouts import names_alike, words
 from nasnet_keras.data.loading import open_data
@@ -59,6 +60,14 @@ def test_classes_called_as_parts_have_a_way(tmp_path):
             files = {f"{part}/{name}": 3 for part in parts for name in names}
             listing = read_folder(write(tmp_path / f"{number}{parts[-1]}", files))
             assert listing.folders == tuple(sorted(names)) and len(listing.parts) == len(parts)
+
+
+def test_each_class_is_looked_through_once_for_masks(tmp_path, monkeypatch):
+    files = {name: 3 for name in ("mask", "gas_mask", "ski_mask", "cat", "dog", "cow")}
+    root, looked, plain = write(tmp_path / "a", files), [], layouts._stems
+    monkeypatch.setattr(layouts, "_with_masks", lambda folder: None)
+    monkeypatch.setattr(layouts, "_stems", lambda folder: looked.append(folder.name) or plain(folder))
+    assert len(read_folder(root).notes) == 3 and sorted(looked) == sorted(files)
 
 
 def test_what_a_training_was_begun_with_goes_on_with_the_same_words(tmp_path):
