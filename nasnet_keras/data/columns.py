@@ -86,10 +86,12 @@ class Division:
     Args:
         columns: names of the columns that tell it, none if all rows are for training.
         marked: None for one column of names; else the part of each column, whose cells say yes or no.
+        is_new: whether earlier versions passed these columns over.
     """
 
     columns: tuple[str, ...] = ()
     marked: tuple[str, ...] | None = None
+    is_new: bool = False
 
     def part(self, cells):
         """The part that the cells of these columns say, or what else stands there."""
@@ -116,7 +118,7 @@ def choose(table, columns, labelled, as_before=False):
     Args:
         table, columns: the table, and a `Columns`.
         labelled: whether there are labels.
-        as_before: whether columns of marks have no say, as in earlier versions.
+        as_before: whether columns have no say that earlier versions passed over.
 
     Returns:
         (file column, label column or a tuple of them, a `Division`, a list of what to tell of that).
@@ -193,7 +195,8 @@ def _found_division(table, used, as_before):
 
     What a column marks as one for validation or testing must not be trained on.
     """
-    texts = [name for name in table.texts if name and name not in used]
+    passed_over = table.binary if as_before else ()
+    texts = [name for name in table.texts if name and name not in used and name not in passed_over]
     marked = [] if as_before else [name for name in table.names if name not in used and _marked_part(name)]
     found = _seen(table, list(dict.fromkeys([*texts, *marked])))
     parts = {name: one.parts for name, one in found.items() if one.are_parts}
@@ -204,11 +207,15 @@ def _found_division(table, used, as_before):
     for name, own in parts.items():
         if "train" in own:
             told = f"the column {shown(name)} names parts, and is used as that; not with --split-column {NO_SPLIT}"
-            return Division((name,)), [told]
+            return Division((name,), is_new=name in table.binary), [told]
         notes.append(f"the column {shown(name)} names parts but none for training, and is not used")
     marks = {name: _marked_part(name) for name in marked if name in found and found[name].are_marks and found[name].yes}
-    for name in list(marks):  # it may mean that nothing is wrong with them
-        if {*words(name)} & {"valid", "isvalid"} and 2 * found[name].yes > found[name].rows:
+    for name, part in list(marks.items()):
+        if part != "train" and found[name].yes == found[name].rows:
+            del marks[name]
+            notes.append(f"the column {shown(name)} marks all rows for {part}, none for training, and is not used")
+        # It may mean that nothing is wrong with them.
+        elif {*words(name)} & {"valid", "isvalid"} and 2 * found[name].yes > found[name].rows:
             del marks[name]
             told = f"the column {shown(name)} marks most rows, and is not taken for one of validation images"
             notes.append(f"{told}: --split-column {shown(name)}")
@@ -216,7 +223,7 @@ def _found_division(table, used, as_before):
         told = f"the columns {few(marks)} mark images of one part, and are not used: --split-column says which counts"
         return Division(), [*notes, told]
     if marks:
-        division = Division(tuple(marks), tuple(marks.values()))
+        division = Division(tuple(marks), tuple(marks.values()), is_new=True)
         return division, [*notes, f"{division.told()}; not with --split-column {NO_SPLIT}"]
     for name, one in found.items():
         if "train" in one.called and len(one.called) > 1:
@@ -266,7 +273,10 @@ class _Seen:
 
 
 def _seen(table, names):
-    """{name of a column that may tell of parts: its `_Seen`}; of the others only the first rows are read."""
+    """{name of a column that may tell of parts: its `_Seen`}; of the others only the first rows are read.
+
+    What has words alone by then, and no part among them, tells of none: tables of labels are not read once more.
+    """
     for most in (LOOKED_AT, None):
         found = {name: _Seen(name) for name in names}
         for _, cells in islice(table.rows(names), most) if names else ():
@@ -275,7 +285,7 @@ def _seen(table, names):
                     del found[name]
             if not found:
                 break
-        names = list(found)
+        names = [name for name, one in found.items() if one.called or not one.others]
     return found
 
 

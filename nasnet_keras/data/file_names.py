@@ -1,8 +1,9 @@
 """Files that are meant by names as tables have them: without their suffix, or in other letters."""
 
 import os
+from contextlib import suppress
 
-from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_DEPTH, SUFFIXES
+from nasnet_keras.data.folders import HEIF_SUFFIXES, SUFFIXES
 from nasnet_keras.data.left_out import shown
 from nasnet_keras.files import composed
 
@@ -13,7 +14,7 @@ class FileNames:
     """Finds the one file that a name which is not there means; each folder is listed once.
 
     Args:
-        root: the folder in which those of folders may be written in other letters, too.
+        root: the folder that paths are relative to in what is told.
     """
 
     def __init__(self, root):
@@ -43,33 +44,31 @@ class FileNames:
 
     def _meant(self, path):
         folder, name = os.path.split(path)
-        listed = self._listed(folder)
+        listed, whole = self._listed(folder), _fold(name)
+        called = [one for one in _several(listed.get(_fold(os.path.splitext(name)[0]))) if _fold(one) == whole]
+        stems = {one: os.path.splitext(one) for one in _several(listed.get(whole))}
+        completed = [one for one, (_, suffix) in stems.items() if suffix.lower() in SUFFIXES | HEIF_SUFFIXES]
+        as_it_stands = [one for one in completed if composed(stems[one][0]) == composed(name)]
         # As it stands before in any case, and the whole name before the one without a suffix.
-        for key in (("stem", composed(name)), ("any name", _fold(name)), ("any stem", _fold(name))):
-            if files := listed.get(key):
-                return files[0] if len(files) == 1 else None
-        return None
+        found = as_it_stands or called or completed
+        return os.path.join(folder, found[0]) if len(found) == 1 else None
 
     def _listed(self, folder):
-        """{("stem", "any name" or "any stem"; what stands there, in any case or not): the paths of the files}."""
-        if folder in self.listed:
-            return self.listed[folder]
-        self.listed[folder] = found = {}
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            below = folder.removeprefix(self.start)
-            if below != folder and below.count("/") < MAX_DEPTH and (other := self._meant(folder)):
-                self.listed[folder] = found = self._listed(other)
-            return found
-        for name in names:
-            path, (stem, suffix) = os.path.join(folder, name), os.path.splitext(name)
-            keys = [("any name", _fold(name))]
-            if suffix.lower() in SUFFIXES or suffix.lower() in HEIF_SUFFIXES:
-                keys += [("stem", composed(stem)), ("any stem", _fold(stem))]
-            for key in keys:
-                found.setdefault(key, []).append(path)
-        return found
+        """{the name of a file without its suffix, in any case: its name, or a list of those of several}."""
+        if folder not in self.listed:
+            self.listed[folder] = found = {}
+            names = []
+            with suppress(OSError, ValueError):  # it is not there, or has a byte 0 in its name
+                names = os.listdir(folder)
+            for name in names:  # of a million files: so no list for each
+                stem = _fold(os.path.splitext(name)[0])
+                found[stem] = [*_several(found[stem]), name] if stem in found else name
+        return self.listed[folder]
+
+
+def _several(names):
+    """None, a name or a list of names as a list."""
+    return names if isinstance(names, list) else [names] if names else []
 
 
 def _fold(name):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from nasnet_keras.data.findings import is_passing, look
 from nasnet_keras.data.images import FORMATS, read_size, reason
-from nasnet_keras.data.layouts import PARTS, check_classes, part_of, remarks, way_of_table
+from nasnet_keras.data.layouts import PARTS, part_of, remarks, way_of_table
 from nasnet_keras.data.left_out import LeftOut, as_text, few, shown
 from nasnet_keras.files import CODE, composed
 
@@ -112,16 +112,17 @@ class Listing:
         return digest.hexdigest()
 
 
-def read_folder(root, findings=None):
+def read_folder(root, findings=None, begun=False):
     """The `Listing` of a folder.
 
     Args:
         root: its path, a string or path-like.
         findings: a `findings.Findings` that knows files which were looked into before; None for none.
+        begun: whether a training or a search was begun with it: its classes are what they were, and only told of.
 
     Raises:
         ValueError: one line; the folder cannot be read, has no classes or too many, no part to train on, two folders
-            for one part, or flat parts, or masks, where its classes should be.
+            for one part, or flat parts, masks or pieces of one heap of images where its classes should be.
     """
     root = os.path.abspath(os.fspath(root))  # another process may look for the files from elsewhere
     left_out, notes, around = {}, [], []
@@ -141,7 +142,6 @@ def read_folder(root, findings=None):
         )
     if len(classes) > MAX_CLASSES:
         raise ValueError(f"`data` must have at most {MAX_CLASSES:,} classes. Received: {root} with {len(classes):,}")
-    check_classes(list(classes.values()), root, left_out)
     names = tuple(sorted(sorted(classes), key=composed))  # the same order on every system
     base = os.path.join(root, top.path) if top.path else root
     parts = {"train": _files(root, [[classes[name]] for name in names])}
@@ -153,7 +153,7 @@ def read_folder(root, findings=None):
         left_out |= {start + file: ("outside", "") for file in folder.files}
         empty = {f"{one.path}/": ("empty", shown(one.name)) for one in folder.folders if not one.count}
         left_out |= {path: reason for path, reason in empty.items() if path not in left_out}
-    notes += remarks([classes[name] for name in names])
+    notes += remarks([classes[name] for name in names], root, left_out, train is top, begun)
     return Listing(base, names, parts, LeftOut(root, left_out), tuple(notes))
 
 

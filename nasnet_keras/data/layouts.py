@@ -22,12 +22,15 @@ MASKS = (
     "mask", "masks", "seg", "segmentation", "segmentations", "label", "labels", "annotation", "annotations",
     "groundtruth", "gt",
 )  # fmt: skip
+WORN = frozenset(("with", "without", "no"))  # of `with_mask` and `without_mask`, which are classes
 BEHIND = "0123456789 _.-"  # such a word, and " _.-" before it
 # What folders are called that hold images of whatever kind.
 IMAGES = frozenset((
     "image", "images", "img", "imgs", "jpeg", "jpg", "png", "photo", "photos", "picture", "pictures", "input",
     "inputs", "rgb", "original", "originals", "raw", "frames", "data", "set",
 ))  # fmt: skip
+HEAPS = frozenset(("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"))
+PIECES = "{}, which are called as images and differ in numbers alone"
 # What programs write for a label that is missing.
 GAPS = frozenset(("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT"))
 
@@ -46,37 +49,6 @@ def part_of(folder):
     return found.pop() if len(found) == 1 else None
 
 
-def check_classes(classes, root, left_out):
-    """Raise `ValueError` where folders that are taken for classes are flat parts, or images and their masks.
-
-    Args:
-        classes: the folders.
-        root: the folder that they lie in, as a user calls it.
-        left_out: names of what else is there, a table among them perhaps.
-    """
-    if not classes:
-        return
-    rule = "`data` must hold a folder for each class, with its images inside. Received: "
-    named = {folder.name: words(folder.name) for folder in classes}
-    parts = {name: _parts_in(own) for name, own in named.items()}
-    # `stage1_train` and `stage1_test` are called alike but for their parts; `test_tube` is one only if all are so.
-    alike = {}
-    for name, own in named.items():
-        alike.setdefault(frozenset(own) - {*CALLED} - IMAGES, set()).update(parts[name])
-    every = set().union(*parts.values()) if all(parts.values()) else set()
-    is_flat = any(not folder.with_images() for folder in classes)
-    if is_flat and (len(every) > 1 or any(len(one) > 1 and "train" in one for one in alike.values())):
-        called = few(name for name, own in parts.items() if own)
-        raise ValueError(
-            f"{rule}{shown(root)} with {called}, which are called as parts and hold images in no folder of a class"
-            + (way_of_table(root, left_out) or "; if labels are in a table: --data TABLE")
-        )
-    if (masks := _masked(classes)) and all(folder in masks or IMAGES & {*words(folder.name)} for folder in classes):
-        images = few(sorted({of.name for of in masks.values()}))
-        received = f"images in {images}, and what is called as masks of these in {few(one.name for one in masks)}"
-        raise ValueError(f"{rule}{shown(root)} with {received}")
-
-
 def way_of_table(root, left_out):
     """What errors add where a table lies beside the images, text; empty where there is none.
 
@@ -88,15 +60,35 @@ def way_of_table(root, left_out):
     return f"; if labels are in a table: --data {shown(os.path.join(root, tables[0]))}" if tables else ""
 
 
-def remarks(classes):
-    """What is odd about the classes, a line each."""
+def remarks(classes, root, left_out, in_top, begun):
+    """What is odd about folders that are taken for classes, a line each.
+
+    Args:
+        classes: the folders.
+        root: the folder that they lie in, as a user calls it.
+        left_out: names of what else is there, a table among them perhaps.
+        in_top: whether they lie in no folder of a part: then they may be parts themselves.
+        begun: whether they were taken for classes before, which is not refused then.
+
+    Raises:
+        ValueError: they are flat parts, images and their masks, or pieces of one heap of images beside a table.
+    """
+    masked = _masked(classes)
+    if objection := _objection(classes, masked, root, left_out, in_top):
+        if not begun:
+            rule = "`data` must hold a folder for each class, with its images inside"
+            raise ValueError(f"{rule}. Received: {shown(root)} with {objection}")
+        yield f"taken for classes as before: {objection}"
     yield from names_alike(folder.name for folder in classes)
     if called := [f"{folder.path}/" for folder in classes if part_of(folder) or _parts_in(words(folder.name))]:
         one = "is taken for a class, and for no part"
         yield f"{few(called)} {one if len(called) == 1 else 'are taken for classes, and for no parts'}"
-    for folder, of in _masked(classes).items():
+    for folder, of in masked.items() if not objection else ():
         said = f"is taken for a class, although most of its files are called as images in {shown(of.path)}/"
         yield f"{shown(folder.path)}/ {said}: if they are masks of those, put them into a folder masks/"
+    if not objection and _are_pieces(classes):
+        said = PIECES.format(few(folder.name for folder in classes))
+        yield f"taken for classes: {said}; if labels are in a table: --data TABLE"
     if masked := {folder.name: mask for folder in classes if (mask := _with_masks(folder))}:
         said = "files called as masks of others are trained on as images, unless they lie in a folder masks/"
         yield f"{few(masked)}: {said}, such as {few(masked.values())}"
@@ -134,6 +126,36 @@ def names_alike(names):
         yield f"{few(gaps)}: a class of its own, although programs write that for a label which is missing"
 
 
+def _objection(classes, masked, root, left_out, in_top):
+    """Why folders are hardly classes, in words, and what to do; None where they may be. See `remarks`."""
+    named = {folder.name: words(folder.name) for folder in classes}
+    parts = {name: _parts_in(own) for name, own in named.items()}
+    # `stage1_train` and `stage1_test` are called alike but for their parts; `test_tube` is one only if all are so.
+    alike = {}
+    for name, own in named.items():
+        alike.setdefault(frozenset(own) - {*CALLED} - IMAGES, set()).update(parts[name])
+    every = set().union(*parts.values()) if all(parts.values()) else set()
+    is_flat = in_top and any(not folder.with_images() for folder in classes)
+    if is_flat and (len(every) > 1 or any(len(one) > 1 and "train" in one for one in alike.values())):
+        called = few(name for name, own in parts.items() if own)
+        said = f"{called}, which are called as parts and hold images in no folder of a class"
+        table = way_of_table(root, left_out) or "; if labels are in a table: --data TABLE"
+        return f"{said}: if they are classes, put them into train/{table}"
+    if masked and all(folder in masked or IMAGES & {*words(folder.name)} for folder in classes):
+        images = few(sorted({of.name for of in masked.values()}))
+        said = f"images in {images}, and what is called as masks of these in {few(one.name for one in masked)}"
+        return f"{said}: if they are classes, call them otherwise"
+    if (table := way_of_table(root, left_out)) and _are_pieces(classes):
+        return f"{PIECES.format(few(named))}: if they are classes, call them otherwise{table}"
+    return None
+
+
+def _are_pieces(classes):
+    """Whether folders are called as images and differ in numbers alone, as those that one heap was too large for."""
+    named = [words(folder.name) for folder in classes]
+    return len(named) > 1 and all(own == named[0] for own in named) and bool(HEAPS & {*named[0]})
+
+
 def _parts_in(found):
     """The parts that some words name."""
     return {CALLED[word] for word in found if word in CALLED}
@@ -162,19 +184,21 @@ def _with_masks(folder):
 
 def _masked(classes):
     """{a folder that is called as one of masks: another one, as whose images most of its files are called}."""
-    masks = [folder for folder in classes if _is_of_masks(folder.name)]
-    others = {folder: _stems(folder) for folder in classes if masks and folder not in masks}
+    masks = [folder for folder in classes if _is_of_masks(folder.name) and not WORN & {*words(folder.name)}]
+    stems = {folder: [(stem, _unmasked(stem)) for stem in _stems(folder)] for folder in masks}
     found = {}
-    for folder in masks:
-        stems = _stems(folder)
-        for other, own in others.items():
-            if 2 * sum(stem in own or _unmasked(stem) in own for stem in stems) > len(stems):
-                found.setdefault(folder, other)
-    return found
+    for other in classes if masks else ():
+        if _is_of_masks(other.name):
+            continue
+        own = {*_stems(other)}  # of a million files: each once, and dropped
+        for folder in [one for one in masks if one not in found]:
+            if 2 * sum(stem in own or image in own for stem, image in stems[folder]) > len(stems[folder]):
+                found[folder] = other
+    return {folder: found[folder] for folder in masks if folder in found}
 
 
 def _is_of_masks(name):
-    """Whether a folder's name has a word of masks; `without_mask` is a class as `with_mask` is."""
+    """Whether a folder's name has a word of masks."""
     found = words(name)
     joined = "".join(found)
     return bool({*found} & {*MASKS}) or "groundtruth" in joined

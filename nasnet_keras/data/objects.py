@@ -116,7 +116,7 @@ def _as_rows(labels):
     """Labels of which each element is an image's: a frame's would be its columns, and one column of texts is a list."""
     if hasattr(labels, "iloc"):
         labels = np.asarray(labels)
-        if labels.ndim == 2 and labels.dtype == object:  # columns of several types
+        if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype == object:  # columns of several types
             with suppress(TypeError, ValueError):  # texts
                 labels = labels.astype(float)
     one_column = isinstance(labels, np.ndarray) and labels.shape[1:] == (1,) and labels.dtype.kind in "OSU"

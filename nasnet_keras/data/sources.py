@@ -24,6 +24,7 @@ from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.layouts import PARTS
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.objects import is_object, read_object_data
+from nasnet_keras.data.records import is_marked
 from nasnet_keras.data.table_files import SUFFIXES as TABLES
 from nasnet_keras.data.tables import TableListing, is_table, read_table
 from nasnet_keras.files import expanded
@@ -105,7 +106,8 @@ def open_source(
         source = _seeded_folder(Path(os.path.abspath(name)), size)
     else:
         findings = Findings(name)
-        source = _listed(read_folder(name, findings), findings, size, held_out)
+        begun = held_out is not None and held_out.digest is not None
+        source = _listed(read_folder(name, findings, begun), findings, size, held_out)
     if len(source.class_names) < 2:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
@@ -160,13 +162,25 @@ def _digits():
 
 
 def _table(name, columns, held_out):
-    """The listing of a table, as an earlier version read it where that began the directory."""
+    """The listing of a table, as an earlier version read it where that began the directory.
+
+    What was trained on tells it, as labels may be corrected and rows added since: no row that is marked as one of a
+    part may have been trained on, or that part was held out in another way then.
+    """
     listing, before = read_table(name, columns), held_out and held_out.digest
-    if before and listing.is_new and before not in (listing.digest(), listing.digest(str)):
+    brought = listing.brought & held_out.shares.keys() if before else frozenset()
+    if not before or not (brought or listing.completed) or before in (listing.digest(), listing.digest(str)):
+        return listing
+    others, told = [], f"what the table marks for {few(sorted(brought))} is not used: other images were held out before"
+    for completes in [True] * bool(brought) + [False] * listing.completed:
         with suppress(ValueError):  # what that version refused
-            other = read_table(name, columns, as_before=True)
-            return other if before in (other.digest(), other.digest(str)) else listing
-    return listing
+            other = read_table(name, columns, as_before=bool(brought), completes=completes)
+            others.append(other := replace(other, notes=(*other.notes, *([told] if brought else []))))
+            if before in (other.digest(), other.digest(str)):
+                return other
+    paths = [path for part in brought for path in listing.parts[part].paths]
+    trained = any(is_marked(listing.name_of(path), held_out.trained) for path in paths)
+    return others[0] if others and trained else listing
 
 
 def _listed(listing, findings, size, held_out):

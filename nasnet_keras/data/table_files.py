@@ -23,13 +23,14 @@ class Table:
         rows: a function of some names that gives (line, list of cells) of each row.
         label: what errors call the table.
         texts: names of the columns that may have texts, None for all.
+        binary: those of them in which earlier versions looked for no texts.
 
     Raises:
         ValueError: two columns have the same name.
     """
 
-    def __init__(self, names, rows, label, texts=None):
-        self.names, self.rows, self.label = names, rows, label
+    def __init__(self, names, rows, label, texts=None, binary=()):
+        self.names, self.rows, self.label, self.binary = names, rows, label, binary
         self.texts = names if texts is None else texts
         double = [name for name, count in Counter(names).items() if count > 1 and name]
         if double:
@@ -156,9 +157,13 @@ def _parquet(path, label):
     try:
         file = parquet.ParquetFile(path)
         names = list(file.schema_arrow.names)
-        kinds = (types.is_string, types.is_large_string, types.is_dictionary, types.is_binary, types.is_large_binary)
-        kinds += (types.is_string_view,) if hasattr(types, "is_string_view") else ()
-        texts = [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
+        old = (types.is_string, types.is_large_string, types.is_dictionary)
+        new = (types.is_binary, types.is_large_binary)
+        new += (types.is_string_view,) if hasattr(types, "is_string_view") else ()
+        texts, binary = (
+            [field.name for field in file.schema_arrow if any(is_kind(field.type) for is_kind in kinds)]
+            for kinds in (old + new, new)
+        )
     except Exception as error:  # of C++, in its own words
         raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None
 
@@ -174,7 +179,7 @@ def _parquet(path, label):
                 raise
             raise ValueError(f"cannot read {label}: {' '.join(str(error).split())[:200]}") from None
 
-    return Table(names, chosen, label, texts)
+    return Table(names, chosen, label, texts, binary)
 
 
 def frame_table(frame):

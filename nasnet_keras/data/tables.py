@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ MAX_MARKS = 2 << 30  # images × labels
 LONGEST_NAME = 500  # letters, of what is left out
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
 FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
+MISSING = ("missing", "")  # see `LeftOut.entries`
 BOTH = {"0", "1", "True", "False"}
 
 
@@ -38,11 +40,12 @@ class TableListing(Listing):
     """What a table names: `Files` whose labels are int32 [n], or bool [n, labels] where an image may have several.
 
     Args:
-        is_new: whether what earlier versions passed over had a say: columns that mark the images of a part, and names
-            that are completed.
+        brought: the parts, but train, that are told by columns which earlier versions passed over.
+        completed: whether names are completed, which those versions did not do.
     """
 
-    is_new: bool = False
+    brought: frozenset = frozenset()
+    completed: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -73,15 +76,15 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True, as_before=False):
+def read_table(source, columns=None, labelled=True, as_before=False, completes=True):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
-        as_before: whether it is read as earlier versions did, for a directory that one of them began: see
-            `TableListing.is_new`.
+        as_before, completes: false and true but for a directory that an earlier version began: whether columns have no
+            say that those passed over, and whether names are completed.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -94,7 +97,7 @@ def read_table(source, columns=None, labelled=True, as_before=False):
     root = expanded(columns.root) if columns.root else os.path.dirname(os.fspath(source)) if is_file else ""
     table = open_table(source) if is_file else frame_table(source)
     file, labels, division, notes = choose(table, columns, labelled, as_before)
-    names = None if as_before else FileNames(os.path.abspath(root))
+    names = FileNames(os.path.abspath(root)) if completes else None
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
@@ -111,7 +114,8 @@ def read_table(source, columns=None, labelled=True, as_before=False):
         if number > MAX_ROWS:
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
-    return replace(listing, is_new=True) if division.marked or (names and names.found) else listing
+    brought = frozenset(listing.parts) - {"train"} if division.is_new else frozenset()
+    return replace(listing, brought=brought, completed=bool(names and names.found))
 
 
 class _Names:
@@ -203,6 +207,7 @@ class _Rows:
         self.root, self.outside, self.table, self.names = root, outside, label, names
         self.paths, self.sizes, self.labels, self.parts, self.lines = [], [], [], [], []
         self.left_out, self.left_lines, self.known, self.joined, self.further = {}, {}, {}, 0, {}
+        self.completed = []  # rows whose file may have another name
         self.start = os.path.join(root, "")
 
     def leave_out(self, line, name, reason):
@@ -220,6 +225,11 @@ class _Rows:
         if not name:
             return self.leave_out(line, "", ("unnamed", ""))
         path, status = self._found(name, line)
+        if status == MISSING and self.names and self.names.meant(path):
+            return self.completed.append((line, name, part, label, path))
+        self._take(line, name, part, label, path, status)
+
+    def _take(self, line, name, part, label, path, status):
         if type(status) is tuple:  # what `os.stat` gives is a kind of tuple as well
             return self.leave_out(line, name, status)
         if reason := _no_image(path, status):
@@ -232,6 +242,22 @@ class _Rows:
         self.labels.append(label)
         self.parts.append(part)
         self.lines.append(line)
+
+    def _take_completed(self):
+        """Take those rows whose file no other row means, by its own name or by another one."""
+        if not self.completed:
+            return
+        own, found = {*self.paths, *map(self.start.__add__, self.left_out)}, self.names.found
+        meant = Counter({composed(path): file for path, file in found.items()}.values())
+        unclear = {path for path, file in found.items() if file in own or meant[file] > 1}
+        for line, name, part, label, path in self.completed:
+            file, status = path, MISSING
+            with contextlib.suppress(OSError):
+                if path not in unclear:
+                    file, status = found[path], os.stat(found[path])
+            self._take(line, name, part, label, file, status)
+        for path in unclear:
+            del found[path]
 
     def _name(self, path):
         return path.removeprefix(self.start)
@@ -261,7 +287,7 @@ class _Rows:
         try:
             return path, os.stat(path)
         except ValueError:  # a byte 0 in it
-            return path, ("missing", "")
+            return path, MISSING
         except OSError as error:
             if error.errno != errno.ENOENT:
                 return path, ("unreadable", error.strerror)
@@ -272,13 +298,11 @@ class _Rows:
                 other = path.removesuffix(below) + unicodedata.normalize(form, below)
                 with contextlib.suppress(OSError):
                     return other, os.stat(other)
-            with contextlib.suppress(OSError):
-                if other := self.names and self.names.meant(path):
-                    return other, os.stat(other)
-            return path, ("missing", "")
+            return path, MISSING
 
     def listing(self, marks, notes):
         """The `TableListing` of all rows."""
+        self._take_completed()
         kinds = {kind for kind, _ in self.left_out.values()}
         words = f"; parts are called {', '.join(PARTS)}" if "part" in kinds else ""
         if not self.paths:
@@ -299,7 +323,7 @@ class _Rows:
         parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
         if not (parts == 0).any():
             more = LeftOut(self.root, self.left_out).summary() if words else ""
-            received = few(sorted(set(self.parts))) + (f", and {more}{words}" if words else "")
+            received = "; ".join([few(sorted(set(self.parts))) + (f", and {more}{words}" if words else ""), *notes])
             raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
         notes += self.names.notes() if self.names else ()

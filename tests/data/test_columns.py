@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from PIL import Image
 from test_tables import ROWS, DataFrame, place, root  # noqa: F401  (fixtures)
 from written_tables import HEADER, write
 
-from nasnet_keras.data import columns as columns_module
+from nasnet_keras.data.columns import LOOKED_AT, Columns, Division, choose
 from nasnet_keras.data.loading import load_data, open_data
-from nasnet_keras.data.records import Record
+from nasnet_keras.data.table_files import open_table
 from nasnet_keras.data.tables import read_table
+
+ROWS_OF_MANY = 3000
 
 
 def lengths(listing):
@@ -65,8 +68,15 @@ def test_columns_of_marks_for_several_parts(place):  # noqa: F811
         table(place / "d.csv", lambda number: ("1", "test" if number % 2 else "train"), ("test", "set"))
     )
     assert lengths(listing) == {"train": 20, "test": 20} and listing.notes[0].startswith("the column set names parts")
-    with pytest.raises(ValueError, match="must have rows for train. Received: test"):
-        read_table(table(place / "e.csv", lambda number: ("1", "1"), ("test", "valid")))
+    said = (
+        "must have rows for train. Received: test, validation; the columns test, dev mark images for test, validation"
+    )
+    with pytest.raises(ValueError, match=said):
+        read_table(table(place / "e.csv", lambda number: (number % 2, 1 - number % 2), ("test", "dev")))
+    for names in (("note", "test"), ("dev", "is_test")):  # rows of a table that were chosen by their mark
+        listing = read_table(table(place / "f.csv", lambda number: ("1", "1"), names))
+        assert lengths(listing) == {"train": 40}
+        assert f"the column {names[1]} marks all rows for test, none for training, and is not used" in listing.notes
 
 
 def test_marks_that_may_mean_something_else(place):  # noqa: F811
@@ -106,16 +116,44 @@ def test_parts_among_other_words_are_told(place):  # noqa: F811
     assert read_table(path).notes == ()  # a text in which they happen to stand
 
 
-def test_a_training_goes_on_whose_version_did_not_look_at_marks(place):  # noqa: F811
-    path = table(place / "a.csv", lambda number: (int(number % 4 == 0),), ("is_valid",))
-    old = read_table(path, as_before=True)
-    assert lengths(old) == {"train": 40}
-    shares = {"test": 0.2, "validation": 0.1}
-    kept = Record(
-        old.digest(), shares, {"test": ("images/cat00.png",), "validation": ("images/dog00.png",)}, frozenset((b"x",))
-    )
-    assert (before := open_data(path, held_out=kept)).digest == old.digest() and len(before.validation) < 10
-    assert open_data(path).digest != old.digest()
+MARKED = {  # cells of a row, and what its column is called
+    "marks.csv": (lambda number: (int(number % 4 == 0),), "is_test"),
+    "marks.parquet": (lambda number: (number % 4 == 0,), "is_valid"),
+    "bytes.parquet": (lambda number: (b"train" if number % 4 else b"test",), "set"),
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_directory_goes_on_whose_version_passed_columns_over(name, place):  # noqa: F811
+    cells, column = MARKED[name]
+    path = table(place / name, cells, (column,))
+    part = "validation" if column == "is_valid" else "test"
+    kept = open_data(path, columns=Columns(split="none")).record  # as that version read it
+    assert set(kept.shares) == {"validation", "test"} and kept.digest == read_table(path, as_before=True).digest()
+    assert open_data(path).digest != kept.digest
+    said = f"what the table marks for {part} is not used: other images were held out before"
+    data = open_data(path, held_out=kept)
+    assert data.digest == kept.digest and said in data.notes
+    corrected = [(file, "dog" if number == 5 else label) for number, (file, label) in enumerate(ROWS)]
+    for rows in (corrected, ROWS[:-1], ROWS[:9] + [("images/none.png", "cat")] + ROWS[9:]):
+        data = open_data(table(path, cells, (column,), rows), held_out=kept)
+        assert said in data.notes and set(data.record.shares) == {"validation", "test"}
+        assert {*data.record.sides[part]} <= {*kept.sides[part]}
+    # Of images that it has not seen the marks count.
+    names = [(f"./images/../other/{number}.png", label) for number, (_, label) in enumerate(ROWS)]
+    (place / "other").mkdir()
+    for number, (file, _) in enumerate(ROWS):
+        os.link(place / file, place / "other" / f"{number}.png")
+    assert len(getattr(open_data(table(path, cells, (column,), names), held_out=kept), part)) == 10
+
+
+def test_a_column_that_is_added_later_divides_nothing_anew(place):  # noqa: F811
+    """Names without a suffix stay completed then."""
+    rows = [(file.removesuffix(".png"), label) for file, label in ROWS]
+    write(place / "a.csv", rows)
+    kept = open_data(place / "a.csv").record
+    data = open_data(table(place / "a.csv", lambda number: (number % 2,), ("is_test",), rows), held_out=kept)
+    assert data.digest == kept.digest and data.record.sides == kept.sides
 
 
 def test_columns_of_marks_and_of_bytes_in_frames_and_parquet(place, monkeypatch):  # noqa: F811
@@ -164,7 +202,7 @@ def test_images_in_the_table_are_told_in_a_line(kind):
     assert str(caught.value).endswith("write the images to files, or give `load_data` (bytes, label) pairs")
 
 
-def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
+def test_images_in_parquet_are_told_after_the_first_rows(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -173,14 +211,36 @@ def test_images_in_parquet_are_told_after_the_first_rows(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="the column image, which holds the images themselves"):
         load_data(tmp_path / "a.parquet")
     # As a further column of many rows they are not read to the end.
-    read, plain = [], columns_module.written
-    monkeypatch.setattr(columns_module, "written", lambda cell: read.append(cell) or plain(cell))
-    rows = 3000
-    table = {"file": ["x.png"] * rows, "label": ["a"] * rows, "pixels": [PNG] * rows}
-    parquet.write_table(arrow.table(table), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="3000 rows of other parts|must have a row whose file is there"):
-        read_table(tmp_path / "b.parquet")
-    assert PNG not in read
+    columns = {"file": ["x.png"] * ROWS_OF_MANY, "label": ["a"] * ROWS_OF_MANY, "pixels": [PNG] * ROWS_OF_MANY}
+    columns["set"] = ["train", "test"] * (ROWS_OF_MANY // 2)
+    parquet.write_table(arrow.table(columns), tmp_path / "b.parquet")
+    division, read = chosen(tmp_path / "b.parquet")
+    assert division.columns == ("set",) and read["set"] > ROWS_OF_MANY and 0 < read["pixels"] <= LOOKED_AT
+
+
+def chosen(path):
+    """(the `Division` of a table, {name of a column: how many rows of it were read for that})."""
+    table, read = open_table(path), Counter()
+    plain = table.rows
+
+    def counted(names):
+        for row in plain(names):
+            read.update(names)
+            yield row
+
+    table.rows = counted
+    return choose(table, Columns(), labelled=True)[2], read
+
+
+def test_columns_of_words_alone_are_not_read_to_the_end(tmp_path):
+    rows = []
+    for number in range(ROWS_OF_MANY):
+        is_late = number > LOOKED_AT
+        rows.append(("x.png", "a", "red", "test" if is_late else "early", "test" if is_late else ""))
+    write(tmp_path / "a.csv", rows, ("file", "label", "colour", "note", "kind"))
+    division, read = chosen(tmp_path / "a.csv")
+    assert read["colour"] == read["note"] == LOOKED_AT and read["kind"] == ROWS_OF_MANY + LOOKED_AT
+    assert division == Division()
 
 
 def test_paths_of_every_kind_are_none_of_images(place, monkeypatch):  # noqa: F811

@@ -380,6 +380,9 @@ def test_labels_as_a_frame_of_columns(kind, tmp_path):
         assert labels.tolist() == [0, 1] * 3
         (_, labels), names = read(images, frame(a=["cat", "dog"] * 3))
         assert labels.tolist() == [0, 1] * 3 and names == ("cat", "dog")
+        (_, labels), names = read(images, frame(a=np.array(["3", "7"] * 3, object)))  # names, as a list of them is
+        assert names == ("3", "7") and labels.tolist() == [0, 1] * 3
+        assert read(images, frame(a=np.array([0, 2, 1] * 2, object)))[0][1].tolist() == [0, 2, 1] * 2
         assert read(images, frame(a=[0, 2, 1] * 2))[0][1].tolist() == [0, 2, 1] * 2
     with pytest.raises(ValueError, match="must have a label for each image. Received: 3 for 6"):
         read(paths, frame(a=[0, 1, 0]))
