@@ -152,8 +152,9 @@ def _objection(classes, masked, root, left_out, in_top):
 
 def _are_pieces(classes):
     """Whether folders are called as images and differ in numbers alone, as those that one heap was too large for."""
-    named = [words(folder.name) for folder in classes]
-    return len(named) > 1 and all(own == named[0] for own in named) and bool(HEAPS & {*named[0]})
+    # `img_猫` and `img_犬` differ in more.
+    named = {re.sub(r"[\d _.()-]+", "", composed(folder.name).casefold()) for folder in classes}
+    return len(classes) > 1 and len(named) == 1 and bool(HEAPS & {*words(classes[0].name)})
 
 
 def _parts_in(found):

@@ -102,7 +102,7 @@ class NASNet(TwoHeaded):
             `data.read_image`; kept and saved with the model, so that it goes on seeing them so.
         thresholds: None, or a probability for each class: an image has every label that reaches its own, so it may have
             several; kept and saved with the model.
-        dtype: dtype policy, by default the global one; heads stay float32 under mixed precision.
+        dtype: dtype policy, by default the global one; heads stay float32 unless a map names them.
         name: name of the model.
 
     Raises:

@@ -32,10 +32,14 @@ def types_of(model):
 
 
 def give_heads(model, policy):
-    """Give layers of `HEADS` what a map has for just them; whatever it says of all is not meant for them."""
+    """Give layers of `HEADS` what a map has for just them; whatever it says of all is not meant for them.
+
+    A layer is not quantised so: it would be before its weights are there, and what is kept of that is a state.
+    """
     named = list(policy) if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else ()
     for layer in (layer for layer in model.layers if layer.name in HEADS and layer.name in named):
-        layer.dtype_policy = policy[layer.name]
+        if getattr(policy[layer.name], "quantization_mode", None) is None:
+            layer.dtype_policy = policy[layer.name]
 
 
 def described_now(model, policy, types):

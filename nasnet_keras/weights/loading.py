@@ -169,7 +169,7 @@ def _names(model):
 
 def _foreign(names):
     """Those names of layers that no network of this package has, a sorted list."""
-    return sorted(name for name in names if not OWN_LAYERS.match(name))
+    return sorted(name for name in names if name != "drop_path" and not OWN_LAYERS.match(name))
 
 
 def _take(model, source):
@@ -205,10 +205,10 @@ def _load_file(model, path, layout=None):
             if front or not _load_part(model, path):
                 raise ValueError(f"{path} does not fit the network: {reason}") from None
         else:
-            here, there = _names(model), layers_in(path)
+            here, there = (set(_foreign(names)) for names in (_names(model), layers_in(path)))
             # Keras says nothing of what it leaves in a file. As many are all taken, by their order, whatever they are
             # called.
-            tell_of_others(path, _foreign(there - here) if len(there) > len(here) else ())
+            tell_of_others(path, sorted(there - here) if len(there) > len(here) else ())
     elif layout == "keras_applications":
         load_keras_applications_weights(model, path)
     elif layout == "timm":

@@ -117,7 +117,9 @@ def test_pieces_of_one_heap_are_no_classes(name, tmp_path):
 
 
 def test_numbered_classes_are_classes(tmp_path):
-    for number, names in enumerate((("1", "2"), ("set_1", "set_2"), ("class1", "class2"), ("data1", "data2"))):
+    for number, names in enumerate(
+        (("1", "2"), ("set_1", "set_2"), ("class1", "class2"), ("data1", "data2"), ("img_猫", "img_犬"))
+    ):
         root = write(tmp_path / str(number), {**dict.fromkeys(names, 2), "labels.csv": b"x"})
         assert read_folder(root).notes == ()
 

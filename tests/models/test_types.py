@@ -216,3 +216,14 @@ def test_quantised_layers_are_no_other_types():
     model = tiny()
     model.get_layer("logits").quantize("int8")
     assert model.changes_within() == [] and policy_name(model.get_layer("logits")) == "int8_from_float32"
+
+
+def test_a_map_quantises_no_head(tmp_path):
+    """It would before its weights are there; what is quantised is kept as a state."""
+    quantised = keras.dtype_policies.get("int8_from_float32")
+    model = tiny(dtype=keras.dtype_policies.DTypePolicyMap("float32", {"logits": quantised}))
+    assert model.get_layer("logits").quantization_mode is None
+    model.quantize("int8", filters="logits")
+    model.save(tmp_path / "a.keras")
+    loaded = keras.saving.load_model(tmp_path / "a.keras")
+    assert loaded.get_layer("logits").quantization_mode == "int8"
