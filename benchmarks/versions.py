@@ -24,6 +24,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+CHILDREN = 25  # of a few, the median tells in which of them a collection of garbage or a page of the report fell
+
 
 def seconds_of(run):
     """The seconds of a call."""
@@ -91,7 +93,7 @@ def children():
         genotypes.extend(trials[len(genotypes) :])
 
     with tempfile.TemporaryDirectory() as folder:
-        nasnet_keras.search(data, 9, folder, "random", 0, child=settings, rules=(), on_trial=note)
+        nasnet_keras.search(data, CHILDREN, folder, "random", 0, child=settings, rules=(), on_trial=note)
     batch = next(iter(settings.batches(data, 0)))
     cells = [nasnet_keras.Genotype.from_dict(trial["genotype"]) for trial in genotypes]
 

@@ -10,6 +10,7 @@ of hierarchical system structures"): rows, order within the rows, coordinates.
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 OPERATION = (56.0, 38.0)
@@ -72,6 +73,7 @@ class Layout:
     edges: tuple[Edge, ...]
 
 
+@lru_cache(maxsize=256)  # a page that is written every few seconds shows mostly what it has shown before
 def cell_layout(cell):
     """Place the boxes and edges of a cell, without a margin around them.
 
@@ -93,6 +95,8 @@ def _coordinates(rows):
     Minimises the weighted sum of squared sideways ways, row by row; then makes straight what nearly is.
     """
     places = [rows.side_by_side(row) for row in range(rows.top + 1)]
+    distances = [rows.distances(row) for row in range(rows.top + 1)]
+    upright = {(row, state) for row in range(1, rows.top + 1) for state in rows.rows[row] if rows.is_upright(row, state)}
     for row in (*range(rows.top + 1), *reversed(range(rows.top + 1))) * ROUNDS:
         pulls = {state: [(x, 0.01)] for state, x in places[row].items()}
         for end in (row, row + 1):
@@ -100,9 +104,9 @@ def _coordinates(rows):
                 continue
             for source, start, state, stop in rows.links(end, places[end - 1], places[end]):
                 own, shift = (state, start - stop) if end == row else (source, stop - start)
-                weight = STRAIGHT if source == state and rows.is_upright(end, state) else 1.0
+                weight = STRAIGHT if source == state and (end, state) in upright else 1.0
                 pulls[own].append((places[row][own] + shift, weight))
-        places[row] = dict(zip(rows.rows[row], _apart(list(pulls.values()), rows.distances(row)), strict=True))
+        places[row] = dict(zip(rows.rows[row], _apart(list(pulls.values()), distances[row]), strict=True))
     for _ in range(3):
         _straighten(rows, places)
     return places
