@@ -1,7 +1,6 @@
 """The command `export`: a model as a SavedModel, or in another runtime's format, and what that costs in accuracy."""
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nasnet_keras.data.loading import decoded, open_data, open_images
 from nasnet_keras.data.records import division, read_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.data.tables import is_table
+from nasnet_keras.export.comparison import LIMIT, Comparison, LossError
 from nasnet_keras.export.folders import (
     IO,
     LAYOUTS,
@@ -36,9 +36,6 @@ SUMMARY = "write a SavedModel for TF Serving, or another format"
 EXAMPLE = "export --model net --output served/net"
 INTERRUPTED = "interrupted: what no line above names was not written"
 CALIBRATION = 200  # images
-LIMIT = 1.0  # points of accuracy, beyond which it is said that a file has lost them
-BATCH = 32  # images at a time, for the accuracy
-RUNS = 30  # of one image, or of a batch, for the latency
 
 
 def add_options(parser):
@@ -212,10 +209,10 @@ def run(options, variants, calibration, labelled):
         tell(told)  # which the runtimes' silence would swallow
     evaluation = None
     if labelled:
-        evaluation = _Evaluation(model, labelled, size, options.max_drop, options.batch, options.model)
+        evaluation = _compared(model, labelled, size, options.max_drop, options.batch, options.model)
     written, refused = {}, []
     # Of several the others may be right, and lose less, whatever a runtime's converter raises.
-    failures = Exception if len(variants) > 1 else (_LossError, RuntimeError, OSError)
+    failures = Exception if len(variants) > 1 else (LossError, RuntimeError, OSError)
     try:
         for folder, settings in variants.items():
             name = " ".join([options.format, settings.get("precision", "float32"), settings.get("io", "")]).strip()
@@ -247,9 +244,9 @@ def _tell_figures(options, written, evaluation):
     if not single:
         figures["written"] = [str(path) for path in written]  # what was there already is not among them
     if evaluation and len(evaluation.rows) > 1:
-        evaluation.print()
+        _print(evaluation)
         if written:
-            evaluation.draw(Path(options.output))
+            _draw(evaluation, Path(options.output))
         figures["evaluation"] = {
             "data": options.evaluate,
             "images": evaluation.images,
@@ -258,10 +255,6 @@ def _tell_figures(options, written, evaluation):
         }
     if written:
         finish(options, figures)
-
-
-class _LossError(ValueError):
-    """A file has lost more accuracy than it may."""
 
 
 def _write(options, model, folder, settings, images):
@@ -277,8 +270,8 @@ def _write(options, model, folder, settings, images):
         return export_target(model, folder, options.format, calibration=calibration, **settings)
 
 
-class _Evaluation:
-    """Accuracy and latency of a model and of what is written of it, on the same images.
+def _compared(model, data, size, most=None, batch=None, called="the model"):
+    """An `export.comparison.Comparison` that has measured the model.
 
     Args:
         model: the model.
@@ -288,105 +281,60 @@ class _Evaluation:
         batch: images of a call, which is timed; None: one.
         called: what the user calls the model.
     """
+    from nasnet_keras.models import answers
+    from nasnet_keras.training.evaluation import check_numbers
+    from nasnet_keras.training.figures import MEASURES, mean_average_precision
+    from nasnet_keras.training.fitting import answers_to
 
-    def __init__(self, model, data, size, most, batch=None, called="the model"):
-        from nasnet_keras.models import answers
-        from nasnet_keras.training.evaluation import check_numbers
-        from nasnet_keras.training.fitting import answers_to
+    with decoding() as progress:
+        data = decoded(data, size, progress=progress)
+    tell_of(data)
+    with named(data="evaluate"):
+        split, _ = for_judging(model, data, "test", called)
+    outputs, labels, kind = answers_to(model, split)
+    if not len(labels):
+        raise ValueError(f"`evaluate` must have images that can be read. Received: {data.name}")
 
-        with decoding() as progress:
-            data = decoded(data, size, progress=progress)
-        tell_of(data)
-        with named(data="evaluate"):
-            self._split, _ = for_judging(model, data, "test", called)
-        self._most, self.batch = most, batch or 1
-        outputs, self._labels, kind = answers_to(model, self._split)
-        self.images = len(self._labels)
-        if not self.images:
-            raise ValueError(f"`evaluate` must have images that can be read. Received: {data.name}")
-        images = np.zeros((self.batch, *size, answers.input_shape(model)[2]), "float32")
-        # Not by `predict`, which takes longer to begin than a small network to answer.
-        probabilities = check_numbers(answers.as_probabilities(outputs, kind))
-        own = self._figures(probabilities, lambda: model.predict_on_batch(images))
-        if own[self.measure] is None:
-            raise ValueError(f"`evaluate` must have images that have a label. Received: {data.name}")
-        self.rows = [{"name": "the model", "bytes": None, **own, "drop": 0.0}]
-        self.notes = []  # nothing can be said while runtimes are kept from greeting
+    def score(probabilities):
+        if split.several:
+            return mean_average_precision(labels, probabilities)
+        return float(np.mean(probabilities.argmax(-1) == labels))
 
-    def add(self, name, run):
-        """Measure a file by a function from pixels to probabilities; raises `ValueError` where it has lost too much."""
-        places = np.flatnonzero(self._split.readable)
-        parts = [places[start : start + BATCH] for start in range(0, len(places), BATCH)]
-        outputs = [run(np.asarray(self._split.images[part], "float32")) for part in parts]
-        images = np.asarray(self._split.images[np.resize(places, self.batch)], "float32")
-        figures = self._figures(np.concatenate(outputs), lambda: run(images))
-        # A loss that is just allowed is not refused because of how numbers are rounded.
-        drop = round(100 * (self.rows[0][self.measure] - figures[self.measure]), 6)
-        if self._most is not None and drop > self._most:
-            lost = f"{drop:.2f} points of {percent(self.rows[0][self.measure])}"
-            lost += f" {self.figure}" if self._split.several else ""
-            self.rows.append({"name": f"{name}, not written", "bytes": None, **figures, "drop": drop})
-            raise _LossError(f"`max_drop` is {self._most:g}, and {name} loses {lost}, so nothing was written of it")
-        if self._most is None and drop > LIMIT:
-            self.notes.append(f"{name} loses {drop:.2f} points of {self.figure}: more, and typical, images may help")
-        self.rows.append({"name": name, "bytes": None, **figures, "drop": drop})
+    measure = "mean_average_precision" if split.several else "accuracy"
+    places = np.flatnonzero(split.readable)
+    comparison = Comparison(split.images, places, score, measure, MEASURES[measure], most, batch or 1)
+    images = np.zeros((comparison.batch, *size, answers.input_shape(model)[2]), "float32")
+    # Not by `predict`, which takes longer to begin than a small network to answer.
+    probabilities = check_numbers(answers.as_probabilities(outputs, kind))
+    comparison.begin(probabilities, lambda: model.predict_on_batch(images))
+    if comparison.rows[0][measure] is None:
+        raise ValueError(f"`evaluate` must have images that have a label. Received: {data.name}")
+    return comparison
 
-    def give_up(self, name):
-        """What was measured of a file that does not appear after all."""
-        row = self.rows[-1]
-        if row["name"] == name and row["bytes"] is None:
-            row["name"] = f"{name}, not written"
 
-    def _figures(self, probabilities, call):
-        """The figure that counts, under its key of `figures.MEASURES`, and `milliseconds`, an image's time."""
-        from nasnet_keras.training.figures import mean_average_precision
+def _draw(comparison, folder):
+    """The rows of a comparison as a picture, beside what was written."""
+    from nasnet_keras.pictures.comparison import comparison_svg
 
-        for _ in range(3):
-            call()
-        times = []
-        for _ in range(RUNS):
-            start = time.perf_counter()
-            call()
-            times.append((time.perf_counter() - start) / self.batch)
-        if self._split.several:
-            value = mean_average_precision(self._labels, probabilities)
-        else:
-            value = float(np.mean(probabilities.argmax(-1) == self._labels))
-        return {self.measure: value, "milliseconds": 1000 * float(np.median(times))}
+    title = f"{comparison.called.capitalize()} on {comparison.images:,} images"
+    path = folder / "evaluation.svg"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, comparison_svg(comparison.rows, title, comparison.measure).encode())
+        print(f"Size, time and {comparison.called}: {path}")
+    except OSError as error:
+        tell(f"the picture {path} cannot be written: {error.strerror or error}")
 
-    @property
-    def measure(self):
-        """The key of `figures.MEASURES` that counts."""
-        return "mean_average_precision" if self._split.several else "accuracy"
 
-    @property
-    def figure(self):
-        """What the figure that counts is called."""
-        from nasnet_keras.training.figures import MEASURES
-
-        return MEASURES[self.measure]
-
-    def draw(self, folder):
-        """The same as a picture, beside what was written."""
-        from nasnet_keras.pictures.comparison import comparison_svg
-
-        title = f"{self.figure.capitalize()} on {self.images:,} images"
-        path = folder / "evaluation.svg"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, comparison_svg(self.rows, title, self.measure).encode())
-            print(f"Size, time and {self.figure}: {path}")
-        except OSError as error:
-            tell(f"the picture {path} cannot be written: {error.strerror or error}")
-
-    def print(self):
-        """The table of all files."""
-        one = "one image" if self.batch == 1 else f"one image of {self.batch}"
-        table = Table("file", "MB", one, self.figure, "points lost", title=f"On {self.images:,} images")
-        for row in self.rows:
-            size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
-            lost = "" if row is self.rows[0] else f"{row['drop']:.2f}"
-            table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row[self.measure]), lost)
-        Console().print(table)
-        for note in self.notes:
-            tell(note)
+def _print(comparison):
+    """The same as a table, and what is to be said of it."""
+    one = "one image" if comparison.batch == 1 else f"one image of {comparison.batch}"
+    names = ("file", "MB", one, comparison.called, "points lost")
+    table = Table(*names, title=f"On {comparison.images:,} images")
+    for number, row in enumerate(comparison.rows):
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
+        lost = f"{row['drop']:.2f}" if number else ""
+        table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row[comparison.measure]), lost)
+    Console().print(table)
+    for note in comparison.notes:  # nothing could be said while runtimes were kept from greeting
+        tell(note)

@@ -96,7 +96,8 @@ def _coordinates(rows):
     """
     places = [rows.side_by_side(row) for row in range(rows.top + 1)]
     distances = [rows.distances(row) for row in range(rows.top + 1)]
-    upright = {(row, state) for row in range(1, rows.top + 1) for state in rows.rows[row] if rows.is_upright(row, state)}
+    edges = [(row, state) for row in range(1, rows.top + 1) for state in rows.rows[row]]
+    upright = {edge for edge in edges if rows.is_upright(*edge)}
     for row in (*range(rows.top + 1), *reversed(range(rows.top + 1))) * ROUNDS:
         pulls = {state: [(x, 0.01)] for state, x in places[row].items()}
         for end in (row, row + 1):

@@ -16,7 +16,8 @@ from nasnet_keras.commands import export as command
 from nasnet_keras.commands import train
 from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.records import mark, write_record
-from nasnet_keras.export import targets
+from nasnet_keras.export import comparison, targets
+from nasnet_keras.export.comparison import Comparison, LossError
 from nasnet_keras.export.saved_model import Served, export_saved_model
 from nasnet_keras.export.targets import _described, _texts, export_target
 from nasnet_keras.models.network import NASNet
@@ -97,13 +98,13 @@ def test_a_model_that_names_no_classes_is_judged_as_evaluate_does(tmp_path, caps
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert "`evaluate` must have the model's 3 classes. Received: 2" in err and not (tmp_path / "new").exists()
     data = load_data(str(PHOTOS), image_size=8, validation=0)
-    command._Evaluation(own(2), data, (8, 8), None, called="two.keras")
+    command._compared(own(2), data, (8, 8), None, called="two.keras")
     assert "two.keras does not name its classes: they are taken to be, in this order, blue, red" in (
         capsys.readouterr().err
     )
     grey = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
     with pytest.raises(ValueError, match="`model` must take images of 3 channels"):
-        command._Evaluation(grey, data, (8, 8), None)
+        command._compared(grey, data, (8, 8), None)
 
 
 # --- tables ---
@@ -193,27 +194,26 @@ def test_of_several_labels_the_figure_has_its_own_name(tmp_path, capsys):
     ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="sigmoid")]
     model = keras.Sequential([keras.Input((8, 8, 3)), *ends])
     model.class_names = data.class_names
-    found = command._Evaluation(model, data, (8, 8), None)
+    found = command._compared(model, data, (8, 8), None)
     found.add("a file", lambda pixels: np.tile(np.float32([0.2, 0.3, 0.4]), (len(pixels), 1)))
     own, other = found.rows
     assert other["mean_average_precision"] < own["mean_average_precision"] and "accuracy" not in own
     assert found.notes == [] or "points of mean average precision" in found.notes[0]
-    found.print()
-    found.draw(tmp_path)
+    command._print(found)
+    command._draw(found, tmp_path)
     assert "accuracy" not in capsys.readouterr().out.lower()
     assert "Mean average precision on" in (tmp_path / "evaluation.svg").read_text()
-    strict = command._Evaluation(model, data, (8, 8), 0.0)
-    with pytest.raises(command._LossError, match="points of .*% mean average precision, so"):
+    strict = command._compared(model, data, (8, 8), 0.0)
+    with pytest.raises(LossError, match="points of .*% mean average precision, so"):
         strict.add("a file", lambda pixels: np.tile(np.float32([0.2, 0.3, 0.4]), (len(pixels), 1)))
 
 
-def evaluation(monkeypatch, accuracies, most, batch=1):
+def evaluation(accuracies, most, batch=1):
     """An evaluation of a model of the first accuracy, and of files of the others."""
-    found = object.__new__(command._Evaluation)
-    left = iter(accuracies[1:])
-    monkeypatch.setattr(found, "_figures", lambda *_: {"accuracy": next(left), "milliseconds": 1.0}, raising=False)
-    found._split = SimpleNamespace(readable=np.ones(3, bool), images=np.zeros((3, 2, 2, 3), "uint8"), several=False)
-    found.rows, found.notes, found._most, found.batch = [{"accuracy": accuracies[0]}], [], most, batch
+    left = iter(accuracies)
+    images = np.zeros((3, 2, 2, 3), "uint8")
+    found = Comparison(images, np.arange(3), lambda _: next(left), "accuracy", "accuracy", most, batch)
+    found.begin(None, lambda: None)
     return found
 
 
@@ -221,28 +221,28 @@ def run(pixels):
     return np.zeros((len(pixels), 2), "float32")
 
 
-def test_a_loss_that_is_just_allowed_is_allowed(monkeypatch):
+def test_a_loss_that_is_just_allowed_is_allowed():
     pairs = [(one / 100, (one - 1) / 100) for one in range(1, 101)]
     assert any(100 * (before - after) > 1 for before, after in pairs)  # as floating point has it
     for pair in pairs:
-        evaluation(monkeypatch, pair, 1.0).add("a file", run)
-        (told := evaluation(monkeypatch, pair, None)).add("a file", run)
+        evaluation(pair, 1.0).add("a file", run)
+        (told := evaluation(pair, None)).add("a file", run)
         assert told.notes == []
-    with pytest.raises(command._LossError, match="loses 1.01 points"):
-        evaluation(monkeypatch, (0.97, 0.9599), 1.0).add("a file", run)
+    with pytest.raises(LossError, match="loses 1.01 points"):
+        evaluation((0.97, 0.9599), 1.0).add("a file", run)
 
 
 def test_the_time_of_one_image_is_a_batch_s_share(monkeypatch, capsys):
     seconds, sizes = count(), []
-    monkeypatch.setattr(command.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(comparison.time, "perf_counter", lambda: float(next(seconds)))
     model, data = own(2), load_data(str(PHOTOS), image_size=8, validation=0)
     monkeypatch.setattr(model, "predict_on_batch", lambda images: sizes.append(len(images)))
-    found = command._Evaluation(model, data, (8, 8), None, 4)
+    found = command._compared(model, data, (8, 8), None, 4)
     found.add("a file", lambda pixels: sizes.append(len(pixels)) or run(pixels))
     assert [row["milliseconds"] for row in found.rows] == [250, 250]
-    assert sizes.count(4) >= 2 * command.RUNS and set(sizes) <= {4, len(data.test) % command.BATCH}
+    assert sizes.count(4) >= 2 * comparison.RUNS and set(sizes) <= {4, len(data.test) % comparison.BATCH}
     capsys.readouterr()
-    found.print()
+    command._print(found)
     assert "one image of 4" in capsys.readouterr().out
 
 

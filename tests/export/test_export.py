@@ -22,6 +22,7 @@ from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import export as command
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.export import saved_model as export
+from nasnet_keras.export.comparison import Comparison
 from nasnet_keras.export.folders import PRECISIONS, QUANTIZERS, TARGETS
 from nasnet_keras.export.saved_model import export_saved_model
 from nasnet_keras.export.serving_files import prediction_log
@@ -466,7 +467,7 @@ def test_the_command_measures_what_it_writes(tmp_path, capsys, rng, monkeypatch)
     data = load_data(photos, image_size=model.input_shape[1], validation=0, test=0).train
     own = float(np.mean(model.predict(data.images / np.float32(127.5) - 1).argmax(-1) == data.labels))
     assert figures["images"] == 24 == len(data) and (tmp_path / "served" / "evaluation.svg").exists()
-    monkeypatch.setattr(command._Evaluation, "_figures", lambda *_: {"accuracy": next(falling), "milliseconds": 1.0})
+    monkeypatch.setattr(Comparison, "_figures", lambda *_: {"accuracy": next(falling), "milliseconds": 1.0})
     falling = iter([1.0, 0.5])
     assert main([*common, "--output", str(tmp_path / "refused"), "--max-drop", "1"]) == 2
     assert "`max_drop` is 1, and saved_model float32 loses 50.00 points" in capsys.readouterr().err
@@ -482,13 +483,13 @@ def test_the_command_measures_what_it_writes(tmp_path, capsys, rng, monkeypatch)
         return 1.0 - model.predict(pixels / np.float32(127.5) - 1, verbose=0)
 
     whole, size = replace(load_data(photos, validation=0, test=0), test=data), model.input_shape[1:3]
-    evaluation = command._Evaluation(model, whole, size, None)
+    evaluation = command._compared(model, whole, size, None)
     evaluation.add("a file", wrong)
     lost = 100 * (2 * own - 1)
     assert evaluation.rows[1]["drop"] == pytest.approx(lost) and lost > 1
     assert evaluation.notes == [f"a file loses {lost:.2f} points of accuracy: more, and typical, images may help"]
     with pytest.raises(ValueError, match=rf"`max_drop` is 1, and a file loses {lost:.2f} points of 62.50%, so nothing"):
-        command._Evaluation(model, whole, size, 1.0).add("a file", wrong)
+        command._compared(model, whole, size, 1.0).add("a file", wrong)
     evaluation.add("the same", lambda pixels: 1.0 - wrong(pixels))
     assert evaluation.rows[2]["drop"] == 0 and len(evaluation.notes) == 1
 
