@@ -112,7 +112,7 @@ export                       export.saved_model
 program                      program.program
 search.strategies            search.strategies.choice search.strategies.evolution search.strategies.random_search
 search.trials                search.trials.format
-training                     training.fitting
+training                     training.fitting children.settings
 weights                      weights.loading
 """
 # Functions that are no longer there, and what to write instead.

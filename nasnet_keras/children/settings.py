@@ -4,6 +4,7 @@ The settings are a value that needs no framework. Keras is imported where a chil
 checked before it is loaded.
 """
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
@@ -169,7 +170,6 @@ class ChildSettings:
             ValueError: `screen` without `among`.
         """
         from nasnet_keras.children.screening import check
-        from nasnet_keras.training.fitting import reward
 
         if not self.is_interpreted():
             return self._compiled(genotype, data, seed, on_epoch)
@@ -264,7 +264,7 @@ class ChildSettings:
         from nasnet_keras.children.threads import use_one_thread
         from nasnet_keras.models.network import multiply_adds
         from nasnet_keras.training.figures import judged
-        from nasnet_keras.training.fitting import evaluate, fit, reward
+        from nasnet_keras.training.fitting import evaluate, fit
 
         if keras.backend.backend() == "tensorflow":
             use_one_thread()
@@ -301,6 +301,23 @@ def accuracy(child, split, **options):
     batches.needed = True
     found = [(child.logits(images, **options), labels) for images, labels in map(readable, batches) if len(labels)]
     return child.accuracy_of(*map(np.concatenate, zip(*found, strict=True))) if found else None
+
+
+def reward(accuracy):
+    """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
+
+    Args:
+        accuracy: the validation accuracy after training; of several labels an image their mean average precision.
+
+    Raises:
+        FloatingPointError: a figure that is not finite.
+        ValueError: None, as no validation image has a label.
+    """
+    if accuracy is None:
+        raise ValueError("`validation` must have images with labels. Received: none")
+    if not math.isfinite(accuracy):
+        raise FloatingPointError(f"the validation accuracy is {accuracy}")
+    return float(accuracy)
 
 
 def sizes_of(program, data):

@@ -12,10 +12,10 @@ import re
 import numpy as np
 
 from nasnet_keras.children.screening import check
-from nasnet_keras.children.settings import accuracy, sizes_of
+from nasnet_keras.children.settings import accuracy, reward, sizes_of
 from nasnet_keras.data.batches import readable
 from nasnet_keras.files import write_atomically
-from nasnet_keras.training import fitting
+from nasnet_keras.training.fitting import check_loss
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +172,11 @@ class SharedEvaluation:
         for number in range(before * self.steps, (before + 1) * self.steps):
             batches.epoch, index = divmod(number, len(batches))
             loss = child.train_step(*readable(batches[index]))
-        fitting.check_loss(float(loss), 0)
+        check_loss(float(loss), 0)
         shared.take(child)
-        reward = fitting.reward(accuracy(child, data.validation, batch_statistics=True))
+        found = reward(accuracy(child, data.validation, batch_statistics=True))
         self._save(shared, trial, before + 1)
-        return {"reward": reward, **sizes_of(child.program, data)}
+        return {"reward": found, **sizes_of(child.program, data)}
 
     def _files(self):
         return {int(path.stem.removeprefix("trial-")): path for path in self.directory.glob("trial-*.npz")}

@@ -1,4 +1,4 @@
-"""Fitting that goes on where it stopped, the drop-path schedule, what a trained model predicts, the reward.
+"""Fitting that goes on where it stopped, the drop-path schedule, what a trained model predicts.
 
 Nothing here knows a genotype: a model and data come in, a trained model and figures go out.
 """
@@ -475,23 +475,6 @@ def scales_itself(model):
 def predict(model, batches):
     """Class probabilities [n, classes] as a NumPy array, in evaluation mode, of `Batches` or an array of images."""
     return answers.probabilities(model, model.predict(batches, verbose=0))
-
-
-def reward(accuracy):
-    """The reward of a child: its accuracy on the held-out validation images (section 3.2 of the paper).
-
-    Args:
-        accuracy: the validation accuracy after training; of several labels an image their mean average precision.
-
-    Raises:
-        FloatingPointError: a figure that is not finite.
-        ValueError: None, as no validation image has a label.
-    """
-    if accuracy is None:
-        raise ValueError("`validation` must have images with labels. Received: none")
-    if not math.isfinite(accuracy):
-        raise FloatingPointError(f"the validation accuracy is {accuracy}")
-    return float(accuracy)
 
 
 def check_loss(loss, epoch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nasnet_keras.children.settings import accuracy
+from nasnet_keras.children.settings import accuracy, reward
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.splits import Split
 
@@ -30,3 +30,9 @@ def test_a_reward_is_not_that_of_the_images_before_a_drive_went_away(tmp_path):
     assert accuracy(Guesses(), Split(ImageFiles(tuple(paths[:10]), (8, 8)), labels[:10])) == 1.0
     with pytest.raises(OSError, match="none of the last 10 of 20 images for validation can be read"):
         accuracy(Guesses(), Split(ImageFiles(tuple(paths), (8, 8)), labels))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_reward_without_a_number(value):
+    with pytest.raises(FloatingPointError):
+        reward(value)
