@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MODEL_HELP,
@@ -91,7 +90,7 @@ def check(options):
     sources = paths_of(options.model, options.weights)
     check_place(options.directory, PHASES, sources)  # before those are looked at
     recipe = given_recipe(options)
-    check_devices(options.devices, recipe.batch_size)
+    recipes.check_devices(options.devices, recipe.batch_size)
     size = {name: value for name, value in given(options, "repeats", "filters").items() if value is not None}
     further = given(options, "dropout", "drop_path", "weight_decay")
     if options.genotype is not None:
@@ -124,7 +123,7 @@ def check(options):
     recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
-    check_devices(options.devices, recipe.batch_size, len(data.train))
+    recipes.check_devices(options.devices, recipe.batch_size, len(data.train))
     ends, over = _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name

@@ -3,7 +3,6 @@
 from argparse import BooleanOptionalAction
 from pathlib import Path
 
-from nasnet_keras.checks import check_devices
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation, size_identity
 from nasnet_keras.commands.options import (
     MOST_EPOCHS,
@@ -88,7 +87,7 @@ def check(options):
     """The recipe, the network's architecture, and the data."""
     genotype = load_genotype(options.genotype)
     recipe = given_recipe(options)
-    check_devices(options.devices, recipe.batch_size)
+    recipes.check_devices(options.devices, recipe.batch_size)
     _settle(options)
     if options.sizes and options.auxiliary_head:
         rule = "left out with an auxiliary head, which reads maps of one size, or take --no-auxiliary-head"
@@ -102,7 +101,7 @@ def check(options):
     check_place(options.directory)
     join(options)
     data = find(options)
-    check_devices(options.devices, recipe.batch_size, len(data.train))
+    recipes.check_devices(options.devices, recipe.batch_size, len(data.train))
     if not options.hosts:  # one of them writes there
         check_free("directory", options.directory)
     identity = training_identity(data, recipe, options.seed, options.sizes) | size_identity(options)

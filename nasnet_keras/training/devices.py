@@ -13,12 +13,12 @@ from functools import cache
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_devices
 from nasnet_keras.models.inference import is_lora
 from nasnet_keras.models.nesting import layers_within, seed_generators
 from nasnet_keras.models.network import NASNet
 from nasnet_keras.models.seeds import drawn_from
 from nasnet_keras.training.checkpoints import Checkpoints
+from nasnet_keras.training.recipes import check_devices
 from nasnet_keras.weights.loading import weights_file
 
 WAIT = 45  # seconds that hosts wait for each other when they begin

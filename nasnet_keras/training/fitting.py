@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from nasnet_keras.checks import as_integer, check_devices, check_integer
+from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes, placed
@@ -39,7 +39,7 @@ from nasnet_keras.training.identity import (
     network_identity,
     training_identity,
 )
-from nasnet_keras.training.recipes import check_hours, check_updates, remarks, stages
+from nasnet_keras.training.recipes import check_devices, check_hours, check_updates, remarks, stages
 
 JUDGED, LEAST_JUDGED, JUDGED_PIXELS = 256, 16, 4_194_304  # images that are looked at together, see `images_at_a_time`
 

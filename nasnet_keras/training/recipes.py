@@ -323,6 +323,21 @@ def check_hours(hours, sizes=None):
         )
 
 
+def check_devices(value, batch_size=None, images=None):
+    """Raise unless `devices` is None, `"all"` or a number that divides the batch, if its size is given.
+
+    Fewer `images` than that, if their number is given, are one batch.
+    """
+    if value is None or value == "all":
+        return
+    if type(value) is not int or value < 1:
+        raise ValueError(f"`devices` must be None, 'all' or an integer from 1. Received: {value!r}")
+    batch = batch_size if images is None else min(batch_size, images)
+    if batch is not None and batch % value:
+        most = "" if batch == batch_size else f" up to {images}, the number of images for training"
+        raise ValueError(f"`batch_size` must be a multiple of the {value} `devices`{most}. Received: {batch_size}")
+
+
 def check_updates(recipe, steps, epochs):
     """Raise `ValueError` if a training of so many steps an epoch ends before gradients have made an update."""
     if recipe.gradient_accumulation > steps * epochs:

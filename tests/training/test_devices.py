@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nasnet_keras import cli
-from nasnet_keras.checks import check_devices
+from nasnet_keras.training.recipes import check_devices
 
 BACKENDS = ("tensorflow", pytest.param("jax", marks=pytest.mark.long))
 SCRIPT = Path(__file__).with_name("on_devices.py")
