@@ -13,9 +13,9 @@ from nasnet_keras.commands.terminal import tell, without_greetings
 from nasnet_keras.data.images import as_size
 from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
-from nasnet_keras.data.records import Record, division, is_other, mark, read_record, write_record
+from nasnet_keras.data.records import Record, division, is_other, knows, read_record, write_record
 from nasnet_keras.data.sides import PARTS
-from nasnet_keras.data.splits import check_classes, known_as, placed, renumbered
+from nasnet_keras.data.splits import are_alike, check_classes, placed, renumbered
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import (
     ADVICE,
@@ -240,7 +240,7 @@ def _division_of_source(options, data):
     if not is_used(source):  # what else lies beside a file is somebody else's
         return {}
     record, seed = read_record(source), known_seed(source)
-    alike = _are_alike(known_names(source) or _names_in(sources[-1]), data.class_names)
+    alike = are_alike(known_names(source) or _names_in(sources[-1]), data.class_names)
     by_seed = not data.record.is_listed
     known = knows(record, data)
     # What the seed divides: digits, and data of TFDS, of which earlier versions kept no digest.
@@ -255,11 +255,6 @@ def _division_of_source(options, data):
     return {"held_out": record} if known else {}
 
 
-def _are_alike(names, others):
-    """Whether classes are the same; earlier versions had them in an order of their own."""
-    return sorted(map(known_as, names)) == sorted(map(known_as, others))
-
-
 def _names_in(path):
     """The classes of a model in a file or a directory, a tuple; of a file of weights nothing says them."""
     try:
@@ -270,7 +265,7 @@ def _names_in(path):
 
 def tell_of_seed(model, record, data):
     """Say it where a training left no record, and may have had these images, since it had these classes."""
-    if record is None and _are_alike(known_classes(model) or (), data.class_names):
+    if record is None and are_alike(known_classes(model) or (), data.class_names):
         _tell_of_seed(directory_of(model))
 
 
@@ -283,19 +278,6 @@ def tell_of_change(model, data, tested, more=""):
     every = sum(len(getattr(data, name)) for name in PARTS)
     changed = f"{shown(data.name)} is not as it was when {model} was trained"
     tell(f"{changed}: {tested:,} of {every:,} images are tested{more}")
-
-
-def knows(record, data):
-    """Whether a training had these images: the very same, or most of what it had is among them, by the names.
-
-    Whichever form of its letters an earlier version took a name in.
-    """
-    if record is None or record.digest is None or data.digest is None:
-        return False
-    if record.digest == data.digest:
-        return True
-    old, new = (one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record))
-    return len(old & (new | data.record.further)) > len(old) / 2
 
 
 def require_validation(options, amount):

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nasnet_keras.checks import is_number
-from nasnet_keras.commands.datasets import counted_as, for_judging, knows, tell_of, tell_of_change, tell_of_seed
+from nasnet_keras.commands.datasets import counted_as, for_judging, tell_of, tell_of_change, tell_of_seed
 from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, one_line, percent, tell, without_greetings
 from nasnet_keras.data.images import luma
 from nasnet_keras.data.loading import decoded, open_data, open_images
-from nasnet_keras.data.records import division, read_record
+from nasnet_keras.data.records import division, knows, read_record
 from nasnet_keras.data.splits import Split
 from nasnet_keras.data.tables import is_table
 from nasnet_keras.export.comparison import LIMIT, Comparison, LossError

@@ -49,6 +49,23 @@ def is_other(known, record):
     return known.digest != record.digest and (known.digest is not None or record.is_listed)
 
 
+def knows(record, data):
+    """Whether a training had these images: the very same, or most of what it had is among them, by the names.
+
+    Whichever form of its letters an earlier version took a name in.
+
+    Args:
+        record: the training's `Record`, or None.
+        data: a `loading.Data`.
+    """
+    if record is None or record.digest is None or data.digest is None:
+        return False
+    if record.digest == data.digest:
+        return True
+    old, new = (one.trained.union(*(map(mark, names) for names in one.sides.values())) for one in (record, data.record))
+    return len(old & (new | data.record.further)) > len(old) / 2
+
+
 def mark(name):
     """A short digest of a name, bytes; the same in all forms of its letters."""
     return _mark(composed(name))

@@ -291,6 +291,11 @@ def known_as(name):
     return shown(composed(name))
 
 
+def are_alike(names, others):
+    """Whether classes are the same; earlier versions had them in an order of their own."""
+    return sorted(map(known_as, names)) == sorted(map(known_as, others))
+
+
 def renumbered(labels, own, names):
     """Labels of a `Split` that count by their own names as labels that count by others, of which they may lack some."""
     places = placed(own, names)

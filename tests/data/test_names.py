@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from nasnet_keras.cli import parser
-from nasnet_keras.commands.datasets import counted_by, find, knows
+from nasnet_keras.commands.datasets import counted_by, find
 from nasnet_keras.data import folders, records, sides, tables
 from nasnet_keras.data.folders import read_folder
 from nasnet_keras.data.left_out import as_text, shown
 from nasnet_keras.data.loading import open_data
 from nasnet_keras.data.objects import read_object_data
-from nasnet_keras.data.records import Record, is_other, mark, write_record
+from nasnet_keras.data.records import Record, is_other, knows, mark, write_record
 from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.data.tables import read_table
 from nasnet_keras.files import composed
