@@ -21,6 +21,8 @@ from nasnet_keras.data.exif import exif_orientation
 
 # Pillow would also open formats that start other programs (EPS) or hold no raster at all.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+# What files of these formats, and HEIF files, begin with.
+BEGINNINGS = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s|.{4}ftyp", re.DOTALL)
 HEIF = re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif[12]|msf1)", re.DOTALL)
 MAX_PIXELS = 80_000_000
 LONGEST_SIDE = 8192

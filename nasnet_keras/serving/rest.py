@@ -17,7 +17,7 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from nasnet_keras.data.images import a_graph_decodes, as_png, read_header
+from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_header
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
@@ -25,8 +25,6 @@ MAX_SCANS = 100
 LARGEST_IMAGES = 16
 # Raw pixels of a model for images of any size: what the network itself has to hold.
 MAX_RAW_PIXELS = 1_048_576
-# What a body begins with that is an image file, though nothing says so: curl calls every body a form.
-IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s|.{4}ftyp", re.DOTALL)
 
 AS_IT_IS = (b"binary", b"8bit", b"7bit")  # of the encodings of a form's parts those that change nothing
 
@@ -63,8 +61,8 @@ def sent_as(body, content_type):
         return Sent("form", options.get(b"boundary", b""))
     if kind == b"application/octet-stream" or kind.startswith(b"image/"):
         return Sent("image")
-    labelled = kind == b"application/json"
-    return Sent("image" if not labelled and IMAGE.match(body) else "json", labelled=labelled)
+    labelled = kind == b"application/json"  # of a file nothing may say what it is: curl calls every body a form
+    return Sent("image" if not labelled and BEGINNINGS.match(body) else "json", labelled=labelled)
 
 
 def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=None, admit=lambda rows: None):
