@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import sys
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
 INTERRUPTED = "interrupted: the images that were not looked at have no answers"
-BATCH, AHEAD = 64, 2  # images at a time, and batches that are read while one is looked at
+BATCH = 64  # images at a time
 FORMATS = (".csv", ".jsonl")
 NO_NUMBERS = "what the model answers is no number"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
@@ -149,7 +147,7 @@ def _answered(model, paths, options):
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
     files = ImageFiles(paths, answers.image_size(model), answers.grey_range(model))
     thresholds = answers.thresholds(model)
-    for start, images, broken in _batches(files):
+    for start, images, broken in files.pieces(BATCH):
         good = np.delete(np.arange(len(images)), list(broken))
         rows = []
         if len(good):
@@ -175,22 +173,6 @@ def _answered(model, paths, options):
 
 def _named(names, scores, places):
     return [{"name": str(names[place]), "score": float(scores[place])} for place in places.tolist()]
-
-
-def _batches(files):
-    """(index of the first image, uint8 images, {index: the reason} of the broken ones), read ahead."""
-
-    def read(start):
-        return start, *files.take(range(start, min(start + BATCH, len(files)))).read()
-
-    starts, waiting = iter(range(0, len(files), BATCH)), deque()
-    with ThreadPoolExecutor(1) as reader:
-        for start in starts:
-            waiting.append(reader.submit(read, start))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _best(row):

@@ -1,6 +1,7 @@
 """Images that stay files, or encoded bytes, until somebody asks for their pixels."""
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +13,7 @@ from nasnet_keras.data.images import called, read_pillow, read_size, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
 MOST = 64  # images that a thread takes at a time
+AHEAD = 2  # pieces that are read while one is looked at
 SAMPLE = 256  # images by which the bytes of all are told
 LARGEST_OWN_SIZE = 256  # of images that are as large as they are
 DEFAULT_SIZE = (224, 224)
@@ -182,6 +184,26 @@ class ImageFiles:
             (uint8 array [n, height, width, 3], {index: the reason} of those that cannot be read, which are black).
         """
         return self.make(lambda index, decode: decode(), progress)
+
+    def pieces(self, length):
+        """All images, so many at a time, of which the next ones are read while one piece is looked at.
+
+        Yields:
+            (index of the first image, uint8 images [at most length, height, width, 3], {index among these: the reason}
+            of those that cannot be read).
+        """
+
+        def read(start):
+            return start, *self.take(range(start, min(start + length, len(self)))).read()
+
+        waiting = deque()
+        with ThreadPoolExecutor(1) as reader:
+            for start in range(0, len(self), length):
+                waiting.append(reader.submit(read, start))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     def make(self, function, progress=None):
         """Make something of all images, on all processors.

@@ -69,6 +69,14 @@ def test_broken_images_that_are_bytes_have_a_name_that_json_takes():
     assert list(json.loads(json.dumps(data.found_broken()))) == ["an image of 8 bytes"]
 
 
+def test_pieces_are_all_images_in_order_however_many_are_read_ahead():
+    files = ImageFiles((*map(jpeg, range(4)), b"no image", *map(jpeg, range(4, 8))), (16, 16))
+    images, broken = files.read()
+    starts, pieces, lacking = zip(*files.pieces(2), strict=True)
+    assert starts == (0, 2, 4, 6, 8) and np.array_equal(np.concatenate(pieces), images)
+    assert lacking == ({}, {}, {0: broken[4]}, {}, {})
+
+
 @pytest.mark.parametrize("memory_limit", [1 << 20, FAR])
 def test_broken_files_are_left_out_and_the_others_stay_where_they_are(photos, memory_limit):
     data, good = (load_data(root, memory_limit=memory_limit) for root in (photos, photos.parent / "good"))
