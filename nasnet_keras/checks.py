@@ -1,5 +1,6 @@
 """The rules that many arguments share. Each raises a `ValueError` of one line that says what is allowed."""
 
+import ipaddress
 import math
 import numbers
 import operator
@@ -119,6 +120,14 @@ def first_difference(one, other, keys=None):
 def is_number(value):
     """Whether a value is an int or a float; JSON knows no others."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_loopback(host):
+    """Whether a host's name or address, be it a socket's, can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").split("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_one_of(name, value, allowed, optional=False):

@@ -16,6 +16,7 @@ from nasnet_keras.checks import (
     check_range,
     check_rate,
     first_difference,
+    is_loopback,
     names_of,
 )
 from nasnet_keras.files import check_file, check_folder, make_folder, read_object
@@ -140,3 +141,10 @@ def test_several_numbers_of_numpy_are_a_tuple_of_plain_ones():
             check_range("range", single)
     with pytest.raises(ValueError, match="`range` must be .low, high., two finite numbers, the lower one first"):
         check_range("range", (np.uint16(2), np.uint16(1)))
+
+
+def test_which_addresses_are_this_machine_s_own():
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]", "::1%lo")))
+    assert not any(
+        map(is_loopback, ("0.0.0.0", "::", "10.0.0.7", "fe80::1%eth0", "127.example.org", "localhost.example.org", ""))
+    )

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 
-from nasnet_keras.checks import check_one_of
-from nasnet_keras.serving.address import is_loopback
+from nasnet_keras.checks import check_one_of, is_loopback
 from nasnet_keras.serving.log import log_request
 from nasnet_keras.serving.responses import error_response
 

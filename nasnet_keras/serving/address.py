@@ -1,7 +1,6 @@
 """Where a server listens, with which certificate, and under which name a model is asked for."""
 
 import errno
-import ipaddress
 import socket
 import ssl
 from pathlib import Path
@@ -75,8 +74,3 @@ def _bound(host, port):
         argument, value = ("port", port) if taken else ("host", host)
         reason = getattr(error, "strerror", None) or "it is no name of a host"
         raise ValueError(f"`{argument}` cannot be listened on: {reason}. Received: {value}") from None
-
-
-def is_loopback(address):
-    """Whether an address of a socket can be reached from this machine alone."""
-    return ipaddress.ip_address(address.split("%")[0]).is_loopback

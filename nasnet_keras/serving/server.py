@@ -9,9 +9,10 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nasnet_keras.checks import is_loopback
 from nasnet_keras.files import expanded
 from nasnet_keras.serving.access import Access
-from nasnet_keras.serving.address import BACKLOG, check_address, check_certificate, check_name, is_loopback, listen
+from nasnet_keras.serving.address import BACKLOG, check_address, check_certificate, check_name, listen
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.servable import Versions
 from nasnet_keras.serving.service import Service

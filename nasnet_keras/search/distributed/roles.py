@@ -5,12 +5,11 @@ process whose `KERASTUNER_TUNER_ID` contains "chief" is the chief, the others ar
 Without the first, a process searches alone.
 """
 
-import ipaddress
 import logging
 import os
 from dataclasses import dataclass, field
 
-from nasnet_keras.checks import check_integer, take_integers
+from nasnet_keras.checks import check_integer, is_loopback, take_integers
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +106,3 @@ def check_waiting(lease, patience, role, engine, given):
         logger.warning("`patience` %g is not used: it is for a `role`, or for `engine` ray", patience)
     elif not isinstance(given, str) and patience != engine.patience:
         raise ValueError(f"`patience` must be left out where `engine` has its own, {engine!r}. Received: {patience!r}")
-
-
-def is_loopback(host):
-    """Whether a host's name or address can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
