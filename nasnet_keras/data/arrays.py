@@ -1,13 +1,20 @@
-"""Arrays as Keras' `fit` and KerasTuner's `search` take them, as a `Data`."""
+"""Arrays and data sets as Keras' `fit`, KerasTuner's `search` and `fine_tune` take them, as a `Data`."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from nasnet_keras.data.loading import Data
+from nasnet_keras.checks import as_integer, as_numbers, names_of
+from nasnet_keras.data.image_files import ImageFiles
+from nasnet_keras.data.left_out import LeftOut
+from nasnet_keras.data.loading import CHECKED, Data
 from nasnet_keras.data.objects import is_object, read_object_data
+from nasnet_keras.data.records import Record
 from nasnet_keras.data.splits import Split, hold_out
+
+UNSAID = object()  # of an argument for which None says something
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +77,80 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
             _check_labels(held, names, "validation_data")
         splits = {"train": train, "validation": held.in_order() if ordered else held}
     return Data("arrays", splits["train"], splits["validation"], train.select([]), names, train.images.shape[1:])
+
+
+def data_of_parts(train, validation, classes, grey_range=UNSAID):
+    """A `Data` of images for training and others for validation, as `transfer.fine_tune` takes them; it tests nothing.
+
+    Args:
+        train: a `Split`, a pair of images and labels, or a data set, see `objects.read_object_data`. Files that cannot
+            be read are left out, and told, unless there are too many to look.
+        validation: likewise, or None for none.
+        classes: a name for each label; or their number, and the data's own names count, if they have any.
+        grey_range: as for `read_image`; of a `Split` of files it has to be that by which they are read, if it is said.
+
+    Raises:
+        ValueError: other types, shapes or labels; or no image that can be read.
+    """
+    classes = as_integer(classes)
+    if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
+        raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else names_of("classes", classes)
+    wanted, record = None if grey_range is UNSAID else as_numbers(grey_range), None
+    splits = {}
+    for label, value in (("train", train), ("validation", validation)):
+        if value is None and label == "validation":
+            value = splits["train"].select([])
+        if not isinstance(value, Split) and is_object(value):
+            known = names if splits or not isinstance(classes, int) else classes
+            several = splits["train"].several if splits else None
+            found, names = read_object_data(value, class_names=known, label=label, grey_range=wanted, several=several)
+            value, record = Split(*found["train"]), Record()
+            if splits and isinstance(value.images, ImageFiles):
+                value = replace(value, images=replace(value.images, image_size=splits["train"].images.shape[1:3]))
+            value = _readable(value, label)
+        if not isinstance(value, Split):
+            rule = "a Split, or a pair of images and labels, or a data set of such"
+            raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
+        if value.several and value.labels.shape[1] != len(names):
+            raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
+        if splits and len(value) and value.several != splits["train"].several:
+            rule = "must both have one label an image, or both several, which rows of bool say"
+            raise ValueError(f"`train` and `validation` {rule}")
+        if len(value) and not value.several and not 0 <= value.labels.min() <= value.labels.max() < len(names):
+            raise ValueError(
+                f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
+            )
+        if value.files is not None and grey_range is not UNSAID and wanted != (read := read_as(value)):
+            raise ValueError(f"`grey_range` must be that by which `{label}` was read, {read}. Received: {wanted}")
+        if splits and len(value) and value.images.shape[1:] != splits["train"].images.shape[1:]:
+            rule = f"images of the shape of `train`'s, {splits['train'].images.shape[1:]}"
+            raise ValueError(f"`validation` must have {rule}. Received: {value.images.shape[1:]}")
+        splits[label] = value
+    if len(names) < 2:
+        raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
+    train = splits["train"]
+    shape = tuple(train.images.shape[1:])
+    further = {"record": train.record or record, "grey_range": read_as(train)}
+    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
+
+
+def read_as(split, otherwise=None):
+    """The range by which a split's greys were read; arrays do not say it, then it is another one."""
+    return otherwise if split.files is None else split.files.grey_range
+
+
+def _readable(split, label):
+    """A split without the files that cannot be read, which is told; all of it where there are too many to look."""
+    files = split.images
+    broken = files.check() if isinstance(files, ImageFiles) and len(files) <= CHECKED else {}
+    if not broken:
+        return split
+    left_out = LeftOut().with_broken({files.name(index): reason for index, reason in broken.items()})
+    if len(broken) == len(files):
+        raise ValueError(f"`{label}` must have images that can be read. Received: {left_out.summary()}")
+    logger.warning("not used of `%s`: %s", label, left_out.summary())
+    return replace(split.select(np.delete(np.arange(len(files)), list(broken))), broken=len(broken))
 
 
 def in_order(data):

@@ -6,22 +6,16 @@ learn too, at a lower rate.
 
 import hashlib
 import logging
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from nasnet_keras.checks import as_integer, as_numbers, names_of
-from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.left_out import LeftOut
-from nasnet_keras.data.loading import CHECKED, Data
-from nasnet_keras.data.objects import is_object, read_object_data
-from nasnet_keras.data.records import Record, write_record
-from nasnet_keras.data.splits import Split
+from nasnet_keras.checks import as_integer
+from nasnet_keras.data.arrays import UNSAID, data_of_parts, read_as
+from nasnet_keras.data.records import write_record
 from nasnet_keras.files import alone_in, expanded
 from nasnet_keras.models.answers import output_kind
 from nasnet_keras.models.applications import FACTORIES, load_model
@@ -153,7 +147,7 @@ def fine_tune(
     epochs, head_epochs, patience, seed, head_views = map(as_integer, (epochs, head_epochs, patience, seed, head_views))
     directory = None if directory is None else Path(expanded(directory))
     check_place(directory, PHASES, paths_of(model_or_name, weights))  # before anything is read
-    data = _data(train, validation, classes, options)
+    data = data_of_parts(train, validation, classes, options.get("grey_range", UNSAID))
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:
@@ -242,70 +236,6 @@ def fine_tune(
             fitting.save_model(model, directory)
             write_card(directory, model, data, recipe, settings, patience=None if validation is None else patience)
     return model
-
-
-def _data(train, validation, classes, options):
-    """The `Data` of a fine-tuning; `options` are arguments of the network, of which `grey_range` counts here too."""
-    classes = as_integer(classes)
-    if isinstance(classes, float | bool) or not isinstance(classes, int | Iterable):
-        raise ValueError(f"`classes` must be a name for each label, or their number. Received: {classes!r}")
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else names_of("classes", classes)
-    wanted, record = as_numbers(options.get("grey_range")), None
-    splits = {}
-    for label, value in (("train", train), ("validation", validation)):
-        if value is None and label == "validation":
-            value = splits["train"].select([])
-        if not isinstance(value, Split) and is_object(value):
-            known = names if splits or not isinstance(classes, int) else classes
-            several = splits["train"].several if splits else None
-            found, names = read_object_data(value, class_names=known, label=label, grey_range=wanted, several=several)
-            value, record = Split(*found["train"]), Record()
-            if splits and isinstance(value.images, ImageFiles):
-                value = replace(value, images=replace(value.images, image_size=splits["train"].images.shape[1:3]))
-            value = _readable(value, label)
-        if not isinstance(value, Split):
-            rule = "a Split, or a pair of images and labels, or a data set of such"
-            raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
-        if value.several and value.labels.shape[1] != len(names):
-            raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
-        if splits and len(value) and value.several != splits["train"].several:
-            rule = "must both have one label an image, or both several, which rows of bool say"
-            raise ValueError(f"`train` and `validation` {rule}")
-        if len(value) and not value.several and not 0 <= value.labels.min() <= value.labels.max() < len(names):
-            raise ValueError(
-                f"`{label}` must have labels from 0 to {len(names) - 1}, as there are {len(names)} classes"
-            )
-        read = None if value.files is None else value.files.grey_range
-        if value.files is not None and "grey_range" in options and wanted != read:
-            raise ValueError(f"`grey_range` must be that by which `{label}` was read, {read}. Received: {wanted}")
-        if splits and len(value) and value.images.shape[1:] != splits["train"].images.shape[1:]:
-            rule = f"images of the shape of `train`'s, {splits['train'].images.shape[1:]}"
-            raise ValueError(f"`validation` must have {rule}. Received: {value.images.shape[1:]}")
-        splits[label] = value
-    if len(names) < 2:
-        raise ValueError(f"`classes` must be at least two. Received: {classes!r}")
-    train = splits["train"]
-    shape = tuple(train.images.shape[1:])
-    further = {"record": train.record or record, "grey_range": _read_as(train, None)}
-    return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
-
-
-def _read_as(split, otherwise):
-    """The range by which a split's greys were read; arrays do not say it, then it is another one."""
-    return otherwise if split.files is None else split.files.grey_range
-
-
-def _readable(split, label):
-    """A split without the files that cannot be read, which is told; all of it where there are too many to look."""
-    files = split.images
-    broken = files.check() if isinstance(files, ImageFiles) and len(files) <= CHECKED else {}
-    if not broken:
-        return split
-    left_out = LeftOut().with_broken({files.name(index): reason for index, reason in broken.items()})
-    if len(broken) == len(files):
-        raise ValueError(f"`{label}` must have images that can be read. Received: {left_out.summary()}")
-    logger.warning("not used of `%s`: %s", label, left_out.summary())
-    return replace(split.select(np.delete(np.arange(len(files)), list(broken))), broken=len(broken))
 
 
 def _architecture(options):
@@ -413,7 +343,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         "thresholds": None,
         "classes": len(data.class_names),
         "class_names": data.class_names,
-        "grey_range": _read_as(data.train, source.grey_range),
+        "grey_range": read_as(data.train, source.grey_range),
     }
     model = source.alike(**{**head, **options})
     copy_cells(source, model, bounded=model.architecture.bounded_activations)  # what learns on may learn within bounds

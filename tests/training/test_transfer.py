@@ -16,6 +16,7 @@ from checks import computes_bfloat16
 from PIL import Image
 
 from nasnet_keras import NASNet, load_genotype, load_model
+from nasnet_keras.data.arrays import data_of_parts
 from nasnet_keras.data.loading import Split, load_data, open_data
 from nasnet_keras.data.records import read_record
 from nasnet_keras.models.applications import preprocess_input
@@ -275,7 +276,7 @@ def test_mixed_precision(dtype):
 
 def test_balanced_classes_count_the_same():
     few = TRAIN.select(np.flatnonzero((TRAIN.labels != 2) | (np.arange(48) < 12)))
-    data = transfer._data(few, None, NAMES, {})
+    data = data_of_parts(few, None, NAMES)
     weights = compilation.factors_of("balanced", data)
     counts = np.bincount(few.labels)
     np.testing.assert_allclose(np.array(weights) * counts, len(few) / 3)
@@ -286,11 +287,11 @@ def test_balanced_classes_count_the_same():
     assert float(loss(labels, scores)) == pytest.approx((2 * one + 0 * two + three) / 3, rel=1e-5)
     assert compilation.SmoothedCrossentropy(**loss.get_config()).class_weights == [1.0, 2.0, 0.0]
     with pytest.raises(ValueError, match="class 'blue' has no training images"):
-        compilation.factors_of("balanced", transfer._data(few.select(np.flatnonzero(few.labels < 2)), None, NAMES, {}))
+        compilation.factors_of("balanced", data_of_parts(few.select(np.flatnonzero(few.labels < 2)), None, NAMES))
 
 
 def test_factors_of_classes_go_by_number_or_name():
-    data = transfer._data(TRAIN, None, NAMES, {})
+    data = data_of_parts(TRAIN, None, NAMES)
     for given in ([1, 5, 2.5], (1, 5, 2.5), np.array([1, 5, 2.5]), {0: 1, 1: 5, 2: 2.5}, {2: 2.5, 0: 1, np.int64(1): 5},
                   {"blue": 2.5, "red": 1, "green": 5}, {0: 1, 1: 5, 2: 2.5}.values(), iter([1, 5, 2.5])):  # fmt: skip
         assert compilation.factors_of(given, data) == [1.0, 5.0, 2.5]
@@ -373,7 +374,7 @@ def test_bad_arguments_are_named(options, message):
 
 @pytest.mark.parametrize("classes", [range(3), np.unique(TRAIN.labels), 3])
 def test_numbers_as_names_are_texts(classes):
-    data = transfer._data(TRAIN, VALIDATION, classes, {})
+    data = data_of_parts(TRAIN, VALIDATION, classes)
     assert data.class_names == ("0", "1", "2") and set(map(type, data.class_names)) == {str}
 
 
@@ -444,10 +445,10 @@ def test_a_momentum_beside_frozen_statistics_and_thresholds_are_those_given(monk
 
 
 def test_the_number_of_classes_may_be_one_of_numpys():
-    assert transfer._data(TRAIN, None, TRAIN.labels.max() + 1, {}).class_names == ("0", "1", "2")
+    assert data_of_parts(TRAIN, None, TRAIN.labels.max() + 1).class_names == ("0", "1", "2")
     for wrong in (3.0, np.float32(3), True, None):
         with pytest.raises(ValueError, match="`classes` must be a name for each label, or their number"):
-            transfer._data(TRAIN, None, wrong, {})
+            data_of_parts(TRAIN, None, wrong)
     assert json.dumps([RECIPE.batch_size, replace(RECIPE, batch_size=np.int64(16)).batch_size]) == "[16, 16]"
 
 
@@ -651,17 +652,17 @@ def test_a_number_of_classes_is_a_count_and_the_data_name_them():
     pairs = list(zip(colours(6).images, [0, 1] * 3, strict=True))
     words = [(image, ("dog", "cat")[label]) for image, label in pairs]
     for train, validation in ((Named(pairs), Named(pairs)), (words, words[:2]), (Named(pairs), None)):
-        assert transfer._data(train, validation, 2, {}).class_names == ("cat", "dog")
-    assert transfer._data(words, None, 2, {}).train.labels.tolist() == [1, 0] * 3
-    assert transfer._data(pairs, None, 3, {}).class_names == ("0", "1", "2")
-    assert transfer._data(Named(pairs), None, ["dog", "cat"], {}).train.labels.tolist() == [1, 0] * 3
+        assert data_of_parts(train, validation, 2).class_names == ("cat", "dog")
+    assert data_of_parts(words, None, 2).train.labels.tolist() == [1, 0] * 3
+    assert data_of_parts(pairs, None, 3).class_names == ("0", "1", "2")
+    assert data_of_parts(Named(pairs), None, ["dog", "cat"]).train.labels.tolist() == [1, 0] * 3
     with pytest.raises(ValueError, match="`train` must have 3 classes, or `classes` a name .*Received: 2, cat, dog"):
-        transfer._data(Named(pairs), None, 3, {})
+        data_of_parts(Named(pairs), None, 3)
 
 
 def test_validation_images_may_happen_to_have_one_label_each():
     images, marks = colours(4).images, np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
-    data = transfer._data((images, marks), (images[2:], marks[2:]), 3, {})
+    data = data_of_parts((images, marks), (images[2:], marks[2:]), 3)
     assert data.several and data.validation.labels.dtype == bool
     with pytest.raises(ValueError, match="or both several, which rows of bool say"):
-        transfer._data((images[2:], marks[2:]), (images, marks), 3, {})
+        data_of_parts((images[2:], marks[2:]), (images, marks), 3)
