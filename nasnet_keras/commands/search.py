@@ -407,9 +407,9 @@ def _told_at_the_end():
 
 def _conclude(options, result, data, child, space):
     """Retrain, compare and print, as far as that is wanted."""
-    from nasnet_keras.search.oracle import EXHAUSTED
     from nasnet_keras.search.results.final import compare, retrain
     from nasnet_keras.search.results.publication import best_genotype, commonest_reason
+    from nasnet_keras.search.trials.state import is_exhausted
 
     failed = sum(trial["reward"] is None for trial in result.trials)
     first = max((one for one in result.trials if one["reward"] is not None), key=lambda one: one["reward"], default={})
@@ -423,8 +423,7 @@ def _conclude(options, result, data, child, space):
         reached = f"best reward {best:.4f} (validation {measure} {percent(raw)})"
     told = f"{len(result.trials)} trials, {failed} failed; {reached}"
     if left > 0:
-        repeated = len(result.trials) >= EXHAUSTED and all("replayed" in trial for trial in result.trials[-EXHAUSTED:])
-        more = "the space holds no further cells" if repeated else "run the same command to go on"
+        more = "the space holds no further cells" if is_exhausted(result.trials) else "run the same command to go on"
         told += f"; {left} trials are left, {more}"
     print(told)
     complaint = Preference.of(result.directory).complaint(result.trials)

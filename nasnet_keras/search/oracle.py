@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 REWARD = keras_tuner.Objective("reward", "max")
 PROGRESS = "progress"  # the metric by which a running child reports its accuracy, epoch by epoch
-EXHAUSTED = 1000  # so many known networks in a row mean that the space holds no others
 WAITING = 10  # so many trials may wait for others of the same network, or as many as workers are busy
 
 
@@ -398,8 +397,7 @@ class NASNetOracle(keras_tuner.Oracle):
         return len(self._waits) >= max(WAITING, len(self.ongoing_trials))
 
     def _has_room(self):
-        is_exhausted = self._state.replays_in_a_row >= EXHAUSTED
-        return not is_exhausted and (self.max_trials is None or len(self.trials) < self.max_trials)
+        return not self._state.is_exhausted and (self.max_trials is None or len(self.trials) < self.max_trials)
 
     def _is_late(self):
         return self._ends_at is not None and time.monotonic() >= self._ends_at

@@ -11,7 +11,6 @@ import pytest
 
 from nasnet_keras.genotype import Genotype, canonical_name
 from nasnet_keras.pictures.report import search_report
-from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import (
     FailurePenalty,
@@ -26,6 +25,7 @@ from nasnet_keras.search.rules import (
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings
+from nasnet_keras.search.trials import state as state_module
 from nasnet_keras.search.tuner import NASNetTuner
 
 SMALL = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))  # 256 strings, 100 networks
@@ -119,13 +119,14 @@ def test_replay_ends_where_a_space_is_exhausted(tmp_path):
 
 @pytest.mark.parametrize("max_trials", [None, 100_000])
 def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials, monkeypatch):
-    assert oracle_module.EXHAUSTED == 1000
-    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
+    assert state_module.EXHAUSTED == 1000
+    monkeypatch.setattr(state_module, "EXHAUSTED", 150)
     oracle = make(tmp_path, (Replay(),), max_trials=max_trials)
     run(oracle)
     log = (tmp_path / "trials.jsonl").read_bytes()
     row = [("replayed" in line) for line in lines(tmp_path)][::-1].index(False)
     assert row == 150 and log.count(b"\n") < 3000
+    assert state_module.is_exhausted(lines(tmp_path)) and not state_module.is_exhausted(lines(tmp_path)[:-1])
     for again in (oracle, make(tmp_path, (Replay(),), max_trials=max_trials)):
         assert again.is_done() and again.trials_to_train() == 0
         assert [again.create_trial(name).status for name in "vw"] == ["STOPPED"] * 2
@@ -133,7 +134,7 @@ def test_an_exhausted_space_ends_the_search_for_good(tmp_path, max_trials, monke
 
 
 def test_without_replay_nothing_is_exhausted(tmp_path, monkeypatch):
-    monkeypatch.setattr(oracle_module, "EXHAUSTED", 20)
+    monkeypatch.setattr(state_module, "EXHAUSTED", 20)
     space = SearchSpace(blocks=1, operations=("identity",), combinations=("add",))
     assert len(run(make(tmp_path, (), space=space, max_trials=60))) == 60
 

@@ -17,12 +17,15 @@ The reward of a child has these names on its way:
 import logging
 import math
 from bisect import insort
+from itertools import islice
 
 import numpy as np
 
 from nasnet_keras.search.rules import Memory
 from nasnet_keras.search.strategies.strategy import Proposal
 from nasnet_keras.search.trials.logs import SearchLogs
+
+EXHAUSTED = 1000  # so many known networks in a row mean that the space holds no others
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,6 @@ class SearchState:
         ranked: (sign · reward, number, trial_id) of the completed trials, the best first, without those that repeat
             another one of them.
         failures_in_a_row: how many of the last trials failed.
-        replays_in_a_row: how many of the last trials needed no child, because a rule knew their reward.
         attempts: {trial_id: how often it was given out}.
 
     Raises:
@@ -62,7 +64,7 @@ class SearchState:
         self._logs.claim(trial_format.identity(strategies(self.seed), tries), imports)
         self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told, self._propose)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
-        self.failures_in_a_row = self.replays_in_a_row = 0
+        self.failures_in_a_row = 0
         self._memory, self._curves, self._firsts = Memory(), {}, {}
         for number in sorted(self._logs.started):
             trial = self._add(self._logs.started[number])
@@ -85,6 +87,11 @@ class SearchState:
     def finished(self):
         """The lines of `trials.jsonl`, in order."""
         return list(self._logs.finished.values())
+
+    @property
+    def is_exhausted(self):
+        """Whether the space holds no further networks, as the function of this name tells of the lines."""
+        return is_exhausted(self._logs.finished.values())
 
     def start(self):
         """A new trial, one of those to try or one that the strategy proposes; it is on the disk."""
@@ -195,7 +202,6 @@ class SearchState:
         self._format.close(trial, line)
         self._memory.add(line)
         self.end_order.append(trial.trial_id)
-        self.replays_in_a_row = self.replays_in_a_row + 1 if "replayed" in line else 0
         if trial.score is None:
             self.failures_in_a_row += 1
         else:
@@ -204,6 +210,15 @@ class SearchState:
             if repeated is None or repeated.score is None:
                 sign = -1 if self._format.objective.direction == "max" else 1
                 insort(self.ranked, (sign * line["reward"], line["number"], trial.trial_id))
+
+
+def is_exhausted(trials):
+    """Whether a space holds no further networks: of the last trials none needed a child, as a rule knew their rewards.
+
+    Args:
+        trials: the lines of `trials.jsonl`, in order.
+    """
+    return len(trials) >= EXHAUSTED and all("replayed" in line for line in islice(reversed(trials), EXHAUSTED))
 
 
 def _new_seed():

@@ -16,7 +16,6 @@ from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
 from nasnet_keras.files import read_secret
-from nasnet_keras.search import oracle as oracle_module
 from nasnet_keras.search.distributed import worker as worker_module
 from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
 from nasnet_keras.search.distributed.roles import Role, current_role
@@ -25,6 +24,7 @@ from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.trials import log
+from nasnet_keras.search.trials import state as state_module
 from nasnet_keras.search.tuner import NASNetTuner
 
 SPACE = SearchSpace(blocks=1)
@@ -503,7 +503,7 @@ class Context:
 
 
 def test_an_exhausted_space_sends_the_workers_home(tmp_path, monkeypatch):
-    monkeypatch.setattr(oracle_module, "EXHAUSTED", 150)
+    monkeypatch.setattr(state_module, "EXHAUSTED", 150)
     space = SearchSpace(blocks=1, operations=("identity", "conv_3x3"), combinations=("add",))
     oracle = oracle_in(tmp_path / "s", None, space=space, strategy="random", rules=(Replay(),))
     servicer, messages = Servicer(oracle, {}, 30.0), protos.get_service()
