@@ -23,6 +23,7 @@ from nasnet_keras.export.folders import (
     IO,
     LAYOUTS,
     PRECISIONS,
+    TARGETS,
     check_backend,
     check_installed,
     check_saved_model,
@@ -47,8 +48,7 @@ def add_options(parser):
         metavar="DIR",
         help="the model's folder, with a version below; for other formats a new folder",
     )
-    formats = ("saved_model", "onnx", "litert", "openvino")
-    parser.add_argument("--format", choices=formats, default="saved_model")
+    parser.add_argument("--format", choices=("saved_model", *TARGETS), default="saved_model")
     parser.add_argument("--calibration", metavar="DATA", help="typical images, on which ranges of int8 are measured")
     parser.add_argument(
         "--batch", type=int, help="images of every call of another format; 1 is faster in openvino (default: any)"

@@ -139,7 +139,6 @@ def _answered(model, paths, options):
     """Of each batch the index of its first image, the answers, and {index: the reason} of what has none."""
     from nasnet_keras.data.loading import normalize
     from nasnet_keras.models import answers
-    from nasnet_keras.models.applications import imagenet_classes
 
     channels = answers.input_shape(model)[-1]
     if channels not in (1, 3):
@@ -153,7 +152,7 @@ def _answered(model, paths, options):
         if len(good):
             images = luma(images[good]) if channels == 1 else images[good]
             scores = answers.probabilities(model, model.predict_on_batch(prepare(images)))
-            names = answers.labels_of(model, scores.shape[1]) or [name for _, name in imagenet_classes()]
+            names = answers.full_names(model, scores.shape[1])
             cuts = thresholds if options.threshold is None else np.full(scores.shape[1], options.threshold)
             for index, row in zip(good.tolist(), scores, strict=True):
                 if np.isnan(row).any():

@@ -49,7 +49,7 @@ def survey(data, progress=None):
     return {**found, "notes": list(data.notes), "left_out": data.all_left_out().by_reason()}
 
 
-def near_pairs(data, progress=None):
+def near_places(data, progress=None):
     """Images in different parts that look the same: the same photograph in another size or file, or a burst.
 
     Each image is compared as 16×16 greys: a hash of which pixel is brighter than its neighbour finds candidates
@@ -61,21 +61,8 @@ def near_pairs(data, progress=None):
         progress: None, or a function called with the number of images read and of all.
 
     Returns:
-        A list of pairs `((part, name), (part, name))`, the most alike first; of files the names are their paths.
-    """
-    pairs, _ = near_places(data, progress)
-    return [tuple((part, getattr(data, part).images.name(index)) for part, index in pair) for pair in pairs]
-
-
-def near_places(data, progress=None):
-    """What `near_pairs` finds by number, and how much it could not look at.
-
-    Args:
-        data, progress: as for `near_pairs`.
-
-    Returns:
-        (a list of pairs `((part, index), (part, index))`, how many images were not compared, because they cannot be
-        read or have no structure).
+        (a list of pairs `((part, index), (part, index))`, the most alike first; how many images were not compared,
+        because they cannot be read or have no structure).
     """
     images = [getattr(data, part).images for part in PARTS]
     lengths = [len(one) for one in images]

@@ -20,7 +20,6 @@ from nasnet_keras.export.serving_files import batching_params, models_config, wr
 from nasnet_keras.files import expanded, write_atomically, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.answers import output_kind, outputs_of
-from nasnet_keras.models.applications import imagenet_classes
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.nesting import layers_within
@@ -368,7 +367,7 @@ def remark_on_names(model, count):
 def _class_names(model, class_names, count):
     own, names = answers.class_names(model), class_names
     if names is None:
-        names = answers.labels_of(model, count) or [name for _, name in imagenet_classes()]
+        names = answers.full_names(model, count)
         if told := remark_on_names(model, count):
             logger.warning("%s", told)
     if len(names) != count:

@@ -16,6 +16,7 @@ from nasnet_keras.checks import names_of
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
 from nasnet_keras.program.architecture import STEMS
+from nasnet_keras.weights.zoo import imagenet_classes
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -216,6 +217,11 @@ def labels_of(model, count):
     if names is None and not (count == 1000 and getattr(model, "architecture", None)):
         names = tuple(map(str, range(count)))
     return names
+
+
+def full_names(model, count):
+    """A name for each of a model's classes: as `labels_of` has them, and those of ImageNet in full."""
+    return labels_of(model, count) or [name for _, name in imagenet_classes()]
 
 
 def takes_pixels(model):

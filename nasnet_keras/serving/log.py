@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import orjson
 
-LOGS = ("text", "json", "none")
 MAX_PATH = 200  # characters of an address in a line
 log = logging.getLogger(__name__)
 

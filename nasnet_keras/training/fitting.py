@@ -17,7 +17,7 @@ import numpy as np
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.records import write_record
-from nasnet_keras.data.splits import check_classes, placed
+from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import ScheduledDropPath
@@ -395,12 +395,6 @@ def evaluate(model, split, batch_size=256, devices=None):
     return figures_of(*answers_to(model, split, batch_size, devices))
 
 
-def predict_split(model, split, batch_size=256):
-    """Class probabilities [n, classes] of a split's images that can be read, in evaluation mode."""
-    outputs, _, kind = answers_to(model, split, batch_size)
-    return answers.as_probabilities(outputs, kind)
-
-
 def answers_to(model, split, batch_size=256, devices=None, view=None):
     """What a model answers to a split's images that can be read: (outputs [n, …], labels [n], kind of outputs).
 
@@ -434,8 +428,7 @@ def match_classes(model, data, split):
     if names is None or names == tuple(data.class_names):
         return split
     check_classes(names, data.class_names)
-    order = placed(data.class_names, names)
-    return replace(split, labels=split.labels[:, np.argsort(order)] if split.several else order[split.labels])
+    return replace(split, labels=renumbered(split.labels, data.class_names, names))
 
 
 def save_model(model, directory, **changes):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from nasnet_keras.data.loading import load_data, open_data
-from nasnet_keras.data.survey import near_pairs, near_places, survey
+from nasnet_keras.data.survey import near_places, survey
 
 
 def texture(seed, height=40, width=48):
@@ -51,8 +51,9 @@ def test_the_same_picture_in_another_file_is_found(folder):
     picture.resize((96, 80)).save(folder / "test/b/larger.jpg", quality=60)
     texture(21).filter(ImageFilter.GaussianBlur(1)).save(folder / "test/a/blurred.png")
     texture(0).save(folder / "train/b/same_part.png")  # not looked for
-    pairs = near_pairs(open_data(folder, validation=0))
-    names = {tuple((part, source[len(str(folder)) + 1 :]) for part, source in pair) for pair in pairs}
+    pairs, _ = near_places(data := open_data(folder, validation=0))
+    sources = {part: getattr(data, part).images.sources for part in ("train", "test")}
+    names = {tuple((part, sources[part][index][len(str(folder)) + 1 :]) for part, index in pair) for pair in pairs}
     assert names == {
         (("train", "train/a/0.png"), ("test", "test/b/larger.jpg")),
         (("train", "train/b/same_part.png"), ("test", "test/b/larger.jpg")),
@@ -64,7 +65,7 @@ def test_plain_and_broken_images_are_like_nothing(folder):
     for part in ("train", "test"):
         Image.new("RGB", (20, 20), (9, 9, 9)).save(folder / part / "a/plain.png")
         (folder / part / "a/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert near_pairs(open_data(folder, validation=0)) == []
+    assert near_places(open_data(folder, validation=0)) == ([], 4)
 
 
 def test_many_pictures_of_one_look_take_bounded_time(tmp_path):
@@ -78,7 +79,7 @@ def test_many_pictures_of_one_look_take_bounded_time(tmp_path):
         (tmp_path / ("train", "test")[index % 2] / ("a", "b")[index // 2 % 2] / f"{index}.png").write_bytes(
             content.read_bytes()
         )
-    pairs = near_pairs(open_data(tmp_path, validation=0))
+    pairs, _ = near_places(open_data(tmp_path, validation=0))
     assert 999 <= len(pairs) <= 100_000
 
 

@@ -159,6 +159,7 @@ def test_names_come_from_the_network_that_answers():
     assert answers.class_names(keras.Sequential([named, layers.Dense(2)])) is None
     assert answers.labels_of(stack(layers.Flatten(), layers.Dense(2)), 2) == ("0", "1")
     assert answers.labels_of(net(classes=1000), 1000) is None  # ImageNet's
+    assert answers.full_names(net(classes=1000), 1000)[7] == "cock" and answers.full_names(named, 3) == ("a", "b", "c")
     assert answers.labels_of(stack(layers.Flatten(), layers.Dense(1000)), 1000)[999] == "999"
 
 

@@ -93,7 +93,7 @@ def test_preprocessing_inside_is_found(wrap):
     seen, split = [], images()
     model = wrap(network)
     model.predict = lambda batches, **_: seen.append(batches[0][0]) or np.full((len(split), 3), 1 / 3)
-    training.predict_split(model, split, 8)
+    training.answers_to(model, split, 8)
     np.testing.assert_array_equal(seen[0], split.images)
 
 
