@@ -22,7 +22,7 @@ from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
-from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
+from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import Role, current_role
@@ -31,7 +31,7 @@ from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy, random_to_the_end
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
+from nasnet_keras.search.trials.imported import check_same_start, check_start, read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 from nasnet_keras.training.recipes import RECIPES

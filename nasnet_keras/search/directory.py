@@ -167,16 +167,6 @@ def right_to_overwrite(overwrite, place):
     return closing(DirectoryLock(place)) if in_use else nullcontext()
 
 
-def check_start(directory, start_from):
-    """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
-    directory = SearchDirectory(directory)
-    if directory.header.exists() and not directory.imported.exists():
-        raise ValueError(
-            f"`start_from` must be left out where a search goes on that began without it, as in {directory.path}: "
-            f"choose another directory. Received: {str(start_from)!r}"
-        )
-
-
 def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {}

@@ -28,7 +28,6 @@ from nasnet_keras.search.cost import check_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
-    check_start,
     data_description,
     description,
     keep_children,
@@ -57,7 +56,7 @@ from nasnet_keras.search.running import (
 )
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
-from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
+from nasnet_keras.search.trials.imported import check_same_start, check_start, read_imports, read_tries
 
 logger = logging.getLogger(__name__)
 

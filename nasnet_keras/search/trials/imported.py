@@ -142,6 +142,16 @@ def _reported(line, name):
     return float(_numbers(line).get(f"raw_{name}", line["reward"]))
 
 
+def check_start(directory, start_from):
+    """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
+    directory = SearchDirectory(directory)
+    if directory.header.exists() and not directory.imported.exists():
+        raise ValueError(
+            f"`start_from` must be left out where a search goes on that began without it, as in {directory.path}: "
+            f"choose another directory. Received: {str(start_from)!r}"
+        )
+
+
 def check_same_start(directory, path, space, rules=None):
     """Raise `ValueError` if a search that goes on began with the trials of another search than this.
 
