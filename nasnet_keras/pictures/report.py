@@ -9,7 +9,6 @@ has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
@@ -149,39 +148,6 @@ def search_report(
 def renews_itself(page: str) -> bool:
     """Whether a page is that of a search which ran when it was written."""
     return RENEWED in page.partition("<title>")[0]
-
-
-def read_trials(path) -> list[dict]:
-    """Read `trials.jsonl`, one JSON object a line.
-
-    A last line that is cut short, because a search is writing it or was killed, is left out.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The objects, in the order of the file.
-
-    Raises:
-        ValueError: the file cannot be read, or another line is not a JSON object.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise ValueError(f"cannot read the trials in {path}: {error.strerror}") from None
-    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    trials = []
-    for number, line in filled:
-        try:
-            trial = json.loads(line)
-        except (ValueError, RecursionError):
-            trial = None
-        if isinstance(trial, dict):
-            trials.append(trial)
-        elif number != filled[-1][0]:
-            raise ValueError(f"{path}, line {number}: a trial must be a JSON object. Received: {line[:80]!r}")
-    return trials
 
 
 def failure_reasons(trials: list[dict]) -> list[tuple[str, int]]:

@@ -12,9 +12,9 @@ from nasnet_keras.checks import check_one_of, is_number
 from nasnet_keras.files import expanded
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.pareto import COSTS
-from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.rules import Rule
+from nasnet_keras.search.trials.log import read_trials
 
 logger = logging.getLogger(__name__)
 
