@@ -25,7 +25,7 @@ from nasnet_keras.files import check_folder, read_object, read_secret
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, Role, current_role
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
@@ -146,14 +146,13 @@ def add_options(parser):
     )
     parser.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
     parser.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
-    parser.add_argument(
-        "--patience", type=float, default=600.0, help="seconds to wait for a chief, or on Ray while there is no worker"
-    )
+    patience = "seconds to wait for a chief, or on Ray while there is no worker"
+    parser.add_argument("--patience", type=float, default=PATIENCE, help=patience)
 
     parser.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
     parser.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
     parser.add_argument("--name", help="the worker's (default: from its host and process)")
-    parser.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
+    parser.add_argument("--lease", type=float, default=LEASE, help="seconds until a silent worker has lost its trial")
     parser.add_argument(
         "--secret", metavar="FILE", help="what chief and workers know where the address is not loopback"
     )

@@ -15,7 +15,7 @@ from nasnet_keras.checks import check_integer, take_integers
 
 logger = logging.getLogger(__name__)
 
-LEASE, PATIENCE = 120.0, 600.0  # seconds
+LEASE, PATIENCE = 120.0, 600.0  # seconds; many machines are not started at once
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 
 
