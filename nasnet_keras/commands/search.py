@@ -22,6 +22,7 @@ from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
+from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
@@ -116,9 +117,8 @@ def add_options(parser):
     parser.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
     parser.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
     parser.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
-    costs = ("multiply_adds", "parameters", "seconds")
     parser.add_argument(
-        "--cost", choices=costs, default=costs[0], help="what a child costs, for the front and --prefer"
+        "--cost", choices=COSTS, default=COSTS[0], help="what a child costs, for the front and --prefer"
     )
     parser.add_argument(
         "--prefer", default="reward", metavar="RULE",

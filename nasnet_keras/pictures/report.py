@@ -22,7 +22,7 @@ from nasnet_keras.pictures.curves import (
     search_curve_svg,
 )
 from nasnet_keras.pictures.importance import importance_svg
-from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, short
+from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front, pareto_svg, short
 
 BEST = 10
 WINDOW = 20
@@ -286,7 +286,7 @@ def _costs(trials, direction, cost="multiply_adds", prefer="reward", chosen=None
     words = RULES[rule].format(bound=bound, **WORDS[direction]) if rule in RULES else prefer
     words = escape(words + (f"; {further}" if further else ""))
     note = f'<p class="note">A trial is on the front if no other is both better and cheaper. Found by: {words}.</p>'
-    columns = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
+    columns = () if cost in COSTS else (cost,)
     picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen, direction=direction)}</div>'
     return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], columns)}")
 
