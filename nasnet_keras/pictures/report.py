@@ -13,6 +13,7 @@ from collections import Counter
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
 from nasnet_keras.pictures.curves import (
+    WINDOW,
     check_trials,
     finished,
     finite,
@@ -25,7 +26,6 @@ from nasnet_keras.pictures.importance import importance_svg
 from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front, pareto_svg, short
 
 BEST = 10
-WINDOW = 20
 DASH = "\u2013"
 # What a reason for a failure has of the one trial: digests and addresses, numbers, and what is none.
 FIGURES = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{12,}\b|[-+]?(\d+([.,]\d+)*(e[-+]?\d+)?|\b(nan|inf)\b)", re.IGNORECASE)
