@@ -94,7 +94,7 @@ setup(
     packages=[*find_packages(include=["nasnet_keras", "nasnet_keras.*"]), "nasnet_keras.weights_files"],
     package_dir={"nasnet_keras.weights_files": "weights"},
     package_data={
-        "nasnet_keras": ["models/*.tsv", "genotypes/*.json", "serving/page/*"],
+        "nasnet_keras": ["weights/*.tsv", "genotypes/*.json", "serving/page/*"],
         "nasnet_keras.weights_files": ["*"],
     },
     entry_points={"console_scripts": ["nasnet-keras = nasnet_keras.cli:main"]},

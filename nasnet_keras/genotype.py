@@ -348,16 +348,10 @@ def canonical_cell(cell):
     Each block is `(how it leaves the cell, combination, ((operation, state), (operation, state)))`, the states counted
     in the canonical order. A cell of more than two inputs hands its states on in order, which therefore counts.
     """
-    first, blocks = cell.inputs, dict(enumerate(cell.blocks, cell.inputs))
+    first, live = cell.inputs, cell.live_states()
+    blocks = {state: block for state, block in enumerate(cell.blocks, first) if state in live}
     leaves = {state: (1 + index if first != 2 else 1) for index, state in enumerate(cell.concat)}
-    needed, waiting = set(), list(cell.concat)
-    while waiting:
-        state = waiting.pop()
-        if state not in needed:
-            needed.add(state)
-            waiting += blocks[state].inputs if state in blocks else ()
     edges = {state: list(zip(block.operations, block.inputs, strict=True)) for state, block in blocks.items()}
-    edges = {state: pairs for state, pairs in edges.items() if state in needed}
     readers = {state: [] for state in (*range(first), *edges)}
     for state, pairs in edges.items():
         for operation, read in pairs:

@@ -57,13 +57,13 @@ data                        | no framework        | nothing
 training                    | keras               | models, data, weights
 + training.devices          | tensorflow, jax     | nothing
 + training.features         | tensorflow          | nothing
-+ training.graphs           | tensorflow          | nothing
 + training.gradients        | tensorflow, jax     | nothing
 + training.explanations     | keras               | pictures.heat_maps
 + training.card             | keras               | pictures.learning
 children                    | keras               | program, models, data, training
 + children.threads          | tensorflow          | nothing
 + children.primitives       | tensorflow          | nothing
++ children.graphs           | tensorflow          | nothing
 + children.graph_assembly   | tensorflow          | nothing
 + children.tensorflow_child | tensorflow          | nothing
 + children.jax_child        | jax                 | nothing

@@ -1,7 +1,6 @@
-"""What a child is, whatever computes it: a genotype's program with weights, to and from the ordinary network."""
+"""What a child is, whatever computes it: a genotype's program with weights, and the ordinary network of both."""
 
 import numpy as np
-from keras import ops
 
 from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.models.network import NASNet
@@ -69,31 +68,19 @@ class BaseChild:
             variable.assign(value)
         return model
 
-    def from_model(self, model):
-        """Take over the weights of the ordinary network of the same genotype."""
-        self.set_weights([ops.convert_to_numpy(variable) for variable in self.variables(model)])
-
     def variables(self, model):
         """The ordinary network's variables in the order of `program.weights`."""
         named = model.named_weights()
         return [named[weight.name] for weight in self.program.weights]
 
-    def accuracy(self, images, labels, batch_size=500, batch_statistics=False):
-        """Accuracy in [0, 1] at inference; of several labels an image their mean average precision.
-
-        Args:
-            images: [count, height, width, channels], float32, in [-1, 1].
-            labels: [count] integers, or bool [count, classes].
-            batch_size: images at a time.
-            batch_statistics: see `logits`.
-        """
-        starts = range(0, len(images), batch_size)
-        logits = [self.logits(images[start : start + batch_size], batch_statistics) for start in starts]
-        return self.accuracy_of(np.concatenate(logits), np.asarray(labels))
-
     @staticmethod
     def accuracy_of(logits, labels):
-        """`accuracy` of logits [count, classes]; None where no image has any of several labels."""
+        """Accuracy in [0, 1]; of several labels an image their mean average precision, None where no image has any.
+
+        Args:
+            logits: [count, classes].
+            labels: [count] integers, or bool [count, classes].
+        """
         if labels.ndim == 2:
             return mean_average_precision(labels, logits)
         return float(np.mean(np.argmax(logits, axis=-1) == labels))

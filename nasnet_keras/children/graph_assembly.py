@@ -14,7 +14,7 @@ from nasnet_keras.children.threads import sessions_have_own_threads, use_one_thr
 
 
 @dataclass(frozen=True)
-class Edge:
+class Output:
     """A tensor of a graph that is being put together.
 
     Args:
@@ -41,55 +41,55 @@ class Assembly:
         self._constants, self._calls = {}, 0
 
     def placeholder(self, shape, dtype=tf.float32):
-        """An `Edge` that is fed."""
-        (edge,) = self.call(_placeholder, [], tuple(shape), dtype)
-        return edge
+        """An `Output` that is fed."""
+        (output,) = self.call(_placeholder, [], tuple(shape), dtype)
+        return output
 
-    def call(self, function, edges, *settings):
+    def call(self, function, inputs, *settings):
         """Copy what a function does into the graph.
 
         Args:
             function: takes a list of tensors, and then the settings; gives a structure of tensors. What it computes
                 must follow from the settings and the tensors' shapes and types alone.
-            edges: an `Edge` for each tensor.
+            inputs: an `Output` for each tensor.
             *settings: hashable.
 
         Returns:
-            The function's result with an `Edge` in the place of each tensor.
+            The function's result with an `Output` in the place of each tensor.
         """
-        return self._copy(_trace(function, _signature(edges), settings), edges)
+        return self._copy(_trace(function, _signature(inputs), settings), inputs)
 
-    def call_once(self, function, edges, *settings):
+    def call_once(self, function, inputs, *settings):
         """The same for what no other graph will have: it is not kept."""
-        return self._copy(_trace.__wrapped__(function, _signature(edges), settings), edges)
+        return self._copy(_trace.__wrapped__(function, _signature(inputs), settings), inputs)
 
-    def differentiable(self, function, edges, *settings):
+    def differentiable(self, function, inputs, *settings):
         """The same, with the derivative of the first of several results, which is `tf.gradients`'.
 
         The pieces of both are kept apart. What the derivative reads is made once, with the results.
 
         Returns:
-            The function's results, and a function from the first one's gradient to the list of those of `edges`.
+            The function's results, and a function from the first one's gradient to the list of those of `inputs`.
         """
-        there, back = _trace_with_gradients(function, _signature(edges), settings)
-        results, kept = self._copy(there, edges)
+        there, back = _trace_with_gradients(function, _signature(inputs), settings)
+        results, kept = self._copy(there, inputs)
         return results, lambda gradient: self._copy(back, [*kept, gradient])
 
-    def concat(self, edges):
+    def concat(self, parts):
         """One vector of several; written down at once, as no other graph will have the same ones."""
-        if len(edges) == 1:
-            return edges[0]
+        if len(parts) == 1:
+            return parts[0]
         self._calls += 1
-        axis, dtype = self.call(_zero, []), edges[0].dtype
+        axis, dtype = self.call(_zero, []), parts[0].dtype
         node = self.definition.node.add(op="ConcatV2", name=f"concat_{self._calls}")
-        node.input.extend([*(edge.name for edge in edges), axis.name])
-        node.attr["N"].i = len(edges)
+        node.input.extend([*(part.name for part in parts), axis.name])
+        node.attr["N"].i = len(parts)
         node.attr["T"].type, node.attr["Tidx"].type = dtype.as_datatype_enum, axis.dtype.as_datatype_enum
-        return Edge(f"{node.name}:0", (sum(edge.shape[0] for edge in edges),), dtype)
+        return Output(f"{node.name}:0", (sum(part.shape[0] for part in parts),), dtype)
 
-    def _copy(self, piece, edges):
+    def _copy(self, piece, inputs):
         self._calls += 1
-        names = dict(zip(piece.inputs, (edge.name for edge in edges), strict=True))
+        names = dict(zip(piece.inputs, (one.name for one in inputs), strict=True))
         for node, constant, outputs in piece.nodes:
             if constant in self._constants:
                 names[f"{node.name}:0"] = self._constants[constant]
@@ -102,10 +102,10 @@ class Assembly:
             names.update((f"{node.name}:{number}", f"{copy.name}:{number}") for number in range(outputs))
             if constant is not None:
                 self._constants[constant] = names[f"{node.name}:0"]
-        return _each(lambda edge: Edge(names[edge.name], edge.shape, edge.dtype), piece.results)
+        return _each(lambda output: Output(names[output.name], output.shape, output.dtype), piece.results)
 
     def compile(self, feeds, fetches):
-        """A function from a NumPy array for each of some `Edge`s to a list of arrays for others.
+        """A function from a NumPy array for each of some `Output`s to a list of arrays for others.
 
         It computes with one thread an operation, see `threads`.
         """
@@ -117,12 +117,12 @@ class Assembly:
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
         session = tf.compat.v1.Session(graph=graph, config=config)
-        return session.make_callable([edge.name for edge in fetches], [edge.name for edge in feeds])
+        return session.make_callable([output.name for output in fetches], [output.name for output in feeds])
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """What a function does: names of its inputs, (node, identity of a constant, number of outputs), `Edge`s.
+    """What a function does: names of its inputs, (node, identity of a constant, number of outputs), `Output`s.
 
     Inputs, and those of nodes, are names with the output's number.
     """
@@ -173,7 +173,7 @@ def _piece(graph, inputs, results):
             node.input.extend(_source(tensor).name for tensor in operation.inputs)
             constant = node.attr["value"].SerializeToString() if node.op == "Const" else None
             nodes.append((node, constant, len(operation.outputs)))
-    return _Piece([tensor.name for tensor in inputs], nodes, _each(lambda end: _edge(_source(end)), results))
+    return _Piece([tensor.name for tensor in inputs], nodes, _each(lambda end: _output(_source(end)), results))
 
 
 def _needed(ends, stops):
@@ -196,8 +196,8 @@ def _source(tensor):
     return tensor
 
 
-def _signature(edges):
-    return tuple((edge.shape, edge.dtype) for edge in edges)
+def _signature(inputs):
+    return tuple((one.shape, one.dtype) for one in inputs)
 
 
 def _each(change, results):
@@ -205,9 +205,9 @@ def _each(change, results):
     return [_each(change, one) for one in results] if isinstance(results, list | tuple) else change(results)
 
 
-def _edge(tensor):
+def _output(tensor):
     shape = tensor.shape
-    return Edge(tensor.name, None if shape.rank is None else tuple(shape), tensor.dtype)
+    return Output(tensor.name, None if shape.rank is None else tuple(shape), tensor.dtype)
 
 
 def _placeholder(tensors, shape, dtype):

@@ -65,7 +65,7 @@ def descend(optimizer, weights, velocity, gradient, rate):
     return weights + (velocity * momentum - change if optimizer.nesterov else velocity), velocity
 
 
-class Layout:
+class FlatWeights:
     """The places of some weights in a flat vector, where those of equal shape stand side by side.
 
     So a graph cuts and joins a few dozen arrays [count, …] instead of hundreds of weights.

@@ -253,7 +253,7 @@ class ChildSettings:
 
     def _compiled(self, genotype, data, seed, on_epoch):
         """The same by the ordinary network, for recipes with more than plain gradient descent."""
-        from nasnet_keras.training.graphs import released_graphs
+        from nasnet_keras.children.graphs import released_graphs
 
         with released_graphs():
             return self._evaluate_network(genotype, data, seed, on_epoch)

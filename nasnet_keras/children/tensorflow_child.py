@@ -17,7 +17,7 @@ import tensorflow as tf
 from nasnet_keras.children import primitives
 from nasnet_keras.children.child import BaseChild
 from nasnet_keras.children.graph_assembly import Assembly
-from nasnet_keras.children.optimizer import Layout, descend
+from nasnet_keras.children.optimizer import FlatWeights, descend
 
 raw = tf.raw_ops
 
@@ -43,7 +43,7 @@ class Child(BaseChild):
                 pool.append(weight.shape[2:] if weight.shape[:2] == (1, 1) else weight.shape)
             self._steps.append((step.primitive, [value.number for value in step.reads], step.result.number, *numbers))
         self._last = self._steps[-1][2]
-        self._trained, self._moving = Layout(trained), Layout(moving)
+        self._trained, self._moving = FlatWeights(trained), FlatWeights(moving)
         self._runs = {}
 
     # Weights
@@ -51,8 +51,8 @@ class Child(BaseChild):
     def get_weights(self):
         """All weights as NumPy arrays, in the order of `program.weights`."""
         trained, moving = (
-            iter(layout.cut(flat))
-            for layout, flat in ((self._trained, self._weights), (self._moving, self._statistics))
+            iter(places.cut(flat))
+            for places, flat in ((self._trained, self._weights), (self._moving, self._statistics))
         )
         return [
             next(trained if weight.trainable else moving).reshape(weight.shape).copy()
@@ -64,8 +64,8 @@ class Child(BaseChild):
         self._check_weights(weights)
         pairs = list(zip(self.program.weights, weights, strict=True))
         self._weights, self._statistics = (
-            layout.join([value for weight, value in pairs if weight.trainable == trained])
-            for layout, trained in ((self._trained, True), (self._moving, False))
+            places.join([value for weight, value in pairs if weight.trainable == trained])
+            for places, trained in ((self._trained, True), (self._moving, False))
         )
         self._velocity = np.zeros_like(self._weights)
         self.step = 0
@@ -77,17 +77,17 @@ class Child(BaseChild):
 
         Args:
             graph: an `Assembly`.
-            images: an `Edge`, as are all values.
+            images: an `Output`, as are all values.
             weights: the trained ones.
             moving: the moving statistics, to compute by them.
             pulls: a list for the derivative of each step.
         """
         values, statistics, call = {0: images}, [], graph.call if pulls is None else graph.differentiable
         for primitive, reads, result, trained, untrained in self._steps:
-            edges = [values[number] for number in reads] + [weights[number] for number in trained]
+            inputs = [values[number] for number in reads] + [weights[number] for number in trained]
             if moving is not None:
-                edges += [moving[number] for number in untrained]
-            made = call(primitives.forward, edges, primitive, moving is None)
+                inputs += [moving[number] for number in untrained]
+            made = call(primitives.forward, inputs, primitive, moving is None)
             if pulls is not None:
                 made, pull = made
                 pulls.append(pull)
@@ -200,15 +200,15 @@ class Child(BaseChild):
 # What stands between the primitives, as functions for `Assembly.call`.
 
 
-def _cut(graph, layout, flat):
+def _cut(graph, places, flat):
     """The single weights of a flat vector."""
-    parts = graph.call_once(_split, [flat], tuple(prod(shape) for shape in layout.shapes))
-    return layout.in_order(graph.call(_unpack, [part], shape) for part, shape in zip(parts, layout.shapes, strict=True))
+    parts = graph.call_once(_split, [flat], tuple(prod(shape) for shape in places.shapes))
+    return places.in_order(graph.call(_unpack, [part], shape) for part, shape in zip(parts, places.shapes, strict=True))
 
 
-def _join(graph, layout, edges):
+def _join(graph, places, outputs):
     """The flat vector of single weights."""
-    return graph.concat([graph.call(_pack, group) for group in layout.groups_of(edges)])
+    return graph.concat([graph.call(_pack, group) for group in places.groups_of(outputs)])
 
 
 def _split(tensors, sizes):

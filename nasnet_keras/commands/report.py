@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from nasnet_keras.commands.terminal import finish, tell
-from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import renew_report
+from nasnet_keras.search.trials.log import read_trials
 
 SUMMARY = "write a search's report, also while it runs"
 EXAMPLE = "report found"

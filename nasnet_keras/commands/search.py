@@ -22,16 +22,17 @@ from nasnet_keras.commands.progress import SearchProgress, epoch_progress
 from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
-from nasnet_keras.search.directory import SearchDirectory, check_start, compare_children, description
+from nasnet_keras.pictures.pareto import COSTS
+from nasnet_keras.search.directory import SearchDirectory, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, Role, current_role
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.rules import FailurePenalty, Limits, MedianStop, Replay, SoftTarget
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import MEASURED, STRATEGIES, make_strategy, random_to_the_end
 from nasnet_keras.search.strategies.controller import ControllerSettings
-from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
+from nasnet_keras.search.trials.imported import check_same_start, check_start, read_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity, identify
 from nasnet_keras.serving.address import check_address
 from nasnet_keras.training.recipes import RECIPES
@@ -116,9 +117,8 @@ def add_options(parser):
     parser.add_argument("--target-parameters", type=int, help="reward × (parameters / target) ^ exponent (MnasNet)")
     parser.add_argument("--target-multiply-adds", type=int, help="the same with multiply-adds")
     parser.add_argument("--target-exponent", type=float, default=-0.07, help="of the target")
-    costs = ("multiply_adds", "parameters", "seconds")
     parser.add_argument(
-        "--cost", choices=costs, default=costs[0], help="what a child costs, for the front and --prefer"
+        "--cost", choices=COSTS, default=COSTS[0], help="what a child costs, for the front and --prefer"
     )
     parser.add_argument(
         "--prefer", default="reward", metavar="RULE",
@@ -146,14 +146,13 @@ def add_options(parser):
     )
     parser.add_argument("--child-cpus", type=float, metavar="CPUS", help="what a child on Ray gets (1)")
     parser.add_argument("--child-gpus", type=float, metavar="GPUS", help="likewise; a fraction shares a GPU (0)")
-    parser.add_argument(
-        "--patience", type=float, default=600.0, help="seconds to wait for a chief, or on Ray while there is no worker"
-    )
+    patience = "seconds to wait for a chief, or on Ray while there is no worker"
+    parser.add_argument("--patience", type=float, default=PATIENCE, help=patience)
 
     parser.add_argument("--role", choices=("chief", "worker"), help="part of a search over several machines")
     parser.add_argument("--address", default="127.0.0.1:7877", metavar="HOST:PORT", help="the chief's")
     parser.add_argument("--name", help="the worker's (default: from its host and process)")
-    parser.add_argument("--lease", type=float, default=120.0, help="seconds until a silent worker has lost its trial")
+    parser.add_argument("--lease", type=float, default=LEASE, help="seconds until a silent worker has lost its trial")
     parser.add_argument(
         "--secret", metavar="FILE", help="what chief and workers know where the address is not loopback"
     )

@@ -20,7 +20,6 @@ from nasnet_keras.weights.zoo import imagenet_classes
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
-LEAST = 1e-7  # of a probability whose logarithm is taken; Keras' own epsilon by default
 # The functions of Keras that tell of an answer. The softmax of a logarithm of probabilities are these probabilities.
 FUNCTIONS = {"softmax": "softmax", "sigmoid": "sigmoid", "log_softmax": "logits"}
 OPERATIONS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "logits"}
@@ -120,30 +119,6 @@ def as_probabilities(outputs, kind):
         wide = np.exp(wide - wide.max(1, keepdims=True))
         return (wide / wide.sum(1, keepdims=True)).astype("float32")
     return np.concatenate([1 - outputs, outputs], 1) if outputs.shape[1] == 1 else outputs
-
-
-def losses(outputs, labels, kind):
-    """The cross-entropy of each image, [n].
-
-    Args:
-        outputs: [n, classes], or [n, 1] for two classes.
-        labels: the true classes, integers [n]; or bool [n, classes], true where an image has a label, for `sigmoid`.
-        kind: that of the outputs, one of `KINDS`; for `sigmoid` with several classes the mean over them of each one's,
-            or where an image may have several labels the sum of them.
-    """
-    if np.ndim(labels) == 2:
-        return -np.log(np.maximum(np.where(labels, outputs, 1 - outputs), LEAST)).sum(1)
-    rows = np.arange(len(labels))
-    if kind == "logits":
-        wide = outputs.astype("float64")
-        wide = np.concatenate([np.zeros_like(wide), wide], 1) if wide.shape[1] == 1 else wide
-        top = wide.max(1)
-        return top + np.log(np.exp(wide - top[:, None]).sum(1)) - wide[rows, labels]
-    if kind == "sigmoid" and outputs.shape[1] > 1:
-        right = 1 - outputs
-        right[rows, labels] = outputs[rows, labels]
-        return -np.log(np.maximum(right, LEAST)).mean(1)
-    return -np.log(np.maximum(as_probabilities(outputs, kind)[rows, labels], LEAST))
 
 
 def class_names(model):

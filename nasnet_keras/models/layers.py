@@ -14,7 +14,7 @@ from nasnet_keras import genotype as genotypes
 from nasnet_keras.checks import check_integer, check_one_of
 from nasnet_keras.models.functions import Run, compute, short_variable_names, use_kernels
 from nasnet_keras.program.cell import CellPlan
-from nasnet_keras.program.operations import RECIPES, write_combination, write_operation
+from nasnet_keras.program.operations import CHAINS, write_combination, write_operation
 from nasnet_keras.program.options import Options
 from nasnet_keras.program.parts import parts_of
 from nasnet_keras.program.program import Program
@@ -208,7 +208,7 @@ class Operation(ProgramLayer):
     """One operation on one state, [batch, height, width, channels] to [..., filters].
 
     Args:
-        kind: a name from `operations.RECIPES`; the search space's are `genotype.OPERATIONS`.
+        kind: a name from `operations.CHAINS`; the search space's are `genotype.OPERATIONS`.
         filters: channels of the result.
         strides: 1, or 2 to halve height and width, rounded up.
         options: an `Options`, or a dict of some of its fields.
@@ -219,7 +219,7 @@ class Operation(ProgramLayer):
 
     def __init__(self, kind, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
-        if kind not in RECIPES:
+        if kind not in CHAINS:
             raise ValueError(f"`kind` must be one of {', '.join(genotypes.OPERATIONS)}. Received: {kind!r}")
         check_integer("filters", filters, least=1)
         if strides not in (1, 2):
@@ -229,7 +229,7 @@ class Operation(ProgramLayer):
         self.strides = strides
 
     def write(self, program, inputs):
-        """Append the chain of `operations.RECIPES`."""
+        """Append the chain of `operations.CHAINS`."""
         return [write_operation(program, self.kind, *inputs, self.filters, self.strides)]
 
     def get_config(self):

@@ -132,6 +132,23 @@ def escape(value: object) -> str:
     return html.escape("".join(char if _is_xml(ord(char)) else "\ufffd" for char in str(value)))
 
 
+def document(width: float, height: float, words: str, parts: list[str]) -> str:
+    """Elements on a white card, as an SVG document.
+
+    Args:
+        width, height: of the card.
+        words: what it shows, in words, for those who do not see it; any text.
+        parts: the elements.
+    """
+    x, y = number(width), number(height)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x} {y}" width="{x}" height="{y}" role="img" '
+        f'aria-label="{escape(words)}" font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
+        f'<rect x="0.5" y="0.5" width="{number(width - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
+        f'stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
+    )
+
+
 def number(value: float) -> str:
     """A coordinate with at most one decimal, in its shortest form."""
     text = f"{value:.1f}".removesuffix(".0")

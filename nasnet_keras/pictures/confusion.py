@@ -1,7 +1,7 @@
 """What a classifier takes for what, as SVG: a row for each true class, a column for each answer."""
 
 from nasnet_keras.checks import names_of
-from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
+from nasnet_keras.pictures.cells import CARD_LINE, INK, MUTED, document, escape, number
 
 MOST = 40  # classes that are drawn one by one
 RIGHT, WRONG, NEUTRAL = (21, 128, 61), (194, 65, 12), (148, 158, 170)  # colours of a whole row's share
@@ -75,13 +75,7 @@ def confusion_svg(matrix: list[list[int]], class_names: list[str], title: str = 
     parts.append(_text(left + side + 10, top + side + 20, "recall", MUTED, anchor="start"))
     parts.append(_text(left - 8, top + side + 20, "precision", MUTED, anchor="end"))
     description = f"{title or 'Confusion matrix'}: {hits} right"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" '
-        f'width="{number(width)}" height="{number(height)}" role="img" aria-label="{escape(description)}" '
-        f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(width - 1)}" height="{number(height - 1)}" rx="10" '
-        f'fill="#ffffff" stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
-    )
+    return document(width, height, description, parts)
 
 
 def most_confused(matrix: list[list[int]], most: int) -> list[int]:

@@ -5,7 +5,7 @@ What stands in a trial comes from outside: a reward counts if it is a finite num
 
 import math
 
-from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
+from nasnet_keras.pictures.cells import INK, MUTED, document, escape, number
 
 WIDTH, PLOT, TITLE = 860.0, 270.0, 26.0  # the picture's width, the plot's height, and a title's
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 22.0, 50.0, 60.0
@@ -105,13 +105,7 @@ def search_curve_svg(trials: list[dict], title: str = "", direction: str = "max"
     words = f"{title or 'Reward over trials'}: {len(points)} trials with a reward, {len(failures)} failed"
     if best:
         words += f"; the best reward is {best[-1][1]:.4g}, the mean of the last {WINDOW} {_last_mean(rewards):.4g}"
-    size = f'width="{number(WIDTH)}" height="{number(height)}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(WIDTH)} {number(height)}" {size} role="img" '
-        f'aria-label="{escape(words)}." font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(WIDTH - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
-        f'stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
-    )
+    return document(WIDTH, height, f"{words}.", parts)
 
 
 def _last_mean(rewards):

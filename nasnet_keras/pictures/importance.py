@@ -7,7 +7,7 @@ together in the trials of a search that learns is not told apart.
 import math
 
 from nasnet_keras.genotype import Genotype, canonical_name
-from nasnet_keras.pictures.cells import CARD_LINE, COMBINE_LABELS, FONT, INK, MUTED, OPERATION_LABELS, escape, number
+from nasnet_keras.pictures.cells import COMBINE_LABELS, INK, MUTED, OPERATION_LABELS, document, escape, number
 from nasnet_keras.pictures.curves import BEST, FAILED, GRID, check_trials, reward_of, scale
 
 FEWEST = 20  # different networks, below which nothing is said
@@ -108,14 +108,7 @@ def importance_svg(trials: list[dict], title: str = "", direction: str = "max") 
     label = "change of the reward with one more of it in the cell, 95% interval"
     parts.append(f'<text x="{middle}" y="{number(floor + 42)}" text-anchor="middle" fill="{MUTED}">{label}</text>\n')
     height = floor + BOTTOM
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(WIDTH)} {number(height)}" '
-        f'width="{number(WIDTH)}" height="{number(height)}" role="img" '
-        f'aria-label="{escape(title or "Importance of decisions")}: {len(found)} slopes." '
-        f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(WIDTH - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
-        f'stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
-    )
+    return document(WIDTH, height, f"{title or 'Importance of decisions'}: {len(found)} slopes.", parts)
 
 
 def _networks(trials):

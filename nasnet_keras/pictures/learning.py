@@ -1,6 +1,6 @@
 """The learning curves of a training, as SVG: loss and accuracy over its epochs, of training and validation images."""
 
-from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
+from nasnet_keras.pictures.cells import INK, MUTED, document, escape, number
 from nasnet_keras.pictures.curves import BEST, BOTTOM, DOT, LEFT, MEAN, PLOT, RIGHT, WIDTH, axes, finite, scale
 
 HIGH, GAP, HEAD = 0.7 * PLOT, 46.0, 58.0  # the height of each of the two plots, what is between them, and above
@@ -36,13 +36,7 @@ def learning_curves_svg(epochs: list[dict], title: str = "", best: int | None = 
         words += [f"{side} {name} {value:.4g}" for side, value in last.items()]
     height = top - GAP
     about = f"{title or 'Learning curves'}: {len(epochs)} epochs; at the end {', '.join(words) or 'no figures'}"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(WIDTH)} {number(height)}" '
-        f'width="{number(WIDTH)}" height="{number(height)}" role="img" aria-label="{escape(about)}." '
-        f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(WIDTH - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
-        f'stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
-    )
+    return document(WIDTH, height, f"{about}.", parts)
 
 
 SIDES = {"training": "", "validation": "val_"}

@@ -3,10 +3,25 @@
 What stands in a trial comes from outside: a reward and a cost count if they are finite numbers.
 """
 
-from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
-from nasnet_keras.pictures.curves import BEST, DOT, DOTS, GRID, MEAN, check_trials, finite, merit_of, reward_of, scale
-
-WIDTH, LEFT, RIGHT, TOP, PLOT, BOTTOM = 860.0, 62.0, 22.0, 50.0, 270.0, 60.0
+from nasnet_keras.pictures.cells import INK, MUTED, document, escape, number
+from nasnet_keras.pictures.curves import (
+    BEST,
+    BOTTOM,
+    DOT,
+    DOTS,
+    GRID,
+    LEFT,
+    MEAN,
+    PLOT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    check_trials,
+    finite,
+    merit_of,
+    reward_of,
+    scale,
+)
 
 COSTS = ("multiply_adds", "parameters", "seconds")  # that have a place of their own in a line
 
@@ -132,13 +147,7 @@ def pareto_svg(
         x += 7.0 * len(name) + 40
     height = floor + BOTTOM
     words = f"{title or 'Reward and cost'}: {len(priced)} trials, {len(front)} on the front"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(WIDTH)} {number(height)}" '
-        f'width="{number(WIDTH)}" height="{number(height)}" role="img" aria-label="{escape(words)}." '
-        f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(WIDTH - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
-        f'stroke="{CARD_LINE}"/>\n{"".join(parts)}</svg>\n'
-    )
+    return document(WIDTH, height, f"{words}.", parts)
 
 
 def short(value: float) -> str:

@@ -9,11 +9,11 @@ has one of the wrong type, shows a dash. The curve itself is drawn in `curves.py
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg, escape, genotype_svg
 from nasnet_keras.pictures.curves import (
+    WINDOW,
     check_trials,
     finished,
     finite,
@@ -23,10 +23,9 @@ from nasnet_keras.pictures.curves import (
     search_curve_svg,
 )
 from nasnet_keras.pictures.importance import importance_svg
-from nasnet_keras.pictures.pareto import cost_of, pareto_front, pareto_svg, short
+from nasnet_keras.pictures.pareto import COSTS, cost_of, pareto_front, pareto_svg, short
 
 BEST = 10
-WINDOW = 20
 DASH = "\u2013"
 # What a reason for a failure has of the one trial: digests and addresses, numbers, and what is none.
 FIGURES = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{12,}\b|[-+]?(\d+([.,]\d+)*(e[-+]?\d+)?|\b(nan|inf)\b)", re.IGNORECASE)
@@ -149,39 +148,6 @@ def search_report(
 def renews_itself(page: str) -> bool:
     """Whether a page is that of a search which ran when it was written."""
     return RENEWED in page.partition("<title>")[0]
-
-
-def read_trials(path) -> list[dict]:
-    """Read `trials.jsonl`, one JSON object a line.
-
-    A last line that is cut short, because a search is writing it or was killed, is left out.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The objects, in the order of the file.
-
-    Raises:
-        ValueError: the file cannot be read, or another line is not a JSON object.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise ValueError(f"cannot read the trials in {path}: {error.strerror}") from None
-    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    trials = []
-    for number, line in filled:
-        try:
-            trial = json.loads(line)
-        except (ValueError, RecursionError):
-            trial = None
-        if isinstance(trial, dict):
-            trials.append(trial)
-        elif number != filled[-1][0]:
-            raise ValueError(f"{path}, line {number}: a trial must be a JSON object. Received: {line[:80]!r}")
-    return trials
 
 
 def failure_reasons(trials: list[dict]) -> list[tuple[str, int]]:
@@ -320,7 +286,7 @@ def _costs(trials, direction, cost="multiply_adds", prefer="reward", chosen=None
     words = RULES[rule].format(bound=bound, **WORDS[direction]) if rule in RULES else prefer
     words = escape(words + (f"; {further}" if further else ""))
     note = f'<p class="note">A trial is on the front if no other is both better and cheaper. Found by: {words}.</p>'
-    columns = () if cost in ("parameters", "multiply_adds", "seconds") else (cost,)
+    columns = () if cost in COSTS else (cost,)
     picture = f'<div class="scroll curve">{pareto_svg(trials, cost, chosen, direction=direction)}</div>'
     return _section("Reward and cost", f"{picture}\n{note}\n<br/>\n{_ranking_table(front[::-1], columns)}")
 

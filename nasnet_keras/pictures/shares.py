@@ -1,9 +1,9 @@
 """Curves of one share over another as SVG: whether probabilities can be believed, precision over recall."""
 
-from nasnet_keras.pictures.cells import CARD_LINE, FONT, INK, MUTED, escape, number
+from nasnet_keras.pictures.cells import INK, MUTED, document, escape, number
+from nasnet_keras.pictures.curves import GRID
 
 SIDE, LEFT, TOP, BOTTOM, RIGHT = 340.0, 64.0, 58.0, 62.0, 240.0
-GRID = "#e8ebee"
 COLOURS = ("#2f6fb3", "#d97706", "#15803d", "#c0262d", "#7c3aed", "#0e7490", "#a16207", "#be185d", "#4d7c0f", "#475569")
 LONGEST = 26  # characters of a name
 
@@ -39,7 +39,7 @@ def reliability_svg(bins: list[dict], title: str = "") -> str:
             f"<title>{escape(tip)}</title></circle>\n"
         )
     notes = [("right as often as sure", MUTED), ("the model", COLOURS[0]), ("share of images (bars)", COLOURS[0])]
-    return _document(parts, notes, title or "Calibration", "how sure the answer is", "how often it is right")
+    return _square(parts, notes, title or "Calibration", "how sure the answer is", "how often it is right")
 
 
 def precision_recall_svg(
@@ -60,7 +60,7 @@ def precision_recall_svg(
         parts.append(_line(points, colour, tip=name))
         notes.append((name, colour))
     drawn = "" if len(curves) <= len(COLOURS) else f"the {len(COLOURS)} of {len(curves)} labels {order}"
-    return _document(parts, notes, title or "Precision over recall", "recall", "precision", drawn)
+    return _square(parts, notes, title or "Precision over recall", "recall", "precision", drawn)
 
 
 def _at(x, y):
@@ -75,7 +75,7 @@ def _line(points, colour, more="", tip=""):
     return f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" {more}>{tip}</path>\n'
 
 
-def _document(parts, notes, title, x_label, y_label, under=""):
+def _square(parts, notes, title, x_label, y_label, under=""):
     width, height = LEFT + SIDE + RIGHT, TOP + SIDE + BOTTOM
     frame = [f'<text x="20" y="32" font-size="15" font-weight="600" fill="{INK}">{escape(title)}</text>\n']
     if under:
@@ -96,14 +96,7 @@ def _document(parts, notes, title, x_label, y_label, under=""):
         frame.append(f'<path d="M{number(LEFT + SIDE + 20)} {number(y - 4)}h18" stroke="{colour}" stroke-width="3"/>')
         frame.append(f'<text x="{number(LEFT + SIDE + 46)}" y="{number(y)}" fill="{INK}">')
         frame.append(f"<title>{escape(name)}</title>{escape(short)}</text>\n")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" '
-        f'width="{number(width)}" height="{number(height)}" role="img" '
-        f'aria-label="{escape(f"{title}; {under}" if under else title)}" '
-        f'font-family="{FONT}" font-size="13" style="max-width:100%;height:auto">\n'
-        f'<rect x="0.5" y="0.5" width="{number(width - 1)}" height="{number(height - 1)}" rx="10" fill="#ffffff" '
-        f'stroke="{CARD_LINE}"/>\n{"".join(frame)}{"".join(parts)}</svg>\n'
-    )
+    return document(width, height, f"{title}; {under}" if under else title, frame + parts)
 
 
 def _text(x, y, text, anchor="middle"):

@@ -1,6 +1,6 @@
 """The thirteen operations and the combinations, written as primitives from one table.
 
-An operation is a short chain, written down once in `RECIPES`. The order inside it is ReLU,
+An operation is a short chain, written down once in `CHAINS`. The order inside it is ReLU,
 convolution, batch normalisation, and a separable convolution is applied twice (Zoph et al. 2018,
 arXiv 1707.07012, appendix A.4). Padding is SAME everywhere: an average leaves the padding out of its
 count, a maximum pads with minus infinity.
@@ -16,25 +16,25 @@ def _identity(program, value, filters, strides):
 
 
 def _convolution(kernel):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value = program.conv(program.relu(value), filters, kernel, strides)
         return program.bounded(program.norm(value))
 
-    return recipe
+    return write
 
 
 def _factored_convolution(length):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value = program.conv(program.relu(value), filters, (1, length), (1, strides), "conv_1")
         value = program.norm(value, "batch_norm_1")
         value = program.conv(program.relu(value), filters, (length, 1), (strides, 1), "conv_2")
         return program.bounded(program.norm(value, "batch_norm_2"))
 
-    return recipe
+    return write
 
 
 def _dilated_convolution(kernel, rate):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value = program.relu(value)
         # With a stride equal to the rate the taps fall on every second pixel only: the same
         # result comes from a dense convolution of the thinned image.
@@ -44,28 +44,28 @@ def _dilated_convolution(kernel, rate):
             value = program.conv(program.subsample(value, strides), filters, kernel)
         return program.bounded(program.norm(value))
 
-    return recipe
+    return write
 
 
 def _separable_convolution(kernel):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value = program.separable(program.relu(value), filters, kernel, strides, "separable_1")
         value = program.norm(value, "batch_norm_1")
         value = program.separable(program.relu(value), filters, kernel, 1, "separable_2")
         return program.bounded(program.norm(value, "batch_norm_2"))
 
-    return recipe
+    return write
 
 
 def _pool(kind, size):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value = program.relu(value) if program.options.bounded_activations else value
         value = program.pool(value, kind, size, strides)
         if value.channels != filters:
             value = program.norm(program.conv(value, filters, 1))
         return program.bounded(value)
 
-    return recipe
+    return write
 
 
 def _factorized_reduction(activate):
@@ -75,25 +75,25 @@ def _factorized_reduction(activate):
     border); they give F // 2 and F - F // 2 channels.
     """
 
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         value, half = program.relu(value) if activate else value, filters // 2
         paths = [program.conv(value, half, 1, 2, "reduce/path_1")] if half else []
         paths.append(program.conv(program.shift(value), filters - half, 1, 2, "reduce/path_2"))
         return program.norm(program.concat(paths))
 
-    return recipe
+    return write
 
 
 def _plain_convolution(kernel, padding="SAME"):
-    def recipe(program, value, filters, strides):
+    def write(program, value, filters, strides):
         return program.norm(program.conv(value, filters, kernel, strides, padding=padding))
 
-    return recipe
+    return write
 
 
 # The search space's operations, and below them what joins cells: the stems, and the ways in which
 # a state is brought to another shape. `output_…`, without ReLU, serve a cell's output.
-RECIPES = {
+CHAINS = {
     "identity": _identity,
     "conv_1x3_3x1": _factored_convolution(3),
     "conv_1x7_7x1": _factored_convolution(7),
@@ -116,16 +116,16 @@ RECIPES = {
 
 
 def write_operation(program, kind, value, filters, strides=1):
-    """Append one operation of `RECIPES`.
+    """Append one operation of `CHAINS`.
 
     Args:
         program: a `program.Program`.
-        kind: a name from `RECIPES`; the search space's are `genotype.OPERATIONS`.
+        kind: a name from `CHAINS`; the search space's are `genotype.OPERATIONS`.
         value: the state that it reads.
         filters: channels of the result.
         strides: 1, or 2 to halve height and width, rounded up.
     """
-    return RECIPES[kind](program, value, filters, strides)
+    return CHAINS[kind](program, value, filters, strides)
 
 
 def write_combination(program, kind, left, right):

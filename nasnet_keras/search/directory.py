@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import weakref
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -167,16 +167,6 @@ def right_to_overwrite(overwrite, place):
     return closing(DirectoryLock(place)) if in_use else nullcontext()
 
 
-def check_start(directory, start_from):
-    """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
-    directory = SearchDirectory(directory)
-    if directory.header.exists() and not directory.imported.exists():
-        raise ValueError(
-            f"`start_from` must be left out where a search goes on that began without it, as in {directory.path}: "
-            f"choose another directory. Received: {str(start_from)!r}"
-        )
-
-
 def description(child, data=None):
     """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
     common = {}
@@ -187,33 +177,6 @@ def description(child, data=None):
         common |= {"image_shape": data.image_shape, "train_images": len(data.train), **images_of(data)}
     own = _jsonable(child) if is_dataclass(child) else {}
     return json.loads(json.dumps({**own, **common}, default=_jsonable, skipkeys=True))
-
-
-def data_description(data, is_ours):
-    """What a chief and its workers know data by, JSON-able; None of somebody's own that say nothing of themselves.
-
-    Args:
-        data: whatever a tuner's `search` was given.
-        is_ours: whether it is a `data.Data`; others tell what they have of its attributes.
-    """
-    names, shape, train = (getattr(data, name, None) for name in ("class_names", "image_shape", "train"))
-    known = {
-        "classes": _length(names),
-        "image_shape": list(shape) if isinstance(shape, list | tuple) else None,
-        "train_images": _length(train),
-    }
-    if is_ours:
-        return {**known, **images_of(data)}
-    digest = getattr(data, "digest", None)
-    known["images"] = digest if isinstance(digest, str) else None
-    return {key: value for key, value in known.items() if value is not None} or None
-
-
-def _length(value):
-    """How many there are; None of what has no length, or does not know it."""
-    with suppress(TypeError):
-        return len(value)
-    return None
 
 
 def images_of(data):

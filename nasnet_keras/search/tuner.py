@@ -28,8 +28,6 @@ from nasnet_keras.search.cost import check_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
-    check_start,
-    data_description,
     description,
     keep_children,
     knows_images,
@@ -37,7 +35,7 @@ from nasnet_keras.search.directory import (
 )
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
-from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting, current_role
+from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting, current_role, data_description
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
 from nasnet_keras.search.results.live import LiveReport
@@ -57,7 +55,7 @@ from nasnet_keras.search.running import (
 )
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
-from nasnet_keras.search.trials.imported import check_same_start, read_imports, read_tries
+from nasnet_keras.search.trials.imported import check_same_start, check_start, read_imports, read_tries
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from nasnet_keras.checks import check_integer, names_of
 from nasnet_keras.data.left_out import few
 from nasnet_keras.data.splits import note_of_separator, placed, separator_of
 from nasnet_keras.models import answers
-from nasnet_keras.training.figures import USUAL, average_precisions, figures_of
+from nasnet_keras.training.figures import USUAL, average_precisions, figures_of, losses
 from nasnet_keras.training.fitting import answers_to
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         if split.several and (note := note_of_separator(separator)):
             logger.warning("%s", note)
         wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
-        order = wrong[np.argsort(-answers.losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
+        order = wrong[np.argsort(-losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
         places = np.flatnonzero(split.readable)
         figures["worst"] = [
             {"index": int(places[row]), **describe(names, labels[row], told[row], probabilities[row])} for row in order

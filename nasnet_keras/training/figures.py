@@ -9,6 +9,7 @@ from nasnet_keras.models import answers
 # The figure by which models are compared, and what it is called.
 MEASURES = {"accuracy": "accuracy", "mean_average_precision": "mean average precision"}
 USUAL = 0.5  # the threshold of a label that says nothing of its own
+LEAST = 1e-7  # of a probability whose logarithm is taken; Keras' own epsilon by default
 
 
 def figures_of(outputs, labels, kind):
@@ -36,7 +37,31 @@ def figures_of(outputs, labels, kind):
         value = mean_average_precision(labels, outputs)
     else:
         value = float(np.mean(answers.as_probabilities(outputs, kind).argmax(-1) == labels))
-    return {measure: value, "loss": float(np.mean(answers.losses(outputs, labels, kind))), "images": len(labels)}
+    return {measure: value, "loss": float(np.mean(losses(outputs, labels, kind))), "images": len(labels)}
+
+
+def losses(outputs, labels, kind):
+    """The cross-entropy of each image, [n].
+
+    Args:
+        outputs: [n, classes], or [n, 1] for two classes.
+        labels: the true classes, integers [n]; or bool [n, classes], true where an image has a label, for `sigmoid`.
+        kind: that of the outputs, one of `models.answers.KINDS`; for `sigmoid` with several classes the mean over them
+            of each one's, or where an image may have several labels the sum of them.
+    """
+    if np.ndim(labels) == 2:
+        return -np.log(np.maximum(np.where(labels, outputs, 1 - outputs), LEAST)).sum(1)
+    rows = np.arange(len(labels))
+    if kind == "logits":
+        wide = outputs.astype("float64")
+        wide = np.concatenate([np.zeros_like(wide), wide], 1) if wide.shape[1] == 1 else wide
+        top = wide.max(1)
+        return top + np.log(np.exp(wide - top[:, None]).sum(1)) - wide[rows, labels]
+    if kind == "sigmoid" and outputs.shape[1] > 1:
+        right = 1 - outputs
+        right[rows, labels] = outputs[rows, labels]
+        return -np.log(np.maximum(right, LEAST)).mean(1)
+    return -np.log(np.maximum(answers.as_probabilities(outputs, kind)[rows, labels], LEAST))
 
 
 def judged(figures):

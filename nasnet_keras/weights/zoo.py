@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CONFIG = 1 << 26  # bytes
 FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
-IMAGENET_CLASSES = Path(__file__).parents[1] / "models" / "imagenet_classes.tsv"
+IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.tsv")
 # The factories of `applications`, and the weights that they take by default.
 DEFAULT_WEIGHTS = {
     "NASNetMobile": "imagenet",

@@ -8,7 +8,7 @@ from checks import array, check, randomize
 
 from nasnet_keras.genotype import COMBINATIONS, OPERATIONS
 from nasnet_keras.models.layers import Combination, Operation
-from nasnet_keras.program.operations import RECIPES
+from nasnet_keras.program.operations import CHAINS
 
 EPSILON = 1e-3
 F = 4
@@ -222,7 +222,7 @@ def test_bad_arguments_of_an_operation(value):
 
 
 def test_every_choice_of_a_genotype_has_a_recipe():
-    assert set(OPERATIONS) <= set(RECIPES)
+    assert set(OPERATIONS) <= set(CHAINS)
 
 
 # --- factorized reduction ---

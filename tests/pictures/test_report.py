@@ -1,6 +1,5 @@
 """The search's report and curve: every part is there, figures are right, and data cannot break out."""
 
-import json
 import math
 import random
 import re
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.curves import search_curve_svg
-from nasnet_keras.pictures.report import failure_reasons, read_trials, search_report
+from nasnet_keras.pictures.report import failure_reasons, search_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</title></script><img src=x onerror=alert(1)> \"'& \x00\ud800"
@@ -308,40 +307,6 @@ def test_durations_are_readable():
         assert figures(parse(search_report([make_trial(0, 0.5, seconds=seconds)])))["Time in trials"] == text
     live = {"at": "", "every": 5, "max_trials": 1, "until": None, "running": [], "left": float("inf")}
     assert "About \u2013 left." in search_report([], live=live)  # what is not finite is no duration
-
-
-def test_reading_trials(tmp_path):
-    path = tmp_path / "trials.jsonl"
-    trials = make_trials(3)
-    path.write_text("".join(json.dumps(trial) + "\n" for trial in trials), encoding="utf-8")
-    assert read_trials(path) == read_trials(str(path)) == trials
-    whole = path.read_bytes()
-    for cut in range(1, len(whole), 3):
-        lines = whole[:cut].count(b"\n")
-        read = read_trials_of(path, whole[:cut])
-        assert read == trials[:lines] or (whole[:cut].endswith(b"}") and read == trials[: lines + 1])
-    assert read_trials_of(path, b"") == []
-    assert read_trials_of(path, whole + b"\n\n") == trials
-    assert read_trials_of(path, whole + b'{"trial_id": "\xc3') == trials
-    assert read_trials_of(path, whole + b"[" * 100_000) == trials
-
-
-def read_trials_of(path, content):
-    path.write_bytes(content)
-    return read_trials(path)
-
-
-@pytest.mark.parametrize("line", ['{"trial_id": ', "12", "[]", "\x00"])
-def test_a_broken_line_inside_is_named(tmp_path, line):
-    path = tmp_path / "trials.jsonl"
-    path.write_text(f"{{}}\n{line}\n{{}}\n")
-    with pytest.raises(ValueError, match=r"trials\.jsonl, line 2: a trial must be a JSON object\. Received: "):
-        read_trials(path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot read the trials in .*none\.jsonl: No such file"):
-        read_trials(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("function", [search_report, search_curve_svg])

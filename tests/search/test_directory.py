@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
     compare_children,
-    data_description,
     description,
     keep_children,
 )
@@ -143,13 +141,3 @@ def test_other_numerics_are_told(tmp_path, caplog):
     caplog.clear()
     keep_children(tmp_path, {"epochs": 1}, "jax/1")
     assert not caplog.messages
-
-
-def test_data_of_one_s_own_tell_what_they_know():
-    class Endless:
-        def __len__(self):
-            raise TypeError("the dataset length is unknown")
-
-    told = data_description(SimpleNamespace(train=Endless(), class_names=("a", "b"), digest="d"), False)
-    assert told == {"classes": 2, "images": "d"}
-    assert data_description({"train": [1]}, False) is None

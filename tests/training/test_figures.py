@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 
 from nasnet_keras.data.loading import Split
-from nasnet_keras.models import answers
 from nasnet_keras.training.compilation import SmoothedCrossentropy
 from nasnet_keras.training.evaluation import calibration, evaluate_classes
-from nasnet_keras.training.figures import average_precisions, best_thresholds, figures_of, mean_average_precision
+from nasnet_keras.training.figures import (
+    average_precisions,
+    best_thresholds,
+    figures_of,
+    losses,
+    mean_average_precision,
+)
 
 
 def precision_of(labels, scores):
@@ -40,10 +45,24 @@ def test_thresholds_have_the_best_f1_and_lie_between_what_was_met(rng):
     assert best_thresholds(np.ones((3, 1), bool), scores[:3, :1]) == (0.5,)
 
 
+def test_losses_by_hand():
+    logits = np.array([[2.0, -1.0, 0.5], [30.0, -80.0, 0.0]], "float32")
+    # -log(e^0.5 / (e^2 + e^-1 + e^0.5)) = 1.7413, and 110, which no clipped probability could tell.
+    found = losses(logits, np.array([2, 1]), "logits")
+    assert found == pytest.approx([-np.log(np.exp(0.5) / np.exp([2, -1, 0.5]).sum()), 110.0], rel=1e-6)
+    assert found[0] == pytest.approx(1.7413, abs=1e-3)
+    sigmoids = np.array([[0.9, 0.2, 0.6]], "float32")
+    by_hand = -(np.log(0.1) + np.log(0.8) + np.log(0.6)) / 3
+    assert losses(sigmoids, np.array([2]), "sigmoid") == pytest.approx([by_hand], rel=1e-6)
+    unit = np.array([[0.9], [0.2]], "float32")
+    assert losses(unit, np.array([1, 1]), "sigmoid") == pytest.approx(-np.log([0.9, 0.2]), rel=1e-6)
+    assert losses(np.array([[3.0]]), np.array([0]), "logits") == pytest.approx([np.log(1 + np.exp(3))])
+
+
 def test_the_loss_is_summed_over_labels(rng):
     labels, chances = rng.random((7, 4)) < 0.5, rng.uniform(0.05, 0.95, (7, 4))
     each = -np.where(labels, np.log(chances), np.log(1 - chances))
-    np.testing.assert_allclose(answers.losses(chances, labels, "sigmoid"), each.sum(1), rtol=1e-12)
+    np.testing.assert_allclose(losses(chances, labels, "sigmoid"), each.sum(1), rtol=1e-12)
     loss = SmoothedCrossentropy(output="sigmoid", reduction=None)
     found = np.asarray(loss(labels.astype("float32"), chances.astype("float32")))
     np.testing.assert_allclose(found, each.sum(1), rtol=1e-5)

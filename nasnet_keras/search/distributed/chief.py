@@ -27,6 +27,7 @@ from contextlib import contextmanager
 import grpc
 
 from nasnet_keras.checks import first_difference
+from nasnet_keras.search.distributed.roles import LEASE
 from nasnet_keras.search.kerastuner import OracleServicer, Trial, TrialStatus, protos
 
 logger = logging.getLogger(__name__)
@@ -274,7 +275,7 @@ def difference(expected, received):
     return None
 
 
-def serve(oracle, role, description, lease=120.0, *, on_ready=None, every=0.2, clock=time.monotonic):
+def serve(oracle, role, description, lease=LEASE, *, on_ready=None, every=0.2, clock=time.monotonic):
     """Give out trials until the search is done.
 
     Args:

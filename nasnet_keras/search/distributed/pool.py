@@ -16,6 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from nasnet_keras import __version__
+from nasnet_keras.search.distributed.roles import PATIENCE
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Pool:
         ConnectionError: no worker can be started anywhere, or there is no room in `patience` seconds.
     """
 
-    def __init__(self, cluster, workers=None, patience=600.0, clock=time.monotonic, data=None):
+    def __init__(self, cluster, workers=None, patience=PATIENCE, clock=time.monotonic, data=None):
         self._cluster, self._workers, self._patience, self._clock = cluster, workers, patience, clock
         self._data, self._started, self._lost = data, 0, 0
         # future: name, actor, None or what it has said of itself; name: actor; future: worker, actor, trial

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
 from nasnet_keras.search.distributed.pool import Gone, Pool
 from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster
+from nasnet_keras.search.distributed.roles import PATIENCE
 
 SCHEME = "ray"
 ANSWER = 15.0  # seconds within which a cluster has to answer
@@ -41,7 +42,7 @@ class Engine:
     workers: int | None = None
     cpus: float = 1
     gpus: float = 0
-    patience: float = 600.0
+    patience: float = PATIENCE
 
     def __post_init__(self):
         host, _, port = (self.address or "auto").rpartition(":")

@@ -2,18 +2,19 @@
 
 `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` are the chief's address, for all; the
 process whose `KERASTUNER_TUNER_ID` contains "chief" is the chief, the others are workers.
-Without the first, a process searches alone.
+Without the first, a process searches alone. The data that they must have alike they know by `data_description`.
 """
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from nasnet_keras.checks import check_integer, is_loopback, take_integers
 
 logger = logging.getLogger(__name__)
 
-LEASE, PATIENCE = 120.0, 600.0  # seconds
+LEASE, PATIENCE = 120.0, 600.0  # seconds; many machines are not started at once
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 
 
@@ -85,6 +86,36 @@ def current_role(environment=None):
     if not port.isdigit():
         raise ValueError(f"`{VARIABLES[1]}` must be a port. Received: {port!r}")
     return Role(tuner_id, host, int(port))
+
+
+def data_description(data, is_ours):
+    """What a chief and its workers know data by, JSON-able; None of somebody's own that say nothing of themselves.
+
+    Args:
+        data: whatever a tuner's `search` was given.
+        is_ours: whether it is a `data.Data`; others tell what they have of its attributes.
+    """
+    names, shape, train = (getattr(data, name, None) for name in ("class_names", "image_shape", "train"))
+    known = {
+        "classes": _length(names),
+        "image_shape": list(shape) if isinstance(shape, list | tuple) else None,
+        "train_images": _length(train),
+    }
+    if is_ours:
+        # Not above: where a pool's workers run, this is imported before it is said how many threads NumPy has.
+        from nasnet_keras.search.directory import images_of
+
+        return {**known, **images_of(data)}
+    digest = getattr(data, "digest", None)
+    known["images"] = digest if isinstance(digest, str) else None
+    return {key: value for key, value in known.items() if value is not None} or None
+
+
+def _length(value):
+    """How many there are; None of what has no length, or does not know it."""
+    with suppress(TypeError):
+        return len(value)
+    return None
 
 
 def check_waiting(lease, patience, role, engine, given):

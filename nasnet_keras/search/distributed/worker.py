@@ -11,6 +11,7 @@ from contextlib import suppress
 import grpc
 import keras_tuner
 
+from nasnet_keras.search.distributed.roles import PATIENCE
 from nasnet_keras.search.kerastuner import OracleClient, Trial, TrialStatus, protos
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.enable_http_proxy", 0),
 )
-PATIENCE = 600.0  # seconds: many machines are not started at once
 SOON = 2.0  # seconds after which a worker says that it waits
 REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,

@@ -9,10 +9,11 @@ from dataclasses import replace
 from nasnet_keras.files import read_object, take_lock, write_atomically
 from nasnet_keras.genotype import Genotype
 from nasnet_keras.pictures.cells import cell_svg
-from nasnet_keras.pictures.report import failure_reasons, read_trials, renews_itself, search_report
+from nasnet_keras.pictures.report import failure_reasons, renews_itself, search_report
 from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies.choice import advice
+from nasnet_keras.search.trials.log import read_trials
 
 logger = logging.getLogger(__name__)
 

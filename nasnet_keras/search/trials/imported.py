@@ -12,9 +12,9 @@ from nasnet_keras.checks import check_one_of, is_number
 from nasnet_keras.files import expanded
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.pareto import COSTS
-from nasnet_keras.pictures.report import read_trials
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.search.rules import Rule
+from nasnet_keras.search.trials.log import read_trials
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,16 @@ def _numbers(line):
 def _reported(line, name):
     """A trial's reward before a rule shaped it."""
     return float(_numbers(line).get(f"raw_{name}", line["reward"]))
+
+
+def check_start(directory, start_from):
+    """Raise `ValueError` if a search is there that has begun without what another one has learnt."""
+    directory = SearchDirectory(directory)
+    if directory.header.exists() and not directory.imported.exists():
+        raise ValueError(
+            f"`start_from` must be left out where a search goes on that began without it, as in {directory.path}: "
+            f"choose another directory. Received: {str(start_from)!r}"
+        )
 
 
 def check_same_start(directory, path, space, rules=None):

@@ -1,4 +1,4 @@
-"""A log that only grows and survives a killed process."""
+"""A log that only grows and survives a killed process, and reading what a search logged without changing it."""
 
 import json
 import logging
@@ -78,9 +78,38 @@ class Log:
             sync_folder(self.path.parent)
 
 
+def read_trials(path) -> list[dict]:
+    """Read `trials.jsonl`, one JSON object a line.
+
+    A last line that is cut short, because a search is writing it or was killed, is left out.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The objects, in the order of the file.
+
+    Raises:
+        ValueError: the file cannot be read, or another line is not a JSON object.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise ValueError(f"cannot read the trials in {path}: {error.strerror}") from None
+    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    trials = []
+    for number, line in filled:
+        if (trial := _parse(line)) is not None:
+            trials.append(trial)
+        elif number != filled[-1][0]:
+            raise ValueError(f"{path}, line {number}: a trial must be a JSON object. Received: {line[:80]!r}")
+    return trials
+
+
 def _parse(line):
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

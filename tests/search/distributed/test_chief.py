@@ -18,7 +18,7 @@ from keras_tuner.src import protos
 from nasnet_keras.files import read_secret
 from nasnet_keras.search.distributed import worker as worker_module
 from nasnet_keras.search.distributed.chief import Leases, Servicer, difference, serve
-from nasnet_keras.search.distributed.roles import Role, current_role
+from nasnet_keras.search.distributed.roles import Role, current_role, data_description
 from nasnet_keras.search.distributed.worker import ChiefGone, Client, Refused, await_chief
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import MedianStop, Replay
@@ -705,3 +705,13 @@ def test_an_interrupted_worker_shows_no_life(tmp_path):
         tuner.search(Data)
     assert tuner.oracle._working.is_set()
     chief.kill()
+
+
+def test_data_of_one_s_own_tell_what_they_know():
+    class Endless:
+        def __len__(self):
+            raise TypeError("the dataset length is unknown")
+
+    told = data_description(SimpleNamespace(train=Endless(), class_names=("a", "b"), digest="d"), False)
+    assert told == {"classes": 2, "images": "d"}
+    assert data_description({"train": [1]}, False) is None

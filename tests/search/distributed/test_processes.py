@@ -37,6 +37,12 @@ def test_a_search_with_two_workers(tmp_path):
     assert (tmp_path / "s" / "report.html").exists() and (tmp_path / "s" / "best_genotype.json").exists()
 
 
+def test_what_is_there_before_a_worker_s_threads_are_set_loads_no_numpy():
+    """OpenBLAS reads the variables of `environment_of_child` when it is loaded, and never again."""
+    code = f"import sys, {pool.__name__}, {processes.__name__}; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 class Quick:
     """A child whose reward is its seed, and which tells what its process was told; one takes its process with it."""
 

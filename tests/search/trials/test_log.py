@@ -7,7 +7,7 @@ import os
 import pytest
 
 from nasnet_keras.search.trials import log as log_module
-from nasnet_keras.search.trials.log import Log, write_atomically
+from nasnet_keras.search.trials.log import Log, read_trials, write_atomically
 
 
 def test_objects_come_back_in_order(tmp_path):
@@ -35,10 +35,10 @@ def test_a_cut_last_line_is_dropped_and_the_next_one_stands_alone(tmp_path, kept
 
 def test_damaged_lines_are_set_aside_and_the_others_kept(tmp_path, caplog):
     path = tmp_path / "log.jsonl"
-    content = b'{"a": 1}\n\x00\x00\xff\n[2]\n{"a": 3}\n{"a": '
+    content = b'{"a": 1}\n\x00\x00\xff\n[2]\n' + b"[" * 100_000 + b'\n{"a": 3}\n{"a": '
     path.write_bytes(content)
     assert Log(path).read() == [{"a": 1}, {"a": 3}]
-    assert "2 of 4 lines cannot be read" in caplog.text
+    assert "3 of 5 lines cannot be read" in caplog.text
     assert (tmp_path / "log.jsonl.damaged").read_bytes() == content
     assert path.read_bytes() == b'{"a": 1}\n{"a": 3}\n'
 
@@ -88,3 +88,37 @@ def test_a_line_is_compact_json(tmp_path):
     log = Log(tmp_path / "log.jsonl")
     log.append({"text": "line\nbreak"})
     assert json.loads(log.path.read_bytes()) == {"text": "line\nbreak"}
+
+
+def test_reading_trials(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    trials = [{"trial_id": f"{number:05d}", "reward": number / 7, "text": "ü"} for number in range(3)]
+    path.write_text("".join(json.dumps(trial) + "\n" for trial in trials), encoding="utf-8")
+    assert read_trials(path) == read_trials(str(path)) == trials
+    whole = path.read_bytes()
+    for cut in range(1, len(whole), 3):
+        lines = whole[:cut].count(b"\n")
+        read = read_trials_of(path, whole[:cut])
+        assert read == trials[:lines] or (whole[:cut].endswith(b"}") and read == trials[: lines + 1])
+    assert read_trials_of(path, b"") == []
+    assert read_trials_of(path, whole + b"\n\n") == trials
+    assert read_trials_of(path, whole + b'{"trial_id": "\xc3') == trials
+    assert read_trials_of(path, whole + b"[" * 100_000) == trials
+
+
+def read_trials_of(path, content):
+    path.write_bytes(content)
+    return read_trials(path)
+
+
+@pytest.mark.parametrize("line", ['{"trial_id": ', "12", "[]", "\x00"])
+def test_a_broken_line_inside_is_named(tmp_path, line):
+    path = tmp_path / "trials.jsonl"
+    path.write_text(f"{{}}\n{line}\n{{}}\n")
+    with pytest.raises(ValueError, match=r"trials\.jsonl, line 2: a trial must be a JSON object\. Received: "):
+        read_trials(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot read the trials in .*none\.jsonl: No such file"):
+        read_trials(tmp_path / "none.jsonl")
