@@ -57,7 +57,7 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
         # Integers count by names that are in an order of their own, which those among text labels are not.
         alike = known == (texts or named) or (are_named if known else not texts)
         if not alike or held.several != train.several:
-            rule = "labels of the same kind as `y`; rows of bool say that an image may have several"
+            rule = "labels of the same kind as `y`; rows of none or several 1s say that an image may have several"
             raise ValueError(f"`validation_data` must have {rule}. Received: another kind")
         shapes = held.images.shape[1:], train.images.shape[1:]
         if shapes[0] != shapes[1]:

@@ -46,9 +46,9 @@ def read_object_data(
             list; a `tf.data.Dataset` or a `PyDataset` that gives such pairs, or single ones, as do lists and other
             things with `len` and `[i]`. Images are integers in 0–255, or floats in 0–255 or 0–1, with their channels
             last or first; Pillow's; or paths, as text or as the bytes that `tf.data` has, or encoded bytes. Labels are
-            integers from 0 or names, of which blanks around them are no part; 0 and 1 for each class: of one 1 in each
-            row the class is meant, else an image may have several labels, as it may if they are lists of names, or
-            bool.
+            integers from 0 or names, of which blanks around them are no part; 0 and 1 (or bool) for each class: of one
+            1 in each row the class is meant, else an image may have several labels, as it may if they are lists of
+            names.
         size: `(height, width)` that images are brought to; None: they have one size already.
         class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met;
             a number: likewise, and there must be so many.
@@ -297,7 +297,7 @@ def _labels(labels, names, label, several):
         names = names or tuple(map(str, range(values.shape[1])))
         if len(names) != values.shape[1]:
             raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
-        if values.dtype != bool and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
+        if values.shape[1] > 1 and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
     odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)

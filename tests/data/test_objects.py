@@ -64,6 +64,8 @@ FORMS = {
     "shares": lambda: (IMAGES / 255.0, LABELS),
     "columns": lambda: (IMAGES, LABELS[:, None]),
     "one-hot": lambda: (IMAGES, np.eye(3, dtype="float32")[LABELS]),
+    "one-hot of bool": lambda: (IMAGES, np.eye(3, dtype=bool)[LABELS]),
+    "one-hot of bool in pairs": lambda: Pairs(IMAGES, np.eye(3, dtype=bool)[LABELS].tolist()),
     "pairs": lambda: Pairs(IMAGES, LABELS),
     "list": lambda: list(zip(IMAGES, LABELS.tolist(), strict=True)),
     "pillow": lambda: Pairs([Image.fromarray(image) for image in IMAGES], LABELS),
@@ -376,8 +378,9 @@ def test_labels_as_a_frame_of_columns(kind, tmp_path):
         for one in (frame(a=marks[:, 0], b=marks[:, 1]), frame(a=marks[:, 0] == 1, b=marks[:, 1])):
             (_, labels), names = read(images, one)
             assert labels.tolist() == (marks == 1).tolist() and names == ("0", "1")
-        (_, labels), _ = read(images, frame(a=marks[[0, 2] * 3, 0], b=marks[[0, 2] * 3, 1]))
-        assert labels.tolist() == [0, 1] * 3
+        for ones in (marks[[0, 2] * 3], marks[[0, 2] * 3] == 1):  # as pandas' `get_dummies` gives them, of bool
+            (_, labels), _ = read(images, frame(a=ones[:, 0], b=ones[:, 1]))
+            assert labels.tolist() == [0, 1] * 3
         (_, labels), names = read(images, frame(a=["cat", "dog"] * 3))
         assert labels.tolist() == [0, 1] * 3 and names == ("cat", "dog")
         (_, labels), names = read(images, frame(a=np.array(["3", "7"] * 3, object)))  # names, as a list of them is

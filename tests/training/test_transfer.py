@@ -663,5 +663,5 @@ def test_validation_images_may_happen_to_have_one_label_each():
     images, marks = colours(4).images, np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
     data = transfer._data((images, marks), (images[2:], marks[2:]), 3, {})
     assert data.several and data.validation.labels.dtype == bool
-    with pytest.raises(ValueError, match="or both several, which rows of bool say"):
+    with pytest.raises(ValueError, match="or both several: rows of none or several 1s"):
         transfer._data((images[2:], marks[2:]), (images, marks), 3, {})
