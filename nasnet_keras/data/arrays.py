@@ -114,7 +114,9 @@ def _read(label, x, y, names=None, several=None):
         rule = "images [n, height, width, channels] with a label for each"
         received = f"shape {shape}" if len(shape) not in (3, 4) else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
-    labels = y if isinstance(y, list | tuple) else np.asarray(y)  # of pandas or a tensor, too
+    labels = (
+        y if isinstance(y, list | tuple) or hasattr(y, "iloc") else np.asarray(y)
+    )  # of a tensor, too; frames have names
     if isinstance(labels, np.ndarray) and not labels.ndim:
         raise ValueError(f"`{label}` must have a label for each image. Received: {type(y).__name__}")
     if len(labels) != len(images):

@@ -74,6 +74,15 @@ def test_names_mean_the_same_on_both_sides():
             data_of_arrays(IMAGES, names, validation_data=(IMAGES, wrong))
 
 
+def test_columns_of_a_frame_are_the_names_of_classes():
+    pandas = pytest.importorskip("pandas")
+    marks = pandas.get_dummies(pandas.Series(np.array(["ant", "bee", "cat", "dog"])[LABELS]))
+    data = data_of_arrays(IMAGES, marks, validation_data=(IMAGES, marks[["dog", "cat", "bee", "ant"]]))
+    assert data.class_names == ("ant", "bee", "cat", "dog")
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.validation.labels, LABELS)
+
+
 def test_the_kind_of_labels_is_that_of_the_training_images():
     """Rows of 0 and 1 may happen to have one 1 each in one part alone."""
     x, marks = np.zeros((4, 8, 8, 3), "uint8"), np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
