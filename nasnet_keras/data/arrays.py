@@ -64,7 +64,7 @@ def data_of_arrays(x, y=None, validation_data=None, validation_split=0.0, seed=0
         # Integers count by names that are in an order of their own, which those among text labels are not.
         alike = known == (texts or named) or (are_named if known else not texts)
         if not alike or held.several != train.several:
-            rule = "labels of the same kind as `y`; rows of bool say that an image may have several"
+            rule = "labels of the same kind as `y`; rows of none or several 1s say that an image may have several"
             raise ValueError(f"`validation_data` must have {rule}. Received: another kind")
         shapes = held.images.shape[1:], train.images.shape[1:]
         if shapes[0] != shapes[1]:
@@ -115,7 +115,7 @@ def data_of_parts(train, validation, classes, grey_range=UNSAID):
         if value.several and value.labels.shape[1] != len(names):
             raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
         if splits and len(value) and value.several != splits["train"].several:
-            rule = "must both have one label an image, or both several, which rows of bool say"
+            rule = "must both have one label an image, or both several: rows of none or several 1s, or a Split of bool"
             raise ValueError(f"`train` and `validation` {rule}")
         if len(value) and not value.several and not 0 <= value.labels.min() <= value.labels.max() < len(names):
             raise ValueError(
@@ -195,7 +195,9 @@ def _read(label, x, y, names=None, several=None):
         rule = "images [n, height, width, channels] with a label for each"
         received = f"shape {shape}" if len(shape) not in (3, 4) else "no labels"
         raise ValueError(f"`{label}` must be {rule}. Received: {received}")
-    labels = y if isinstance(y, list | tuple) else np.asarray(y)  # of pandas or a tensor, too
+    labels = (
+        y if isinstance(y, list | tuple) or hasattr(y, "iloc") else np.asarray(y)
+    )  # of a tensor, too; frames have names
     if isinstance(labels, np.ndarray) and not labels.ndim:
         raise ValueError(f"`{label}` must have a label for each image. Received: {type(y).__name__}")
     if len(labels) != len(images):

@@ -24,6 +24,7 @@ from nasnet_keras.files import composed
 MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
 DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
+NAMED_BY = ("class_names", "classes", "class_indices", "class_to_idx")  # what data sets of others keep names in
 RULE = "(image, label) pairs, or batches of them"
 
 logger = logging.getLogger(__name__)
@@ -46,12 +47,12 @@ def read_object_data(
             list; a `tf.data.Dataset` or a `PyDataset` that gives such pairs, or single ones, as do lists and other
             things with `len` and `[i]`. Images are integers in 0–255, or floats in 0–255 or 0–1, with their channels
             last or first; Pillow's; or paths, as text or as the bytes that `tf.data` has, or encoded bytes. Labels are
-            integers from 0 or names, of which blanks around them are no part; 0 and 1 for each class: of one 1 in each
-            row the class is meant, else an image may have several labels, as it may if they are lists of names, or
-            bool.
+            integers from 0 or names, of which blanks around them are no part; 0 and 1 (or bool) for each class: of one
+            1 in each row the class is meant, else an image may have several labels, as it may if they are lists of
+            names.
         size: `(height, width)` that images are brought to; None: they have one size already.
-        class_names: a name for each class; None: those of the data (`class_names`, `classes`), or those that are met;
-            a number: likewise, and there must be so many.
+        class_names: a name for each class; None: those of the data (one of `NAMED_BY`, columns of a frame), or those
+            that are met; a number: likewise, and there must be so many.
         label: the argument that an error names.
         grey_range: how greys of more than 8 bits are read, of Pillow and of files, see `images.read_image`.
         notes: None, or a list that gets a line where no image is read by `grey_range`.
@@ -258,11 +259,22 @@ def _source(image):
 
 
 def _named(data):
-    names = getattr(data, "class_names", None)
-    names = getattr(data, "classes", None) if names is None else names
-    names = names.tolist() if isinstance(names, np.ndarray) else names
-    is_names = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return names if is_names and names else None
+    """What a data set calls its classes, a list or tuple: a frame by its columns, a part of torch's as the whole."""
+    if is_pair(data) and hasattr(data[1], "iloc") and len(columns := getattr(data[1], "columns", ())) > 1:
+        return _names(list(columns))
+    names = next(filter(None, (_names(getattr(data, name, None)) for name in NAMED_BY)), None)
+    is_part = names is None and hasattr(data, "dataset") and hasattr(data, "indices")  # torch's `Subset`
+    return _named(data.dataset) if is_part else names
+
+
+def _names(value):
+    """Names of classes, from a list or {name: number} of all numbers from 0; None of what is something else."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, Mapping):
+        whole = all(isinstance(number, int | np.integer) for number in value.values())
+        value = sorted(value, key=value.get) if whole and {*value.values()} == {*range(len(value))} else None
+    is_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    return value if is_names and value else None
 
 
 def _renumbered(labels, own, names, label):
@@ -297,7 +309,7 @@ def _labels(labels, names, label, several):
         names = names or tuple(map(str, range(values.shape[1])))
         if len(names) != values.shape[1]:
             raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
-        if values.dtype != bool and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
+        if values.shape[1] > 1 and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
     odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)

@@ -42,7 +42,8 @@ def NASNetMobile(
         input_tensor: a Keras tensor to use as the image input.
         pooling: without top: None, `"avg"` or `"max"`.
         classes: number of classes; 1000 with the `"imagenet"` classifier.
-        classifier_activation: `"softmax"` or None for logits; others only without weights.
+        classifier_activation: `"softmax"` or None for logits; others only without weights or with a file, a whole
+            model's own or None.
         name: name of the model.
         **options: any other argument of `NASNet`, also `repeats` and `filters` for another size.
 
@@ -190,7 +191,7 @@ def _build(factory, arguments):
         entry.check_options(options)
     check_activation(given := arguments["classifier_activation"])
     ends = (keras.activations.linear, keras.activations.softmax)
-    if weights is not None and top and keras.activations.get(given) not in ends:
+    if entry and top and keras.activations.get(given) not in ends:
         raise ValueError(
             f"`classifier_activation` must be None or 'softmax' with pretrained `weights`. Received: {given!r}"
         )

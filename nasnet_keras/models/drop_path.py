@@ -45,7 +45,7 @@ class DropPathSchedule(keras.layers.Layer):
     """Counts a network's training steps and says how far its drop path has come, from 0 to 1.
 
     Every cell reads the one scalar that this layer returns, min(1, step / total_steps). While
-    `total_steps` is 0 the result is 1: drop path at its full rate from the first step. The
+    `total_steps` is 0 the result is 1, drop path at its full rate from the first step, and nothing is counted. The
     `ScheduledDropPath` callback sets `total_steps` before training. (Zoph et al. 2018,
     appendix A.4: "ScheduledDropPath".)
 
@@ -60,12 +60,12 @@ class DropPathSchedule(keras.layers.Layer):
             setattr(self, name, weight)
 
     def call(self, inputs, training=None):
-        """The progress at this step; a training step counts one more."""
+        """The progress at this step; a training step counts one more where there is a schedule."""
         progress = ops.where(
             self.total_steps > 0, ops.minimum(1.0, self.step / ops.maximum(self.total_steps, 1.0)), 1.0
         )
         if training:
-            self.step.assign(self.step + 1.0)
+            self.step.assign(self.step + ops.sign(self.total_steps))
         return progress
 
     def compute_output_spec(self, inputs, training=None):
@@ -87,8 +87,9 @@ class ScheduledDropPath(keras.callbacks.Callback):
     """Lets drop path grow from nothing to its full rate over a number of steps.
 
     The network counts its own training steps (`DropPathSchedule`), saves them and
-    goes on from them; this callback only tells it where the schedule ends. It finds networks that are parts of
-    the model, at any depth; where none has drop path there is nothing to do.
+    goes on from them; this callback only tells it where the schedule ends. Steps before the first schedule, while a
+    head learns on frozen cells, do not count. It finds networks that are parts of the model, at any depth; where none
+    has drop path there is nothing to do. A network that a model calls twice a step counts two steps.
 
     Args:
         total_steps: steps after which the rate is full.
@@ -125,6 +126,7 @@ class ScheduledDropPath(keras.callbacks.Callback):
         """Set the end of the schedule in the network's counter, and where it stands."""
         for layer in layers_within(self.model):
             if isinstance(layer, DropPathSchedule):
+                first = self.step is None and not float(layer.total_steps)  # files of old have counted without one
                 layer.total_steps.assign(float(self.total_steps))
-                if self.step is not None:
-                    layer.step.assign(float(self.step))
+                if first or self.step is not None:
+                    layer.step.assign(float(self.step or 0))

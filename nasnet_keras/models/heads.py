@@ -4,6 +4,7 @@ import keras
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.models.layers import ProgramLayer
+from nasnet_keras.models.policies import with_scaled_loss
 
 AUXILIARY_WEIGHT = 0.4  # of the second head's loss
 
@@ -13,10 +14,14 @@ class TwoHeaded(keras.Model):
 
     Where a model has that head, plain labels are for both. One loss is for both as well, the auxiliary one with the
     released weight 0.4 unless `loss_weights` says otherwise; a plain list of metrics is for `predictions`.
+
+    Whatever its own data type policy is, the loss is scaled where its layers are of `mixed_float16`.
     """
 
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs):
         """As Keras' `compile`."""
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = with_scaled_loss(keras.optimizers.get(optimizer), self)
         if self._has_two_heads():
             if loss is not None and not isinstance(loss, dict | list | tuple):
                 weights = {"predictions": 1.0, "auxiliary": AUXILIARY_WEIGHT}

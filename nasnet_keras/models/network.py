@@ -24,6 +24,7 @@ from nasnet_keras.models.states import (
     activation_name,
     check_activation,
     give_states,
+    input_of,
     named_activation,
     states_of,
 )
@@ -79,7 +80,7 @@ class NASNet(TwoHeaded):
         skip_reduction: whether the cell after a Reduction cell takes as its h_{i-1} what the Reduction
             cell took (NASNet-A Large), and not the Reduction cell's own input.
         input_shape: (height, width, channels), None for any height or width. By default the stem's, 224 or 32.
-        input_tensor: a Keras tensor to use as the image input.
+        input_tensor: a Keras tensor to use as the image input; the name, type and batch size of an `Input` are saved.
         include_top: whether to end in a classifier.
         classes: number of classes.
         classifier_activation: `"softmax"`, None for logits, or another activation.
@@ -380,6 +381,7 @@ class NASNet(TwoHeaded):
         arguments = {name: value for name, value in config.items() if name not in STATES}
         if arguments.get("classes") == 1:  # one unit had one name once, which nothing could use
             arguments |= {name: None for name in ("class_names", "thresholds") if len(arguments.get(name) or ()) == 1}
+        arguments["input_tensor"] = input_of(config)
         model = cls(**{**arguments, "genotype": Genotype.from_dict(config["genotype"])})
         give_states(model, config)
         return model

@@ -2,6 +2,8 @@
 
 import keras
 
+from nasnet_keras.models.nesting import layers_within, policy_name
+
 HEADS = ("drop_path", "global_pool", "dropout", "logits", "predictions")  # of float32, unless a map names them
 
 
@@ -60,6 +62,19 @@ def described_now(model, policy, types):
         parts[name] = keras.dtype_policies.DTypePolicy(computed if computed == kept else f"mixed_{computed}")
     default = policy.default_policy if is_map else policy
     return described(keras.dtype_policies.DTypePolicyMap(default.name, parts))
+
+
+def with_scaled_loss(optimizer, model):
+    """An optimiser that scales the loss where any layer computes in float16; Keras looks at the model's own policy.
+
+    Args:
+        optimizer: one of Keras', or None; one that scales already stays what it is.
+        model: a Keras model.
+    """
+    is_half = any(policy_name(layer) == "mixed_float16" for layer in layers_within(model))
+    if not is_half or optimizer is None or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
 
 def without_types(graph):

@@ -1,4 +1,6 @@
-"""What a network may have become after it was built, and no argument says: kept beside the arguments in its config."""
+"""What of a network no argument says, as what it has become since it was built: kept beside those in its config."""
+
+import re
 
 import keras
 
@@ -6,7 +8,8 @@ from nasnet_keras.models.freezing import freeze_parts, frozen_parts
 from nasnet_keras.models.heads import penalty
 from nasnet_keras.models.inference import low_ranks, state_of
 
-STATES = ("frozen", "quantized", "auxiliary_activation", "lora", "decay")
+STATES = ("frozen", "quantized", "auxiliary_activation", "lora", "decay", "input")
+COUNTED = re.compile(r"keras_tensor(_\d+)?$")  # Keras' name for what has none
 
 
 def states_of(model):
@@ -14,6 +17,7 @@ def states_of(model):
     layers = {layer.name: layer for layer in model.layers}
     found = {"frozen": frozen_parts(model)}
     found["quantized"] = {name: _quantization(layer) for name, layer in layers.items() if layer.quantization_mode}
+    found["input"] = _own_input(model.input)
     found["lora"] = {layer.name: [layer.lora_rank, layer.lora_alpha] for layer in low_ranks(model)}
     now = _decay(layers["logits"].kernel_regularizer) if "logits" in layers else None
     if "logits" in layers and now != _decay(penalty(model.architecture)):
@@ -22,6 +26,21 @@ def states_of(model):
         first, second = (activation_name(layers[name]) for name in ("predictions", "auxiliary"))
         found |= {"auxiliary_activation": second} if second != first else {}
     return {name: value for name, value in found.items() if value or name == "auxiliary_activation"}
+
+
+def _own_input(image):
+    """What a network's `Input` has that is not usual, a dict: its name, type, number of images."""
+    usual = {"name": "image", "dtype": keras.config.floatx(), "batch_size": None}
+    own = {"name": image.name, "dtype": keras.backend.standardize_dtype(image.dtype), "batch_size": image.shape[0]}
+    if COUNTED.match(image.name):
+        del own["name"]
+    return {name: value for name, value in own.items() if value != usual[name]}
+
+
+def input_of(config):
+    """The `Input` of which a config says what is not usual; None of the usual one."""
+    own = config.get("input")
+    return keras.Input(tuple(config["input_shape"]), **{"name": "image", **own}) if own else None
 
 
 def give_states(model, states):

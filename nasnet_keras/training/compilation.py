@@ -7,7 +7,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_one_of, check_positive, check_rate
 from nasnet_keras.data.splits import placed
-from nasnet_keras.models.nesting import layers_within, policy_name
+from nasnet_keras.models.policies import with_scaled_loss
 from nasnet_keras.training.recipes import OPTIMIZERS, OWN_SETTINGS
 
 
@@ -39,8 +39,7 @@ def compile_model(model, recipe, steps, epochs, class_weights=None, rates=None, 
         for head in heads(model) or ("predictions",)
     }
     optimizer = _optimizer(recipe, _schedule(recipe, steps, epochs), model.trainable_variables, rates)
-    if any(policy_name(layer) == "mixed_float16" for layer in layers_within(model)):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer = with_scaled_loss(optimizer, model)
     accuracy = _accuracy(losses["predictions"].output, units(model), several, recipe.mixes)
     if heads(model):
         weights = {head: 1.0 if head == "predictions" else recipe.auxiliary_weight for head in losses}

@@ -20,7 +20,7 @@ from nasnet_keras.weights.foreign import load_keras_applications_weights, load_t
 from nasnet_keras.weights.index import Entry, entries, is_file
 from nasnet_keras.weights.keras_files import is_nested, layers_in
 from nasnet_keras.weights.slim import load_slim_weights
-from nasnet_keras.weights.zoo import holds_network, saved_network
+from nasnet_keras.weights.zoo import holds_network, saved_activation, saved_network
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +82,31 @@ def load(model, weights, layout=None):
         layout: whose layout a file has, as in the index; None to tell from its name.
 
     Raises:
-        ValueError: an unknown name, no such file, a wrong hash, or weights that do not fit.
+        ValueError: an unknown name, no such file, a wrong hash, weights that do not fit, or a classifier that a file's
+            whole model ends otherwise.
     """
     if isinstance(weights, Entry):
         weights.check_network(model.architecture.arguments())
         _load_any_channels(model, fetch(weights), weights.layout)
     elif is_file(weights):
         _load_any_channels(model, Path(expanded(weights)), layout)
+        _check_answer(model, Path(expanded(weights)))
     else:
         named = [entry for entry in entries() if entry.name == weights]
         if not named:
             known = ", ".join(entry.name for entry in entries())
             raise ValueError(f"`weights` must be None, an existing file, or one of {known}. Received: {str(weights)!r}")
         load(model, named[0])
+
+
+def _check_answer(model, path):
+    """Raise `ValueError` where the whole model in a file answers otherwise than the network that has its classifier."""
+    layer = next((layer for layer in model.layers if layer.name == "predictions"), None)
+    own = getattr(layer and layer.activation, "__name__", "linear")
+    found = saved_activation(path) if own != "linear" else None
+    if isinstance(found, str) and found not in ("linear", own):
+        rule = f"{found!r} or None with the classifier of {path}, which ends so; `load_model` gives that model as it is"
+        raise ValueError(f"`classifier_activation` must be {rule}. Received: {own!r}")
 
 
 def for_channels(kernel, channels):

@@ -245,16 +245,36 @@ def holds_network(path):
         return False
 
 
+def saved_activation(path):
+    """The name of what the classifier in a file of a whole model ends in; None of logits, or where no file says it."""
+    try:
+        for config in _configs(path):
+            if config.get("name") == "predictions" and "layers" not in config:  # in a graph, or keras.applications'
+                return config.get("activation")
+            if config.get("include_top") and not config.get("feature_pyramid"):
+                return config.get("classifier_activation")
+    except ValueError:
+        pass
+    return None
+
+
 def _arguments(path, name, within):
     """What a saved model and the models in it were made with; `within` are those of a list of layers to look at."""
+    for config in _configs(path, within):
+        kept = config.get("kept")
+        places = [config, kept if isinstance(kept, dict) else {}]
+        yield from (place[name] for place in places if place.get(name) is not None)
+
+
+def _configs(path, within=list):
+    """The descriptions of a saved model and of the layers in it, the outer before the inner."""
     waiting = [_config(path)]
     while waiting:
         config = waiting.pop(0)
         config = config.get("config") if isinstance(config, dict) else None
         if isinstance(config, dict):
-            kept, layers = config.get("kept"), config.get("layers")
-            places = [config, kept if isinstance(kept, dict) else {}]
-            yield from (place[name] for place in places if place.get(name) is not None)
+            yield config
+            layers = config.get("layers")
             waiting += within(layers if isinstance(layers, list) else [])
 
 

@@ -74,14 +74,23 @@ def test_names_mean_the_same_on_both_sides():
             data_of_arrays(IMAGES, names, validation_data=(IMAGES, wrong))
 
 
+def test_columns_of_a_frame_are_the_names_of_classes():
+    pandas = pytest.importorskip("pandas")
+    marks = pandas.get_dummies(pandas.Series(np.array(["ant", "bee", "cat", "dog"])[LABELS]))
+    data = data_of_arrays(IMAGES, marks, validation_data=(IMAGES, marks[["dog", "cat", "bee", "ant"]]))
+    assert data.class_names == ("ant", "bee", "cat", "dog")
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.validation.labels, LABELS)
+
+
 def test_the_kind_of_labels_is_that_of_the_training_images():
     """Rows of 0 and 1 may happen to have one 1 each in one part alone."""
     x, marks = np.zeros((4, 8, 8, 3), "uint8"), np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
     data = data_of_arrays(x, marks, (x[2:], marks[2:]))
     assert data.several and data.validation.labels.tolist() == (marks[2:] > 0).tolist()
-    with pytest.raises(ValueError, match="of the same kind as `y`; rows of bool say that an image may have several"):
-        data_of_arrays(x[2:], marks[2:], (x, marks))
-    assert data_of_arrays(x[2:], marks[2:] > 0, (x, marks)).several
+    for own in (marks, marks > 0):
+        with pytest.raises(ValueError, match="of the same kind as `y`; rows of none or several 1s say that"):
+            data_of_arrays(x[2:], own[2:], (x, own))
 
 
 @pytest.mark.parametrize("labels", [LABELS, np.array(["a", "b", "c", "d"])[LABELS]], ids=["numbers", "names"])
@@ -163,8 +172,8 @@ def test_numbers_count_by_the_names_of_either_data_set(x, held, names):
         (Named(DIGITS[LABELS]), Named(FEW), "`validation_data` must have labels of the same kind"),
         (Named(LABELS), Named(DIGITS[FEW]), "`validation_data` must have labels of the same kind"),
         (
-            Named(np.eye(4, dtype=bool)[LABELS]),
-            Named(np.eye(3, dtype=bool)[FEW % 3]),
+            Named(np.eye(4)[LABELS] + np.eye(4)[LABELS - 1]),
+            Named(np.eye(3)[FEW % 3]),
             "`validation_data` must have 4 columns of labels. Received: 3",
         ),
     ],

@@ -58,12 +58,34 @@ def objects(values):
     return found
 
 
+class Frame:
+    """What numpy makes rows of, and a loop the names of columns, as pandas' frames; where pandas is not installed."""
+
+    iloc = None
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __iter__(self):
+        return iter(self.columns)
+
+    def __array__(self, dtype=None, copy=None):
+        kinds = {np.asarray(column).dtype for column in self.columns.values()}
+        columns = [np.asarray(column, object if len(kinds) > 1 else None) for column in self.columns.values()]
+        return np.stack(columns, 1)
+
+
 FORMS = {
     "arrays": lambda: (IMAGES, LABELS),
     "floats": lambda: (IMAGES.astype("float32"), LABELS.astype("float32")),
     "shares": lambda: (IMAGES / 255.0, LABELS),
     "columns": lambda: (IMAGES, LABELS[:, None]),
     "one-hot": lambda: (IMAGES, np.eye(3, dtype="float32")[LABELS]),
+    "one-hot of bool": lambda: (IMAGES, np.eye(3, dtype=bool)[LABELS]),
+    "one-hot of bool in pairs": lambda: Pairs(IMAGES, np.eye(3, dtype=bool)[LABELS].tolist()),
     "pairs": lambda: Pairs(IMAGES, LABELS),
     "list": lambda: list(zip(IMAGES, LABELS.tolist(), strict=True)),
     "pillow": lambda: Pairs([Image.fromarray(image) for image in IMAGES], LABELS),
@@ -107,6 +129,12 @@ def test_names_of_labels():
         (Pairs(IMAGES, words), ("cat", "dog", "owl")),
         (Pairs(IMAGES, LABELS, class_names=["x", "y", "z"]), ("x", "y", "z")),
         (Pairs(IMAGES, LABELS, classes=["x", "y", "z"]), ("x", "y", "z")),
+        (Pairs(IMAGES, LABELS, classes=LABELS, class_indices={"z": 2, "x": 0, "y": 1}), ("x", "y", "z")),  # Keras'
+        (Pairs(IMAGES, LABELS, class_to_idx={"z": np.int64(2), "x": 0, "y": 1}), ("x", "y", "z")),
+        (Pairs(IMAGES, LABELS, dataset=Pairs([], [], classes=["x", "y", "z"]), indices=[]), ("x", "y", "z")),  # torch's
+        (Pairs(IMAGES, LABELS, class_to_idx={"x": 1, "y": 2, "z": 3}), ("0", "1", "2")),  # of other numbers
+        (Pairs(IMAGES, LABELS, class_to_idx={"x": 0, "y": "1", "z": None}), ("0", "1", "2")),
+        ((IMAGES, Frame(x=LABELS == 0, y=LABELS == 1, z=LABELS == 2)), ("x", "y", "z")),
     ):
         parts, names = read_object_data(data)
         assert names == expected and parts["train"][1].tolist() == LABELS.tolist()
@@ -228,6 +256,12 @@ def test_labels_go_by_the_names_that_a_data_set_has():
     np.testing.assert_array_equal(found["train"][1][:, [2, 3, 0]], MARKS)
     with pytest.raises(ValueError, match="`validation` must have the classes cat, dog. Received: cat, owl"):
         read_object_data(own, class_names=("cat", "dog"), label="validation")
+    columns = Frame(cat=LABELS == 0, dog=LABELS > 0)
+    for own in (Pairs(IMAGES, np.minimum(LABELS, 1), class_indices={"cat": 0, "dog": 1}), (IMAGES, columns)):
+        found, _ = read_object_data(own, class_names=("dog", "cat"))
+        assert found["train"][1].tolist() == (LABELS == 0).tolist()
+        with pytest.raises(ValueError, match="`data` must have the classes ant, bee. Received: cat, dog"):
+            read_object_data(own, class_names=("ant", "bee"))
 
 
 def test_pillow_images_are_read_as_their_files_are(tmp_path):
@@ -334,26 +368,6 @@ def test_tensors_of_paths_are_paths(tmp_path):
     np.testing.assert_array_equal(found["train"][0][:], IMAGES[:2])
 
 
-class Frame:
-    """What numpy makes rows of, and a loop the names of columns, as pandas' frames; where pandas is not installed."""
-
-    iloc = None
-
-    def __init__(self, **columns):
-        self.columns = columns
-
-    def __len__(self):
-        return len(next(iter(self.columns.values())))
-
-    def __iter__(self):
-        return iter(self.columns)
-
-    def __array__(self, dtype=None, copy=None):
-        kinds = {np.asarray(column).dtype for column in self.columns.values()}
-        columns = [np.asarray(column, object if len(kinds) > 1 else None) for column in self.columns.values()]
-        return np.stack(columns, 1)
-
-
 @pytest.mark.parametrize("kind", ["plain", "pandas"])
 def test_labels_as_a_frame_of_columns(kind, tmp_path):
     frame = Frame
@@ -375,9 +389,10 @@ def test_labels_as_a_frame_of_columns(kind, tmp_path):
     for images in (paths, np.zeros((6, 4, 4, 3), np.uint8)):
         for one in (frame(a=marks[:, 0], b=marks[:, 1]), frame(a=marks[:, 0] == 1, b=marks[:, 1])):
             (_, labels), names = read(images, one)
-            assert labels.tolist() == (marks == 1).tolist() and names == ("0", "1")
-        (_, labels), _ = read(images, frame(a=marks[[0, 2] * 3, 0], b=marks[[0, 2] * 3, 1]))
-        assert labels.tolist() == [0, 1] * 3
+            assert labels.tolist() == (marks == 1).tolist() and names == ("a", "b")
+        for ones in (marks[[0, 2] * 3], marks[[0, 2] * 3] == 1):  # as pandas' `get_dummies` gives them, of bool
+            (_, labels), _ = read(images, frame(a=ones[:, 0], b=ones[:, 1]))
+            assert labels.tolist() == [0, 1] * 3
         (_, labels), names = read(images, frame(a=["cat", "dog"] * 3))
         assert labels.tolist() == [0, 1] * 3 and names == ("cat", "dog")
         (_, labels), names = read(images, frame(a=np.array(["3", "7"] * 3, object)))  # names, as a list of them is

@@ -1,4 +1,4 @@
-"""LoRA on a network's classifier: what computes with it, and that it goes on learning."""
+"""LoRA on a network's classifier, what computes with it, and that it goes on learning; an `Input` of one's own."""
 
 import h5py
 import keras
@@ -68,3 +68,42 @@ def test_files_call_the_classifier_as_keras_does(network, tmp_path):
     network.save_weights(tmp_path / "m.weights.h5")
     with h5py.File(tmp_path / "m.weights.h5") as file:
         assert file["layers/dense/vars"].attrs["name"] == "logits"
+
+
+OWN = {"name": "photo", "dtype": "uint8", "batch_size": 2}
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file", "ignore:The structure of `inputs`")
+@pytest.mark.parametrize("own", [OWN, *({name: value} for name, value in OWN.items())], ids=str)
+def test_an_input_of_one_s_own_is_kept(own, tmp_path, rng):
+    def model(image):
+        return NASNet("tiny", repeats=1, filters=4, stem="cifar", input_tensor=image, include_preprocessing=True)
+
+    first = model(keras.Input((8, 8, 3), **own))
+    name = own.get("name", "image")
+    assert first.get_config()["input"] == own
+    first.save(tmp_path / "m.keras")
+    first.save(tmp_path / "m.h5")
+    x = rng.integers(0, 256, (2, 8, 8, 3)).astype("uint8")
+    for again in (
+        keras.saving.load_model(tmp_path / "m.keras"),
+        keras.saving.load_model(tmp_path / "m.h5"),
+        keras.models.model_from_json(first.to_json()),
+    ):
+        assert type(again) is NASNet and again.stands_alone and again.get_config() == first.get_config()
+        assert again.input.name == name and again.input.shape == (own.get("batch_size"), 8, 8, 3)
+        assert keras.backend.standardize_dtype(again.input.dtype) == own.get("dtype", "float32")
+        again.set_weights(first.get_weights())
+        np.testing.assert_array_equal(again(x), first(x))
+        again.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+        again.fit({name: x}, np.array([0, 1]), batch_size=2, verbose=0)
+
+
+def test_files_of_usual_networks_say_nothing_of_their_input():
+    usual = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=3)
+    options = {**usual.architecture.arguments(), "input_shape": None}
+    for model in (
+        usual,
+        *(NASNet(**options, input_tensor=keras.Input((8, 8, 3), name=name)) for name in ("image", None)),
+    ):
+        assert model.get_config() == usual.get_config() and "input" not in model.get_config()

@@ -227,3 +227,62 @@ def test_a_map_quantises_no_head(tmp_path):
     model.save(tmp_path / "a.keras")
     loaded = keras.saving.load_model(tmp_path / "a.keras")
     assert loaded.get_layer("logits").quantization_mode == "int8"
+
+
+# --- the loss in half precision ---
+
+
+def half(how):
+    """A network of float16 by its argument, a map, the types of its layers, a clone, or in a graph of one's own."""
+    if how == "map":
+        return tiny(dtype=keras.dtype_policies.DTypePolicyMap("float32", {"cell_0": "mixed_float16"}))
+    if how == "set":
+        model = tiny()
+        model.get_layer("cell_1").dtype_policy = "mixed_float16"
+        return model
+    if how == "graph":
+        return tiny(
+            dtype="mixed_float16", input_shape=None, input_tensor=keras.layers.Rescaling(2)(keras.Input((8, 8, 3)))
+        )
+    model = tiny(dtype="mixed_float16")
+    return keras.models.clone_model(model) if how == "clone" else model
+
+
+@pytest.mark.parametrize("how", ["argument", "map", "set", "clone", "graph"])
+def test_keras_own_compile_scales_the_loss_of_half_precision(how):
+    model = half(how)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) and model.dtype_policy.name == "float32"
+    given = model.optimizer
+    model.compile(given, "sparse_categorical_crossentropy")
+    assert model.optimizer is given
+    model.compile("adam", "sparse_categorical_crossentropy", auto_scale_loss=False)
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "mixed_bfloat16"])
+def test_no_other_loss_is_scaled(dtype):
+    model = tiny(dtype=dtype)
+    model.compile(keras.optimizers.SGD(), "sparse_categorical_crossentropy")
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+
+@pytest.mark.filterwarnings("error:.*[Ss]kipping variable loading")
+@pytest.mark.parametrize("how", ["argument", "global", "graph"])
+def test_moments_of_half_precision_come_back(how, rng, tmp_path):
+    """Also of a network that was made under a global policy, where that is not set."""
+    policy = keras.config.dtype_policy()
+    try:
+        if how == "global":
+            keras.config.set_dtype_policy("mixed_float16")
+        model = tiny() if how == "global" else half(how)
+        model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", run_eagerly=True)
+        model.fit(images(rng), np.arange(4) % 3, epochs=2, verbose=0)
+        model.save(tmp_path / "model.keras")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert len(again.optimizer.variables) == len(model.optimizer.variables)
+    for kept, found in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(array(found), array(kept))

@@ -664,5 +664,5 @@ def test_validation_images_may_happen_to_have_one_label_each():
     images, marks = colours(4).images, np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
     data = data_of_parts((images, marks), (images[2:], marks[2:]), 3)
     assert data.several and data.validation.labels.dtype == bool
-    with pytest.raises(ValueError, match="or both several, which rows of bool say"):
+    with pytest.raises(ValueError, match="or both several: rows of none or several 1s"):
         data_of_parts((images[2:], marks[2:]), (images, marks), 3)

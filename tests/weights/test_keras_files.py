@@ -168,6 +168,59 @@ def test_a_classifier_of_one_s_own_is_left_or_taken_whole(name, tmp_path):
             load(own(top=True).alike(classes=7), path)
 
 
+def behind_an_input(model):
+    image = keras.Input((8, 8, 3))
+    options = model.architecture.arguments() | {"input_shape": None, "input_tensor": keras.layers.Rescaling(2.0)(image)}
+    return NASNet(**options)
+
+
+def inside(model):
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, model(keras.layers.Rescaling(2.0)(image)))
+
+
+SIGMOID = {"classifier_activation": "sigmoid"}
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("build", [lambda model: model, behind_an_input, inside])
+def test_a_classifier_answers_as_the_model_that_it_is_of(build, name, tmp_path):
+    first = own(top=True).alike(**SIGMOID)
+    path = saved(build(first), tmp_path / name)
+    says = f"`classifier_activation` must be 'sigmoid' or None with the classifier of {path}, .*`load_model` gives"
+    with pytest.raises(ValueError, match=f"{says}.* Received: 'softmax'"):
+        load(own(top=True), path)
+    for model in (first.alike(), first.alike(classifier_activation=None), own()):
+        load(model, path)
+    logits = saved(first.alike(classifier_activation=None), tmp_path / f"logits_{name}")  # what they mean, it says not
+    load(own(top=True), logits)
+    with pytest.raises(ValueError, match="it has no such logits"):
+        load(own(top=True).alike(classes=7), path)
+
+
+def test_a_factory_takes_files_of_every_answer(tmp_path):
+    """Only the weights of the index are of networks that end in softmax."""
+    options = {"input_shape": (32, 32, 3), "classes": 5, **SIZE}
+    first = NASNetMobile(weights=None, **SIGMOID, **options)
+    for path in (saved(first, tmp_path / "m.weights.h5"), saved(first, tmp_path / "m.keras")):
+        again = NASNetMobile(weights=path, **SIGMOID, **options)
+        np.testing.assert_array_equal(again.get_weights()[-1], first.get_weights()[-1])
+        assert again.get_layer("predictions").activation is keras.activations.sigmoid
+    with pytest.raises(ValueError, match="`classifier_activation` must be 'sigmoid' or None"):
+        NASNetMobile(weights=path, **options)
+
+
+@pytest.mark.long
+def test_a_classifier_of_keras_applications_answers_as_it_did(tmp_path):
+    top = {"include_top": True, "classes": 5, "weights": None}
+    whole = PeerNASNet((32, 32, 3), 96, 1, 4, skip_reduction=False, classifier_activation="sigmoid", **top)
+    options = {"input_shape": (32, 32, 3), "classes": 5, **SIZE}
+    path = saved(whole, tmp_path / "m.keras")
+    NASNetMobile(weights=path, **SIGMOID, **options)
+    with pytest.raises(ValueError, match="`classifier_activation` must be 'sigmoid' or None"):
+        NASNetMobile(weights=path, **options)
+
+
 def test_files_that_say_too_little(model, peer, tmp_path):
     path = saved(sequential(peer), tmp_path / "m.weights.h5")
     with h5py.File(path, "r+") as file:  # as an earlier Keras 3 wrote them
