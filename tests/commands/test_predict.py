@@ -281,6 +281,26 @@ def test_answers_stay_however_it_ends(name, error, code, says, place, capsys, mo
     assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_a_part_goes_beside_the_answers_of_an_earlier_run(name, place, capsys, monkeypatch):
+    assert call(capsys, "photos", "--output", name)[0] == 0
+    whole, rows = Path(name).read_bytes(), command._answered
+
+    def ending(model, paths, options):
+        yield from rows(model, paths[:5], options)
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # the second part takes the place of the first
+        with monkeypatch.context() as patches:
+            patches.setattr(command, "_answered", ending)
+            code, out, _ = call(capsys, "photos", "--output", name)
+        beside = name.replace(".", ".partial.")
+        assert code == 130 and f"5 of 24 images: {beside}" in out and Path(name).read_bytes() == whole
+        assert len(Path(beside).read_text().splitlines()) == 5 + name.endswith(".csv")
+    Path(name).write_text("of yesterday")
+    assert call(capsys, "photos", "--output", name)[0] == 0 and Path(name).read_bytes() == whole
+
+
 def test_without_an_answer_an_earlier_file_stays(place, capsys, monkeypatch):
     def ending(*_):
         raise KeyboardInterrupt
