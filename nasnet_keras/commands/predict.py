@@ -60,7 +60,7 @@ def check(options):
         check_file("output", options.output, Path(options.output).suffix)
     if options.explain is not None:
         check_folder("explain", Path(options.explain).absolute())
-    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None)
+    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None, options.explain)
     for line in lines:
         tell(line)
     _require_an_image(paths, known_grey_range(options.model))
