@@ -76,14 +76,14 @@ class Growing:
             part = part[self._stream.write(part) :]
         self._whole += size
 
-    def put(self):
-        """Put the parts where they go. Nothing may be added any more."""
+    def put(self, path=None):
+        """Put the parts where they go, or at another path of the same folder. Nothing may be added any more."""
         try:
             with self._stream:
                 self._stream.truncate(self._whole)
                 os.fsync(self._stream.fileno())
             os.chmod(self._temporary, 0o644)
-            os.replace(self._temporary, self.path)
+            os.replace(self._temporary, path or self.path)
         except BaseException:
             self.drop()
             raise

@@ -58,7 +58,7 @@ def check(options):
         check_file("output", options.output, Path(options.output).suffix)
     if options.explain is not None:
         check_folder("explain", Path(options.explain).absolute())
-    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None)
+    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None, options.explain)
     for line in lines:
         tell(line)
     _require_an_image(paths, known_grey_range(options.model))
@@ -190,7 +190,8 @@ def _best(row):
 class _File:
     """A file of answers: JSON lines, or a CSV that a spreadsheet takes for nothing but text and numbers.
 
-    A context: however it ends, by Ctrl-C or on a full disk, the batches that are whole are put where they go.
+    A context: however it ends, by Ctrl-C or on a full disk, the batches that are whole are put where they go; those of
+    a run that did not come to its end go beside a file that lies there already, which may be whole.
     """
 
     def __init__(self, name, most, columns, total, separator):
@@ -203,12 +204,15 @@ class _File:
         self.file = Growing(self.name)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         if not self.count:
             self.file.drop()
             return
-        self.file.put()
-        print(f"{self.count:,} of {self.total:,} images: {self.name}")
+        path = self.file.path
+        if error is not None and path.exists():
+            path = path.with_suffix(f".partial{path.suffix}")
+        self.file.put(path)
+        print(f"{self.count:,} of {self.total:,} images: {path}")
 
     def add(self, rows):
         """Take the answers of a batch."""

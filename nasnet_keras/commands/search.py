@@ -165,7 +165,7 @@ def check(options):
     settings, engine, role = _settings(options), _engine(options), _role(options)
     Preference(options.cost, options.prefer)
     with named(tries="try"):
-        tries = read_tries(options.tries, options.max_trials)
+        tries = read_tries(options.tries, options.max_trials, options.directory)
     _require_use(options, role, child)
     for genotype in tries if role is None or role.is_chief else ():
         try:

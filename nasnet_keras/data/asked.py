@@ -2,7 +2,9 @@
 
 import glob
 import os
+import re
 from bisect import bisect
+from functools import cache
 
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.left_out import shown
@@ -13,15 +15,18 @@ PIPE = "-"
 MAX_LIST = 1 << 30  # bytes
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MAGIC = frozenset("*?[")
+HEAT_MAP = re.compile(r"\d{3,}-.*\.png", re.DOTALL)  # what `predict` calls them
 
 
-def asked_images(names, stream=None):
+def asked_images(names, stream=None, heat_maps=None):
     """The files that some names stand for, in their order; whether they can be read shows when they are.
 
     Args:
         names: of files; of folders, for all images below them; of `.txt` files, which list names, one a line or with
             NUL between them; patterns such as `photos/**/*.jpg`, for what they match; or `-` for the names in `stream`.
         stream: where `-` reads from, with a `read` that gives bytes; None: there is no such.
+        heat_maps: the folder that heat maps are written to, or None: folders and patterns do not stand for those of an
+            earlier run. Who wants them names them.
 
     Returns:
         (a tuple of paths, what of the folders is not used, a line each).
@@ -29,22 +34,40 @@ def asked_images(names, stream=None):
     Raises:
         ValueError: a pattern that matches nothing, a list that cannot be read, or no file at all.
     """
-    paths, lines = [], []
+    paths, lines, dropped = [], [], 0
+    own = heat_maps and os.path.realpath(expanded(heat_maps))
     for name in map(expanded, names):
+        found = []  # by a folder or a pattern
         if name == PIPE and stream is not None:
             paths += _listed(stream.read(MAX_LIST), "the list from -")
         elif os.path.isdir(name):
-            _add_folder(name, paths, lines)
+            _add_folder(name, found, lines)
         elif os.path.splitext(name)[1].lower() == LIST:
             paths += _in_place(_listed(_content(name), f"the list {shown(name)}"), os.path.dirname(name))
         elif MAGIC & set(name) and not os.path.lexists(name):
-            _add_matches(name, paths, lines)
+            _add_matches(name, found, lines)
         else:
             paths.append(name)
+        kept = _others(found, own) if own else found
+        paths += kept
+        dropped += len(found) - len(kept)
+    if dropped:
+        lines.append(f"not used: {dropped:,} image{'s' * (dropped > 1)} in {shown(heat_maps)}, where --explain writes")
     if not paths:
         received = ", ".join(map(shown, names))
         raise ValueError(f"`images` must be at least one file. Received: {received}" + "".join(f"; {x}" for x in lines))
     return tuple(paths), lines
+
+
+def _others(paths, own):
+    """Those of some paths that are no heat maps in a folder, of which the real path is given."""
+    real = cache(os.path.realpath)
+
+    def is_other(path):
+        folder, name = os.path.split(path)
+        return not HEAT_MAP.fullmatch(name) or real(folder) != own
+
+    return list(filter(is_other, paths))
 
 
 def _add_folder(name, paths, lines):

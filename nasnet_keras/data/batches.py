@@ -3,6 +3,8 @@
 Each batch depends on nothing but the seed, the epoch and its number.
 """
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -10,7 +12,6 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
-from nasnet_keras.data.findings import is_passing
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, called, resized
 from nasnet_keras.data.loading import normalize
@@ -18,6 +19,7 @@ from nasnet_keras.data.mixing import Mixing
 from nasnet_keras.data.splits import Split
 
 LOST = 8  # images in a row, in a random order, of which none can be read: that is no accident
+PASSING = frozenset(map(os.strerror, errno.errorcode))  # what says nothing of a file's content, nor does no memory
 AHEAD = 3  # batches that are got ready while a step runs, where Keras does not do so itself
 
 
@@ -155,7 +157,7 @@ class Batches(keras.utils.PyDataset):
     def _note_gone(self, numbers, weights):
         """Note which of the last images, by their numbers, the system cannot read. Broken files are none of them."""
         for number, weight in zip(numbers.tolist(), weights.tolist(), strict=True):
-            if weight or not is_passing(self._files.broken.get(self._files.name(number))):
+            if weight or not _is_passing(self._files.broken.get(self._files.name(number))):
                 self._gone = []
             else:
                 self._gone.append(number)
@@ -276,3 +278,8 @@ def readable(batch):
     """(images, labels) of one of the `Batches`, without images of weight 0."""
     images, labels, *weights = batch
     return (images[weights[0] > 0], labels[weights[0] > 0]) if weights else (images, labels)
+
+
+def _is_passing(reason):
+    """Whether the reason of a failure, or None, says nothing of the file: it is the system's, or no memory left."""
+    return reason is not None and (reason in PASSING or "memory" in reason.lower())

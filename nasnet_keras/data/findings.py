@@ -2,15 +2,16 @@
 
 A finding is known by what its file is: its path below the folder, its size, and when it was changed. So a file that is
 new or another one is looked into, and the others are not. They are kept in the user's cache, a file for each folder.
+That a file cannot be read is never kept: it may be for want of memory or of a decoder.
 """
 
 import base64
-import errno
 import hashlib
 import json
 import logging
 import os
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,13 +20,11 @@ import PIL
 from nasnet_keras.files import expanded, parse_object, write_atomically
 
 PLACE = "~/.cache/nasnet_keras/findings"
-FORMAT = "nasnet-findings/2"  # another one where files are read in another way than before
+FORMAT = "nasnet-findings/3"  # another one where files are read in another way than before
 KEY = 8  # bytes of the digest that a file is known by
 SETTLED = 2  # seconds: what was changed later than that may change again without another time
 MOST = 200_000  # findings of a kind, unless one start makes more
 FOLDERS = 200  # that findings are kept of
-# What says nothing of a file's content: it is looked into again, as is what failed for want of memory.
-PASSING = frozenset(map(os.strerror, errno.errorcode))
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Findings:
         self._start = os.path.join(root, "")
         name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=16).hexdigest()
         self.path = Path(expanded(place or PLACE)) / f"{name}.json"
-        # Another version may decode what this one does not.
+        # Another version may see other pixels, or none where this one does.
         self._by = [PIL.__version__, find_spec("pillow_heif") is not None]
         self._before, self._now, self._changed = self._read(), {}, False
 
@@ -53,7 +52,7 @@ class Findings:
         Args:
             kind: what is asked, a word.
             path: of the file.
-            find: a function of the path, which gives what JSON has; None, and what `is_passing`, are not kept.
+            find: a function of the path, which gives what JSON has; None is not kept, nor what it raises.
             status: what `os.stat` says of the file, if that is known.
         """
         try:
@@ -67,7 +66,7 @@ class Findings:
             if key in known:
                 return now.setdefault(key, known[key])
         value = find(path)
-        if value is not None and not is_passing(value) and _is_settled(status):
+        if value is not None and _is_settled(status):
             now[key], self._changed = value, True
         return value
 
@@ -111,9 +110,11 @@ def look(kind, source, find, findings=None, status=None):
     return findings.about(kind, source, find, status)
 
 
-def is_passing(value):
-    """Whether a finding is the reason of a failure that says nothing of the file: the system's, or no memory left."""
-    return isinstance(value, str) and (value in PASSING or "memory" in value.lower())
+def readable_ones(kind, sources, find, findings=None):
+    """What `look` finds out about some images, one after another; those that raise `ValueError` are passed over."""
+    for source in sources:
+        with suppress(ValueError):
+            yield look(kind, source, find, findings)
 
 
 def _is_settled(status):

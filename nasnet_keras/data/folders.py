@@ -16,8 +16,8 @@ from operator import attrgetter
 import numpy as np
 from PIL import Image
 
-from nasnet_keras.data.findings import is_passing, look
-from nasnet_keras.data.images import FORMATS, read_size, reason
+from nasnet_keras.data.findings import look
+from nasnet_keras.data.images import FORMATS, read_size
 from nasnet_keras.data.layouts import PARTS, part_of, remarks, way_of_table
 from nasnet_keras.data.left_out import LeftOut, as_text, few, shown
 from nasnet_keras.files import CODE, composed
@@ -276,24 +276,27 @@ def _no_image(name, path, status, has_heif, findings):
         return None if status.st_size else ("broken", "it is empty")
     if suffix in HEIF_SUFFIXES:
         return "type", f"{suffix} (pip install nasnet_keras[heic])"
-    if suffix in OTHER_SUFFIXES or not look("image", path, _looks_like_image, findings, status):
-        return "type", shown(suffix[:12]) or "without a suffix"
-    return None
+    try:
+        if suffix not in OTHER_SUFFIXES and look("image", path, _looks_like_image, findings, status):
+            return None
+    except (OSError, ValueError):
+        pass  # for now
+    return "type", shown(suffix[:12]) or "without a suffix"
 
 
 def _looks_like_image(path):
-    """Whether a file is an image by its content: by its first bytes, and if they agree by its header."""
+    """Whether a file is an image by its content: by its first bytes, and if they agree by its header.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it begins as an image, and its header cannot be read.
+    """
     Image.init()
-    try:
-        with open(path, "rb") as file:
-            start = file.read(32)
-        if not any(Image.OPEN[format][1](start) for format in FORMATS if format in Image.OPEN):
-            return False
-        read_size(path)
-    except OSError:
-        return None  # for now
-    except ValueError as error:
-        return None if is_passing(reason(path, error)) else False
+    with open(path, "rb") as file:
+        start = file.read(32)
+    if not any(Image.OPEN[format][1](start) for format in FORMATS if format in Image.OPEN):
+        return False
+    read_size(path)
     return True
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nasnet_keras.data.findings import look
-from nasnet_keras.data.images import read_deep_colours, read_greys, read_header, reason
+from nasnet_keras.data.findings import readable_ones
+from nasnet_keras.data.images import read_deep_colours, read_greys, read_header
 
 SAMPLE = 64  # images that are looked at
 UNUSED = "`grey_range` changes nothing here: {} greys of more than 8 bits; a network that learns from them keeps it"
@@ -24,8 +24,7 @@ def grey_note(sources, grey_range=None, findings=None, given=False):
     if not len(sources):
         return None
     places = np.unique(np.linspace(0, len(sources) - 1, min(SAMPLE, len(sources))).astype(int))
-    found = [look("greys", sources[place], _deep, findings) for place in places]
-    readable = [values for values in found if not isinstance(values, str)]
+    readable = list(readable_ones("greys", (sources[place] for place in places), _deep, findings))
     found = list(filter(None, readable))
     greys = [values for values in found if len(values) == 3]
     colours = [values[0] for values in found if len(values) == 1]
@@ -62,15 +61,12 @@ def _of_colours(highest, looked, grey_range):
 
 def _deep(source):
     """[whether they have an agreed range, the least, the greatest] of deep greys, [the greatest] of what is kept of
-    deep colours, nothing of others; or a reason.
+    deep colours, nothing of others.
     """
-    try:
-        header = read_header(source)
-        if header.deep_colours:
-            return [int(read_deep_colours(source).max())]
-        if not header.mode.startswith(("I", "F")):
-            return []
-        values = read_greys(source)
-    except ValueError as error:
-        return reason(source, error)
+    header = read_header(source)
+    if header.deep_colours:
+        return [int(read_deep_colours(source).max())]
+    if not header.mode.startswith(("I", "F")):
+        return []
+    values = read_greys(source)
     return [values.dtype == np.uint16, float(np.nanmin(values)), float(np.nanmax(values))]

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from nasnet_keras.data.findings import Findings, look
+from nasnet_keras.data.findings import Findings, look, readable_ones
 from nasnet_keras.data.images import called, read_pillow, read_size, reason
 
 SHARES = 4  # of a thread in the images at hand, so that none waits long for another
@@ -59,18 +59,9 @@ class Several:
 def own_size(sources, findings=None):
     """`(height, width)` of images: their own if a sample of them agrees on a small one, else 224x224."""
     sample = np.linspace(0, len(sources) - 1, min(64, len(sources))).astype(int)
-    found = [look("size", sources[index], _height_and_width, findings) for index in sample]
-    sizes = {tuple(size) for size in found if not isinstance(size, str)}
+    sizes = set(map(tuple, readable_ones("size", (sources[index] for index in sample), read_size, findings)))
     own = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     return own if max(own) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
-
-
-def _height_and_width(source):
-    """The size of an image; of a broken one why, which is for those to tell who decode it."""
-    try:
-        return read_size(source)
-    except ValueError as error:
-        return reason(source, error)
 
 
 def bytes_of(source):
@@ -223,25 +214,14 @@ class ImageFiles:
     def check(self, progress=None):
         """Decode all images and keep none; {index: the reason} of those that cannot be read.
 
-        Files are not decoded again that have not changed since a check before.
+        Files that a check before could read are not decoded again unless they have changed.
         """
         kind = f"pixels {self.grey_range}"
 
         def one(index):
-            if self.findings is None:
-                self._decode(index)
-            elif why := look(kind, self.source(index), lambda _: self._reason(index), self.findings):
-                raise ValueError(why)
+            look(kind, self.source(index), lambda _: self._decode(index) is not None, self.findings)
 
         return self.each(one, progress)
-
-    def _reason(self, index):
-        """Why an image cannot be read, without its name; empty of one that can."""
-        try:
-            self._decode(index)
-        except ValueError as error:
-            return self._why(index, error)
-        return ""
 
     def _why(self, index, error):
         """The reason of an error without the image's name; the source is not asked again, as it may be what fails."""

@@ -459,12 +459,12 @@ class NASNetOracle(keras_tuner.Oracle):
         if getattr(self, "_directory", None) is None:
             raise ValueError("the oracle has no `directory` yet; give it to a tuner before it is used")
         directory = SearchDirectory(self._project_dir)
+        self.tries = read_tries(self.tries, directory=directory.path)
         if self._directory_lock is None and self.seed is not None:  # a search that is refused takes nothing over
             check_identity(directory.path, self._format.identity(self._strategies(self.seed), self.tries))
         lock = self._directory_lock or DirectoryLock(directory)
         try:
-            parts = self._format, self._imports, self.tries
-            state = SearchState(directory, lock, self._strategies, self.seed, *parts)
+            state = SearchState(directory, lock, self._strategies, self.seed, self._format, self._imports, self.tries)
         except BaseException:
             if self._directory_lock is None:
                 lock.close()

@@ -413,7 +413,7 @@ def search(
         strategy = make_strategy(controller, space, seed, settings)
     except ValueError as error:
         raise ValueError(str(error).replace("`strategy` must", "`controller` must", 1)) from None
-    tries = read_tries(tries, max_trials)
+    tries = read_tries(tries, max_trials, directory)
     given, engine = engine, _engine(engine, workers, directory, patience)
     role = role or (None if engine else current_role())
     check_waiting(lease, patience, role, engine, given)

@@ -191,11 +191,11 @@ def fine_tune(
     if output_kind(model, label=activation) != "sigmoid" and data.several:  # likewise
         raise ValueError(f"`{activation}` must be sigmoid where an image may have several labels")
     first_host = several.host() == 0
-    if first_host and directory is not None and not is_used(directory):  # otherwise it is there, or an old rule holds
-        write_record(directory, data)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
+        if first_host and directory is not None and not is_used(directory):  # else it is there, or an old rule holds
+            write_record(directory, data)
         first, over = 0, passed(directory, [name for name, *_ in plan])
         for (phase, last, lowest, factor), share in zip(plan, shares(hours, plan), strict=True):
             place = None if directory is None else directory / phase

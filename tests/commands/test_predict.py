@@ -153,6 +153,34 @@ def test_heat_maps_are_named_beside_the_answers(place, capsys):
     assert sorted(map(str, Path("heat").iterdir())) == [row[1] for row in rows[1:]]
 
 
+def test_heat_maps_of_an_earlier_run_are_no_images_that_are_asked_about(place, capsys):
+    (place / "few").mkdir()
+    shutil.copy("photos/red/00.png", "few/00.png")
+    for seen in ([], ["nasnet-keras: not used: 1 image in few/heat, where --explain writes"]):
+        code, out, err = call(capsys, "few", "--explain", "few/heat", "--json")
+        rows = json.loads(out.splitlines()[-1])["predictions"]
+        assert (code, err) == (0, seen) and [row["image"] for row in rows] == ["few/00.png"]
+    assert [row["heat_map"] for row in rows] == ["few/heat/001-00.png"]
+
+
+def test_a_folder_stands_for_what_lies_beside_heat_maps_and_a_name_for_one(place):
+    (place / "photos/heat").mkdir()
+    (place / "linked").symlink_to("photos/heat")
+    maps = ["photos/heat/001-00.png", "photos/heat/1000-a\nb.png"]
+    for name in (*maps, "photos/heat/own.png", "photos/blue/001-00.png"):
+        shutil.copy("photos/red/00.png", name)
+    others = ["photos/blue/001-00.png", "photos/heat/own.png"]
+    for heat in ("photos/heat", "photos/heat/", "linked", str(place / "photos/heat")):
+        line = f"not used: 2 images in {heat}, where --explain writes"
+        for word in ("photos", "photos/*/*.png", "photos/**/*", "ph?tos"):
+            found, lines = asked_images([word], heat_maps=heat)
+            assert lines == [line] and len(found) == 26 and {*others} <= {*found} and not {*maps} & {*found}, word
+        assert asked_images([*maps, "photos/blue"], heat_maps=heat)[0][:2] == tuple(maps)
+        with pytest.raises(ValueError, match="at least one file"):
+            asked_images(["photos/heat/0*"], heat_maps=heat)
+    assert len(asked_images(["photos"], heat_maps="photos")[0]) == len(asked_images(["photos"])[0]) == 28
+
+
 def test_no_batch_waits_for_a_data_pipeline_of_its_own(place, capsys, monkeypatch):
     """Of a few small images Keras' `predict` takes longer to begin than to answer (`benchmarks/many_images.py`)."""
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
@@ -279,6 +307,26 @@ def test_answers_stay_however_it_ends(name, error, code, says, place, capsys, mo
     assert f"7 of 24 images: {name}" in out and len(lines) == 7 + name.endswith(".csv")
     assert not_there == [True]
     assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_a_part_goes_beside_the_answers_of_an_earlier_run(name, place, capsys, monkeypatch):
+    assert call(capsys, "photos", "--output", name)[0] == 0
+    whole, rows = Path(name).read_bytes(), command._answered
+
+    def ending(model, paths, options):
+        yield from rows(model, paths[:5], options)
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # the second part takes the place of the first
+        with monkeypatch.context() as patches:
+            patches.setattr(command, "_answered", ending)
+            code, out, _ = call(capsys, "photos", "--output", name)
+        beside = name.replace(".", ".partial.")
+        assert code == 130 and f"5 of 24 images: {beside}" in out and Path(name).read_bytes() == whole
+        assert len(Path(beside).read_text().splitlines()) == 5 + name.endswith(".csv")
+    Path(name).write_text("of yesterday")
+    assert call(capsys, "photos", "--output", name)[0] == 0 and Path(name).read_bytes() == whole
 
 
 def test_without_an_answer_an_earlier_file_stays(place, capsys, monkeypatch):

@@ -25,6 +25,7 @@ NAMES = {
     "children": "children.json",
     "trials": "trials.jsonl",
     "imported": "imported.jsonl",
+    "tries": "tries.jsonl",
     "controller": "controller",
     "proposals": "controller/proposals.jsonl",
     "attempts": "controller/attempts.jsonl",

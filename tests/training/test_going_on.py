@@ -13,6 +13,7 @@ from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
 from nasnet_keras.data.loading import load_data
+from nasnet_keras.files import alone_in
 from nasnet_keras.training import checkpoints, compilation, fitting, recipes
 from nasnet_keras.training.identity import (
     PHASES,
@@ -253,6 +254,18 @@ def test_a_second_training_in_a_directory_is_refused(start, tmp_path):
     start(tmp_path, callbacks=[Second()])
     assert set(said) == {f"`directory` {tmp_path} is in use: another training writes there. End it first"}
     start(tmp_path)  # it is over
+
+
+@pytest.mark.parametrize("start", ["fit", "fine_tune"])
+def test_a_training_that_is_refused_leaves_no_record(start, tmp_path):
+    """The first one there has not kept a state yet, so that nothing but its lock says that it is there."""
+    found = load_data(str(folder_of(tmp_path / "photos")), image_size=(8, 8))
+    with alone_in("directory", tmp_path), pytest.raises(ValueError, match="is in use"):
+        if start == "fit":
+            fitting.fit(network(), found, RECIPE, epochs=1, directory=tmp_path)
+        else:
+            fine_tune(network(), found.train, found.validation, found.class_names, recipe=RECIPE, directory=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
 @pytest.mark.parametrize("fault", ["weights", "history"])

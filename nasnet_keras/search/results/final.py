@@ -96,12 +96,13 @@ def retrain(result, data, child, count, epochs, seed, progress):
     """Train the best cells of a search longer and rank them anew, as Zoph et al. 2018 do with their best 250.
 
     They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
-    cell in the report, and what `publication.best_genotype` answers, which says for how long.
+    cell in the report, and what `publication.best_genotype` answers, which says for how long. Networks beyond `count`
+    that an earlier call has trained alike take part, for the winner may be one of them; they are not trained again.
 
     Args:
         result: a `SearchResult`.
         data, child, epochs, seed, progress: see `compare`.
-        count: how many different networks, fewer where there are not so many.
+        count: how many different networks are trained, fewer where there are not so many.
 
     Returns:
         One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
@@ -110,9 +111,13 @@ def retrain(result, data, child, count, epochs, seed, progress):
     different, rows, directory = {}, [], SearchDirectory(result.directory)
     for trial in ranked(result.directory, result.trials):
         different.setdefault(trial["canonical"], trial)
-    for trial in list(different.values())[:count]:
+    for number, trial in enumerate(different.values()):
         genotype = Genotype.from_dict(trial["genotype"])
         place = directory.retrained_models / trial["trial_id"]
+        if number >= count:
+            row = finished(genotype, epochs, place)
+            if row is None or not has_size(row, genotype, data, child):
+                continue
         row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress, ["validation"])
         row.pop("accuracy", None)  # on the test images, in what an earlier version trained
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})

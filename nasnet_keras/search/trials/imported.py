@@ -6,10 +6,11 @@ import math
 import operator
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from nasnet_keras.checks import check_one_of, is_number
-from nasnet_keras.files import expanded
+from nasnet_keras.files import expanded, read_object
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.search.directory import SearchDirectory
@@ -19,28 +20,55 @@ from nasnet_keras.search.trials.log import read_trials
 logger = logging.getLogger(__name__)
 
 
-def read_tries(tries, max_trials=None):
+def read_tries(tries, max_trials=None, directory=None):
     """The genotypes of a search's first trials, a tuple.
 
     Args:
         tries: a list of what `load_genotype` takes: genotypes, stored names, files.
         max_trials: of the search; None for no limit.
+        directory: of the search, or None. One that has begun with as many goes on with its own: where a file is another
+            by now, or cannot be read, that is logged.
 
     Raises:
         ValueError: naming `tries`, and the file where there is one; or `max_trials`, if there are more of them.
     """
     if isinstance(tries, str | Genotype) or not isinstance(tries, Iterable):
         raise ValueError(f"`tries` must be a list of genotypes, stored names or files. Received: {tries!r}")
-    found = []
-    for one in tries:
+    tries, found = list(tries), []
+    begun = _begun_tries(directory) if tries and directory is not None else []
+    for one, own in zip(tries, begun if len(begun) == len(tries) else [None] * len(tries), strict=True):
         try:
-            found.append(load_genotype(one))
+            genotype, why = load_genotype(one), "it is another one by now"
         except ValueError as error:
-            raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
+            if own is None:
+                raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
+            genotype, why = None, error
+        if own not in (None, genotype):
+            label = (one.name or one.digest) if isinstance(one, Genotype) else one
+            logger.warning("%s: the search goes on with the genotype that it began with (%s)", label, why)
+        found.append(own or genotype)
     if max_trials is not None and len(found) > max_trials:
         rule = f"at least {len(found)}, as many as genotypes to try"
         raise ValueError(f"`max_trials` must be {rule}. Received: {max_trials}")
     return tuple(found)
+
+
+def _begun_tries(directory):
+    """The genotypes that a search has begun with, by their places, None for one that nothing tells any more."""
+    place = SearchDirectory(directory)
+    try:
+        labels = [text.rpartition(" ") for text in read_object(place.header).get("try", ())]
+        # An earlier version kept them with the trials that have ended.
+        lines = read_trials(place.tries if place.tries.exists() else place.trials) if labels else []
+    except (OSError, ValueError):
+        return []  # new, or damaged: for `SearchLogs`
+    known = {}
+    for line in lines:
+        if line.get("number", 0) < len(labels):
+            with suppress(ValueError):
+                genotype = Genotype.from_dict(line.get("genotype"))
+                known[genotype.digest] = genotype
+    return [replace(known[digest], name=name) if digest in known else None for name, _, digest in labels]
 
 
 def read_imports(path, space, rules=None):

@@ -68,12 +68,13 @@ class SearchLogs:
         if self.header is None and not is_damaged and (self.started or self.finished):
             raise ValueError(f"{directory.path}: holds the trials of a search, but no readable {directory.header.name}")
 
-    def claim(self, identity, imports=()):
+    def claim(self, identity, imports=(), tries=()):
         """Make this the folder of a search, or check that it is.
 
         Args:
             identity: JSON-able dict.
             imports: what a new search begins with, dicts as in `imported`; one that goes on keeps its own.
+            tries: the genotypes of a new search's first trials, which are kept for `imported.read_tries`.
 
         Raises:
             ValueError: the folder belongs to another search; the message names the first difference.
@@ -86,6 +87,9 @@ class SearchLogs:
                     if lines or self.imported:
                         write_atomically(self.directory.imported, lines.encode())
                     self.imported = list(imports)
+                if tries:
+                    lines = "".join(json.dumps({"genotype": one.to_dict()}) + "\n" for one in tries)
+                    write_atomically(self.directory.tries, lines.encode())
                 write_atomically(self.directory.header, json.dumps(header, indent=2).encode() + b"\n")
                 self.header = header
         if "objective.objectives" in _unknown(self.header, header):

@@ -61,7 +61,7 @@ class SearchState:
         self._logs, self._format, self._tries = SearchLogs(directory, lock), trial_format, tries
         header = self._logs.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
-        self._logs.claim(trial_format.identity(strategies(self.seed), tries), imports)
+        self._logs.claim(trial_format.identity(strategies(self.seed), tries), imports, tries)
         self.strategy = self._logs.replay(lambda: strategies(self.seed), trial_format.told, self._propose)
         self.trials, self.open, self.attempts, self.end_order, self.ranked = {}, {}, {}, [], []
         self.failures_in_a_row = 0

@@ -386,10 +386,17 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     better = Genotype.from_dict(longest.trials[5]["genotype"])
     assert longest.best == on_disk() == better and found(directory, longest.trials) == better.digest
     accuracies |= {"00005": 0.1, "00004": 0.8}
-    rows = final.retrain(longest, digits, CHILD, 3, 1, 3, quiet)
-    assert made == ["00001", "00002", "00000", "00005", "00004"]
-    assert on_disk() == best_genotype(directory, longest.trials) == run(6).best == rows[0]["genotype"]
-    assert rows[0]["network"] == "00004"
+    # Beyond the three best by their rewards are two that were trained before, the winner among them.
+    for count in (3, 1):
+        rows = final.retrain(longest, digits, CHILD, count, 1, 3, quiet)
+        assert made == ["00001", "00002", "00000", "00005", "00004"]
+        assert [row["network"] for row in rows] == ["00000", "00004", "00002", "00001", "00005"]
+        assert on_disk() == best_genotype(directory, longest.trials) == run(6).best == winner
+    # Those of another length or size are not compared.
+    larger = replace(CHILD, filters=CHILD.filters + 1)
+    for child, epochs in ((CHILD, 2), (larger, 1)):
+        rows = final.retrain(longest, digits, child, 1, epochs, 3, quiet)
+        assert [row["network"] for row in rows] == ["00005"]
 
 
 def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from nasnet_keras.children.settings import ChildSettings
+from nasnet_keras.cli import main
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import canonical_name, load_genotype
 from nasnet_keras.search.kerastuner import Trial
@@ -102,11 +104,56 @@ def test_lost_proposals_are_made_again(tmp_path):
     assert lines(tmp_path)[0]["genotype"] == OUTSIDE.to_dict() and len(lines(tmp_path)) == 16
 
 
-@pytest.mark.parametrize("tries", [(), (INSIDE, OUTSIDE), ("nasnet_a",)])
-def test_others_are_refused_where_a_search_goes_on(tries, tmp_path):
+@pytest.mark.parametrize("tries", [(), ("nasnet_a",), ("nasnet_a", INSIDE, "tiny")])
+def test_another_number_is_refused_where_a_search_goes_on(tries, tmp_path):
     run(make(tmp_path), 3)
     with pytest.raises(ValueError, match="`try` must be .*nasnet_a"):
         run(make(tmp_path, tries=tries))
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_search_goes_on_with_those_that_it_began_with(is_older, tmp_path, caplog):
+    """An earlier version kept them with the trials that have ended, without the names of those inside the space."""
+    run(make(tmp_path / "straight"))
+    oracle = run(make(tmp_path / "s"), 1 + is_older)
+    oracle.create_trial("w")
+    if is_older:
+        (tmp_path / "s/tries.jsonl").unlink()
+    run(make(tmp_path / "s", tries=("nasnet_a", replace(INSIDE, name=""))), 1)
+    assert caplog.messages == []
+    oracle = run(make(tmp_path / "s", tries=(load_genotype("tiny"), INSIDE)))
+    assert caplog.messages == [
+        "tiny: the search goes on with the genotype that it began with (it is another one by now)"
+    ]
+    assert lines(tmp_path / "s") == lines(tmp_path / "straight") and oracle.tries == (OUTSIDE, INSIDE)
+
+
+def test_a_file_to_try_may_change_or_go_once_its_search_has_begun(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5})
+    data, child, mine = load_data("digits", limit=200), ChildSettings(repeats=(1, 1), filters=4), tmp_path / "mine.json"
+
+    def go_on(max_trials):
+        return search(data, max_trials, tmp_path / "s", "random", child=child, tries=(mine,)).trials[0]["genotype"]
+
+    OUTSIDE.save(mine)
+    assert go_on(1) == OUTSIDE.to_dict()
+    caplog.clear()
+    INSIDE.save(mine)
+    assert go_on(2) == OUTSIDE.to_dict()
+    mine.unlink()
+    assert go_on(3) == OUTSIDE.to_dict()
+    said = [line for line in caplog.messages if line.startswith(f"{mine}: the search goes on with the genotype")]
+    assert len(said) == 2 and "it is another one by now" in said[0] and "mine.json" in said[1].partition("(")[2]
+    with pytest.raises(ValueError, match="`tries` must be genotypes that can be read"):
+        search(data, 1, tmp_path / "new", "random", child=child, tries=(mine,))
+    assert not (tmp_path / "new").exists()
+
+    words = ["search", "--limit", "200", "--controller", "random", "--repeats", "1", "--filters", "4", "--no-final"]
+    for trials, expected in ((1, 0), (2, 1)):
+        OUTSIDE.save(mine) if trials == 1 else mine.unlink()
+        caplog.clear()
+        assert main([*words, "--try", f"{mine}", "--directory", f"{tmp_path / 'c'}", "--max-trials", f"{trials}"]) == 0
+        assert sum("with the genotype that it began with" in line for line in caplog.messages) == expected
 
 
 @pytest.mark.parametrize("tries", ["nasnet_a", ("nasnet_b",), (3,), 3, INSIDE])
