@@ -5,13 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
-from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, percent, print_table, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size, called
 from nasnet_keras.data.records import read_record
@@ -150,12 +148,12 @@ def _print(figures):
     columns = (
         ["label", "images", "wrong", "average precision", "threshold"] if several else ["class", "images", "wrong"]
     )
-    table = Table(*columns, "precision", "recall", title=title)
+    cells = []
     for row in rows[:SHOWN]:
         own = [percent(row["average_precision"]), f"{row['threshold']:.3f}"] if several else []
-        cells = [left_out.shown(row["name"]), f"{row['images']:,}", f"{row['wrong']:,}", *own]
-        table.add_row(*cells, percent(row["precision"]), percent(row["recall"]))
-    Console().print(table)
+        shares = (percent(row["precision"]), percent(row["recall"]))
+        cells.append([row["name"], f"{row['images']:,}", f"{row['wrong']:,}", *own, *shares])
+    print_table((*columns, "precision", "recall"), cells, title=title)
 
 
 def _draw(figures, names, title, pictures):

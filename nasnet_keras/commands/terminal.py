@@ -6,6 +6,11 @@ import os
 import sys
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.table import Column, Table
+
+from nasnet_keras.data.left_out import shown
+
 # What a command says after Ctrl-C that goes on where it was.
 GO_ON = "interrupted. To go on, run the same command again: {command}"
 
@@ -55,6 +60,27 @@ def one_line(error):
 def tell(line):
     """Say on stderr, in one line, what a user should know beside the result."""
     print(f"nasnet-keras: {line}", file=sys.stderr)
+
+
+def print_table(heads, rows, last=None, **look):
+    """Print a table of texts as they are: nothing in a name is taken for markup, and what is too long is folded.
+
+    Args:
+        heads: texts, or a `Column` where one has a look of its own.
+        rows: an iterable of rows of texts.
+        last: a row below a line.
+        look: further arguments of `rich.table.Table`, as its `title`.
+    """
+    columns = [head if isinstance(head, Column) else Column(head) for head in heads]
+    for column in columns:
+        column.overflow = "fold"
+    table = Table(*columns, **look)
+    for row in rows:
+        table.add_row(*map(shown, row))
+    if last:
+        table.add_section()
+        table.add_row(*map(shown, last))
+    Console(markup=False, emoji=False).print(table)
 
 
 def finish(options, figures):
