@@ -14,7 +14,7 @@ import numpy as np
 from nasnet_keras.checks import check_integer, check_one_of, is_number
 from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, percent, plain, tell, without_greetings
 from nasnet_keras.data.asked import asked_images
 from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
@@ -231,6 +231,7 @@ class _File:
 
     def add(self, rows):
         """Take the answers of a batch."""
+        rows = plain(rows)
         if self.is_table:
             writer = csv.writer(text := io.StringIO(), lineterminator="\n")
             if not self.count:
@@ -242,7 +243,7 @@ class _File:
         else:
             text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if rows:
-            self.file.add(text.encode("utf-8", "backslashreplace"))
+            self.file.add(text.encode())
             self.count += len(rows)
 
     def _cells(self, row):

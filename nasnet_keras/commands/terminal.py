@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.table import Column, Table
 
-from nasnet_keras.data.left_out import shown
+from nasnet_keras.data.left_out import as_utf8, shown
 
 # What a command says after Ctrl-C that goes on where it was.
 GO_ON = "interrupted. To go on, run the same command again: {command}"
@@ -84,15 +84,18 @@ def print_table(heads, rows, last=None, **look):
 
 
 def finish(options, figures):
-    """Print the figures as one line of JSON, if that is wanted: what is no number is null there."""
+    """Print the figures as one line of JSON, if that is wanted."""
     sys.stdout.flush()
     if options.json:
-        print(json.dumps(_numbers(figures)))
+        print(json.dumps(plain(figures)))
 
 
-def _numbers(value):
+def plain(value):
+    """What JSON has, for every reader: what is no number is null, and texts are those of `as_utf8`."""
     if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
+        return {plain(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return list(map(_numbers, value))
+        return list(map(plain, value))
+    if isinstance(value, str):
+        return as_utf8(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -231,8 +231,15 @@ def test_names_that_cannot_be_printed_are_escaped(place, capsys):
     shutil.copy("photos/red/00.png", name)
     code, out, _ = call(capsys, name)
     assert code == 0 and out.startswith("two\\nlines") and len(out.splitlines()) == 1
-    code, _, _ = call(capsys, name, "--output", "a.jsonl")
-    assert json.loads((place / "a.jsonl").read_text())["image"] == name
+    written = "two\nlines\\xff.png"  # in a file a line break may stand, but nothing that is no text
+    code, out, _ = call(capsys, name, "--output", "a.jsonl", "--json")
+    assert json.loads((place / "a.jsonl").read_text())["image"] == written
+    out = json.loads(call(capsys, name, "photos/red/00.png", "--explain", "heat", "--json")[1].splitlines()[-1])
+    assert [one["image"] for one in out["predictions"]] == [written, "photos/red/00.png"]
+    assert out["predictions"][0]["heat_map"] == "heat/001-two\nlines\\xff.png"
+    call(capsys, name, "--output", "a.csv")
+    (row,) = csv.DictReader(io.StringIO((place / "a.csv").read_text()))
+    assert row["file"] == written
     assert np.isclose(sum(one["score"] for one in json.loads((place / "a.jsonl").read_text())["classes"]), 1, atol=1e-5)
 
 
