@@ -88,8 +88,8 @@ def run(options, paths):
         from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
-    if note := grey_note(paths, answers.grey_range(model)):
-        tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
+    if note := grey_note(paths, answers.grey_range(model), where=", where the model is trained"):
+        tell(note)
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
     rows, failed, count, separator = [], [], 0, separator_of(())

@@ -254,6 +254,8 @@ def test_greys_that_the_model_reads_as_black_are_told(place, capsys):
     assert code == 0 and len(err) == 1 and note in err[0]
     code, _, err = call(capsys, "float.tif")
     assert code == 2 and len(err) == 1 and "--grey-range LOW:HIGH where the model is trained" in err[0]
+    code, _, err = call(capsys, "float.tif", "photos/red/00.png")
+    assert code == 1 and ", where the model is trained: say black and white, --grey-range LOW:HIGH" in err[0]
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential(layers).save("own.keras")
     assert call(capsys, "photos/red/00.png", "--model", "own.keras")[::2] == (0, [])
