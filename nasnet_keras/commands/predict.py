@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, luma, read_header, read_image
 from nasnet_keras.data.left_out import as_text, shown
 from nasnet_keras.data.splits import note_of_separator, separator_of
+from nasnet_keras.data.tables import is_table
 from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
@@ -69,17 +71,21 @@ def check(options):
 
 def _require_an_image(paths, grey_range):
     """Raise `ValueError` if no file can be read, as far as headers tell; of a single one it is known for certain."""
-    if len(paths) == 1:
-        read_image(paths[0], grey_range=grey_range)
-        return
-    first = None
+    first, read = None, read_header if len(paths) > 1 else partial(read_image, grey_range=grey_range)
     for path in paths:
         try:
-            read_header(path)
+            read(path)
             return
         except ValueError as error:
-            first = first or error
+            first = first or f"{error}{_way_to_names(path)}"
+    if len(paths) == 1:
+        raise ValueError(first)
     raise ValueError(f"none of the {len(paths):,} images can be read; the first: {first}")
+
+
+def _way_to_names(path):
+    """What to ask about in the place of a table, which is read as an image."""
+    return "; a table is no list: name its folder, or a .txt file of paths" if is_table(path) else ""
 
 
 def run(options, paths):
@@ -126,7 +132,7 @@ def run(options, paths):
 def _why(failed):
     """Why an image has no answer, in one line."""
     verb = "answer to" if failed["reason"] == NO_NUMBERS else "read"
-    return f"cannot {verb} the image {called(failed['image'])}: {failed['reason']}"
+    return f"cannot {verb} the image {called(failed['image'])}: {failed['reason']}{_way_to_names(failed['image'])}"
 
 
 def _print(rows):

@@ -396,14 +396,20 @@ class _Rows:
         return marks
 
 
-def _hints(names):
-    """A line on labels that look like several in one, and one on numbers."""
+def note_of_joined(names):
+    """One line on labels that look like several in one, else None."""
     for separator in SEPARATORS:
         parts = {part.strip() for name in names for part in name.split(separator)}
         joined = [name for name in names if separator in name]
         if joined and len(parts) < len(names):
-            yield f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
-            break
+            return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
+    return None
+
+
+def _hints(names):
+    """The same, and a line on numbers."""
+    if note := note_of_joined(names):
+        yield note
     if len(names) > MANY and len(found := list(filter(FRACTION.fullmatch, names))) > len(names) / 2:
         yield f"numbers such as {found[0]} are a class each: that a number is learnt (regression) is not there"
 
