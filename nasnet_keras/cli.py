@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from importlib import import_module
+from types import MappingProxyType
 
 from nasnet_keras.commands.groups import Options, arrange
 from nasnet_keras.commands.terminal import one_line
@@ -63,6 +64,7 @@ def parser():
     """The argument parser of all commands."""
     top = _Parser(prog="nasnet-keras", description="Search for NASNet cells, train, use and serve them.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    known = {}
     for name in COMMANDS:
         module = _module(name)
         sub = commands.add_parser(
@@ -79,6 +81,8 @@ def parser():
         options.add_argument("--traceback", action="store_true", help="show where an error happened")
         options.add_argument("-h", "--help", action="help", help="show this help message and exit")
         arrange(sub, name, options)
+        sub.known = known
+        known[name] = {flag for flags, _ in options.wanted.values() for flag in flags}
     return top
 
 
@@ -131,7 +135,21 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Says what is wrong in one line, without the usage in front of it, and whose option it is that a command lacks."""
+
+    known = MappingProxyType({})  # {command: its options}
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, left = super().parse_known_args(args, namespace)
+        if left:  # not left to the parser of all commands, whose help has no options
+            self.error(f"unrecognized arguments: {' '.join(left)}{''.join(map(self._owners, left))}")
+        return found, left
+
+    def _owners(self, word):
+        option = word.partition("=")[0]
+        names = [name for name, options in self.known.items() if option in options]
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+        return f"; {option} is an option of {listed}" if names else ""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")

@@ -5,12 +5,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from nasnet_keras.commands.options import DATA_HELP, add_division, given_columns, given_grey_range
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import finish, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, print_table, tell, without_greetings
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import read_image
 from nasnet_keras.data.left_out import few, shown
@@ -135,16 +132,16 @@ def _print(found, lines, data, pairs):
     rows = found["classes"]
     chosen = sorted(rows, key=lambda row: sum(row[part] for part in PARTS))[:SHOWN]
     title = f"The {SHOWN} smallest of {len(rows):,} classes" if len(rows) > SHOWN else None
-    table = Table("class", *PARTS, title=title)
-    for row in rows if len(rows) <= SHOWN else chosen:
-        table.add_row(shown(row["name"]), *(f"{row[part]:,}" for part in PARTS))
-    table.add_section()
-    table.add_row("together", *(f"{found['images'][part]:,}" for part in PARTS))
-    Console().print(table)
+    cells = [[row["name"], *_counts(row)] for row in (rows if len(rows) <= SHOWN else chosen)]
+    print_table(("class", *PARTS), cells, last=("together", *_counts(found["images"])), title=title)
     for line in lines:
         print(line)
     for pair in (pairs or [])[:NAMES]:
         print("  " + " and ".join(f"{shown(_name(data, part, index))} ({part})" for part, index in pair))
+
+
+def _counts(row):
+    return [f"{row[part]:,}" for part in PARTS]
 
 
 def _name(data, part, index):

@@ -16,6 +16,7 @@ from nasnet_keras.data.loading import MEMORY_LIMIT, decoded, open_data
 from nasnet_keras.data.records import Record, division, is_other, knows, read_record, write_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import are_alike, check_classes, placed, renumbered
+from nasnet_keras.data.tables import note_of_joined
 from nasnet_keras.search.directory import SearchDirectory
 from nasnet_keras.training.identity import (
     ADVICE,
@@ -119,6 +120,7 @@ def for_judging(model, data, part, called):
     if not split.several and answers.thresholds(model) is not None:
         raise ValueError(
             "`data` must say which of several labels an image has, as the model tells. Received: one class each"
+            + _way_to_several(data)
         )
     if split.several and answers.output_kind(model) != "sigmoid":
         if not (split.labels.sum(1) == 1).all():
@@ -161,7 +163,10 @@ def counted_as(model, data):
 
 def counted_by(names, data):
     """Data whose labels count as a model's classes do, some of which they may lack, which is said."""
-    check_classes(names, data.class_names, some=True)
+    try:
+        check_classes(names, data.class_names, some=True)
+    except ValueError as error:
+        raise ValueError(f"{error}{_way_to_several(data)}") from None
     own = set(placed(data.class_names, names).tolist())
     lacking = [name for number, name in enumerate(names) if number not in own]
     if not lacking:
@@ -172,6 +177,12 @@ def counted_by(names, data):
         for name in PARTS
     }
     return replace(data, **parts, class_names=tuple(names))
+
+
+def _way_to_several(data):
+    """What a refusal of a table's labels ends with, where they look like several in one."""
+    note = note_of_joined(data.class_names)
+    return f"; {note}" if note in data.notes else ""
 
 
 class Told:

@@ -5,13 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
-from nasnet_keras.commands.terminal import finish, judgement, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, judgement, percent, print_table, tell, without_greetings
 from nasnet_keras.data import left_out
 from nasnet_keras.data.images import as_size, called
 from nasnet_keras.data.records import read_record
@@ -53,12 +51,11 @@ def add_options(parser):
 
 
 def check(options):
-    """The data, not decoded yet, because the model says in which size; and where the picture goes."""
+    """The data, not decoded yet, because the model says in which size."""
     check_trained(options.model)
     if options.matrix and not options.json:
         raise ValueError("`matrix` means nothing without `json`: leave it out")
-    model = Path(options.model)
-    in_folder = model_file(options.model) is not None and model.is_dir()
+    model_file(options.model)
     if options.output:
         check_file("output", options.output, ".svg")
     if options.worst is not None:
@@ -82,13 +79,18 @@ def check(options):
         tell(f"--seed {chosen} is not used: data are divided as when {options.model} was trained; it is for --limit")
     part = "test" if options.split == "all" else options.split
     empty = {name: one.select([]) for name, one in parts.items()}
-    what = "precision_recall" if data.several else "confusion"
+    return {"data": replace(data, **{**empty, part: split}), "part": part}
+
+
+def _pictures(options, figures):
+    """Where the two pictures go, by what the first one is of."""
+    model = Path(options.model)
+    in_folder = model_file(options.model) is not None and model.is_dir()
+    what = "precision_recall" if "curves" in figures else "confusion"
     own = model / f"{what}.svg" if in_folder else Path(f"{model.stem}-{what}.svg")
     output = Path(options.output or own)
-    beside = output.with_name(
-        f"{output.stem}-reliability.svg" if options.output or not in_folder else "reliability.svg"
-    )
-    return {"data": replace(data, **{**empty, part: split}), "pictures": (output, beside), "part": part}
+    beside = f"{output.stem}-reliability.svg" if options.output or not in_folder else "reliability.svg"
+    return output, output.with_name(beside)
 
 
 def _tell_of_division(options, data):
@@ -104,7 +106,7 @@ def _tell_of_division(options, data):
         tell_of_change(options.model, data, len(data.test), "; --split all takes all")
 
 
-def run(options, data, pictures, part):
+def run(options, data, part):
     """Print a model's accuracy, overall and class by class, the worst first, and draw what it confuses."""
     with without_greetings():
         from nasnet_keras.models import answers
@@ -125,7 +127,7 @@ def run(options, data, pictures, part):
     _print(figures)
     name = left_out.shown(data.name)
     title = f"{options.split} images of {name}: {judgement(figures)} on {figures['images']:,}"
-    output = _draw(figures, names, title, pictures)
+    output = _draw(figures, names, title, _pictures(options, figures))
     if options.worst is not None:
         figures["worst"] = _show_worst(options, split, figures)
     described = {"model": options.model, "data": data.name, "split": options.split, "output": output and str(output)}
@@ -150,12 +152,12 @@ def _print(figures):
     columns = (
         ["label", "images", "wrong", "average precision", "threshold"] if several else ["class", "images", "wrong"]
     )
-    table = Table(*columns, "precision", "recall", title=title)
+    cells = []
     for row in rows[:SHOWN]:
         own = [percent(row["average_precision"]), f"{row['threshold']:.3f}"] if several else []
-        cells = [left_out.shown(row["name"]), f"{row['images']:,}", f"{row['wrong']:,}", *own]
-        table.add_row(*cells, percent(row["precision"]), percent(row["recall"]))
-    Console().print(table)
+        shares = (percent(row["precision"]), percent(row["recall"]))
+        cells.append([row["name"], f"{row['images']:,}", f"{row['wrong']:,}", *own, *shares])
+    print_table((*columns, "precision", "recall"), cells, title=title)
 
 
 def _draw(figures, names, title, pictures):

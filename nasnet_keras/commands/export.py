@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from nasnet_keras.checks import is_number
 from nasnet_keras.commands.datasets import counted_as, for_judging, tell_of, tell_of_change, tell_of_seed
 from nasnet_keras.commands.options import MODEL_HELP, TABLE, add_columns, given, given_columns, named
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import finish, one_line, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, one_line, percent, print_table, tell, without_greetings
 from nasnet_keras.data.images import luma
 from nasnet_keras.data.loading import decoded, open_data, open_images
 from nasnet_keras.data.records import division, knows, read_record
@@ -330,11 +328,11 @@ def _print(comparison):
     """The same as a table, and what is to be said of it."""
     one = "one image" if comparison.batch == 1 else f"one image of {comparison.batch}"
     names = ("file", "MB", one, comparison.called, "points lost")
-    table = Table(*names, title=f"On {comparison.images:,} images")
+    rows = []
     for number, row in enumerate(comparison.rows):
         size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
         lost = f"{row['drop']:.2f}" if number else ""
-        table.add_row(row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row[comparison.measure]), lost)
-    Console().print(table)
+        rows.append((row["name"], size, f"{row['milliseconds']:.1f} ms", percent(row[comparison.measure]), lost))
+    print_table(names, rows, title=f"On {comparison.images:,} images")
     for note in comparison.notes:  # nothing could be said while runtimes were kept from greeting
         tell(note)

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import numpy as np
 from nasnet_keras.checks import check_integer, check_one_of, is_number
 from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.progress import decoding
-from nasnet_keras.commands.terminal import finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import finish, percent, plain, tell, without_greetings
 from nasnet_keras.data.asked import asked_images
 from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, luma, read_header, read_image
 from nasnet_keras.data.left_out import as_text, shown
 from nasnet_keras.data.splits import note_of_separator, separator_of
+from nasnet_keras.data.tables import is_table
 from nasnet_keras.files import Growing, check_file, check_folder, write_atomically
 from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 
@@ -67,17 +69,21 @@ def check(options):
 
 def _require_an_image(paths, grey_range):
     """Raise `ValueError` if no file can be read, as far as headers tell; of a single one it is known for certain."""
-    if len(paths) == 1:
-        read_image(paths[0], grey_range=grey_range)
-        return
-    first = None
+    first, read = None, read_header if len(paths) > 1 else partial(read_image, grey_range=grey_range)
     for path in paths:
         try:
-            read_header(path)
+            read(path)
             return
         except ValueError as error:
-            first = first or error
+            first = first or f"{error}{_way_to_names(path)}"
+    if len(paths) == 1:
+        raise ValueError(first)
     raise ValueError(f"none of the {len(paths):,} images can be read; the first: {first}")
+
+
+def _way_to_names(path):
+    """What to ask about in the place of a table, which is read as an image."""
+    return "; a table is no list: name its folder, or a .txt file of paths" if is_table(path) else ""
 
 
 def run(options, paths):
@@ -86,8 +92,8 @@ def run(options, paths):
         from nasnet_keras.models import answers
         from nasnet_keras.models.applications import load_model
     model = load_model(options.model)
-    if note := grey_note(paths, answers.grey_range(model)):
-        tell(note.replace(": --grey-range", ", where the model is trained: --grey-range"))
+    if note := grey_note(paths, answers.grey_range(model), where=", where the model is trained"):
+        tell(note)
     most = min(options.top, max(answers.units(model) or options.top, 2))
     columns = ["labels"] * (answers.thresholds(model) is not None) + ["heat_map"] * (options.explain is not None)
     rows, failed, count, separator = [], [], 0, separator_of(())
@@ -124,7 +130,7 @@ def run(options, paths):
 def _why(failed):
     """Why an image has no answer, in one line."""
     verb = "answer to" if failed["reason"] == NO_NUMBERS else "read"
-    return f"cannot {verb} the image {called(failed['image'])}: {failed['reason']}"
+    return f"cannot {verb} the image {called(failed['image'])}: {failed['reason']}{_way_to_names(failed['image'])}"
 
 
 def _print(rows):
@@ -216,6 +222,7 @@ class _File:
 
     def add(self, rows):
         """Take the answers of a batch."""
+        rows = plain(rows)
         if self.is_table:
             writer = csv.writer(text := io.StringIO(), lineterminator="\n")
             if not self.count:
@@ -227,7 +234,7 @@ class _File:
         else:
             text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if rows:
-            self.file.add(text.encode("utf-8", "backslashreplace"))
+            self.file.add(text.encode())
             self.count += len(rows)
 
     def _cells(self, row):

@@ -12,10 +12,10 @@ def bar():
     """An empty `rich.progress.Progress` in the house's style."""
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -64,7 +64,7 @@ class SearchProgress:
             self.workers = self.bar.add_task("workers", total=None, note="")
         if state["dashboard"] and not self.dashboard:
             self.dashboard = state["dashboard"]
-            self.bar.console.print(f"Ray's dashboard: {self.dashboard}", highlight=False, soft_wrap=True)
+            self.bar.console.print(f"Ray's dashboard: {self.dashboard}", highlight=False, markup=False, soft_wrap=True)
         if state["trouble"] != self.trouble:
             self.trouble = state["trouble"]
             self.bar.console.print(self.trouble, highlight=False, markup=False, soft_wrap=True)

@@ -10,16 +10,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from nasnet_keras.checks import check_integer, check_positive, first_difference
 from nasnet_keras.children.scores import SCORES
 from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import add_data, add_size, check_network, given, named, remark_on_stem
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
-from nasnet_keras.commands.terminal import GO_ON, finish, percent, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, percent, print_table, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
 from nasnet_keras.pictures.pareto import COSTS
@@ -464,11 +461,11 @@ def _tell_of_costs(rows):
 
 def _print_networks(rows, title, part=""):
     measure = part + rows[0].get("measure", "accuracy")
-    table = Table("network", "parameters", "multiply-adds", measure.replace("_", " "), title=title)
+    cells = []
     for row in rows:
         counts = (f"{row[key]:,}" for key in ("parameters", "multiply_adds"))
-        table.add_row(row["network"], *counts, percent(row[f"{part}accuracy"]))
-    Console().print(table)
+        cells.append((row["network"], *counts, percent(row[f"{part}accuracy"])))
+    print_table(("network", "parameters", "multiply-adds", measure.replace("_", " ")), cells, title=title)
 
 
 class _Log(logging.FileHandler):

@@ -6,6 +6,11 @@ import os
 import sys
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.table import Column, Table
+
+from nasnet_keras.data.left_out import as_utf8, shown
+
 # What a command says after Ctrl-C that goes on where it was.
 GO_ON = "interrupted. To go on, run the same command again: {command}"
 
@@ -57,16 +62,40 @@ def tell(line):
     print(f"nasnet-keras: {line}", file=sys.stderr)
 
 
+def print_table(heads, rows, last=None, **look):
+    """Print a table of texts as they are: nothing in a name is taken for markup, and what is too long is folded.
+
+    Args:
+        heads: texts, or a `Column` where one has a look of its own.
+        rows: an iterable of rows of texts.
+        last: a row below a line.
+        look: further arguments of `rich.table.Table`, as its `title`.
+    """
+    columns = [head if isinstance(head, Column) else Column(head) for head in heads]
+    for column in columns:
+        column.overflow = "fold"
+    table = Table(*columns, **look)
+    for row in rows:
+        table.add_row(*map(shown, row))
+    if last:
+        table.add_section()
+        table.add_row(*map(shown, last))
+    Console(markup=False, emoji=False).print(table)
+
+
 def finish(options, figures):
-    """Print the figures as one line of JSON, if that is wanted: what is no number is null there."""
+    """Print the figures as one line of JSON, if that is wanted."""
     sys.stdout.flush()
     if options.json:
-        print(json.dumps(_numbers(figures)))
+        print(json.dumps(plain(figures)))
 
 
-def _numbers(value):
+def plain(value):
+    """What JSON has, for every reader: what is no number is null, and texts are those of `as_utf8`."""
     if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
+        return {plain(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return list(map(_numbers, value))
+        return list(map(plain, value))
+    if isinstance(value, str):
+        return as_utf8(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nasnet_keras.checks import as_numbers, check_range
 from nasnet_keras.data.exif import LONG, ORIENTATION, SHORT
-from nasnet_keras.data.images import MAX_CHUNKS, MAX_SEGMENTS, RATIOS, as_size, scale_greys
+from nasnet_keras.data.images import MAX_CHUNKS, MAX_PIXELS, MAX_SEGMENTS, RATIOS, as_size, scale_greys
 
 ADVICE = "send it as PNG or JPEG, or to `nasnet-keras serve`, which re-codes it"
 # First bytes, their place, and what begins with them: kinds that are known, to say what was sent.
@@ -96,6 +96,7 @@ def exif_orientation(block):
 
 def _jpeg(content, size):
     shape = tf.image.extract_jpeg_shape(content)
+    content = _bearable(content, "JPEG", shape[0], shape[1])
     orientation, adobe = _jpeg_notes(content)
     inks = (shape[2] != 4) | adobe
     content = _checked(content, inks, f"a JPEG in CMYK without a mark of Adobe, whose inks are ambiguous: {ADVICE}")
@@ -146,7 +147,8 @@ def _jpeg_notes(content):
 def _png(content, grey_range):
     head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 0, 26), b"\0" * 26]), tf.uint8), tf.int32)
     depth, colour = head[24], head[25]
-    orientation, keyed = _png_notes(content)
+    orientation, keyed, sides = _png_notes(content)
+    content = _bearable(content, "PNG", _integer(sides), _integer(_text(sides, 4, 4)))
     exact = (depth != 16) | (colour != 2) | ~keyed
     content = _checked(content, exact, f"a PNG of 16 bits with a transparent colour: {ADVICE}")
     deep = (depth == 16) & (colour == 0)
@@ -168,33 +170,38 @@ def _png(content, grey_range):
 
 
 def _png_notes(content):
-    """The orientation, wherever its chunk stands, and whether there is a transparent colour or palette."""
+    """The orientation, wherever its chunk stands, whether there is a transparent colour or palette, and its sides.
+
+    The sides as their eight bytes: a decoder finds them behind chunks that it does not know, too.
+    """
     length = tf.strings.length(content)
     last = tf.cast(length, tf.int64)
     # Notes may follow the pixels, which may be thousands of chunks: those are gone through only where it pays.
     noted = tf.strings.regex_full_match(content, r"\C*eXIf\C*")
 
-    def step(place, count, start, size, keyed):
+    def step(place, count, start, size, keyed, head):
         kind, announced = _text(content, place + 4, 4), _integer(_text(content, place, 4))
         exif = (start < 0) & (kind == b"eXIf")
         start, size = tf.where(exif, place + 8, start), tf.where(exif, announced, size)
         done = (kind == b"IEND") | ((kind == b"IDAT") & (~noted | (start >= 0)))
-        return tf.where(done, last, place + 12 + announced), count + 1, start, size, keyed | (kind == b"tRNS")
+        behind, head = tf.where(done, last, place + 12 + announced), tf.where(kind == b"IHDR", place + 8, head)
+        return behind, count + 1, start, size, keyed | (kind == b"tRNS"), head
 
     def goes_on(place, count, *_):
         return (place + 8 <= last) & (count <= MAX_CHUNKS)
 
     zero = tf.constant(0, tf.int64)
-    begin = (zero + 8, 0, zero - 1, zero, False)
-    _, count, start, size, keyed = tf.while_loop(goes_on, step, begin, parallel_iterations=1)
+    begin = (zero + 8, 0, zero - 1, zero, False, zero + 16)
+    _, count, start, size, keyed, head = tf.while_loop(goes_on, step, begin, parallel_iterations=1)
     content = _checked(content, count <= MAX_CHUNKS, f"a PNG of more than {MAX_CHUNKS} chunks")
-    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed
+    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed, _text(content, head, 8)
 
 
 def _gif(content):
     """The first frame, if nothing of it is transparent and nothing of the canvas free."""
     length = tf.strings.length(content)
     head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 0, 13), b"\0" * 13]), tf.uint8), tf.int32)
+    content = _bearable(content, "GIF", head[8] + 256 * head[9], head[6] + 256 * head[7])
     palette = tf.where(head[10] >= 128, 3 * tf.bitwise.left_shift(2, head[10] % 8), 0)
 
     def step(place, count, inside, transparent, frame):
@@ -218,6 +225,8 @@ def _gif(content):
 
 def _bmp(content):
     head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 14, 20), b"\0" * 20]), tf.uint8), tf.int32)
+    sides = tf.bitcast(tf.cast(tf.reshape(head[4:12], (2, 4)), tf.uint8), tf.int32)
+    content = _bearable(content, "BMP", sides[1], sides[0])  # a height below 0 is of rows from above
     plain = (head[0] >= 40) & (head[14] == 24) & tf.reduce_all(head[15:20] == 0)  # bits, and no compression
     return tf.io.decode_bmp(_checked(content, plain, f"a BMP of another kind than 24 bits: {ADVICE}"), channels=3)
 
@@ -228,6 +237,12 @@ def _unknown(content):
         what = tf.where(_text(content, place, len(magic)) == magic, f"{name} image", what)
     content = _checked(content, False, tf.strings.join([what, f": {ADVICE}"]))
     return tf.io.decode_png(content, channels=3)
+
+
+def _bearable(content, kind, height, width):
+    """The content, once its header announces no more pixels than `images.read_image` takes."""
+    height, width = (tf.abs(tf.cast(side, tf.int64)) for side in (height, width))
+    return _checked(content, height * width <= MAX_PIXELS, f"a {kind} of more than {MAX_PIXELS:,} pixels")
 
 
 def _checked(content, right, message):

@@ -9,7 +9,7 @@ SAMPLE = 64  # images that are looked at
 UNUSED = "`grey_range` changes nothing here: {} greys of more than 8 bits; a network that learns from them keeps it"
 
 
-def grey_note(sources, grey_range=None, findings=None, given=False):
+def grey_note(sources, grey_range=None, findings=None, given=False, where=""):
     """One line for the user where pixels of more than 8 bits would lose much of what they show, or None.
 
     Microscopes, scanners and cameras put 10 or 12 bits into files of 16, of which the high byte alone is nearly black.
@@ -20,6 +20,7 @@ def grey_note(sources, grey_range=None, findings=None, given=False):
         grey_range: as for `images.read_image`; where there is one, nothing needs to be said of greys.
         findings: a `findings.Findings` that knows files which were looked at before; None for none.
         given: whether `grey_range` is the user's own for these images, who is told where none of them needs it.
+        where: words on where a range is given, if it is not here.
     """
     if not len(sources):
         return None
@@ -30,23 +31,22 @@ def grey_note(sources, grey_range=None, findings=None, given=False):
     colours = [values[0] for values in found if len(values) == 1]
     unused = given and grey_range is not None and readable and not found
     lines = [
-        _of_greys(greys, len(places)) if greys and grey_range is None else "",
+        _of_greys(greys, len(places), where) if greys and grey_range is None else "",
         _of_colours(colours, len(places), grey_range) if colours else "",
         UNUSED.format(f"none of {len(places)} images looked at has") if unused else "",
     ]
     return "; ".join(filter(None, lines)) or None
 
 
-def _of_greys(found, looked):
+def _of_greys(found, looked, where):
     unsigned, lowest, highest = zip(*found, strict=True)
     who = f"{len(found)} of {looked} images looked at have greys of more than 8 bits"
     low, high = min(lowest), max(highest)
     if not all(unsigned):
-        return (
-            f"{who} without an agreed range, here from {low:g} to {high:g}: say black and white, --grey-range LOW:HIGH"
-        )
+        found = f"{who} without an agreed range, here from {low:g} to {high:g}"
+        return f"{found}{where}: say black and white, --grey-range LOW:HIGH"
     bits = max(8, int(high).bit_length())
-    return f"{who}, and use {2 ** (bits - 8)} of 256 greys: --grey-range 0:{2**bits - 1}" if bits < 16 else ""
+    return f"{who}, and use {2 ** (bits - 8)} of 256 greys{where}: --grey-range 0:{2**bits - 1}" if bits < 16 else ""
 
 
 def _of_colours(highest, looked, grey_range):

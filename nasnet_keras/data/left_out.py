@@ -1,6 +1,7 @@
 """What of a folder or a table is not used, and why."""
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ KINDS = {
     "unnamed": ("row without a file", "rows without a file"),
 }
 SHOWN = 3  # details of each kind
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +93,16 @@ def shown(name):
     """A file's name as text of one line, whatever bytes it has: what cannot be printed is escaped."""
     if name.isprintable():
         return name
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in as_utf8(name))
+
+
+def as_utf8(name):
+    """A name as text that UTF-8 can hold: bytes of a file's name that are none stand as `\\xff`."""
+    return SURROGATES.sub(lambda found: _escaped(ord(found[0])), name)
+
+
+def _escaped(code):
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"  # as `os.fsdecode` gives bytes
 
 
 def as_text(name):

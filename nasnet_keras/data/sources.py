@@ -167,17 +167,30 @@ def _table(name, columns, held_out):
     What was trained on tells it, as labels may be corrected and rows added since: no row that is marked as one of a
     part may have been trained on, or that part was held out in another way then.
     """
-    listing, before = read_table(name, columns), held_out and held_out.digest
+    before, refusal = held_out and held_out.digest, None
+    try:
+        listing = read_table(name, columns)
+    except ValueError as error:  # perhaps of a file with two labels, which was taken in several parts
+        if not before:
+            raise
+        listing, refusal = read_table(name, columns, in_each_part=True), error
     brought = listing.brought & held_out.shares.keys() if before else frozenset()
-    if not before or not (brought or listing.completed) or before in (listing.digest(), listing.digest(str)):
+    changed = before and (brought or listing.completed or listing.across)
+    if not changed or (not refusal and before in (listing.digest(), listing.digest(str))):
         return listing
     others, told = [], f"what the table marks for {few(sorted(brought))} is not used: other images were held out before"
-    for completes in [True] * bool(brought) + [False] * listing.completed:
+    each = "files that have rows of several parts are used in each: so it was when this directory was begun"
+    ways = [(bool(brought), completes, False) for completes in [True] * bool(brought) + [False] * listing.completed]
+    if listing.across:
+        ways += [(False, True, True), *((*way[:2], True) for way in ways)]
+    for as_before, completes, in_each_part in ways:
         with suppress(ValueError):  # what that version refused
-            other = read_table(name, columns, as_before=bool(brought), completes=completes)
-            others.append(other := replace(other, notes=(*other.notes, *([told] if brought else []))))
+            other = read_table(name, columns, as_before=as_before, completes=completes, in_each_part=in_each_part)
+            others.append(other := replace(other, notes=(*other.notes, *[told] * as_before, *[each] * in_each_part)))
             if before in (other.digest(), other.digest(str)):
                 return other
+    if refusal:
+        raise refusal
     paths = [path for part in brought for path in listing.parts[part].paths]
     trained = any(is_marked(listing.name_of(path), held_out.trained) for path in paths)
     return others[0] if others and trained else listing

@@ -42,10 +42,12 @@ class TableListing(Listing):
     Args:
         brought: the parts, but train, that are told by columns which earlier versions passed over.
         completed: whether names are completed, which those versions did not do.
+        across: whether a file has rows of several parts, each of which had it in those versions.
     """
 
     brought: frozenset = frozenset()
     completed: bool = False
+    across: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -76,15 +78,16 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True, as_before=False, completes=True):
+def read_table(source, columns=None, labelled=True, as_before=False, completes=True, in_each_part=False):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
-        as_before, completes: false and true but for a directory that an earlier version began: whether columns have no
-            say that those passed over, and whether names are completed.
+        as_before, completes, in_each_part: false, true and false but for a directory that an earlier version began:
+            whether columns have no say that those passed over, whether names are completed, and whether a file is used
+            in each part that it has a row of, not only in that of its first row.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -98,7 +101,7 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
     table = open_table(source) if is_file else frame_table(source)
     file, labels, division, notes = choose(table, columns, labelled, as_before)
     names = FileNames(os.path.abspath(root)) if completes else None
-    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names)
+    rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names, in_each_part)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
     marks = _Marks(labels) if several else _Names(columns.separator)
@@ -115,7 +118,7 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
     brought = frozenset(listing.parts) - {"train"} if division.is_new else frozenset()
-    return replace(listing, brought=brought, completed=bool(names and names.found))
+    return replace(listing, brought=brought, completed=bool(names and names.found), across=rows.across)
 
 
 class _Names:
@@ -203,8 +206,9 @@ class _Marks:
 class _Rows:
     """The images of a table, and what of it is left out."""
 
-    def __init__(self, root, outside, label, names):
+    def __init__(self, root, outside, label, names, in_each_part):
         self.root, self.outside, self.table, self.names = root, outside, label, names
+        self.in_each_part = self.across = in_each_part
         self.paths, self.sizes, self.labels, self.parts, self.lines = [], [], [], [], []
         self.left_out, self.left_lines, self.known, self.joined, self.further = {}, {}, {}, 0, {}
         self.completed = []  # rows whose file may have another name
@@ -234,9 +238,9 @@ class _Rows:
             return self.leave_out(line, name, status)
         if reason := _no_image(path, status):
             return self.leave_out(line, self._name(path), reason)
-        before = self.known.setdefault((path, part), len(self.paths))
+        before = self.known.setdefault((path, part) if self.in_each_part else path, len(self.paths))
         if before < len(self.paths):
-            return self._again(before, path, label, line)
+            return self._again(before, path, part, label, line)
         self.paths.append(path)
         self.sizes.append(status.st_size)
         self.labels.append(label)
@@ -262,18 +266,21 @@ class _Rows:
     def _name(self, path):
         return path.removeprefix(self.start)
 
-    def _again(self, before, path, label, line):
-        """A file that is in another row as well."""
+    def _again(self, before, path, part, label, line):
+        """A file that is in another row as well: it is of the part of its first row."""
+        kept = self.parts[before]
+        self.across |= kept != part
         if isinstance(label, tuple):
             self.further.setdefault(before, set()).update(label)
             self.joined += 1
-        elif label == self.labels[before]:
-            self.leave_out(line, self._name(path), ("twice", ""))
-        else:
+        elif label != self.labels[before]:
             raise ValueError(
                 f"{self.table} must have one label for a file, unless there is a `separator`. Received: two for "
                 f"{shown(self._name(path))}, the second in row {line}"
             )
+        if kept != part or not isinstance(label, tuple):
+            detail = f"{kept} keeps a file that has rows of {kept} and {part}" if kept != part else ""
+            self.leave_out(line, self._name(path), ("twice", detail))
 
     def _found(self, name, line):
         path = self.start + name if name[0] != "/" else name
@@ -389,14 +396,20 @@ class _Rows:
         return marks
 
 
-def _hints(names):
-    """A line on labels that look like several in one, and one on numbers."""
+def note_of_joined(names):
+    """One line on labels that look like several in one, else None."""
     for separator in SEPARATORS:
         parts = {part.strip() for name in names for part in name.split(separator)}
         joined = [name for name in names if separator in name]
         if joined and len(parts) < len(names):
-            yield f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
-            break
+            return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
+    return None
+
+
+def _hints(names):
+    """The same, and a line on numbers."""
+    if note := note_of_joined(names):
+        yield note
     if len(names) > MANY and len(found := list(filter(FRACTION.fullmatch, names))) > len(names) / 2:
         yield f"numbers such as {found[0]} are a class each: that a number is learnt (regression) is not there"
 

@@ -210,9 +210,11 @@ def stages(epochs, sizes=None, first=0):
     if sizes is None:
         return [(epochs, None)]
     fit = all(type(size) is int and 1 <= size <= LONGEST_SIDE for size in sizes)
-    if not fit or not 1 <= len(sizes) <= epochs - first:
-        rule = f"1 to {epochs - first} numbers of pixels up to {LONGEST_SIDE}, at most one for each epoch"
-        raise ValueError(f"`sizes` must be None or {rule}. Received: {sizes!r}")
+    if not fit or not len(sizes):
+        raise ValueError(f"`sizes` must be None or numbers of pixels from 1 to {LONGEST_SIDE}. Received: {sizes!r}")
+    if len(sizes) > epochs - first:
+        rule = f"no more than there are epochs, here {epochs - first}: each size has an equal part of them"
+        raise ValueError(f"`sizes` must be {rule}. Received: {sizes!r}")
     count = len(sizes)
     return [(first + (epochs - first) * (index + 1) // count, size) for index, size in enumerate(sizes)]
 

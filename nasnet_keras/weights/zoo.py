@@ -150,11 +150,14 @@ def model_file(name_or_path, label="model"):
     if zoo_name(name_or_path):
         return None
     path = Path(expanded(name_or_path))
+    is_export = path.is_dir() and any(next(path.glob(f"{one}saved_model.pb"), None) for one in ("", "[0-9]*/"))
     path = path / "model.keras" if path.is_dir() else path
     if path.suffix in FORMATS and path.is_file():
         _config(path)
         return path
     received = f"{str(name_or_path)!r}" + ", a path" * (str(name_or_path) in DEFAULT_WEIGHTS)
+    if is_export:
+        received += ", an export: `serve` answers with it, here the directory is wanted that its training left"
     raise ValueError(
         f"`{label}` must be a directory with a model.keras, a .keras or .h5 file of a model, or one of "
         f"{', '.join(DEFAULT_WEIGHTS)}. Received: {received}"

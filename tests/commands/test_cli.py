@@ -407,6 +407,10 @@ BAD = [
     (["search", "--role", "chief", "--address", "a.b.invalid:7877"], "host"),
     (["search", "--directory", "{root}/broken.json"], "directory"),
     (["search", "--role", "worker", "--data", "{root}/missing"], "missing"),
+    (
+        ["train", "--sizes", "8", "16", "--epochs", "1", "--directory", "{root}/t"],
+        "no more than there are epochs, here 1",
+    ),
     (["train", "--sizes", "999999", "--directory", "{root}/t"], "sizes"),
     (["train", "--seed", "4294967296", "--directory", "{root}/t"], "seed"),
     (["train", "--weight-decay", "inf", "--directory", "{root}/t"], "weight_decay"),

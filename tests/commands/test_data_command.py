@@ -11,6 +11,7 @@ from PIL import Image
 
 from nasnet_keras.cli import main
 from nasnet_keras.commands import data as data_command
+from nasnet_keras.commands import evaluate as evaluate_command
 
 
 @pytest.fixture
@@ -134,3 +135,32 @@ def test_the_sheet_never_lies_in_the_data(photos, capsys, monkeypatch):
     code, _, err = call(capsys, ".")
     assert code == 2 and len(err) == 1 and "`output` must be a file outside of the data" in err[0]
     assert call(capsys, ".", "--output", str(photos / "other.html"))[0] == 0
+
+
+# What Rich would take for markup or an emoji, and two names that differ behind their sixtieth letter.
+NAMES = ("[/x]", "[x]", "a:cat:b", "\\[x]", "long" * 16 + "one", "long" * 16 + "two")
+
+
+def cells(out):
+    """What the first column of a table reads, lines that belong together as one."""
+    column = [line.split("│")[1] for line in out.splitlines() if line.startswith("│")]
+    return "".join(column).replace(" ", "")
+
+
+@pytest.mark.parametrize("command", ["data", "evaluate"])
+def test_names_in_tables_are_no_markup_and_not_cut(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    if command == "data":
+        rows = [f"{number}.png,{NAMES[number % 6]}" for number in range(24)]
+        for number in range(24):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(f"{number}.png")
+        (tmp_path / "a.csv").write_text("\n".join(["file,label", *rows]))
+        code, out, err = call(capsys, "a.csv")
+        assert (code, err) == (0, []) and (tmp_path / "a.csv-sheet.html").exists()
+    else:
+        row = {"images": 4, "wrong": 1, "precision": 0.5, "recall": 0.5}
+        figures = {"accuracy": 0.75, "loss": 1.0, "images": 24, "calibration": {"error": 0.1}}
+        evaluate_command._print({**figures, "classes": [{"name": name, **row} for name in NAMES]})
+        out = capsys.readouterr().out
+    assert all(name in cells(out) for name in NAMES) and "…" not in out

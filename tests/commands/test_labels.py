@@ -253,6 +253,28 @@ def test_a_table_may_lack_labels_of_the_model_that_is_measured(place, tmp_path, 
         assert data.test.labels[number, [0, 3, 2]].tolist() == bright.tolist()
 
 
+def test_labels_that_were_not_taken_apart_are_refused_with_the_way(place, tmp_path, capsys):
+    network = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    several = {"class_names": NAMES, "classifier_activation": "sigmoid", "thresholds": (0.5, 0.5, 0.5)}
+    NASNet("tiny", **network, **several).save(tmp_path / "net.keras")
+    code, _, err = call(capsys, "evaluate", "--model", tmp_path / "net.keras", "--data", place / "several.csv")
+    assert code == 2 and "They differ in: " in err
+    assert err.rstrip().endswith("are one each: --separator '|' makes them several")
+
+
+def test_the_picture_is_called_by_what_it_is_of(place, tmp_path, monkeypatch, capsys):
+    """Labels of which each image has one become the classes of a model that tells one."""
+    monkeypatch.chdir(tmp_path)
+    network = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 2}
+    NASNet("tiny", **network, class_names=("blue", "dark")).save("net.keras")
+    words = ["evaluate", "--model", "net.keras", "--data", place / "a.csv", "--separator", "|", "--json"]
+    code, out, err = call(capsys, *words)
+    assert code == 0 and "each image has exactly one of the labels: that is its class" in err
+    assert json.loads(out.splitlines()[-1])["output"] == "net-confusion.svg"
+    assert "What is taken for what: net-confusion.svg" in out
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"net-confusion-reliability.svg", "net-confusion.svg"}
+
+
 def test_of_more_labels_than_are_drawn_it_is_said_which(tmp_path, capsys):
     names = [f"label {place:02}" for place in range(30)]
     rows = [{"name": name, "wrong": place} for place, name in enumerate(names)]

@@ -106,6 +106,8 @@ def test_what_names_no_image_is_one_line(place, capsys, monkeypatch):
     (place / "notes/a.md").write_text("x")
     (place / "none.txt").touch()
     (place / "gone.txt").write_text("gone.png\ngone2.png\n")
+    for name in ("a.csv", "b.TSV"):
+        (place / name).write_text("file,label\nphotos/red/00.png,red\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n\r\n")))
     for words, says in (
         (["-"], "`images` must be at least one file. Received: -"),
@@ -116,12 +118,25 @@ def test_what_names_no_image_is_one_line(place, capsys, monkeypatch):
         (["missing.txt"], "cannot read the list missing.txt"),
         (["gone.txt"], "none of the 2 images can be read; the first: cannot read the image gone.png"),
         (["gone.png"], "cannot read the image gone.png"),
+        (["a.csv"], "image; a table is no list: name its folder, or a .txt file of paths"),
+        (["a.csv", "b.TSV"], "image; a table is no list: name its folder, or a .txt file of paths"),
         (["photos", "--threshold", "1.5"], "`threshold` must be a share"),
         (["photos", "--output", "a.xlsx"], "`output` must be one of .csv, .jsonl"),
         (["photos", "--output", "photos/red/00.png/a.csv"], "`output` must be a file that can be written"),
     ):
         code, out, err = call(capsys, *words)
         assert code == 2 and out == "" and len(err) == 1 and says in err[0], words
+
+
+def test_an_export_is_no_model_of_a_training(place, capsys):
+    (place / "served/net/3").mkdir(parents=True)
+    (place / "served/net/3/saved_model.pb").touch()
+    said = "an export: `serve` answers with it, here the directory is wanted that its training left"
+    for words in (
+        ["predict", "photos/red/00.png", "--model", "served/net"],
+        ["evaluate", "--data", "photos", "--model", "served/net/3"],
+    ):
+        assert main(words) == 2 and capsys.readouterr().err.strip().endswith(f"Received: '{words[-1]}', {said}")
 
 
 def test_a_broken_one_among_good_ones_leaves_the_exit_code(place, capsys):
@@ -259,8 +274,15 @@ def test_names_that_cannot_be_printed_are_escaped(place, capsys):
     shutil.copy("photos/red/00.png", name)
     code, out, _ = call(capsys, name)
     assert code == 0 and out.startswith("two\\nlines") and len(out.splitlines()) == 1
-    code, _, _ = call(capsys, name, "--output", "a.jsonl")
-    assert json.loads((place / "a.jsonl").read_text())["image"] == name
+    written = "two\nlines\\xff.png"  # in a file a line break may stand, but nothing that is no text
+    code, out, _ = call(capsys, name, "--output", "a.jsonl", "--json")
+    assert json.loads((place / "a.jsonl").read_text())["image"] == written
+    out = json.loads(call(capsys, name, "photos/red/00.png", "--explain", "heat", "--json")[1].splitlines()[-1])
+    assert [one["image"] for one in out["predictions"]] == [written, "photos/red/00.png"]
+    assert out["predictions"][0]["heat_map"] == "heat/001-two\nlines\\xff.png"
+    call(capsys, name, "--output", "a.csv")
+    (row,) = csv.DictReader(io.StringIO((place / "a.csv").read_text()))
+    assert row["file"] == written
     assert np.isclose(sum(one["score"] for one in json.loads((place / "a.jsonl").read_text())["classes"]), 1, atol=1e-5)
 
 
@@ -275,6 +297,8 @@ def test_greys_that_the_model_reads_as_black_are_told(place, capsys):
     assert code == 0 and len(err) == 1 and note in err[0]
     code, _, err = call(capsys, "float.tif")
     assert code == 2 and len(err) == 1 and "--grey-range LOW:HIGH where the model is trained" in err[0]
+    code, _, err = call(capsys, "float.tif", "photos/red/00.png")
+    assert code == 1 and ", where the model is trained: say black and white, --grey-range LOW:HIGH" in err[0]
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
     keras.Sequential(layers).save("own.keras")
     assert call(capsys, "photos/red/00.png", "--model", "own.keras")[::2] == (0, [])

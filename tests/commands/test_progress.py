@@ -41,3 +41,12 @@ def test_what_keeps_workers_away_is_said_once(monkeypatch):
 
 def test_a_search_in_this_process_has_one_line(monkeypatch):
     assert "workers" not in shown(monkeypatch, trials=[trial(0)])
+
+
+def test_what_is_trained_is_no_markup(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=text, width=160, force_terminal=True))
+    with progress.bar() as bar:
+        bar.add_task("train [/x] :cat:", total=1, note="[x]")
+    assert "train [/x] :cat:" in text.getvalue() and "[x]" in text.getvalue()

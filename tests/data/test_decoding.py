@@ -150,6 +150,35 @@ def test_what_is_refused_says_what_it_is_and_what_to_do(rng):
             images.read_image(content)
 
 
+def announced(kind, height, width):
+    """A small file whose header says that it has these sides."""
+    picture = drawn(1, (20, 12))[0]
+    content = bytearray(gif() if kind == "GIF" else write(picture, kind))
+    if kind == "JPEG":
+        struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, height, width)
+    elif kind == "GIF":
+        for place in (6, content.index(b",\0\0\0\0") + 5):
+            struct.pack_into("<HH", content, place, width, height)
+    elif kind == "BMP":
+        struct.pack_into("<ii", content, 18, width, height)
+    else:
+        head = png_chunk(b"IHDR", struct.pack(">II", width, height) + content[24:29])
+        before = png_chunk(b"abCd", bytes(20)) if kind == "PNG" and height == 9000 else b""
+        content = content[:8] + before + head + content[33:]
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_what_announces_too_many_pixels_is_refused_before_it_is_decoded(kind):
+    decoded = graph(8)
+    sides = [(9000, 8889), (65000, 65000), *[(-9000, 8889)] * (kind == "BMP")]
+    for content in (announced(kind, *one) for one in sides):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"a {kind} of more than 80,000,000 pixels"):
+            decoded(content)
+        with pytest.raises(ValueError, match="it has more than 80,000,000 pixels"):
+            images.read_image(content)
+
+
 def test_a_gif_is_decoded_where_it_is_plain():
     decoded = graph((12, 20))
     extended = gif(comment=b"some words " * 60, loop=3, save_all=True, append_images=[Image.new("RGB", (20, 12))])

@@ -17,7 +17,7 @@ from nasnet_keras.cli import parser
 from nasnet_keras.commands.datasets import counted_by, find
 from nasnet_keras.data import folders, records, sides, tables
 from nasnet_keras.data.folders import read_folder
-from nasnet_keras.data.left_out import as_text, shown
+from nasnet_keras.data.left_out import as_text, as_utf8, shown
 from nasnet_keras.data.loading import open_data
 from nasnet_keras.data.objects import read_object_data
 from nasnet_keras.data.records import Record, is_other, knows, mark, write_record
@@ -223,3 +223,11 @@ def test_factors_of_classes_go_by_names_in_any_form(both):
     data = open_data(both[1])
     given = dict(zip(CLASSES, (2, 3, 4, 5), strict=True))
     assert factors_of(given, data) == [given[composed(name)] for name in data.class_names]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("é😀\n", "é😀\n"), (os.fsdecode(b"a\xff\xc3.png"), "a\\xff\\xc3.png"), ("\ud800", "\\ud800")],
+)
+def test_a_name_becomes_text_that_utf_8_can_hold(name, text):
+    assert as_utf8(name) == text and text.encode() and shown(name) == text.replace("\n", "\\n")

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import unicodedata
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,6 +205,43 @@ def test_a_file_with_two_labels_is_refused_unless_it_may_have_several(place):
     assert data.several and data.notes == ("1 rows name a file of another row: their labels are joined",)
     every = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
     assert every.sum(0).tolist() == [20, 21] and every.all(1).sum() == 1
+
+
+PARTED = [(*row, ("train", "validation", "test", "train")[number % 4]) for number, row in enumerate(ROWS)]
+SPLIT = (*HEADER, "split")
+
+
+def test_a_file_has_one_label_in_all_parts_and_is_of_one(place):
+    write(place / "t.csv", [*PARTED, (ROWS[0][0], "dog", "test")], SPLIT)
+    with pytest.raises(ValueError, match=r"one label for a file.*two for images/cat00.png, the second in row 42"):
+        load_data(place / "t.csv")
+    write(place / "t.csv", [*PARTED, (ROWS[0][0], "cat", "test")], SPLIT)
+    data = open_data(place / "t.csv")
+    told = "1 row that is there twice: train keeps a file that has rows of train and test"
+    assert data.left_out.summary() == told and [len(data.train), len(data.test)] == [20, 10]
+    assert open_data(place / "t.csv").digest != read_table(place / "t.csv", in_each_part=True).digest()
+    with pytest.raises(ValueError, match="`strict` allows nothing that is left out"):
+        load_data(place / "t.csv", strict=True)
+    write(place / "t.csv", [*PARTED, (ROWS[0][0], "dog", "test")], SPLIT)
+    data = open_data(place / "t.csv", columns=Columns(separator="|"))
+    assert data.left_out.summary() == told and len(data.train) == 20 and data.train.labels.all(1).sum() == 1
+
+
+@pytest.mark.parametrize("label", ["cat", "dog"])
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_a_directory_goes_on_whose_version_had_a_file_in_two_parts(label, suffix, place):
+    rows = [(file.removesuffix(".png") + suffix, *more) for file, *more in PARTED]
+    write(place / "t.csv", [*rows, (rows[0][0], label, "test")], SPLIT)
+    listing = read_table(place / "t.csv", in_each_part=True)
+    write(place / "u.csv", rows, SPLIT)
+    kept = replace(open_data(place / "u.csv").record, digest=listing.digest())
+    data = open_data(place / "t.csv", held_out=kept)
+    assert data.digest == kept.digest and [len(data.train), len(data.test)] == [20, 11] and not data.left_out
+    said = "files that have rows of several parts are used in each: so it was when this directory was begun"
+    assert said in data.notes
+    if label == "dog":  # what is begun anew, or with another table, is refused
+        with pytest.raises(ValueError, match="must have one label for a file"):
+            open_data(place / "t.csv", held_out=replace(kept, digest="0" * 32))
 
 
 @pytest.mark.parametrize("form", ["separator", "columns", "lists", "minus"])
