@@ -147,7 +147,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _owners(self, word):
         option = word.partition("=")[0]
-        names = [name for name, options in self.known.items() if option in options]
+        names = [name for name, options in self.known.items() if option.startswith("-") and option in options]
         listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
         return f"; {option} is an option of {listed}" if names else ""
 

@@ -14,7 +14,7 @@ from nasnet_keras.checks import check_integer, check_one_of, is_number
 from nasnet_keras.commands.options import MODEL_HELP
 from nasnet_keras.commands.progress import decoding
 from nasnet_keras.commands.terminal import finish, percent, plain, tell, without_greetings
-from nasnet_keras.data.asked import asked_images
+from nasnet_keras.data.asked import as_heat_map, asked_images
 from nasnet_keras.data.greys import grey_note
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import called, luma, read_header, read_image
@@ -60,7 +60,7 @@ def check(options):
         check_file("output", options.output, Path(options.output).suffix)
     if options.explain is not None:
         check_folder("explain", Path(options.explain).absolute())
-    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None, options.explain)
+    paths, lines = asked_images(options.images, sys.stdin.buffer if "-" in options.images else None)
     for line in lines:
         tell(line)
     _require_an_image(paths, known_grey_range(options.model))
@@ -256,5 +256,5 @@ def _explain(model, name, folder, number):
 
     path = folder / f"{number:03d}-{Path(name).stem[:60]}.png"  # images of several folders may have one name
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, explain(model, name).png())
+    write_atomically(path, as_heat_map(explain(model, name).png()))
     return str(path)

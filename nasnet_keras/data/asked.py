@@ -3,8 +3,9 @@
 import glob
 import os
 import re
+import struct
+import zlib
 from bisect import bisect
-from functools import cache
 
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.left_out import shown
@@ -16,17 +17,19 @@ MAX_LIST = 1 << 30  # bytes
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MAGIC = frozenset("*?[")
 HEAT_MAP = re.compile(r"\d{3,}-.*\.png", re.DOTALL)  # what `predict` calls them
+MARK = b"tEXtSoftware\0nasnet_keras: heat map"  # the chunk of a PNG that says that it is one
+HEADER = 33  # bytes of a PNG that stand before all other chunks
 
 
-def asked_images(names, stream=None, heat_maps=None):
+def asked_images(names, stream=None):
     """The files that some names stand for, in their order; whether they can be read shows when they are.
+
+    Folders and patterns do not stand for heat maps of an earlier run, see `as_heat_map`; a name may.
 
     Args:
         names: of files; of folders, for all images below them; of `.txt` files, which list names, one a line or with
             NUL between them; patterns such as `photos/**/*.jpg`, for what they match; or `-` for the names in `stream`.
         stream: where `-` reads from, with a `read` that gives bytes; None: there is no such.
-        heat_maps: the folder that heat maps are written to, or None: folders and patterns do not stand for those of an
-            earlier run. Who wants them names them.
 
     Returns:
         (a tuple of paths, what of the folders is not used, a line each).
@@ -35,7 +38,6 @@ def asked_images(names, stream=None, heat_maps=None):
         ValueError: a pattern that matches nothing, a list that cannot be read, or no file at all.
     """
     paths, lines, dropped = [], [], 0
-    own = heat_maps and os.path.realpath(expanded(heat_maps))
     for name in map(expanded, names):
         found = []  # by a folder or a pattern
         if name == PIPE and stream is not None:
@@ -48,26 +50,30 @@ def asked_images(names, stream=None, heat_maps=None):
             _add_matches(name, found, lines)
         else:
             paths.append(name)
-        kept = _others(found, own) if own else found
+        kept = [path for path in found if not _is_heat_map(path)]
         paths += kept
         dropped += len(found) - len(kept)
     if dropped:
-        lines.append(f"not used: {dropped:,} image{'s' * (dropped > 1)} in {shown(heat_maps)}, where --explain writes")
+        lines.append(f"not used: {dropped:,} heat map{'s' * (dropped > 1)} of an earlier --explain")
     if not paths:
         received = ", ".join(map(shown, names))
         raise ValueError(f"`images` must be at least one file. Received: {received}" + "".join(f"; {x}" for x in lines))
     return tuple(paths), lines
 
 
-def _others(paths, own):
-    """Those of some paths that are no heat maps in a folder, of which the real path is given."""
-    real = cache(os.path.realpath)
+def as_heat_map(png):
+    """A PNG file, bytes, with the mark that keeps a heat map from being taken for an image that is asked about."""
+    return png[:HEADER] + struct.pack(">I", len(MARK) - 4) + MARK + struct.pack(">I", zlib.crc32(MARK)) + png[HEADER:]
 
-    def is_other(path):
-        folder, name = os.path.split(path)
-        return not HEAT_MAP.fullmatch(name) or real(folder) != own
 
-    return list(filter(is_other, paths))
+def _is_heat_map(path):
+    if not HEAT_MAP.fullmatch(os.path.basename(path)):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEADER + 4 + len(MARK)).endswith(MARK)
+    except OSError:  # which is told when it is read
+        return False
 
 
 def _add_folder(name, paths, lines):

@@ -329,8 +329,8 @@ class _Rows:
             raise ValueError(f"{self.table} must have {rule}. Received: lists of 1 and 0")
         parts = np.array([("train", "validation", "test").index(part) for part in self.parts], np.int8)
         if not (parts == 0).any():
-            more = LeftOut(self.root, self.left_out).summary() if words else ""
-            received = "; ".join([few(sorted(set(self.parts))) + (f", and {more}{words}" if words else ""), *notes])
+            more = LeftOut(self.root, self.left_out).summary()
+            received = "; ".join([few(sorted(set(self.parts))) + (f", and {more}{words}" if more else ""), *notes])
             raise ValueError(f"{self.table} must have rows for train. Received: {received}")
         names, number_of = self._names(marks, parts, several)
         notes += self.names.notes() if self.names else ()

@@ -55,7 +55,7 @@ class SearchDirectory:
     children = _below("children.json", doc="What all its children have in common.")
     trials = _below("trials.jsonl", doc="Log: a line per finished trial, written before anything is learnt from it.")
     imported = _below("imported.jsonl", doc="Log: what the strategy was told of another search, if anything.")
-    tries = _below("tries.jsonl", doc="Log: the genotypes of the first trials, if the search was given any to try.")
+    tries = _below("tries", doc="Folder: the genotypes of the first trials, a file each, if it was given any to try.")
 
     controller = _below("controller", doc="Folder: what the strategy needs to go on.")
     proposals = _below("controller", "proposals.jsonl", doc="Log: a line per started trial, written before it runs.")

@@ -29,6 +29,7 @@ def test_a_stem_for_small_images_is_remarked_on_where_images_are_large(capsys):
             "See nasnet-keras plot --help",
         ),
         (["data", "a", "b"], "data: unrecognized arguments: b. See nasnet-keras data --help"),
+        (["data", "a", "images"], "data: unrecognized arguments: images. See nasnet-keras data --help"),
         (["--remat", "list"], "unrecognized arguments: --remat"),
     ],
 )

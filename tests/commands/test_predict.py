@@ -16,7 +16,7 @@ from pixels import png, tiff
 from nasnet_keras import NASNet, read_image
 from nasnet_keras.cli import main
 from nasnet_keras.commands import predict as command
-from nasnet_keras.data.asked import asked_images
+from nasnet_keras.data.asked import as_heat_map, asked_images
 
 FIXTURE = Path(__file__).parents[1] / "fixtures"  # a network that tells blue photographs from red ones
 
@@ -171,8 +171,9 @@ def test_heat_maps_are_named_beside_the_answers(place, capsys):
 def test_heat_maps_of_an_earlier_run_are_no_images_that_are_asked_about(place, capsys):
     (place / "few").mkdir()
     shutil.copy("photos/red/00.png", "few/00.png")
-    for seen in ([], ["nasnet-keras: not used: 1 image in few/heat, where --explain writes"]):
-        code, out, err = call(capsys, "few", "--explain", "few/heat", "--json")
+    for where, seen in (("heat", []), ("heat", ["1 heat map"]), (".", ["1 heat map"]), ("heat", ["2 heat maps"])):
+        code, out, err = call(capsys, "few", "--explain", f"few/{where}", "--json")
+        seen = [f"nasnet-keras: not used: {one} of an earlier --explain" for one in seen]
         rows = json.loads(out.splitlines()[-1])["predictions"]
         assert (code, err) == (0, seen) and [row["image"] for row in rows] == ["few/00.png"]
     assert [row["heat_map"] for row in rows] == ["few/heat/001-00.png"]
@@ -180,20 +181,22 @@ def test_heat_maps_of_an_earlier_run_are_no_images_that_are_asked_about(place, c
 
 def test_a_folder_stands_for_what_lies_beside_heat_maps_and_a_name_for_one(place):
     (place / "photos/heat").mkdir()
-    (place / "linked").symlink_to("photos/heat")
     maps = ["photos/heat/001-00.png", "photos/heat/1000-a\nb.png"]
     for name in (*maps, "photos/heat/own.png", "photos/blue/001-00.png"):
         shutil.copy("photos/red/00.png", name)
+    assert len(asked_images(["photos"])[0]) == 28  # of whatever names, those are images
+    for name in maps:
+        marked = as_heat_map(Path(name).read_bytes())
+        Path(name).write_bytes(marked)
+        assert np.array_equal(read_image(name), read_image("photos/red/00.png"))
     others = ["photos/blue/001-00.png", "photos/heat/own.png"]
-    for heat in ("photos/heat", "photos/heat/", "linked", str(place / "photos/heat")):
-        line = f"not used: 2 images in {heat}, where --explain writes"
-        for word in ("photos", "photos/*/*.png", "photos/**/*", "ph?tos"):
-            found, lines = asked_images([word], heat_maps=heat)
-            assert lines == [line] and len(found) == 26 and {*others} <= {*found} and not {*maps} & {*found}, word
-        assert asked_images([*maps, "photos/blue"], heat_maps=heat)[0][:2] == tuple(maps)
-        with pytest.raises(ValueError, match="at least one file"):
-            asked_images(["photos/heat/0*"], heat_maps=heat)
-    assert len(asked_images(["photos"], heat_maps="photos")[0]) == len(asked_images(["photos"])[0]) == 28
+    for word in ("photos", "photos/*/*.png", "photos/**/*", "ph?tos"):
+        found, lines = asked_images([word])
+        assert lines == ["not used: 2 heat maps of an earlier --explain"], word
+        assert len(found) == 26 and {*others} <= {*found} and not {*maps} & {*found}, word
+    assert asked_images([*maps, "photos/blue"])[0][:2] == tuple(maps)
+    with pytest.raises(ValueError, match="at least one file"):
+        asked_images(["photos/heat/0*"])
 
 
 def test_no_batch_waits_for_a_data_pipeline_of_its_own(place, capsys, monkeypatch):

@@ -455,6 +455,11 @@ def test_a_column_of_parts_without_training_images_is_refused(place):
     write(place / "t.csv", rows, (*HEADER, "split"))  # what is marked must not be trained on
     with pytest.raises(ValueError, match="must have rows for train. Received: test"):
         load_data(place / "t.csv")
+    again = [(file, label, part) for part in ("test", "train") for file, label in ROWS]
+    write(place / "t.csv", again, (*HEADER, "split"))  # each row for train names a file of test
+    with pytest.raises(ValueError, match="rows for train. Received: test, and 40 .*test keeps a file") as error:
+        load_data(place / "t.csv")
+    assert "\n" not in str(error.value)
     write(place / "t.csv", [(*row, "front") for row in rows], (*HEADER, "split", "part"))
     with pytest.raises(ValueError, match="`split_column` must be given for .*several that may be meant, split, part"):
         load_data(place / "t.csv")

@@ -25,7 +25,7 @@ NAMES = {
     "children": "children.json",
     "trials": "trials.jsonl",
     "imported": "imported.jsonl",
-    "tries": "tries.jsonl",
+    "tries": "tries",
     "controller": "controller",
     "proposals": "controller/proposals.jsonl",
     "attempts": "controller/attempts.jsonl",

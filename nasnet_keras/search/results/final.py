@@ -9,6 +9,7 @@ from nasnet_keras.children.longer_training import finished, has_size, train_long
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import ranked, renew_report
 
 SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
@@ -98,6 +99,7 @@ def retrain(result, data, child, count, epochs, seed, progress):
     They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
     cell in the report, and what `publication.best_genotype` answers, which says for how long. Networks beyond `count`
     that an earlier call has trained alike take part, for the winner may be one of them; they are not trained again.
+    Where `prefer` is `within`, those beyond are dearer, and take no part.
 
     Args:
         result: a `SearchResult`.
@@ -109,13 +111,14 @@ def retrain(result, data, child, count, epochs, seed, progress):
         search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `epochs`, `filters`.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
+    is_by_cost = Preference.of(result.directory).prefer.startswith("within")
     for trial in ranked(result.directory, result.trials):
         different.setdefault(trial["canonical"], trial)
     for number, trial in enumerate(different.values()):
         genotype = Genotype.from_dict(trial["genotype"])
         place = directory.retrained_models / trial["trial_id"]
         if number >= count:
-            row = finished(genotype, epochs, place)
+            row = None if is_by_cost else finished(genotype, epochs, place)
             if row is None or not has_size(row, genotype, data, child):
                 continue
         row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress, ["validation"])

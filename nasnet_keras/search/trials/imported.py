@@ -26,26 +26,31 @@ def read_tries(tries, max_trials=None, directory=None):
     Args:
         tries: a list of what `load_genotype` takes: genotypes, stored names, files.
         max_trials: of the search; None for no limit.
-        directory: of the search, or None. One that has begun with as many goes on with its own: where a file is another
-            by now, or cannot be read, that is logged.
+        directory: of the search, or None. One that has begun keeps its own: a file that cannot be read any more is not
+            needed, which is logged.
 
     Raises:
-        ValueError: naming `tries`, and the file where there is one; or `max_trials`, if there are more of them.
+        ValueError: naming `tries`, and the file where there is one, which may hold another genotype than the one that
+            the search has begun with; or `max_trials`, if there are more of them.
     """
     if isinstance(tries, str | Genotype) or not isinstance(tries, Iterable):
         raise ValueError(f"`tries` must be a list of genotypes, stored names or files. Received: {tries!r}")
     tries, found = list(tries), []
     begun = _begun_tries(directory) if tries and directory is not None else []
-    for one, own in zip(tries, begun if len(begun) == len(tries) else [None] * len(tries), strict=True):
+    begun = begun if len(begun) == len(tries) else [(None, None)] * len(tries)
+    for one, (own, kept) in zip(tries, begun, strict=True):
+        label = (one.name or one.digest) if isinstance(one, Genotype) else one
         try:
-            genotype, why = load_genotype(one), "it is another one by now"
+            genotype = load_genotype(one)
         except ValueError as error:
             if own is None:
                 raise ValueError(f"`tries` must be genotypes that can be read: {error}") from None
-            genotype, why = None, error
-        if own not in (None, genotype):
-            label = (one.name or one.digest) if isinstance(one, Genotype) else one
-            logger.warning("%s: the search goes on with the genotype that it began with (%s)", label, why)
+            logger.warning("%s: the search goes on with the genotype that it began with (%s)", label, error)
+            genotype = own
+        if own is not None and genotype.digest != own.digest:
+            rule = f"the genotypes that the search in {directory} has begun with, in their order (or use another one)"
+            where = f"; {kept} is the one in its place" if kept else ""
+            raise ValueError(f"`tries` must be {rule}. Received: {label}, which is another genotype{where}")
         found.append(own or genotype)
     if max_trials is not None and len(found) > max_trials:
         rule = f"at least {len(found)}, as many as genotypes to try"
@@ -54,21 +59,25 @@ def read_tries(tries, max_trials=None, directory=None):
 
 
 def _begun_tries(directory):
-    """The genotypes that a search has begun with, by their places, None for one that nothing tells any more."""
+    """What a search has begun with: a genotype and its file for each, None for what nothing tells any more."""
     place = SearchDirectory(directory)
     try:
         labels = [text.rpartition(" ") for text in read_object(place.header).get("try", ())]
         # An earlier version kept them with the trials that have ended.
-        lines = read_trials(place.tries if place.tries.exists() else place.trials) if labels else []
+        lines = [line.get("genotype") for line in read_trials(place.trials)[: 2 * len(labels)]] if labels else []
     except (OSError, ValueError):
         return []  # new, or damaged: for `SearchLogs`
     known = {}
-    for line in lines:
-        if line.get("number", 0) < len(labels):
-            with suppress(ValueError):
-                genotype = Genotype.from_dict(line.get("genotype"))
-                known[genotype.digest] = genotype
-    return [replace(known[digest], name=name) if digest in known else None for name, _, digest in labels]
+    for genotype in lines:
+        with suppress(ValueError):
+            genotype = Genotype.from_dict(genotype)
+            known[genotype.digest] = genotype, None
+    for path in sorted(place.tries.glob("*.json")):
+        with suppress(ValueError):
+            genotype = load_genotype(path)
+            known[genotype.digest] = genotype, path
+    own = [(known.get(digest, (None, None)), name) for name, _, digest in labels]
+    return [(genotype and replace(genotype, name=name), path) for (genotype, path), name in own]
 
 
 def read_imports(path, space, rules=None):

@@ -87,9 +87,9 @@ class SearchLogs:
                     if lines or self.imported:
                         write_atomically(self.directory.imported, lines.encode())
                     self.imported = list(imports)
-                if tries:
-                    lines = "".join(json.dumps({"genotype": one.to_dict()}) + "\n" for one in tries)
-                    write_atomically(self.directory.tries, lines.encode())
+                for number, genotype in enumerate(tries):
+                    self.directory.tries.mkdir(parents=True, exist_ok=True)
+                    genotype.save(self.directory.tries / f"{number}.json")
                 write_atomically(self.directory.header, json.dumps(header, indent=2).encode() + b"\n")
                 self.header = header
         if "objective.objectives" in _unknown(self.header, header):

@@ -397,6 +397,9 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     for child, epochs in ((CHILD, 2), (larger, 1)):
         rows = final.retrain(longest, digits, child, 1, epochs, 3, quiet)
         assert [row["network"] for row in rows] == ["00005"]
+    # Nor are those that a rule of cost puts behind.
+    (directory / "preference.json").write_text(json.dumps({"cost": "parameters", "prefer": "within:1"}))
+    assert [row["network"] for row in final.retrain(longest, digits, CHILD, 1, 1, 3, quiet)] == ["00005"]
 
 
 def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -104,10 +105,12 @@ def test_lost_proposals_are_made_again(tmp_path):
     assert lines(tmp_path)[0]["genotype"] == OUTSIDE.to_dict() and len(lines(tmp_path)) == 16
 
 
-@pytest.mark.parametrize("tries", [(), ("nasnet_a",), ("nasnet_a", INSIDE, "tiny")])
-def test_another_number_is_refused_where_a_search_goes_on(tries, tmp_path):
+@pytest.mark.parametrize(
+    "tries", [(), ("nasnet_a",), ("nasnet_a", INSIDE, "tiny"), ("tiny", INSIDE), (INSIDE, OUTSIDE)]
+)
+def test_others_are_refused_where_a_search_goes_on(tries, tmp_path):
     run(make(tmp_path), 3)
-    with pytest.raises(ValueError, match="`try` must be .*nasnet_a"):
+    with pytest.raises(ValueError, match="`(try|tries)` must be .*"):
         run(make(tmp_path, tries=tries))
 
 
@@ -118,13 +121,9 @@ def test_a_search_goes_on_with_those_that_it_began_with(is_older, tmp_path, capl
     oracle = run(make(tmp_path / "s"), 1 + is_older)
     oracle.create_trial("w")
     if is_older:
-        (tmp_path / "s/tries.jsonl").unlink()
-    run(make(tmp_path / "s", tries=("nasnet_a", replace(INSIDE, name=""))), 1)
+        shutil.rmtree(tmp_path / "s/tries")
+    oracle = run(make(tmp_path / "s", tries=("nasnet_a", replace(INSIDE, name=""))))
     assert caplog.messages == []
-    oracle = run(make(tmp_path / "s", tries=(load_genotype("tiny"), INSIDE)))
-    assert caplog.messages == [
-        "tiny: the search goes on with the genotype that it began with (it is another one by now)"
-    ]
     assert lines(tmp_path / "s") == lines(tmp_path / "straight") and oracle.tries == (OUTSIDE, INSIDE)
 
 
@@ -139,11 +138,16 @@ def test_a_file_to_try_may_change_or_go_once_its_search_has_begun(tmp_path, monk
     assert go_on(1) == OUTSIDE.to_dict()
     caplog.clear()
     INSIDE.save(mine)
-    assert go_on(2) == OUTSIDE.to_dict()
+    kept = tmp_path / "s/tries/0.json"
+    with pytest.raises(
+        ValueError, match=f"Received: {mine}, which is another genotype; {kept} is the one in its place"
+    ):
+        go_on(2)
+    search(data, 2, tmp_path / "s", "random", child=child, tries=(kept,))
     mine.unlink()
     assert go_on(3) == OUTSIDE.to_dict()
     said = [line for line in caplog.messages if line.startswith(f"{mine}: the search goes on with the genotype")]
-    assert len(said) == 2 and "it is another one by now" in said[0] and "mine.json" in said[1].partition("(")[2]
+    assert len(said) == 1 and "mine.json" in said[0].partition("(")[2]
     with pytest.raises(ValueError, match="`tries` must be genotypes that can be read"):
         search(data, 1, tmp_path / "new", "random", child=child, tries=(mine,))
     assert not (tmp_path / "new").exists()
