@@ -25,6 +25,9 @@ MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
 DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
 NAMED_BY = ("class_names", "classes", "class_indices", "class_to_idx")  # what data sets of others keep names in
+ONES_OF_BOOL = (
+    "rows of bool with one 1 each are read as classes; lists of names say that an image may have several labels"
+)
 RULE = "(image, label) pairs, or batches of them"
 
 logger = logging.getLogger(__name__)
@@ -327,6 +330,8 @@ def _labels(labels, names, label, several):
         if len(names) != values.shape[1]:
             raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
         if values.shape[1] > 1 and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
+            if values.dtype == bool and several is None:
+                logger.warning("`%s`: %s", label, ONES_OF_BOOL)
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
     odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)

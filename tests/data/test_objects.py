@@ -264,6 +264,15 @@ def test_labels_go_by_the_names_that_a_data_set_has():
             read_object_data(own, class_names=("ant", "bee"))
 
 
+def test_rows_of_bool_with_one_1_each_are_told_to_be_classes(caplog):
+    ones = np.eye(3, dtype=bool)[LABELS]
+    for labels, several, count in ((ones, None, 1), (ones, True, 0), (ones, False, 0), (ones.astype(int), None, 0)):
+        caplog.clear()
+        read_object_data((IMAGES, labels), label="train", several=several)
+        says = "`train`: rows of bool with one 1 each are read as classes; lists of names say that an image may have "
+        assert [record.message.startswith(says) for record in caplog.records] == [True] * count
+
+
 def part(labels, **names):
     """A part of a data set, as torch's `Subset`, within another one."""
     inner = Pairs([], [], dataset=Pairs([], [], **names), indices=[])
