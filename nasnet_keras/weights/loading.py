@@ -104,6 +104,19 @@ def load(model, weights, layout=None):
         load(model, named[0])
 
 
+def check_file(model, path):
+    """Raise `ValueError` where Keras would fill a network in silence from a file of more cells, or of another answer.
+
+    Args:
+        model: a `NASNet`.
+        path: this package's `.weights.h5`, `.keras` or `.h5`; others are Keras' to refuse.
+    """
+    if str(path).endswith(".weights.h5"):
+        check_cells(model, path)
+    elif str(path).endswith((".keras", ".h5", ".hdf5")) and (refusal := _other_answer(model, Path(path))):
+        raise refusal
+
+
 def _other_answer(model, path):
     """A `ValueError` where the whole model in a file answers otherwise than the network that gets its classifier."""
     layer = next((layer for layer in model.layers if layer.name == "predictions"), None)
