@@ -25,6 +25,9 @@ MOST_BYTES = 4 << 30  # of pixels
 CHANNELS = (1, 3, 4)
 DARK = 64  # of 255: images of which none gets there use a quarter of what there is, or less
 NAMED_BY = ("class_names", "classes", "class_indices", "class_to_idx")  # what data sets of others keep names in
+ONES_OF_BOOL = (
+    "rows of bool with one 1 each are read as classes; lists of names say that an image may have several labels"
+)
 RULE = "(image, label) pairs, or batches of them"
 
 logger = logging.getLogger(__name__)
@@ -78,8 +81,9 @@ def read_object_data(
             raise ValueError(f"`{label}` must have a label for each image. Received: {len(labels)} for {len(images)}")
     if not labels:
         raise ValueError(f"`{label}` must have at least one image. Received: none")
-    own, count = _named(data), class_names if isinstance(class_names, int) else None
+    count = class_names if isinstance(class_names, int) else None
     given = None if class_names is None or count is not None else tuple(map(str, class_names))
+    own = _own_names(data, labels, given)
     if count is not None and own is None and not any(map(_kind, labels)):
         given = tuple(map(str, range(count)))  # nothing else names them
     if kinds is not None:
@@ -258,13 +262,29 @@ def _source(image):
     return path if os.path.exists(path) or (path.isprintable() and os.path.splitext(path)[1]) else image
 
 
+def _own_names(data, labels, given):
+    """What data call their classes, a list or tuple, or None.
+
+    A part, as torch's `Subset`, is called as the whole where it has all classes of that, or all are among the `given`
+    names: else it may be of fewer classes on purpose.
+    """
+    whole = data
+    while (names := _named(whole)) is None and hasattr(whole, "dataset") and hasattr(whole, "indices"):
+        whole = whole.dataset
+    if names is None or whole is data or (given is not None and (placed(names, given) >= 0).all()):
+        return names
+    try:
+        found, _ = _labels(labels, tuple(names), "data", several=True)
+    except ValueError:
+        return None
+    return names if len(np.unique(found if found.ndim == 1 else found.nonzero()[1])) == len(names) else None
+
+
 def _named(data):
-    """What a data set calls its classes, a list or tuple: a frame by its columns, a part of torch's as the whole."""
+    """What a data set itself calls its classes, a list or tuple, or None: a frame by its columns."""
     if is_pair(data) and hasattr(data[1], "iloc") and len(columns := getattr(data[1], "columns", ())) > 1:
         return _names(list(columns))
-    names = next(filter(None, (_names(getattr(data, name, None)) for name in NAMED_BY)), None)
-    is_part = names is None and hasattr(data, "dataset") and hasattr(data, "indices")  # torch's `Subset`
-    return _named(data.dataset) if is_part else names
+    return next(filter(None, (_names(getattr(data, name, None)) for name in NAMED_BY)), None)
 
 
 def _names(value):
@@ -310,6 +330,8 @@ def _labels(labels, names, label, several):
         if len(names) != values.shape[1]:
             raise ValueError(f"`{label}` must have {len(names)} columns of labels. Received: {values.shape[1]}")
         if values.shape[1] > 1 and not several and (values.sum(1) == 1).all():  # the class alone, written as a row
+            if values.dtype == bool and several is None:
+                logger.warning("`%s`: %s", label, ONES_OF_BOOL)
             return values.argmax(1).astype(np.int32), names
         return values.astype(bool), names
     odd = next((index for index, one in enumerate(labels) if not _is_number(one, labels[0])), 0)

@@ -4,7 +4,7 @@ import keras
 
 from nasnet_keras.checks import check_integer
 from nasnet_keras.models.layers import ProgramLayer
-from nasnet_keras.models.policies import with_scaled_loss
+from nasnet_keras.models.policies import take_unscaled, with_scaled_loss
 
 AUXILIARY_WEIGHT = 0.4  # of the second head's loss
 
@@ -31,9 +31,13 @@ class TwoHeaded(keras.Model):
 
     def compile_from_config(self, config):
         """As Keras' own, which takes no model with a `compile` of its own."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        arguments = keras.saving.deserialize_keras_object(config)
+        self.compile(**arguments)
         if self.built:
             self.optimizer.build(self.trainable_variables)
+            is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+            if is_scaled and self.optimizer is not arguments.get("optimizer"):
+                take_unscaled(self.optimizer)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """As Keras' `compute_loss`."""

@@ -288,9 +288,9 @@ class NASNet(TwoHeaded):
             return super().test_step(*args)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """As Keras' `load_weights`, which leaves cells out silently: a `.weights.h5` with more is a `ValueError`."""
-        if str(filepath).endswith(".weights.h5") and not skip_mismatch:
-            loading.check_cells(self, filepath)
+        """As Keras' `load_weights`; what that passes over, cells and another activation, is a `ValueError`."""
+        if not skip_mismatch:
+            loading.check_file(self, filepath)
         super().load_weights(filepath, skip_mismatch, **kwargs)
 
     def summary(self, *args, print_fn=None, **kwargs):

@@ -77,6 +77,26 @@ def with_scaled_loss(optimizer, model):
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
 
 
+def take_unscaled(optimizer):
+    """Let an optimiser that scales the loss also load what the one in it has saved, as earlier versions' files have it.
+
+    It is for one loading.
+
+    Args:
+        optimizer: a `LossScaleOptimizer` that is built.
+    """
+
+    def load_own_variables(store):
+        del optimizer.load_own_variables
+        inner = optimizer.inner_optimizer
+        if len(store.keys()) != len(inner.variables):
+            return optimizer.load_own_variables(store)
+        inner.load_own_variables(store)
+        inner.load_own_variables = lambda _: delattr(inner, "load_own_variables")  # Keras goes on to it, of no file's
+
+    optimizer.load_own_variables = load_own_variables
+
+
 def without_types(graph):
     """Keras' description of a graph without the types of its tensors: those of its layers may have been set since."""
     if isinstance(graph, dict):

@@ -161,6 +161,9 @@ def check_resumption(directory, identity, epochs=None, patience=None):
             known[LEARNS] = identity[LEARNS]
         if identity.get(WEIGHTS) == BALANCED and known.get(WEIGHTS) == identity[WEIGHTS_BEFORE]:
             known[WEIGHTS] = BALANCED
+        names = identity.get("classes")
+        if isinstance(names, list) and known.get("classes") == list(map(str, range(len(names)))):
+            known["classes"] = names  # numbers, where an earlier version did not see what data call their classes
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:

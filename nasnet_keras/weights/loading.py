@@ -89,8 +89,13 @@ def load(model, weights, layout=None):
         weights.check_network(model.architecture.arguments())
         _load_any_channels(model, fetch(weights), weights.layout)
     elif is_file(weights):
-        _load_any_channels(model, Path(expanded(weights)), layout)
-        _check_answer(model, Path(expanded(weights)))
+        path = Path(expanded(weights))
+        refusal = _other_answer(model, path)
+        kept = refusal and model.get_weights()  # what else does not fit is said first
+        _load_any_channels(model, path, layout)
+        if refusal:
+            model.set_weights(kept)
+            raise refusal
     else:
         named = [entry for entry in entries() if entry.name == weights]
         if not named:
@@ -99,14 +104,28 @@ def load(model, weights, layout=None):
         load(model, named[0])
 
 
-def _check_answer(model, path):
-    """Raise `ValueError` where the whole model in a file answers otherwise than the network that has its classifier."""
+def check_file(model, path):
+    """Raise `ValueError` where Keras would fill a network in silence from a file of more cells, or of another answer.
+
+    Args:
+        model: a `NASNet`.
+        path: this package's `.weights.h5`, `.keras` or `.h5`; others are Keras' to refuse.
+    """
+    if str(path).endswith(".weights.h5"):
+        check_cells(model, path)
+    elif str(path).endswith((".keras", ".h5", ".hdf5")) and (refusal := _other_answer(model, Path(path))):
+        raise refusal
+
+
+def _other_answer(model, path):
+    """A `ValueError` where the whole model in a file answers otherwise than the network that gets its classifier."""
     layer = next((layer for layer in model.layers if layer.name == "predictions"), None)
     own = getattr(layer and layer.activation, "__name__", "linear")
     found = saved_activation(path) if own != "linear" else None
-    if isinstance(found, str) and found not in ("linear", own):
-        rule = f"{found!r} or None with the classifier of {path}, which ends so; `load_model` gives that model as it is"
-        raise ValueError(f"`classifier_activation` must be {rule}. Received: {own!r}")
+    if not isinstance(found, str) or found in ("linear", own):
+        return None
+    rule = f"{found!r} or None with the classifier of {path}, which ends so; `load_model` gives that model as it is"
+    return ValueError(f"`classifier_activation` must be {rule}. Received: {own!r}")
 
 
 def for_channels(kernel, channels):

@@ -264,6 +264,35 @@ def test_labels_go_by_the_names_that_a_data_set_has():
             read_object_data(own, class_names=("ant", "bee"))
 
 
+def test_rows_of_bool_with_one_1_each_are_told_to_be_classes(caplog):
+    ones = np.eye(3, dtype=bool)[LABELS]
+    for labels, several, count in ((ones, None, 1), (ones, True, 0), (ones, False, 0), (ones.astype(int), None, 0)):
+        caplog.clear()
+        read_object_data((IMAGES, labels), label="train", several=several)
+        says = "`train`: rows of bool with one 1 each are read as classes; lists of names say that an image may have "
+        assert [record.message.startswith(says) for record in caplog.records] == [True] * count
+
+
+def part(labels, **names):
+    """A part of a data set, as torch's `Subset`, within another one."""
+    inner = Pairs([], [], dataset=Pairs([], [], **names), indices=[])
+    return Pairs(IMAGES, labels, dataset=inner, indices=[])
+
+
+def test_a_part_of_fewer_classes_is_not_called_as_the_whole():
+    few, names = np.minimum(LABELS, 1), [f"class {number}" for number in range(10)]
+    for labels in (few, np.eye(2, dtype=int)[few]):
+        found, told = read_object_data(part(labels, classes=names))
+        assert found["train"][1].tolist() == few.tolist() and told == ("0", "1")
+        found, told = read_object_data(part(labels, classes=names), class_names=("airplane", "automobile"))
+        assert found["train"][1].tolist() == few.tolist() and told == ("airplane", "automobile")
+    found, told = read_object_data(part(LABELS, classes=names[:3]))
+    assert found["train"][1].tolist() == LABELS.tolist() and told == tuple(names[:3])
+    # Names that are all given are meant, whichever of them the part has.
+    found, told = read_object_data(part(few, classes=["a", "b", "c"]), class_names=("c", "b", "a"))
+    assert found["train"][1].tolist() == (2 - few).tolist() and told == ("c", "b", "a")
+
+
 def test_pillow_images_are_read_as_their_files_are(tmp_path):
     shape = np.zeros((8, 6, 4), np.uint8)
     shape[:4, :, 3], shape[..., 0] = 255, 200

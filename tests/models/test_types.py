@@ -286,3 +286,23 @@ def test_moments_of_half_precision_come_back(how, rng, tmp_path):
     assert len(again.optimizer.variables) == len(model.optimizer.variables)
     for kept, found in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
         np.testing.assert_array_equal(array(found), array(kept))
+
+
+@pytest.mark.filterwarnings("error:.*[Ss]kipping variable loading")
+def test_moments_come_back_from_files_whose_loss_was_not_scaled(rng, tmp_path):
+    """As earlier versions wrote them."""
+    model = tiny(dtype="mixed_float16")
+    options = {"run_eagerly": True, "auto_scale_loss": False}
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", **options)
+    model.fit(images(rng), np.arange(4) % 3, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again.optimizer, keras.optimizers.LossScaleOptimizer)
+    found = again.optimizer.inner_optimizer
+    assert array(found.iterations) == 2
+    for kept, value in zip(model.optimizer.variables, found.variables, strict=True):
+        np.testing.assert_array_equal(array(value), array(kept))
+    again.save(tmp_path / "again.keras")  # whose own moments are taken as they are
+    third = keras.saving.load_model(tmp_path / "again.keras").optimizer
+    for kept, value in zip(again.optimizer.variables, third.variables, strict=True):
+        np.testing.assert_array_equal(array(value), array(kept))

@@ -491,6 +491,16 @@ def test_files_that_nothing_else_knows_are_known_by_their_names_and_labels(tmp_p
     assert len({known("here"), known("here", "abce"), known("here", labels=(1, 1, 0, 1))}) == 3
 
 
+def test_a_training_of_numbers_goes_on_where_data_now_bring_names(tmp_path):
+    """Earlier versions did not see what some data call their classes."""
+    place, names = state_of(tmp_path / "a", {"classes": ["0", "1", "2"]}), ["ant", "bee", "cat"]
+    assert check_resumption(place, {"classes": names}) == []
+    other = state_of(tmp_path / "b", {"classes": ["0", "1", "3"]})
+    for folder, classes in ((place, names[:2]), (place, [*names, "dog"]), (other, names)):
+        with pytest.raises(ValueError, match="it has other classes"):
+            check_resumption(folder, {"classes": classes})
+
+
 def folder_of(root, count=6, names="ab"):
     """A folder of two classes of little images, each of its own colour."""
     for label in names:

@@ -188,14 +188,35 @@ def test_a_classifier_answers_as_the_model_that_it_is_of(build, name, tmp_path):
     first = own(top=True).alike(**SIGMOID)
     path = saved(build(first), tmp_path / name)
     says = f"`classifier_activation` must be 'sigmoid' or None with the classifier of {path}, .*`load_model` gives"
+    other = own(top=True)
+    before = other.get_weights()
     with pytest.raises(ValueError, match=f"{says}.* Received: 'softmax'"):
-        load(own(top=True), path)
+        load(other, path)
+    for kept, value in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, kept)
     for model in (first.alike(), first.alike(classifier_activation=None), own()):
         load(model, path)
     logits = saved(first.alike(classifier_activation=None), tmp_path / f"logits_{name}")  # what they mean, it says not
     load(own(top=True), logits)
     with pytest.raises(ValueError, match="it has no such logits"):
         load(own(top=True).alike(classes=7), path)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_network_s_own_load_weights_refuses_another_answer(name, tmp_path):
+    first, model = own(top=True).alike(**SIGMOID), own(top=True)
+    path, before = saved(first, tmp_path / name), model.get_weights()
+    for file in (path, str(path)):
+        with pytest.raises(ValueError, match=f"must be 'sigmoid' or None with the classifier of {path}"):
+            model.load_weights(file)
+    for kept, value in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, kept)
+    model.load_weights(path, skip_mismatch=True)
+    others = first.alike(), first.alike(classifier_activation=None)
+    for other in others:
+        other.load_weights(path)
+    for fitting in (model, *others):
+        np.testing.assert_array_equal(fitting.get_weights()[0], first.get_weights()[0])
 
 
 def test_a_factory_takes_files_of_every_answer(tmp_path):
