@@ -145,10 +145,9 @@ def _jpeg_notes(content):
 
 
 def _png(content, grey_range):
-    head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 0, 26), b"\0" * 26]), tf.uint8), tf.int32)
-    depth, colour = head[24], head[25]
-    orientation, keyed, sides = _png_notes(content)
-    content = _bearable(content, "PNG", _integer(sides), _integer(_text(sides, 4, 4)))
+    orientation, keyed, head = _png_notes(content)
+    content = _bearable(content, "PNG", _integer(head), _integer(_text(head, 4, 4)))
+    depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.join([_text(head, 8, 2), b"\0\0"]), tf.uint8)[:2], 2)
     exact = (depth != 16) | (colour != 2) | ~keyed
     content = _checked(content, exact, f"a PNG of 16 bits with a transparent colour: {ADVICE}")
     deep = (depth == 16) & (colour == 0)
@@ -170,9 +169,10 @@ def _png(content, grey_range):
 
 
 def _png_notes(content):
-    """The orientation, wherever its chunk stands, whether there is a transparent colour or palette, and its sides.
+    """The orientation, wherever its chunk stands, whether there is a transparent colour or palette, and its header.
 
-    The sides as their eight bytes: a decoder finds them behind chunks that it does not know, too.
+    The header as its first ten bytes, of sides, depth and colour: a decoder takes the first one, which it finds behind
+    chunks that it does not know, too.
     """
     length = tf.strings.length(content)
     last = tf.cast(length, tf.int64)
@@ -184,17 +184,19 @@ def _png_notes(content):
         exif = (start < 0) & (kind == b"eXIf")
         start, size = tf.where(exif, place + 8, start), tf.where(exif, announced, size)
         done = (kind == b"IEND") | ((kind == b"IDAT") & (~noted | (start >= 0)))
-        behind, head = tf.where(done, last, place + 12 + announced), tf.where(kind == b"IHDR", place + 8, head)
+        behind = tf.where(done, last, place + 12 + announced)
+        head = tf.where((head < 0) & (kind == b"IHDR"), place + 8, head)
         return behind, count + 1, start, size, keyed | (kind == b"tRNS"), head
 
     def goes_on(place, count, *_):
         return (place + 8 <= last) & (count <= MAX_CHUNKS)
 
     zero = tf.constant(0, tf.int64)
-    begin = (zero + 8, 0, zero - 1, zero, False, zero + 16)
+    begin = (zero + 8, 0, zero - 1, zero, False, zero - 1)
     _, count, start, size, keyed, head = tf.while_loop(goes_on, step, begin, parallel_iterations=1)
     content = _checked(content, count <= MAX_CHUNKS, f"a PNG of more than {MAX_CHUNKS} chunks")
-    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed, _text(content, head, 8)
+    head = _text(content, tf.where(head < 0, last, head), 10)
+    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed, head
 
 
 def _gif(content):

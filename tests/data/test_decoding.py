@@ -76,6 +76,15 @@ def test_notes_of_a_png_wherever_they_stand(rng):
     np.testing.assert_array_equal(decoded(content), pixels[::-1, ::-1])
 
 
+def test_the_header_of_a_png_is_read_behind_other_chunks(rng):
+    greys = png(rng.integers(0, 1 << 16, (6, 9, 1), np.uint16), 0)
+    clear = png(rng.integers(0, 256, (6, 9, 4), np.uint8), 6)
+    for content, options in ((greys, {"grey_range": (0, 9000)}), (clear, {})):
+        content = content[:8] + png_chunk(b"abCd", bytes(20)) + content[8:]
+        found = graph((6, 9), **options)(content)
+        np.testing.assert_array_equal(found, images.read_image(content, (6, 9), **options))
+
+
 @pytest.mark.parametrize("size", [(7, 5), (40, 40), (1, 3)])
 def test_parts_and_sizes(size):
     decoded = graph(size)
@@ -177,6 +186,15 @@ def test_what_announces_too_many_pixels_is_refused_before_it_is_decoded(kind):
             decoded(content)
         with pytest.raises(ValueError, match="it has more than 80,000,000 pixels"):
             images.read_image(content)
+
+
+def test_the_first_header_of_a_png_counts():
+    """As for the decoder, which makes room by it before it comes to the next one."""
+    large, small = (struct.pack(">IIBBBBB", *sides, 8, 2, 0, 0, 0) for sides in ((9000, 8889), (1, 1)))
+    parts = ((b"IHDR", large), (b"IDAT", zlib.compress(b"")), (b"IHDR", small), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts) + b"eXIf"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a PNG of more than 80,000,000 pixels"):
+        graph(8)(content)
 
 
 def test_a_gif_is_decoded_where_it_is_plain():
