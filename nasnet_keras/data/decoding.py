@@ -27,6 +27,7 @@ UNSUPPORTED = (
 MAX_BLOCKS = 10_000  # of a GIF before its first frame
 HALF = 0.501  # halves are rounded up, as Pillow does, also where floating point left a little less of them
 WINDOW = 1024  # bytes of a JPEG that are searched for a marker at a time
+STRETCH = 4096  # bytes of a GIF's pixels, a power of 2, of which the parts are found at a time
 
 
 def decode(content, size, channels=3, grey_range=None):
@@ -222,7 +223,29 @@ def _gif(content):
     place = tf.strings.join([b"\0\0\0\0", _text(content, 6, 4)])
     full = (frame >= 0) & (_text(content, frame + 1, 8) == place)
     content = _checked(content, full & ~transparent, f"a GIF with transparent or free pixels: {ADVICE}")
-    return tf.ensure_shape(tf.io.decode_gif(content)[0], (None, None, 3))
+    return tf.ensure_shape(tf.io.decode_gif(_first_frame(content, frame))[0], (None, None, 3))
+
+
+def _first_frame(content, frame):
+    """A GIF without what follows its first frame, which begins at a place: a decoder makes room for all frames."""
+    length = tf.strings.length(content)
+    table = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, frame + 9, 1), b"\0"]), tf.uint8)[0], tf.int32)
+    palette = tf.where(table >= 128, 3 * tf.bitwise.left_shift(2, table % 8), 0)
+
+    def step(place):
+        sizes = tf.cast(tf.io.decode_raw(_text(content, place, STRETCH), tf.uint8), tf.int32)
+        # From every byte to where the part behind it would begin; each doubling goes over twice as many parts.
+        ahead = tf.range(tf.size(sizes) + 256) + tf.pad(tf.where(sizes > 0, sizes + 1, 0), [[0, 256]])
+        for _ in range(STRETCH.bit_length() - 1):
+            ahead = tf.gather(ahead, ahead)
+        return (place + ahead[0],)
+
+    def goes_on(place):
+        return (place < length) & (_text(content, place, 1) != b"\0")
+
+    (end,) = tf.while_loop(goes_on, step, (frame + 11 + palette,), parallel_iterations=1)
+    # An end is put only behind a frame that is whole, lest it be taken for the last of its pixels.
+    return tf.where(end < length, tf.strings.join([_text(content, 0, end + 1), b";"]), content)
 
 
 def _bmp(content):

@@ -204,6 +204,50 @@ def test_a_gif_is_decoded_where_it_is_plain():
         np.testing.assert_array_equal(decoded(content), images.read_image(content))
 
 
+def second(width, height):
+    """A GIF of 20 by 12 whose second frame says that it has these sides."""
+    frame = gif()[gif().index(b",\0\0\0\0") :]
+    return gif()[:-1] + frame[:5] + struct.pack("<HH", width, height) + frame[9:]
+
+
+def test_frames_behind_the_first_of_a_gif_are_left_alone():
+    """What they announce takes no room: a decoder gives all frames the sides of the largest."""
+    decoded = graph((12, 20))
+    for sides in ((20, 12), (30, 8), (65535, 65535)):
+        np.testing.assert_array_equal(decoded(second(*sides)), images.read_image(gif()))
+
+
+def parts(rest, sizes):
+    """The pixels of a GIF in parts of these sizes, again and again."""
+    pixels = bytearray()
+    while rest[0]:
+        pixels += rest[1 : 1 + rest[0]]
+        rest = rest[1 + rest[0] :]
+    found, place = b"", 0
+    while place < len(pixels):
+        for size in sizes:
+            part = pixels[place : place + size]
+            found, place = found + bytes([len(part)]) * bool(part) + part, place + size
+    return found + rest
+
+
+def test_the_first_frame_of_a_gif_ends_where_its_pixels_do(rng):
+    """Whatever the sizes of their parts, and with a table of colours of its own or not."""
+    content = write(Image.fromarray(noise(rng, 70, 90)).quantize(256), "GIF")
+    decoded, expected = graph((70, 90)), images.read_image(content)
+    place, table = content.index(b",\0\0\0\0"), content[13 : 13 + 768]
+    head, frame, rest = content[:place], content[place : place + 10], content[place + 10 :]
+    own = head[:10] + b"\x70" + head[11:13] + head[13 + 768 :] + frame[:9] + bytes([frame[9] | 0x87]) + table
+    for start in (head + frame, own):
+        for sizes in ((255,), (254,), (1,), (1, 2, 200, 7)):
+            plain = start + rest[:1] + parts(rest[1:], sizes)
+            for found in (plain, plain[:-1], plain[:-1] + second(4000, 3000)[gif().index(b",\0\0\0\0") :]):
+                np.testing.assert_array_equal(decoded(found), expected)
+            for cut in (len(plain) - 20, len(plain) // 2):
+                with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid GIF"):
+                    decoded(plain[:cut])
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [({"channels": 4}, "`channels`"), ({"grey_range": (2, 1)}, "`grey_range`"), ({"size": 0}, "`image_size`")],
