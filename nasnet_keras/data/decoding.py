@@ -251,9 +251,11 @@ def _first_frame(content, frame):
 def _bmp(content):
     head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 14, 20), b"\0" * 20]), tf.uint8), tf.int32)
     sides = tf.bitcast(tf.cast(tf.reshape(head[4:12], (2, 4)), tf.uint8), tf.int32)
-    content = _bearable(content, "BMP", sides[1], sides[0])  # a height below 0 is of rows from above
+    # The kind first: one with an older header has its sides elsewhere.
     plain = (head[0] >= 40) & (head[14] == 24) & tf.reduce_all(head[15:20] == 0)  # bits, and no compression
-    return tf.io.decode_bmp(_checked(content, plain, f"a BMP of another kind than 24 bits: {ADVICE}"), channels=3)
+    content = _checked(content, plain, f"a BMP of another kind than 24 bits: {ADVICE}")
+    # A height below 0 is of rows from above.
+    return tf.io.decode_bmp(_bearable(content, "BMP", sides[1], sides[0]), channels=3)
 
 
 def _unknown(content):

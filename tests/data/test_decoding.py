@@ -131,6 +131,10 @@ def test_what_is_refused_says_what_it_is_and_what_to_do(rng):
         (write(picture, "PPM"), "a PPM image"),
         (write(picture.quantize(9), "BMP"), "a BMP of another kind than 24 bits"),
         (write(picture.convert("RGBA"), "BMP"), "a BMP of another kind than 24 bits"),
+        (
+            b"BM" + struct.pack("<IIIIHHHH", 746, 0, 26, 12, 20, 12, 1, 24) + bytes(720),
+            "a BMP of another kind than 24 bits",
+        ),
         (gif(transparency=3), "a GIF with transparent or free pixels"),
         (gif()[:6] + b"\xff" + gif()[7:], "a GIF with transparent or free pixels"),
         (unmarked, "a JPEG in CMYK without a mark of Adobe"),
