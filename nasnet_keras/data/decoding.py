@@ -27,6 +27,7 @@ UNSUPPORTED = (
 MAX_BLOCKS = 10_000  # of a GIF before its first frame
 HALF = 0.501  # halves are rounded up, as Pillow does, also where floating point left a little less of them
 WINDOW = 1024  # bytes of a JPEG that are searched for a marker at a time
+STRETCH = 4096  # bytes of a GIF's pixels, a power of 2, of which the parts are found at a time
 
 
 def decode(content, size, channels=3, grey_range=None):
@@ -145,10 +146,9 @@ def _jpeg_notes(content):
 
 
 def _png(content, grey_range):
-    head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 0, 26), b"\0" * 26]), tf.uint8), tf.int32)
-    depth, colour = head[24], head[25]
-    orientation, keyed, sides = _png_notes(content)
-    content = _bearable(content, "PNG", _integer(sides), _integer(_text(sides, 4, 4)))
+    orientation, keyed, head = _png_notes(content)
+    content = _bearable(content, "PNG", _integer(head), _integer(_text(head, 4, 4)))
+    depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.join([_text(head, 8, 2), b"\0\0"]), tf.uint8)[:2], 2)
     exact = (depth != 16) | (colour != 2) | ~keyed
     content = _checked(content, exact, f"a PNG of 16 bits with a transparent colour: {ADVICE}")
     deep = (depth == 16) & (colour == 0)
@@ -170,9 +170,10 @@ def _png(content, grey_range):
 
 
 def _png_notes(content):
-    """The orientation, wherever its chunk stands, whether there is a transparent colour or palette, and its sides.
+    """The orientation, wherever its chunk stands, whether there is a transparent colour or palette, and its header.
 
-    The sides as their eight bytes: a decoder finds them behind chunks that it does not know, too.
+    The header as its first ten bytes, of sides, depth and colour: a decoder takes the first one, which it finds behind
+    chunks that it does not know, too.
     """
     length = tf.strings.length(content)
     last = tf.cast(length, tf.int64)
@@ -184,17 +185,19 @@ def _png_notes(content):
         exif = (start < 0) & (kind == b"eXIf")
         start, size = tf.where(exif, place + 8, start), tf.where(exif, announced, size)
         done = (kind == b"IEND") | ((kind == b"IDAT") & (~noted | (start >= 0)))
-        behind, head = tf.where(done, last, place + 12 + announced), tf.where(kind == b"IHDR", place + 8, head)
+        behind = tf.where(done, last, place + 12 + announced)
+        head = tf.where((head < 0) & (kind == b"IHDR"), place + 8, head)
         return behind, count + 1, start, size, keyed | (kind == b"tRNS"), head
 
     def goes_on(place, count, *_):
         return (place + 8 <= last) & (count <= MAX_CHUNKS)
 
     zero = tf.constant(0, tf.int64)
-    begin = (zero + 8, 0, zero - 1, zero, False, zero + 16)
+    begin = (zero + 8, 0, zero - 1, zero, False, zero - 1)
     _, count, start, size, keyed, head = tf.while_loop(goes_on, step, begin, parallel_iterations=1)
     content = _checked(content, count <= MAX_CHUNKS, f"a PNG of more than {MAX_CHUNKS} chunks")
-    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed, _text(content, head, 8)
+    head = _text(content, tf.where(head < 0, last, head), 10)
+    return exif_orientation(_text(content, tf.maximum(start, 0), size)), keyed, head
 
 
 def _gif(content):
@@ -220,15 +223,39 @@ def _gif(content):
     place = tf.strings.join([b"\0\0\0\0", _text(content, 6, 4)])
     full = (frame >= 0) & (_text(content, frame + 1, 8) == place)
     content = _checked(content, full & ~transparent, f"a GIF with transparent or free pixels: {ADVICE}")
-    return tf.ensure_shape(tf.io.decode_gif(content)[0], (None, None, 3))
+    return tf.ensure_shape(tf.io.decode_gif(_first_frame(content, frame))[0], (None, None, 3))
+
+
+def _first_frame(content, frame):
+    """A GIF without what follows its first frame, which begins at a place: a decoder makes room for all frames."""
+    length = tf.strings.length(content)
+    table = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, frame + 9, 1), b"\0"]), tf.uint8)[0], tf.int32)
+    palette = tf.where(table >= 128, 3 * tf.bitwise.left_shift(2, table % 8), 0)
+
+    def step(place):
+        sizes = tf.cast(tf.io.decode_raw(_text(content, place, STRETCH), tf.uint8), tf.int32)
+        # From every byte to where the part behind it would begin; each doubling goes over twice as many parts.
+        ahead = tf.range(tf.size(sizes) + 256) + tf.pad(tf.where(sizes > 0, sizes + 1, 0), [[0, 256]])
+        for _ in range(STRETCH.bit_length() - 1):
+            ahead = tf.gather(ahead, ahead)
+        return (place + ahead[0],)
+
+    def goes_on(place):
+        return (place < length) & (_text(content, place, 1) != b"\0")
+
+    (end,) = tf.while_loop(goes_on, step, (frame + 11 + palette,), parallel_iterations=1)
+    # An end is put only behind a frame that is whole, lest it be taken for the last of its pixels.
+    return tf.where(end < length, tf.strings.join([_text(content, 0, end + 1), b";"]), content)
 
 
 def _bmp(content):
     head = tf.cast(tf.io.decode_raw(tf.strings.join([_text(content, 14, 20), b"\0" * 20]), tf.uint8), tf.int32)
     sides = tf.bitcast(tf.cast(tf.reshape(head[4:12], (2, 4)), tf.uint8), tf.int32)
-    content = _bearable(content, "BMP", sides[1], sides[0])  # a height below 0 is of rows from above
+    # The kind first: one with an older header has its sides elsewhere.
     plain = (head[0] >= 40) & (head[14] == 24) & tf.reduce_all(head[15:20] == 0)  # bits, and no compression
-    return tf.io.decode_bmp(_checked(content, plain, f"a BMP of another kind than 24 bits: {ADVICE}"), channels=3)
+    content = _checked(content, plain, f"a BMP of another kind than 24 bits: {ADVICE}")
+    # A height below 0 is of rows from above.
+    return tf.io.decode_bmp(_bearable(content, "BMP", sides[1], sides[0]), channels=3)
 
 
 def _unknown(content):

@@ -76,6 +76,15 @@ def test_notes_of_a_png_wherever_they_stand(rng):
     np.testing.assert_array_equal(decoded(content), pixels[::-1, ::-1])
 
 
+def test_the_header_of_a_png_is_read_behind_other_chunks(rng):
+    greys = png(rng.integers(0, 1 << 16, (6, 9, 1), np.uint16), 0)
+    clear = png(rng.integers(0, 256, (6, 9, 4), np.uint8), 6)
+    for content, options in ((greys, {"grey_range": (0, 9000)}), (clear, {})):
+        content = content[:8] + png_chunk(b"abCd", bytes(20)) + content[8:]
+        found = graph((6, 9), **options)(content)
+        np.testing.assert_array_equal(found, images.read_image(content, (6, 9), **options))
+
+
 @pytest.mark.parametrize("size", [(7, 5), (40, 40), (1, 3)])
 def test_parts_and_sizes(size):
     decoded = graph(size)
@@ -122,6 +131,10 @@ def test_what_is_refused_says_what_it_is_and_what_to_do(rng):
         (write(picture, "PPM"), "a PPM image"),
         (write(picture.quantize(9), "BMP"), "a BMP of another kind than 24 bits"),
         (write(picture.convert("RGBA"), "BMP"), "a BMP of another kind than 24 bits"),
+        (
+            b"BM" + struct.pack("<IIIIHHHH", 746, 0, 26, 12, 20, 12, 1, 24) + bytes(720),
+            "a BMP of another kind than 24 bits",
+        ),
         (gif(transparency=3), "a GIF with transparent or free pixels"),
         (gif()[:6] + b"\xff" + gif()[7:], "a GIF with transparent or free pixels"),
         (unmarked, "a JPEG in CMYK without a mark of Adobe"),
@@ -179,11 +192,64 @@ def test_what_announces_too_many_pixels_is_refused_before_it_is_decoded(kind):
             images.read_image(content)
 
 
+def test_the_first_header_of_a_png_counts():
+    """As for the decoder, which makes room by it before it comes to the next one."""
+    large, small = (struct.pack(">IIBBBBB", *sides, 8, 2, 0, 0, 0) for sides in ((9000, 8889), (1, 1)))
+    parts = ((b"IHDR", large), (b"IDAT", zlib.compress(b"")), (b"IHDR", small), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts) + b"eXIf"
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a PNG of more than 80,000,000 pixels"):
+        graph(8)(content)
+
+
 def test_a_gif_is_decoded_where_it_is_plain():
     decoded = graph((12, 20))
     extended = gif(comment=b"some words " * 60, loop=3, save_all=True, append_images=[Image.new("RGB", (20, 12))])
     for content in (gif(), extended):
         np.testing.assert_array_equal(decoded(content), images.read_image(content))
+
+
+def second(width, height):
+    """A GIF of 20 by 12 whose second frame says that it has these sides."""
+    frame = gif()[gif().index(b",\0\0\0\0") :]
+    return gif()[:-1] + frame[:5] + struct.pack("<HH", width, height) + frame[9:]
+
+
+def test_frames_behind_the_first_of_a_gif_are_left_alone():
+    """What they announce takes no room: a decoder gives all frames the sides of the largest."""
+    decoded = graph((12, 20))
+    for sides in ((20, 12), (30, 8), (65535, 65535)):
+        np.testing.assert_array_equal(decoded(second(*sides)), images.read_image(gif()))
+
+
+def parts(rest, sizes):
+    """The pixels of a GIF in parts of these sizes, again and again."""
+    pixels = bytearray()
+    while rest[0]:
+        pixels += rest[1 : 1 + rest[0]]
+        rest = rest[1 + rest[0] :]
+    found, place = b"", 0
+    while place < len(pixels):
+        for size in sizes:
+            part = pixels[place : place + size]
+            found, place = found + bytes([len(part)]) * bool(part) + part, place + size
+    return found + rest
+
+
+def test_the_first_frame_of_a_gif_ends_where_its_pixels_do(rng):
+    """Whatever the sizes of their parts, and with a table of colours of its own or not."""
+    content = write(Image.fromarray(noise(rng, 70, 90)).quantize(256), "GIF")
+    decoded, expected = graph((70, 90)), images.read_image(content)
+    place, table = content.index(b",\0\0\0\0"), content[13 : 13 + 768]
+    head, frame, rest = content[:place], content[place : place + 10], content[place + 10 :]
+    own = head[:10] + b"\x70" + head[11:13] + head[13 + 768 :] + frame[:9] + bytes([frame[9] | 0x87]) + table
+    for start in (head + frame, own):
+        for sizes in ((255,), (254,), (1,), (1, 2, 200, 7)):
+            plain = start + rest[:1] + parts(rest[1:], sizes)
+            for found in (plain, plain[:-1], plain[:-1] + second(4000, 3000)[gif().index(b",\0\0\0\0") :]):
+                np.testing.assert_array_equal(decoded(found), expected)
+            for cut in (len(plain) - 20, len(plain) // 2):
+                with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid GIF"):
+                    decoded(plain[:cut])
 
 
 @pytest.mark.parametrize(
