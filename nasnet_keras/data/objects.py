@@ -83,7 +83,7 @@ def read_object_data(
         raise ValueError(f"`{label}` must have at least one image. Received: none")
     count = class_names if isinstance(class_names, int) else None
     given = None if class_names is None or count is not None else tuple(map(str, class_names))
-    own = _own_names(data, labels, given)
+    own = _own_names(data, labels, given, count)
     if count is not None and own is None and not any(map(_kind, labels)):
         given = tuple(map(str, range(count)))  # nothing else names them
     if kinds is not None:
@@ -262,16 +262,17 @@ def _source(image):
     return path if os.path.exists(path) or (path.isprintable() and os.path.splitext(path)[1]) else image
 
 
-def _own_names(data, labels, given):
+def _own_names(data, labels, given, count):
     """What data call their classes, a list or tuple, or None.
 
-    A part, as torch's `Subset`, is called as the whole where it has all classes of that, or all are among the `given`
-    names: else it may be of fewer classes on purpose.
+    A part, as torch's `Subset`, is called as the whole where it has all classes of that, or as many names are `given`,
+    or their `count`, or all are among them: else it may be of fewer classes on purpose.
     """
     whole = data
     while (names := _named(whole)) is None and hasattr(whole, "dataset") and hasattr(whole, "indices"):
         whole = whole.dataset
-    if names is None or whole is data or (given is not None and (placed(names, given) >= 0).all()):
+    wanted = count if given is None else len(given)
+    if names is None or whole is data or wanted == len(names) or (given and (placed(names, given) >= 0).all()):
         return names
     try:
         found, _ = _labels(labels, tuple(names), "data", several=True)

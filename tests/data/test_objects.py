@@ -288,7 +288,11 @@ def test_a_part_of_fewer_classes_is_not_called_as_the_whole():
         assert found["train"][1].tolist() == few.tolist() and told == ("airplane", "automobile")
     found, told = read_object_data(part(LABELS, classes=names[:3]))
     assert found["train"][1].tolist() == LABELS.tolist() and told == tuple(names[:3])
-    # Names that are all given are meant, whichever of them the part has.
+    # As many as the whole has are meant, whichever of them the part has.
+    found, told = read_object_data(part(few, classes=names), class_names=10)
+    assert found["train"][1].tolist() == few.tolist() and told == tuple(names)
+    with pytest.raises(ValueError, match="must have the classes"):
+        read_object_data(part(few, classes=["cat", "dog", "horse"]), class_names=("dog", "cat", "horses"))
     found, told = read_object_data(part(few, classes=["a", "b", "c"]), class_names=("c", "b", "a"))
     assert found["train"][1].tolist() == (2 - few).tolist() and told == ("c", "b", "a")
 

@@ -63,10 +63,11 @@ def _begun_tries(directory):
     place = SearchDirectory(directory)
     try:
         labels = [text.rpartition(" ") for text in read_object(place.header).get("try", ())]
-        # An earlier version kept them with the trials that have ended.
-        lines = [line.get("genotype") for line in read_trials(place.trials)[: 2 * len(labels)]] if labels else []
     except (OSError, ValueError):
         return []  # new, or damaged: for `SearchLogs`
+    lines = []
+    with suppress(ValueError):  # an earlier version kept them with the trials that have ended, if there are any
+        lines = [line.get("genotype") for line in read_trials(place.trials)[: 2 * len(labels)]] if labels else []
     known = {}
     for genotype in lines:
         with suppress(ValueError):

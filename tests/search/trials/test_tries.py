@@ -18,6 +18,7 @@ from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import STRATEGIES
 from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.predictor import PredictorSettings
+from nasnet_keras.search.trials.imported import read_tries
 from nasnet_keras.search.tuner import search
 
 OUTSIDE, INSIDE = load_genotype("nasnet_a"), load_genotype("nasnet_a_figure4")
@@ -125,6 +126,12 @@ def test_a_search_goes_on_with_those_that_it_began_with(is_older, tmp_path, capl
     oracle = run(make(tmp_path / "s", tries=("nasnet_a", replace(INSIDE, name=""))))
     assert caplog.messages == []
     assert lines(tmp_path / "s") == lines(tmp_path / "straight") and oracle.tries == (OUTSIDE, INSIDE)
+
+
+def test_a_file_to_try_may_go_before_a_trial_has_ended(tmp_path):
+    make(tmp_path).create_trial("w")  # killed while this one runs
+    assert not (tmp_path / "trials.jsonl").exists()
+    assert read_tries(("gone.json", INSIDE), directory=tmp_path) == (OUTSIDE, INSIDE)
 
 
 def test_a_file_to_try_may_change_or_go_once_its_search_has_begun(tmp_path, monkeypatch, caplog):
