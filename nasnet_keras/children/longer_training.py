@@ -8,12 +8,14 @@ from nasnet_keras.data.records import write_record
 from nasnet_keras.files import read_object, write_atomically
 from nasnet_keras.models.network import multiply_adds
 from nasnet_keras.training import fitting
+from nasnet_keras.training.card import write_card
 from nasnet_keras.training.figures import judged
 
 logger = logging.getLogger(__name__)
 
 # A training of more steps than this keeps states to go on from, as only the ordinary network does.
 UNINTERRUPTED = 2000
+WATCHED = "were what the search judged its cells by"
 # What the accuracy on a part of the data is called.
 FIGURES = {"test": "accuracy", "validation": "validation_accuracy"}
 
@@ -43,7 +45,6 @@ def train_longer(name, genotype, data, child, epochs, seed, directory, progress,
     row = finished(genotype, epochs, directory)
     if row is None or not has_size(row, genotype, data, child):
         row = _train(name, genotype, data, child, epochs, seed, directory, progress, parts)
-        write_record(directory, data)
     elif row.get("reference") == reference:
         return row
     row = row if reference is None else {**row, "reference": reference}
@@ -80,20 +81,28 @@ def _read(record):
 
 def _train(name, genotype, data, child, epochs, seed, directory, progress, parts):
     figures = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
-    figures |= {"measure": "mean_average_precision"} if data.several else {}
+    measure = "mean_average_precision" if data.several else "accuracy"
+    figures |= {"measure": measure} if data.several else {}
+    recipe, state = child.training_recipe(), directory / f"{genotype.digest}-{epochs}-{child.filters}"
     with progress(f"final {name}", epochs) as bar:
         if child.is_interpreted() and child.steps(data, epochs) <= UNINTERRUPTED:
             trained = child.train_interpreted(genotype, data, seed, epochs, bar)
-            _save(trained.to_model(), data, directory)
-            accuracies = {FIGURES[part]: accuracy(trained, getattr(data, part)) for part in parts}
-            return {**figures, **sizes_of(trained.program, data), **accuracies}
-        model, recipe = child.build(genotype, data, seed), child.training_recipe()
-        state = directory / f"{genotype.digest}-{epochs}-{child.filters}"
-        fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
+            model, counts = trained.to_model(), sizes_of(trained.program, data)
+        else:
+            trained, model = None, child.build(genotype, data, seed)
+            fitting.fit(model, data, recipe, epochs=epochs, seed=seed, directory=state, callbacks=[bar], validate=False)
+            counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
     _save(model, data, directory)
-    counts = {"parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
-    accuracies = {FIGURES[part]: judged(fitting.evaluate(model, getattr(data, part)))[1] for part in parts}
-    return {**figures, **counts, **accuracies}
+    found = {part: getattr(data, part) for part in parts}
+    for part, split in found.items():
+        if trained:
+            found[part] = {measure: accuracy(trained, split), "loss": None, "images": len(split)}
+        else:
+            found[part] = fitting.evaluate(model, split)
+    write_record(directory, data)
+    settings = {"epochs": epochs, "recipe": child.recipe, "seed": seed}
+    write_card(directory, model, data, recipe, settings, figures=found, history=state, watched=WATCHED)
+    return {**figures, **counts, **{FIGURES[part]: judged(one)[1] for part, one in found.items()}}
 
 
 def _save(model, data, directory):

@@ -189,7 +189,7 @@ def run(options, recipe, source, weights, size, settings, data, phases):
     figures = {"directory": options.directory, "parameters": model.count_params()}
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
-        rest = {"figures": figures, "patience": settings["patience"], "words": options.words}
+        rest = {"figures": {"test": figures}, "patience": settings["patience"], "words": options.words}
         write_card(options.directory, model, data, recipe, given(options, "recipe", "seed", "dtype"), **rest)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {options.directory}")

@@ -162,7 +162,7 @@ def run(options, recipe, architecture, data):
     figures |= fitting.evaluate(model, data.test, devices=options.devices)
     if first:
         settings = given(options, "recipe", "seed", "dtype")
-        write_card(directory, model, data, recipe, settings, figures=figures, words=options.words)
+        write_card(directory, model, data, recipe, settings, figures={"test": figures}, words=options.words)
         teller.tell()
         print(f"test {judgement(figures)} on {figures['images']} images; the model is in {directory}")
         finish(options, figures)

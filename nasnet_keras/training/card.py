@@ -23,11 +23,14 @@ logger = logging.getLogger(__name__)
 # By which names each may go, and what it has had in all versions: by this a file is known to be ours.
 CARD, CARD_MARK = ("README.md", "MODEL.md"), "An image classifier, a NASNet trained by `nasnet-keras`."
 CURVES, CURVES_MARK = ("curves.svg", "learning_curves.svg"), 'aria-label="Training of '
+WATCHED = "were watched while it was trained"
 NAMED = 40  # classes that are named, of more
 
 
-def write_card(directory, model, data, recipe, settings, *, figures=None, patience=None, words=None):
-    """Write the card and the picture into the directory of a training, as far as it has epochs.
+def write_card(
+    directory, model, data, recipe, settings, *, figures=None, patience=None, words=None, history=None, watched=WATCHED
+):
+    """Write the card into the directory of a trained model, and the picture, as far as there are epochs.
 
     Args:
         directory: a path.
@@ -35,26 +38,29 @@ def write_card(directory, model, data, recipe, settings, *, figures=None, patien
         data: the `Data` that it was trained on.
         recipe: the `Recipe`.
         settings: what else the training had, a dict, such as its `seed`.
-        figures: those of the test split, as `fitting.evaluate` gives them, if it was measured.
+        figures: what was measured, `{"test": …}`, and of `"validation"`, as `fitting.evaluate` gives them.
         patience: that of the training.
         words: of the command, if it was one: only such data have a name.
+        history: the folder with the epochs, if that is another one.
+        watched: what was done with the validation images, in words.
     """
     directory, epochs, best = Path(directory), [], 0
-    for phase, since in histories(directory):
+    for phase, since in histories(history or directory):
         best = len(epochs) + best_of(phase, patience, since)
         epochs += phase
-    if not epochs:
+    if not (epochs or figures):
         return
-    name = directory.resolve().name
-    picture = learning_curves_svg(epochs, f"Training of {name}", best if patience else None)
-    curves = _write(directory, CURVES, CURVES_MARK, picture)
+    name, curves = directory.resolve().name, None
+    if epochs:
+        picture = learning_curves_svg(epochs, f"Training of {name}", best if patience else None)
+        curves = _write(directory, CURVES, CURVES_MARK, picture)
     files = {MODEL: "is the network", curves or HISTORY: "its training", FILE: "which images were held out"}
-    files = [f"`{file}` {what}" for file, what in files.items() if file != FILE or (directory / FILE).exists()]
+    files = [f"`{file}` {what}" for file, what in files.items() if file == MODEL or (directory / file).exists()]
     head = [f"# {_plain(name)}", f"{CARD_MARK} Files: {', '.join(files)}."]
     picture = [f"![loss and accuracy over the epochs]({curves})"] if curves else []
     use = ["## Use", _code(f"nasnet-keras predict --model {shlex.quote(name)} IMAGE...")]
     command = ["## Command", _code(shlex.join(["nasnet-keras", *words]))] if words else []
-    parts = [*head, *_figures(data, figures, epochs, best), *picture, *use, "## Network", _network(model)]
+    parts = [*head, *_figures(data, figures or {}, epochs, best, watched), *picture, *use, "## Network", _network(model)]
     parts += ["## Data", _data(data, bool(words)), "## Recipe", _recipe(recipe, settings, epochs, best), *command]
     parts.append(f"Keras {keras.__version__} on {keras.backend.backend()}.")
     _write(directory, CARD, CARD_MARK, "\n\n".join(parts) + "\n")
@@ -81,19 +87,19 @@ def _is_ours(path, mark):
         return False
 
 
-def _figures(data, figures, epochs, best):
+def _figures(data, figures, epochs, best, watched):
     """How good it is, and what that was measured on; nothing where nothing was."""
-    epoch, rows, measure, said = epochs[best - 1], [], "accuracy", []
+    epoch, rows, measure, said = epochs[best - 1] if epochs else {}, [], "accuracy", []
     accuracy = epoch.get("val_predictions_accuracy", epoch.get("val_accuracy"))
     if accuracy is not None:  # the loss of the history is what is minimised: smoothed, with L2 and the other head
         rows.append(_row("validation", len(data.validation), accuracy, None))
-    if figures:
-        measure, value = judged(figures)
-        rows.append(_row("test", figures["images"], value, figures["loss"]))
+    for part, found in figures.items():
+        measure, value = judged(found)
+        rows.append(_row(part, found["images"], value, found["loss"]))
     if len(data.validation):
         decided = ", and decided which epoch's weights count" * (best < len(epochs))
-        said.append(f"The validation images were watched while it was trained{decided}")
-    said += ["the test images were not"] if figures else []
+        said.append(f"The validation images {watched}{decided}")
+    said += ["the test images were not"] if "test" in figures else []
     if not rows:
         return []
     return [
@@ -121,10 +127,9 @@ def _data(data, is_named):
     sizes = {part: f"{len(getattr(data, part)):,}" for part in ("train", "validation", "test")}
     classes = [shown(label) for label in data.class_names]
     listed = ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
-    source = {}
-    if is_named:
-        digest = data.digest or "none: it is known by its name"
-        source = {"data": shown(Path(str(data.name)).name), "digest of the images": digest}
+    source = {"data": shown(Path(str(data.name)).name)} if is_named else {}
+    if is_named or data.digest:
+        source["digest of the images"] = data.digest or "none: it is known by its name"
     source |= {
         "images": ", ".join(f"{count} {part}" for part, count in sizes.items()),
         f"{len(classes)} classes": listed,
@@ -133,10 +138,11 @@ def _data(data, is_named):
 
 
 def _recipe(recipe, settings, epochs, best):
-    last, epoch = epochs[-1]["epoch"], epochs[best - 1]["epoch"]
-    learnt = {"epochs": f"{epoch} of {last}" if best < len(epochs) else epoch}
-    learnt |= settings | asdict(recipe)
-    return _table(("", ""), learnt.items())
+    learnt = {}
+    if epochs:
+        last, epoch = epochs[-1]["epoch"], epochs[best - 1]["epoch"]
+        learnt = {"epochs": f"{epoch} of {last}" if best < len(epochs) else epoch}
+    return _table(("", ""), (learnt | settings | asdict(recipe)).items())
 
 
 def _row(part, count, accuracy, loss):

@@ -374,6 +374,12 @@ def test_a_comparison_of_an_earlier_version_stands_and_one_with_other_filters_is
 
     row = train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress)
     assert row["filters"] == CHILD.filters and len(told) == 1
+    card = (tmp_path / "m" / "README.md").read_text()
+    for part in ("test", "validation"):
+        count, value = len(getattr(digits, part)), row["accuracy" if part == "test" else "validation_accuracy"]
+        assert f"| {part} | {count} | {100 * value:.2f}% |" in card
+    assert "`data.json` which images were held out" in card and "| epochs | 1 |" in card
+    assert "judged its cells by; the test images were not" in card and "curves.svg" not in card
     assert train_longer("found", genotype, digits, CHILD, 1, 0, tmp_path / "m", progress) == row and len(told) == 1
     more = train_longer("found", genotype, digits, replace(CHILD, filters=6), 1, 0, tmp_path / "m", progress)
     assert more["filters"] == 6 and more["parameters"] > row["parameters"] and len(told) == 2
