@@ -182,6 +182,7 @@ def run(options, recipe, source, weights, size, settings, data, phases):
             grey_range=data.grey_range,
             devices=options.devices,
             remat=options.remat,
+            mixing=options.mixing,
             head_views=options.head_views,
             progress=progress.features,
             **settings,

@@ -28,7 +28,7 @@ GROUPS = {
     "how images are changed while it learns": "augmentation cutout rand-augment erasing mixup cutmix",
     "which images, and how they are divided": "image-size limit validation test strict seed grey-range",
     "a table of images and labels": "file-column label-column split-column separator file-root outside",
-    "devices, memory and interruptions": "dtype devices hosts remat checkpoint-every",
+    "devices, memory and interruptions": "dtype devices hosts mixing remat checkpoint-every",
     "who proposes cells": "controller-batch controller-rate controller-entropy controller-baseline",
     "what a child is worth": "cost prefer failure-reward median-stop no-replay max-parameters max-multiply-adds "
     "target-parameters target-multiply-adds target-exponent screen screen-share",

@@ -156,6 +156,8 @@ def add_recipe(parser, recipe, further=""):
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help=text)
     text = "keep less in memory and compute it a second time for gradients: longer steps, the same result"
     parser.add_argument("--remat", action="store_true", help=text)
+    text = "where images are erased and mixed; device: on JAX only"
+    parser.add_argument("--mixing", choices=("processor", "device"), default="processor", help=text)
 
 
 def add_hours(parser):

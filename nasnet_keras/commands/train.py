@@ -153,6 +153,7 @@ def run(options, recipe, architecture, data):
             hours=options.hours,
             devices=options.devices,
             remat=options.remat,
+            mixing=options.mixing,
         )
     if data.several:
         model.thresholds = fitting.chosen_thresholds(model, data.validation)

@@ -51,6 +51,8 @@ class Batches(keras.utils.PyDataset):
         rand_augment: magnitude of RandAugment, see `augment`; for training only.
         erasing, mixup, cutmix, classes: as for `mixing.Mixing`; for training only. Mixed labels are float32 [batch,
             classes].
+        mixing: where these three are done, "processor" or, on JAX, "device": then images that are changed so, and
+            labels that are mixed, come as tensors that lie there.
         seed: an integer from 0.
         image_size: pixels, or `(height, width)`, that whole images are brought to; None leaves them as they are.
         scaled: whether images come in [-1, 1]; if not, in 0 to 255, for a network with `include_preprocessing`.
@@ -78,6 +80,7 @@ class Batches(keras.utils.PyDataset):
         mixup=0.0,
         cutmix=0.0,
         classes=None,
+        mixing="processor",
         seed=0,
         image_size=None,
         scaled=True,
@@ -92,7 +95,7 @@ class Batches(keras.utils.PyDataset):
         check_augmentation(augmentation, cutout, rand_augment)
         self._varied = {"cutout": cutout, "rand_augment": rand_augment}
         self.augmented = augmentation != "none" or any(self._varied.values())
-        self._mixing = Mixing(erasing, mixup, cutmix, classes) if erasing or mixup or cutmix else None
+        self._mixing = Mixing(erasing, mixup, cutmix, classes, mixing) if erasing or mixup or cutmix else None
         if (self.augmented or self._mixing) and not training:
             used = {"augmentation": self.augmented, "cutout": cutout, "rand_augment": rand_augment}
             used |= {"erasing": erasing, "mixup": mixup, "cutmix": cutmix}

@@ -4,10 +4,14 @@ Their draws are functions of a seed and of nothing else: each call gives a layer
 would make each of a layer's draws the same one.
 """
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_share
+from nasnet_keras.checks import check_integer, check_one_of, check_share
+
+PLACES = ("processor", "device")
 
 
 class Mixing:
@@ -21,17 +25,20 @@ class Mixing:
         cutmix: 0, or likewise for the share of an image that a rectangle of its partner leaves: Yun et al. 2019
             (arXiv 1905.04899). With both, each batch is mixed in one of the two ways, in half of the cases each.
         classes: how many classes there are; needed to mix labels.
+        place: "processor", or "device", where networks are trained, as JAX can, see `check_place`: what is mixed then
+            stays there.
 
     Raises:
         ValueError: naming the argument at fault.
     """
 
-    def __init__(self, erasing=0.0, mixup=0.0, cutmix=0.0, classes=None):
+    def __init__(self, erasing=0.0, mixup=0.0, cutmix=0.0, classes=None, place="processor"):
+        check_place(place)
         for label, value in (("erasing", erasing), ("mixup", mixup), ("cutmix", cutmix)):
             check_share(label, value)
         self.mixes = bool(mixup or cutmix)
         check_integer("classes", classes, least=2, optional=not self.mixes)
-        self.classes = classes
+        self.classes, self.place = classes, place
         # A seed that they do not use: otherwise they would draw one from the caller's random numbers.
         shared = {"seed": 0, "dtype": "float32"}
         self._erasing, self._ways = None, []
@@ -53,17 +60,29 @@ class Mixing:
             seed: a list of integers from 0, all that the draws depend on.
 
         Returns:
-            (float32 images, labels); where images are mixed the labels are float32 [n, classes], of one label an image
-            shares that sum to one.
+            (float32 images, labels), as tensors if they were made on the device; where images are mixed the labels are
+            float32 [n, classes], of one label an image shares that sum to one.
         """
         way, *numbers = np.random.SeedSequence(seed).generate_state(3).tolist()
-        with keras.device("cpu"):  # the same draws wherever a network is trained
+        labels = _as_shares(labels, self.classes) if self.mixes else labels
+        is_here = self.place == "processor"
+        with keras.device("cpu") if is_here else nullcontext():
             if self._erasing:
                 images, _ = _applied(self._erasing, images, None, numbers[0])
             if self.mixes:
-                labels = _as_shares(labels, self.classes)
                 images, labels = _applied(self._ways[way % len(self._ways)], images, labels, numbers[1])
+            if is_here:
+                images = keras.ops.convert_to_numpy(images)
+                labels = keras.ops.convert_to_numpy(labels) if self.mixes else labels
         return images, labels
+
+
+def check_place(place):
+    """Raise `ValueError` unless images can be mixed there: TensorFlow's Keras takes batches from the processor."""
+    check_one_of("mixing", place, PLACES)
+    backend = keras.backend.backend()
+    if place == "device" and backend != "jax":
+        raise ValueError(f"`mixing` must be processor on {backend}, whose batches lie there. Received: {place!r}")
 
 
 def _as_shares(labels, classes):
@@ -77,10 +96,8 @@ def _as_shares(labels, classes):
 
 def _applied(layer, images, labels, number):
     drawn = _drawn(layer, images, number)
-    images = keras.ops.convert_to_numpy(layer.transform_images(images, drawn, training=True))
-    if labels is not None:
-        labels = keras.ops.convert_to_numpy(layer.transform_labels(labels, drawn, training=True))
-    return images, labels
+    images = layer.transform_images(images, drawn, training=True)
+    return images, labels if labels is None else layer.transform_labels(labels, drawn, training=True)
 
 
 def _drawn(layer, images, number):

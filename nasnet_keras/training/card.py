@@ -60,7 +60,14 @@ def write_card(
     picture = [f"![loss and accuracy over the epochs]({curves})"] if curves else []
     use = ["## Use", _code(f"nasnet-keras predict --model {shlex.quote(name)} IMAGE...")]
     command = ["## Command", _code(shlex.join(["nasnet-keras", *words]))] if words else []
-    parts = [*head, *_figures(data, figures or {}, epochs, best, watched), *picture, *use, "## Network", _network(model)]
+    parts = [
+        *head,
+        *_figures(data, figures or {}, epochs, best, watched),
+        *picture,
+        *use,
+        "## Network",
+        _network(model),
+    ]
     parts += ["## Data", _data(data, bool(words)), "## Recipe", _recipe(recipe, settings, epochs, best), *command]
     parts.append(f"Keras {keras.__version__} on {keras.backend.backend()}.")
     _write(directory, CARD, CARD_MARK, "\n\n".join(parts) + "\n")

@@ -16,6 +16,7 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.batches import Batches
+from nasnet_keras.data.mixing import check_place as check_place_of_mixing
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.files import alone_in, expanded, writing
@@ -145,6 +146,7 @@ def fit(
     hours=None,
     devices=None,
     remat=False,
+    mixing="processor",
     features=None,
     head_views=None,
     start=None,
@@ -180,6 +182,7 @@ def fit(
             devices share it, and the first host writes.
         remat: whether cells keep nothing for their gradients but what they read, and compute the rest a second time:
             less memory, longer steps, the same result.
+        mixing: where images are erased and mixed, as for `Batches`.
         features: None, or a `features.Features`: the model learns from what a network makes of the images.
         head_views, start: of `transfer.fine_tune`, by which a training is known: its own argument, and a digest of the
             weights that it starts from, or None.
@@ -216,6 +219,9 @@ def fit(
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
     batches = training_batches(data, recipe, seed)
+    check_place_of_mixing(mixing)
+    if mixing == "device" and not recipe.mixes and not recipe.erasing:
+        logger.warning("`mixing` device is not used: it is for `erasing`, `mixup` and `cutmix`")
     check_devices(number, recipe.batch_size, len(data.train))
     if validate and not len(data.validation):
         raise ValueError("`validate` must be False where the data have no validation images. Received: True")
@@ -242,7 +248,7 @@ def fit(
             _remark(model, recipe, steps, state)
             try:
                 with state.interruptible():
-                    _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features)
+                    _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, mixing, features)
             except FloatingPointError as error:
                 state.fail(error)
                 raise
@@ -285,7 +291,7 @@ def _remark(model, recipe, steps, state):
             logger.warning(line)
 
 
-def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, features):
+def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, mixing, features):
     """The epochs that are left."""
     network, kind = (features.network, features) if features else (model, Batches)
     model.stop_training, length, before = False, state.settings["epochs"], None
@@ -298,7 +304,7 @@ def _fit(model, data, recipe, state, sizes, seed, callbacks, validate, number, f
         if state.step or measured:
             last = done + 1  # the rest of an epoch, or the one that decides on the others
         shown = {"image_size": _in_proportion(data.image_shape, size), "scaled": not scales_itself(network)}
-        batches = training_batches(data, recipe, seed, kind, **shown)
+        batches = training_batches(data, recipe, seed, kind, mixing=mixing, **shown)
         judged = several.batch_of(images_at_a_time(shown["image_size"] or data.image_shape), number)
         watched = kind(data.validation, judged, **shown) if validate else None
         if watched:

@@ -70,6 +70,7 @@ def fine_tune(
     hours=None,
     devices=None,
     remat=False,
+    mixing="processor",
     head_views=None,
     progress=None,
     **options,
@@ -118,6 +119,7 @@ def fine_tune(
             epochs of each are settled after the first of it, `epochs` and `head_epochs` at most.
         devices: how many devices share each batch, or `"all"`; None: one. As for `fitting.fit`.
         remat: whether cells that learn keep less in memory and take longer, as for `fitting.fit`.
+        mixing: where images are erased and mixed, as for `Batches`.
         head_views: None, or how many views of each training image the head learns from in phase one. Cells that stand
             still make the same of the same view, so it is computed once and kept on disk, in `directory`, until the
             phase is over; see `features`. One view without augmentation, or as many as epochs, change nothing.
@@ -226,6 +228,7 @@ def fine_tune(
                 hours=share,
                 devices=devices,
                 remat=remat,
+                mixing=mixing,
                 start=start,
             )
             first = last if hours is None else first + len(history)

@@ -166,6 +166,12 @@ def test_a_resumed_training_with_mixtures_is_the_uninterrupted_one(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_mixing_on_the_device_is_refused_where_batches_lie_elsewhere(capsys, tmp_path):
+    words = ["train", "--data", "digits", "--genotype", "tiny", "--mixup", "0.2", "--directory", str(tmp_path / "m")]
+    assert main([*words, "--mixing", "device"]) == 2
+    assert "`mixing` must be processor on tensorflow" in capsys.readouterr().err
+
+
 def test_a_recipe_that_mixes_is_not_plain():
     """The children of a search know single labels alone: such a recipe trains the ordinary network."""
     assert recipes.recipe("micro").is_plain and not recipes.recipe("micro", mixup=0.2).is_plain
