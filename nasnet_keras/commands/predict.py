@@ -27,7 +27,7 @@ from nasnet_keras.weights.zoo import check_trained, known_grey_range, model_file
 SUMMARY = "name what is on images"
 EXAMPLE = "predict --model net photos --output answers.csv --explain heat"
 INTERRUPTED = "interrupted: the images that were not looked at have no answers"
-BATCH = 64  # images at a time
+BATCH = 64  # images at a time, at most
 FORMATS = (".csv", ".jsonl")
 NO_NUMBERS = "what the model answers is no number"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
@@ -115,7 +115,7 @@ def run(options, paths):
             else:
                 rows += found if options.json else []
                 _print(found)
-            progress(min(start + BATCH, len(paths)), len(paths))
+            progress(start + len(found) + len(broken), len(paths))
     if not count:
         unread = all(one["reason"] != NO_NUMBERS for one in failed)
         what = "can be read" if unread else f"has an answer; the first: {_why(failed[0])}"
@@ -145,14 +145,15 @@ def _answered(model, paths, options):
     """Of each batch the index of its first image, the answers, and {index: the reason} of what has none."""
     from nasnet_keras.data.loading import normalize
     from nasnet_keras.models import answers
+    from nasnet_keras.training.fitting import images_at_a_time
 
     channels = answers.input_shape(model)[-1]
     if channels not in (1, 3):
         raise ValueError(f"`model` must take images of 3 channels or 1. Received: {channels}")
     prepare = (lambda pixels: pixels.astype("float32")) if answers.takes_pixels(model) else normalize
-    files = ImageFiles(paths, answers.image_size(model), answers.grey_range(model))
+    files = ImageFiles(paths, size := answers.image_size(model), answers.grey_range(model))
     thresholds = answers.thresholds(model)
-    for start, images, broken in files.pieces(BATCH):
+    for start, images, broken in files.pieces(images_at_a_time(size, BATCH)):
         good = np.delete(np.arange(len(images)), list(broken))
         rows = []
         if len(good):

@@ -44,7 +44,7 @@ def check(options):
     """What requests may take, and who may send them."""
     with needs("serve"):
         from nasnet_keras.serving import limits
-        from nasnet_keras.serving.access import Access, host_name
+        from nasnet_keras.serving.access import Access
     for name, unit in (("max_pixels", "megapixels"), ("timeout", "seconds")):
         check_positive(name, getattr(options, name), unit, finite=True)
     with named(body="max_body", pixels="max_pixels", queue="max_queue", batch="max_batch", seconds="timeout"):
@@ -63,9 +63,8 @@ def check(options):
     check_name(Path(options.model).resolve().name if options.name is None else options.name)
     address = check_address(options.host, options.port)
     key = None if options.key_file is None else read_secret("key_file", options.key_file)
-    hosts = tuple(map(host_name, options.host_name)) if options.host_name else None
     with named(key="key_file"):
-        access = Access(key, tuple(options.open), hosts)
+        access = Access(key, tuple(options.open), options.host_name)
     access.check_reach(address)
     check_certificate(options.certificate, options.private_key)
     return {"limits": allowed, "access": access}

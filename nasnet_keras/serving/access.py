@@ -27,6 +27,14 @@ def host_name(text):
     return name
 
 
+def is_address(host):
+    """Whether this is an IP address, to which no name leads."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class Access:
     """Who may ask.
@@ -58,6 +66,8 @@ class Access:
         if needless:
             what = "only be all without a key" if self.key is None else "not be all where there is a key"
             raise ValueError(f"`open` must {what}. Received: {', '.join(sorted(needless))}")
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", tuple(map(host_name, self.hosts)))
 
     def check_reach(self, address):
         """Raise `ValueError` where other machines reach an address of a socket, and nothing says that they may."""
@@ -125,9 +135,4 @@ class Gate:
         """Whether a `Host` is one of the server's names, or an IP address."""
         found = HOST.fullmatch(host.lower())
         name = found[1].rstrip(".") if found else ""
-        if name in self._access.hosts:
-            return True
-        try:
-            return bool(ipaddress.ip_address(name.strip("[]")))
-        except ValueError:
-            return False
+        return name in self._access.hosts or is_address(name.strip("[]"))

@@ -101,7 +101,7 @@ class Client:
             dicts of the model's outputs: `probabilities` [classes], `top_classes` [k], `top_scores` [k].
 
         Raises:
-            ServerError: the server refuses a batch, or an image, which is named, as too large; or does not answer.
+            ServerError: the server refuses an image, which is named, or does not answer.
             OSError: a file cannot be read.
             ValueError: files and pixels are mixed, it is one image, neither files nor numbers, or pixels in 0–1 or
                 [-1, 1].
@@ -137,19 +137,20 @@ class Client:
             yield part
 
     def _answers(self, path, signature, rows):
-        """The answers to images, (name, text) pairs, in halves where the server finds all of them too large."""
+        """The answers to images, (name, text) pairs, in halves where the server takes not all of them together."""
         body = f'{{{signature}"instances": [{", ".join(text for _, text in rows)}]}}'
         try:
             answers = self._ask("POST", path, body.encode(), _predictions(len(rows)))
         except ServerError as error:
-            if error.code != 413:
+            if error.code not in (400, 413):
                 raise
             if len(rows) == 1:
-                raise ServerError(413, f"{rows[0][0]}: {error.reason}") from None
+                raise ServerError(error.code, f"{rows[0][0]}: {error.reason}") from None
+            if error.code == 413:
+                self._most = min(self._most, len(body) // 2)  # so that not each batch is sent in vain
         else:
             yield from answers
             return
-        self._most = min(self._most, len(body) // 2)  # so that not each batch is sent in vain
         half = len(rows) // 2
         yield from self._answers(path, signature, rows[:half])
         yield from self._answers(path, signature, rows[half:])

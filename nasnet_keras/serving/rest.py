@@ -17,7 +17,7 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_header
+from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_header, scans
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
@@ -305,24 +305,32 @@ def _decodable(columns, max_pixels, grey_range):
 
     What headers announce is added up over the whole request before any image is re-coded.
     """
-    headers = {name: [_header(content, name, max_pixels) for content in files] for name, files in columns.items()}
+    headers = {
+        name: [_header(content, _called(name, files, place), max_pixels) for place, content in enumerate(files)]
+        for name, files in columns.items()
+    }
     total = sum(header.height * header.width for found in headers.values() for header in found)
     if total > (most := LARGEST_IMAGES * max_pixels):
         raise Refusal(400, f"the images of a request must have at most {most:,} pixels together. Received: {total:,}")
     found = {}
     for name, files in columns.items():
-        with _refused(name):
-            found[name] = [
-                content if a_graph_decodes(content, header) else as_png(content, grey_range)
-                for content, header in zip(files, headers[name], strict=True)
-            ]
+        found[name] = list(files)
+        for place, (content, header) in enumerate(zip(files, headers[name], strict=True)):
+            if not a_graph_decodes(content, header):
+                with _refused(_called(name, files, place)):
+                    found[name][place] = as_png(content, grey_range)
     return found
+
+
+def _called(name, files, place):
+    """An input, and which of its images, if there are several."""
+    return name if len(files) == 1 else f"{name}, image {place + 1} of {len(files)}"
 
 
 def _header(content, name, max_pixels):
     with _refused(name):
         header = read_header(content, max_pixels)
-        if header.format == "JPEG" and content.count(b"\xff\xda") > MAX_SCANS:
+        if header.format == "JPEG" and scans(content) > MAX_SCANS:
             raise ValueError(f"a JPEG must have at most {MAX_SCANS} scans")
         return header
 

@@ -217,6 +217,17 @@ def test_no_batch_waits_for_a_data_pipeline_of_its_own(place, capsys, monkeypatc
         assert found == pytest.approx({place: chance for place, chance in enumerate(own) if chance >= 0.4}, abs=1e-5)
 
 
+def test_of_large_images_fewer_are_looked_at_together(place, capsys, monkeypatch):
+    """As in `evaluate`: 64 of 331 pixels would take a NASNetLarge twice its memory."""
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    keras.Sequential(layers).save("own.keras")
+    answer, counts = keras.Model.predict_on_batch, []
+    monkeypatch.setattr(keras.Model, "predict_on_batch", lambda self, x: counts.append(len(x)) or answer(self, x))
+    monkeypatch.setattr("nasnet_keras.training.fitting.JUDGED_PIXELS", 0)
+    code, out, _ = call(capsys, "photos/red", "photos/blue", "--model", "own.keras", "--json")
+    assert code == 0 and counts == [16, 8] and len(json.loads(out.splitlines()[-1])["predictions"]) == 24
+
+
 def test_a_threshold_leaves_out_what_is_less_likely(place, capsys):
     code, out, _ = call(capsys, "photos/red/00.png", "--threshold", 0.5, "--json")
     (row,) = json.loads(out.splitlines()[-1])["predictions"]

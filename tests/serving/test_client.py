@@ -119,6 +119,19 @@ def test_large_images_make_smaller_batches(server, rng, monkeypatch):
         assert counts(server) == [2, 2, 1]
 
 
+def test_a_broken_image_of_many_is_named_and_those_before_it_are_answered(server, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(photo(500))
+    refusal = (400, {}, {"error": "cannot be read"})
+    # Of four together, of the second two, and of the third by itself.
+    server.answers += [refusal, (200, {}, None), refusal, refusal]
+    with Client(server.url) as client:
+        answers = client.predict([photo(300), photo(301), tmp_path / "broken.jpg", photo(302)])
+        assert [next(answers)["sum"], next(answers)["sum"]] == [300, 301]
+        with pytest.raises(ServerError, match=f"^400: {tmp_path / 'broken.jpg'}: cannot be read$"):
+            next(answers)
+        assert counts(server) == [4, 2, 2, 1] and client._most == clients.MOST
+
+
 def test_a_batch_that_is_too_large_goes_in_halves(server, tmp_path):
     """As a proxy in front may take less; which image is too large by itself is said."""
     refusal = (413, {}, {"error": "at most 1 MB"})
@@ -172,7 +185,7 @@ def test_tries(server, rng):
 @pytest.mark.parametrize(
     ("code", "content", "words"),
     [
-        (400, {"error": "unlucky"}, "400: unlucky"),
+        (400, {"error": "unlucky"}, "400: .*: unlucky"),
         (401, {"error": "the key must come"}, "401: the key must come"),
         (502, b"<html>\n bad \xff gateway</html>", "502: <html> bad . gateway</html>"),
         (500, b"[1]", r"500: \[1\]"),

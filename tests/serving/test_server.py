@@ -127,7 +127,7 @@ def test_the_clients_of_the_documentation(server, language, rng, tmp_path):
     assert done.stdout == f"photo.jpg: {row['top_classes'][0]} {row['top_scores'][0]:.1%}\n"
     done = subprocess.run([*command[:-1], __file__], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("400: input image_bytes: cannot read the image of ")
+    assert done.stderr.startswith(f"400: {__file__}: input image_bytes: cannot read the image of ")
     assert done.stderr.endswith(" bytes: it is not a JPEG, PNG, GIF, BMP, WEBP, TIFF, PPM or AVIF image\n")
 
 
@@ -432,6 +432,7 @@ def test_ctrl_c_and_a_warning_for_other_hosts(exports, tmp_path, capfd, caplog):
     codes = []
     threading.Thread(target=press).start()
     arguments = ["--host", "0.0.0.0", "--open", "all", "--port", str(port), "--name", "other", "--json"]
+    arguments += ["--host-name", "models.example.org"]  # which keeps nobody away
     assert main(["serve", "--model", str(tmp_path), *arguments]) == 130
     assert set(codes) <= {200, 503} and codes[-1] == 200
     out, err = capfd.readouterr()

@@ -374,7 +374,7 @@ def test_the_names_of_the_server(hosts, code):
             assert answer["error"].startswith("`Host` must be a name of this server. Received: ")
             assert hosts == [""] or answer["error"].endswith(received)
 
-    serve(scenario, access=Access(hosts=("localhost", "models.example.org")))
+    serve(scenario, access=Access(hosts=("localhost", "Models.Example.org.")))
 
 
 def test_any_name_will_do_where_nobody_says_which():
@@ -458,4 +458,4 @@ def test_names_of_a_server_are_taken_as_requests_give_them():
     assert host_name("Models.Example.ORG.") == "models.example.org" and host_name("[::1]") == "[::1]"
     for wrong in ("models.example.org:8501", "http://models.example.org", "a b", "", "a/b", "me@host"):
         with pytest.raises(ValueError, match="`host_name` must be a name alone"):
-            host_name(wrong)
+            Access(hosts=("localhost", wrong))
