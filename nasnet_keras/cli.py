@@ -37,6 +37,7 @@ def main(arguments=None):
     options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    options.backend = os.environ["KERAS_BACKEND"]
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that they do not name; what is wrong with one is told
     command = _module(options.command)

@@ -52,7 +52,7 @@ models                      | keras               | program, weights
 data                        | no framework        | nothing
 + data.sources              | tensorflow_datasets | nothing
 + data.batches              | keras               | nothing
-+ data.mixing               | keras               | nothing
++ data.mixing               | keras, jax          | nothing
 + data.decoding             | tensorflow          | nothing
 training                    | keras               | models, data, weights
 + training.devices          | tensorflow, jax     | nothing

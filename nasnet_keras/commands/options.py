@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from nasnet_keras.checks import check_integer, check_range
 from nasnet_keras.commands.terminal import tell, without_greetings
-from nasnet_keras.data.augmentation import AUGMENTATIONS
+from nasnet_keras.data.augmentation import AUGMENTATIONS, PLACES, check_mixing_place
 from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.loading import SHARES
 from nasnet_keras.genotype import load_genotype
@@ -157,7 +157,7 @@ def add_recipe(parser, recipe, further=""):
     text = "keep less in memory and compute it a second time for gradients: longer steps, the same result"
     parser.add_argument("--remat", action="store_true", help=text)
     text = "where images are erased and mixed; device: on JAX only"
-    parser.add_argument("--mixing", choices=("processor", "device"), default="processor", help=text)
+    parser.add_argument("--mixing", choices=PLACES, default=PLACES[0], help=text)
 
 
 def add_hours(parser):
@@ -255,6 +255,7 @@ RECIPE = (
 def given_recipe(options):
     """The `Recipe` that the options of `add_recipe` name, with the changes that they make."""
     check_integer("checkpoint_every", options.checkpoint_every, least=1, optional=True)
+    check_mixing_place(options.mixing, options.backend)
     return recipes.recipe(options.recipe, **given(options, *RECIPE))
 
 

@@ -169,6 +169,22 @@ def in_order(data):
     return replace(data, **{part: replace(split, record=record) for part, split in splits.items()})
 
 
+def in_one_order(data, *sources):
+    """Data of `data_of_parts` in an order that follows from what the images are, where a data set gave them.
+
+    Such a set may shuffle its images in each pass; pairs and lists stay as they are.
+
+    Args:
+        data: a `Data`.
+        *sources: what `train` and `validation` were.
+    """
+    changed = {}
+    for part, source in zip(("train", "validation"), sources, strict=True):
+        if is_object(source) and not isinstance(source, tuple | list | Split):
+            changed[part] = getattr(data, part).in_order()
+    return replace(data, **changed) if changed else data
+
+
 def _told(value):
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 

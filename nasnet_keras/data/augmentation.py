@@ -116,6 +116,7 @@ ALTERNATING = ("alternating",)
 PARTS = {random_resized_crop: random_part}
 # Steps that take and give Pillow images as well: between them nothing is copied into arrays.
 BY_PILLOW = (flip, colour_jitter)
+PLACES = ("processor", "device")  # where images of a batch are mixed
 
 
 def augment(images, recipe, rng, cutout=0, rand_augment=0):
@@ -176,6 +177,13 @@ def check_augmentation(recipe, cutout, rand_augment=0):
     check_integer("cutout", cutout)
     if not is_number(rand_augment) or not 0 <= rand_augment <= GREATEST:
         raise ValueError(f"`rand_augment` must be a magnitude from 0 to {GREATEST}. Received: {rand_augment!r}")
+
+
+def check_mixing_place(place, backend):
+    """Raise `ValueError` unless images can be mixed there, see `mixing.Mixing`, with this backend of Keras."""
+    check_one_of("mixing", place, PLACES)
+    if place == "device" and backend != "jax":
+        raise ValueError(f"`mixing` must be processor on {backend}, whose batches lie there. Received: {place!r}")
 
 
 def _varied(image, steps, rng, cutout, rand_augment):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
-from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, crops, vary
+from nasnet_keras.data.augmentation import ALTERNATING, augment, check_augmentation, check_mixing_place, crops, vary
 from nasnet_keras.data.image_files import ImageFiles
 from nasnet_keras.data.images import as_size, called, resized
 from nasnet_keras.data.loading import normalize
@@ -93,6 +93,7 @@ class Batches(keras.utils.PyDataset):
         check_integer("seed", seed)
         augmentation = "none" if augmentation is None else augmentation
         check_augmentation(augmentation, cutout, rand_augment)
+        check_mixing_place(mixing, keras.backend.backend())
         self._varied = {"cutout": cutout, "rand_augment": rand_augment}
         self.augmented = augmentation != "none" or any(self._varied.values())
         self._mixing = Mixing(erasing, mixup, cutmix, classes, mixing) if erasing or mixup or cutmix else None

@@ -32,7 +32,6 @@ MAX_SEGMENTS = 2_000  # of notes before the pixels of a JPEG: a graph walks thro
 MAX_CHUNKS = 100_000  # of a PNG, likewise
 # Markers of a JPEG's segments that have a length, as `decoding` reads them.
 SEGMENTS = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDB, 0xF0), 0xFE))
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # of those that have a length, and the end
 BLOCK = 1 << 24  # bytes
 GREATEST = "greatest grey"  # a note in a Pillow image's `info`: the value that the file of a PGM calls white
 # Of TIFFs.
@@ -235,15 +234,6 @@ def _has_adobes_mark(content):
             return True
         place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4]))
     return False
-
-
-def scans(content):
-    """How many scans a JPEG has; data behind its end, such as a phone's film, are not looked at."""
-    place, count = 2, 0
-    while (marker := MARKER.search(content, place)) and marker[1] != b"\xd9":
-        count += marker[1] == b"\xda"
-        place = marker.end() + max(2, int.from_bytes(content[marker.end() : marker.end() + 2]))
-    return count
 
 
 def jpeg_ratio(height, width, size):

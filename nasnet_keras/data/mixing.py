@@ -9,9 +9,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 
-from nasnet_keras.checks import check_integer, check_one_of, check_share
-
-PLACES = ("processor", "device")
+from nasnet_keras.checks import check_integer, check_share
 
 
 class Mixing:
@@ -25,15 +23,14 @@ class Mixing:
         cutmix: 0, or likewise for the share of an image that a rectangle of its partner leaves: Yun et al. 2019
             (arXiv 1905.04899). With both, each batch is mixed in one of the two ways, in half of the cases each.
         classes: how many classes there are; needed to mix labels.
-        place: "processor", or "device", where networks are trained, as JAX can, see `check_place`: what is mixed then
-            stays there.
+        place: "processor", or "device", where networks are trained, see `augmentation.check_mixing_place`: what is
+            mixed then stays there.
 
     Raises:
         ValueError: naming the argument at fault.
     """
 
     def __init__(self, erasing=0.0, mixup=0.0, cutmix=0.0, classes=None, place="processor"):
-        check_place(place)
         for label, value in (("erasing", erasing), ("mixup", mixup), ("cutmix", cutmix)):
             check_share(label, value)
         self.mixes = bool(mixup or cutmix)
@@ -66,7 +63,7 @@ class Mixing:
         way, *numbers = np.random.SeedSequence(seed).generate_state(3).tolist()
         labels = _as_shares(labels, self.classes) if self.mixes else labels
         is_here = self.place == "processor"
-        with keras.device("cpu") if is_here else nullcontext():
+        with _processor() if is_here else nullcontext():
             if self._erasing:
                 images, _ = _applied(self._erasing, images, None, numbers[0])
             if self.mixes:
@@ -77,12 +74,13 @@ class Mixing:
         return images, labels
 
 
-def check_place(place):
-    """Raise `ValueError` unless images can be mixed there: TensorFlow's Keras takes batches from the processor."""
-    check_one_of("mixing", place, PLACES)
-    backend = keras.backend.backend()
-    if place == "device" and backend != "jax":
-        raise ValueError(f"`mixing` must be processor on {backend}, whose batches lie there. Received: {place!r}")
+def _processor():
+    """A context in which is computed on the processor: of several hosts this one's, which is not JAX's first."""
+    if keras.backend.backend() != "jax":
+        return keras.device("cpu")
+    import jax
+
+    return keras.device(jax.local_devices(backend="cpu")[0])
 
 
 def _as_shares(labels, classes):

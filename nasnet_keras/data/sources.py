@@ -288,8 +288,16 @@ def _tfds(name, size, data_dir, download, progress, held_out):
     images = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     labels = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.ClassLabel)]
     splits, notes = _tfds_splits(name, info, held_out)
+    declared = info.supervised_keys  # which of several images and labels are meant, such as no mask and no coarse label
+    if isinstance(declared, tuple) and len(declared) == 2 and declared[0] in images and declared[1] in labels:
+        if others := sorted({*images, *labels} - {*declared}):
+            notes.append(f"of each example {' and '.join(declared)} are used, and not {few(others)}")
+        images, labels = declared[:1], declared[1:]
     if len(images) != 1 or len(labels) != 1 or "train" not in splits:
-        raise ValueError(f"`data` 'tfds:{name}' must have a train split, one image and one class label per example")
+        there = {"splits": splits, "images": images, "labels": labels}
+        found = "; ".join(f"{what}: {few(sorted(names)) or 'none'}" for what, names in there.items())
+        rule = "a train split, and one image and one class label per example, or say which it means (supervised_keys)"
+        raise ValueError(f"`data` 'tfds:{name}' must have {rule}. Received: {found}")
     if info.features[images[0]].np_dtype == np.float32:  # whose bytes TFDS keeps as the four channels of a PNG
         raise ValueError(f"`data` 'tfds:{name}' must have images of 8 or 16 bits. Received: float32")
     read = {part: _tfds_part(info, split, images[0], labels[0], progress) for part, split in splits.items()}

@@ -17,10 +17,11 @@ import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_header, scans
+from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_header
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
+MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # of those that have a length, and the end
 # As many images of the greatest size may a request announce, all of its together: the client sends no more at a time.
 LARGEST_IMAGES = 16
 # Raw pixels of a model for images of any size: what the network itself has to hold.
@@ -330,9 +331,18 @@ def _called(name, files, place):
 def _header(content, name, max_pixels):
     with _refused(name):
         header = read_header(content, max_pixels)
-        if header.format == "JPEG" and scans(content) > MAX_SCANS:
+        if header.format == "JPEG" and _scans(content) > MAX_SCANS:
             raise ValueError(f"a JPEG must have at most {MAX_SCANS} scans")
         return header
+
+
+def _scans(content):
+    """How many scans a JPEG has; data behind its end, such as a phone's film, are not looked at."""
+    place, count = 2, 0
+    while (marker := MARKER.search(content, place)) and marker[1] != b"\xd9":
+        count += marker[1] == b"\xda"
+        place = marker.end() + max(2, int.from_bytes(content[marker.end() : marker.end() + 2]))
+    return count
 
 
 @contextmanager

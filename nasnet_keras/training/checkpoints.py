@@ -229,8 +229,9 @@ class Checkpoints(keras.callbacks.Callback):
                 variable.assign(keras.ops.add(variable, value))
             self._inside = None
         self.step += 1
+        self._last = self.clock()
         if self._second is None:
-            self._second = self.step, self.clock()
+            self._second = self.step, self._last
         self._unkept, asked = True, self._asked
         if self.step == self._start + self.params["steps"]:
             return  # what is left of the epoch is its validation
@@ -292,8 +293,8 @@ class Checkpoints(keras.callbacks.Callback):
         """
         now, (step, second) = self.clock(), self._second
         whole = each = now - self._begun
-        if self.step > step:
-            each = (now - second) / (self.step - step) * self.step
+        if self.step > step:  # the steps that were seen stand for all; the validation is one
+            each = (self._last - second) / (self.step - step) * self.step + now - self._last
         return [whole - each * (len(self.history) - 1), each]
 
     def _check_finite(self, epoch, figures):

@@ -16,7 +16,6 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.batches import Batches
-from nasnet_keras.data.mixing import check_place as check_place_of_mixing
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.files import alone_in, expanded, writing
@@ -218,9 +217,8 @@ def fit(
     weights = factors_of(class_weights, data)
     number = several.number_of("all" if devices is None and several.hosts() > 1 else devices)
     data, weights = _in_order(model, data, weights)
-    batches = training_batches(data, recipe, seed)
-    check_place_of_mixing(mixing)
-    if mixing == "device" and not recipe.mixes and not recipe.erasing:
+    batches = training_batches(data, recipe, seed, mixing=mixing)
+    if mixing == "device" and not (first or recipe.mixes or recipe.erasing):
         logger.warning("`mixing` device is not used: it is for `erasing`, `mixup` and `cutmix`")
     check_devices(number, recipe.batch_size, len(data.train))
     if validate and not len(data.validation):

@@ -105,6 +105,14 @@ def content_identity(data, validate=True):
     return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
 
 
+def has_learnt(directory, data):
+    """Whether a fine-tuning in a directory, None for none, is known to have learnt from these images in this order."""
+    if directory is None or data.digest is not None:
+        return False
+    known = [_state(Path(expanded(directory)) / phase)["identity"].get("images") for phase in PHASES]
+    return any(known) and data.train.digest() in known
+
+
 def network_identity(model, class_weights=None, rates=None, balanced=False):
     """What of the network and of its way to learn counts for its training beside the weights, JSON-able.
 

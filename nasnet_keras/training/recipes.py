@@ -367,11 +367,11 @@ def remarks(recipe, steps, epochs, architecture=None):
             f"the learning rate rises over {recipe.warmup_epochs:g} epochs, and the training has {epochs}: it does not "
             "come to its peak"
         )
-    decays = {"moving_average": recipe.moving_average}
+    decays = [("moving_average", recipe.moving_average, recipe.gradient_accumulation)]  # it moves with each update
     if architecture is not None:
-        decays["batch_norm_momentum"] = architecture.batch_norm_momentum
-    for name, decay in decays.items():
-        if decay and (reach := 1 / (1 - decay)) > max(total, 100):
+        decays.append(("batch_norm_momentum", architecture.batch_norm_momentum, 1))
+    for name, decay, every in decays:
+        if decay and (reach := every / (1 - decay)) > max(total, 100):
             lines.append(
                 f"a `{name}` of {decay:g} averages over some {reach:,.0f} steps, and the training has {total:,}: "
                 "what it began with still counts at the end"

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from nasnet_keras.checks import as_integer
-from nasnet_keras.data.arrays import UNSAID, data_of_parts, read_as
+from nasnet_keras.data.arrays import UNSAID, data_of_parts, in_one_order, read_as
 from nasnet_keras.data.records import write_record
 from nasnet_keras.files import alone_in, expanded
 from nasnet_keras.models.answers import output_kind
@@ -29,6 +29,7 @@ from nasnet_keras.training.identity import (
     VIEWS,
     check_place,
     check_resumption,
+    has_learnt,
     is_used,
     passed,
     settled_head_epochs,
@@ -150,6 +151,8 @@ def fine_tune(
     directory = None if directory is None else Path(expanded(directory))
     check_place(directory, PHASES, paths_of(model_or_name, weights))  # before anything is read
     data = data_of_parts(train, validation, classes, options.get("grey_range", UNSAID))
+    if not has_learnt(directory, data):  # earlier versions kept the order in which a data set came
+        data = in_one_order(data, train, validation)
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:

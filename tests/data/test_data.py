@@ -1,6 +1,7 @@
 """Data: decoding, sources, splits, augmentation, batches."""
 
 import io
+import json
 import socket
 import struct
 import sys
@@ -603,6 +604,40 @@ def test_a_prepared_data_set_opens_offline(prepared, no_network):
     assert older.image_shape == (4, 4, 3)
     large = load_data("tfds:shades", data_dir=prepared, memory_limit=10)  # stays on disk
     np.testing.assert_array_equal(large.train.images[:], data.train.images)
+
+
+@pytest.mark.parametrize("declared", [("image", "label"), None])
+def test_of_several_labels_a_data_set_says_which_is_meant(tmp_path, declared):
+    """As CIFAR-100 does, which has coarse ones as well, and sets of animals, which have masks."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="TensorFlow Datasets is not installed")
+    shapes = {name: tfds.features.Image(shape=(8, 8, 1)) for name in ("image", "mask")}
+    labels = {name: tfds.features.ClassLabel(num_classes=number) for name, number in (("coarse", 2), ("label", 4))}
+    rows = [
+        {"image": np.full((8, 8, 1), number, np.uint8), "mask": np.full((8, 8, 1), 200, np.uint8)}
+        | {"coarse": number % 2, "label": number % 4}
+        for number in range(40)
+    ]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="animals",
+        version="1.0.0",
+        data_dir=tmp_path,
+        features=tfds.features.FeaturesDict({**shapes, **labels}),
+        split_datasets={"train": list(enumerate(rows))},
+        disable_shuffling=True,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+    )
+    if declared:  # as builders write it
+        items = {"items": [{"featureKey": key} for key in declared]}
+        file = tmp_path / "animals/1.0.0/dataset_info.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "supervisedKeys": {"tuple": items}}))
+    if declared is None:
+        with pytest.raises(ValueError, match="one class label .* images: image, mask; labels: coarse, label"):
+            load_data("tfds:animals", data_dir=tmp_path)
+        return
+    data = load_data("tfds:animals", data_dir=tmp_path)
+    assert data.class_names == ("0", "1", "2", "3")
+    assert "of each example image and label are used, and not coarse, mask" in data.notes
+    np.testing.assert_array_equal(data.train.images[:, 0, 0, 0] % 4, data.train.labels)
 
 
 def test_what_is_not_prepared_is_refused_at_once(tmp_path, no_network):

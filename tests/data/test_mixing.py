@@ -80,16 +80,16 @@ def test_on_the_device_the_same_is_done():
     """What is mixed stays there, as JAX's Keras takes it; TensorFlow's would have to fetch it back."""
     images, labels, _ = flat(12, 8)
     settings = {"erasing": 0.5, "mixup": 0.4, "cutmix": 1.0, "classes": 12}
+    split = load_data("digits", limit=60).train
     if keras.backend.backend() != "jax":
         with pytest.raises(ValueError, match="`mixing` must be processor on tensorflow"):
-            Mixing(**settings, place="device")
+            Batches(split, 8, training=True, mixing="device")
         return
     for step in range(6):
         one, other = (Mixing(**settings, place=place)(images, labels, [0, step]) for place in ("processor", "device"))
         assert all(isinstance(part, np.ndarray) for part in one) and all(map(keras.ops.is_tensor, other))
         for left, right in zip(one, other, strict=True):
             np.testing.assert_array_equal(left, right)
-    split = load_data("digits", limit=60).train
     batches = Batches(split, 8, training=True, erasing=0.5, mixing="device", scaled=False)
     here = Batches(split, 8, training=True, erasing=0.5, scaled=False)
     np.testing.assert_array_equal(batches[0][0], here[0][0])

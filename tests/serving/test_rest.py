@@ -9,7 +9,7 @@ import pytest
 from images_of_all_kinds import KINDS, announce, bomb, encode, noise
 from servers import form
 
-from nasnet_keras.data.images import read_image, scans
+from nasnet_keras.data.images import read_image
 from nasnet_keras.serving import rest
 from nasnet_keras.serving.rest import Refusal, Sent, Spec, decode_base64, read_predict, sent_as, write_predict
 
@@ -360,9 +360,9 @@ def test_broken_headers_and_endless_scans(rng):
     refuse(content[:scan] + content[scan:-2] * 101 + content[-2:], "at most 100 scans")
     film = content + b"\0\0\0\x18ftypmp42" + b"\xff\xda\0\x02" * 200  # as phones put it behind a photograph
     rows = read({"instances": [b64(film)], "signature_name": "image_bytes"})
-    assert rows and scans(film) == scans(content) == 1
+    assert rows and rest._scans(film) == rest._scans(content) == 1
     noted = content[:2] + b"\xff\xe1\0\x0a\xff\xda\xff\xd9\xff\xda\xff\xd9" + content[2:]  # an Exif thumbnail, say
-    assert scans(noted) == 1 and scans(noted[:-2] + content[scan:]) == 2
+    assert rest._scans(noted) == 1 and rest._scans(noted[:-2] + content[scan:]) == 2
     body = {"instances": [b64(content), b64(content[:20])], "signature_name": "image_bytes"}
     refused(body, "input image_bytes, image 2 of 2: cannot read the image of 20 bytes")
     gif = encode(noise(rng, 40, 40), "GIF")

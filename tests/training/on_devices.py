@@ -256,8 +256,8 @@ def refused(folder):
 def as_host(folder, place, number):
     """A training as one of two hosts; the weights that it ends with."""
     devices.join((place, 2, int(number)))
-    model = plain()
-    history = fitting.fit(model, data(), RECIPE, epochs=2, directory=Path(folder).parent / "net", patience=2)
+    model, mixed = plain(), replace(RECIPE, mixup=0.2, erasing=0.3)
+    history = fitting.fit(model, data(), mixed, epochs=2, directory=Path(folder).parent / "net", patience=2)
     accuracy = [history[-1]["val_accuracy"], fitting.evaluate(model, data().validation)["accuracy"]]
     found = {**values(model), "accuracy": accuracy}
     devices.leave()

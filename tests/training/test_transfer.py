@@ -642,6 +642,36 @@ def test_other_arrays_do_not_go_on_in_the_same_directory(tmp_path):
         tune(train=colours(48, 9), epochs=3, unfreeze="head", directory=tmp_path)
 
 
+class Shuffled:
+    """A data set that gives its images in another order each time, as `image_dataset_from_directory` does."""
+
+    def __init__(self, split, seed):
+        self.split, self.order = split, np.random.default_rng(seed).permutation(len(split))
+
+    def __len__(self):
+        return len(self.split)
+
+    def __getitem__(self, place):
+        index = self.order[place]
+        return self.split.images[index], self.split.labels[index]
+
+
+def test_a_data_set_that_shuffles_goes_on(tmp_path, monkeypatch):
+    def run(seed, directory, **options):
+        sets = {"train": Shuffled(TRAIN, seed), "validation": Shuffled(VALIDATION, seed + 1)}
+        return tune(**sets, unfreeze="head", directory=directory, **options).get_weights()
+
+    for one, other in zip(run(0, None), run(1, tmp_path / "mine"), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+    run(2, tmp_path / "mine", epochs=3)
+    with monkeypatch.context() as patches:  # as an earlier version began
+        patches.setattr(transfer, "in_one_order", lambda data, *_: data)
+        run(3, tmp_path / "older", epochs=1)
+    run(3, tmp_path / "older")
+    with pytest.raises(ValueError, match="it has other images"):
+        run(4, tmp_path / "older", epochs=3)
+
+
 class Named(list):
     """(image, label) pairs with names of classes, as Keras' `image_dataset_from_directory` gives them."""
 

@@ -179,6 +179,27 @@ def test_hours_fix_the_epochs_after_the_first_one(tmp_path, clock):
 
 
 @pytest.mark.usefixtures("eager")
+def test_hours_count_the_validation_once(tmp_path, clock):
+    """Also where the first epoch was interrupted near its end, and a few steps stand for all."""
+    times, moves = clock
+    recipe = recipes.recipe("micro", batch_size=4)
+
+    class Looks(moves):
+        def on_test_end(self, logs=None):
+            times[0] += 60.0
+
+    # The first epoch takes 270 seconds, others 180: twelve steps, and the validation.
+    options = {"recipe": recipe, "epochs": 50, "hours": (270 + 2 * 180 + 15) / 3600, "checkpoint_every": 1}
+    assert len(fit(tmp_path / "a", callbacks=[Looks()], **options)[1]) == 3
+    times[0] = 0.0
+    with pytest.raises(Killed):
+        fit(tmp_path / "b", callbacks=[Looks(), Kill(9)], **options)
+    assert len(fit(tmp_path / "b", callbacks=[Looks()], **options)[1]) == 3
+    settings = json.loads((tmp_path / "b" / "history.json").read_text())["settings"]
+    assert settings["seconds"] == [270.0, 180.0]
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.long
 def test_hours_that_are_given_later_count_from_then_on(tmp_path, clock):
     moves = clock[1]
@@ -385,6 +406,10 @@ def test_what_has_no_effect_in_a_short_training_is_told():
     lines = recipes.remarks(recipes.RECIPES["imagenet"], 10, 3, network().architecture)
     assert len(lines) == 2 and "rises over 5 epochs" in lines[0] and "`moving_average` of 0.9999" in lines[1]
     assert recipes.remarks(recipes.RECIPES["imagenet"], 40000, 312, network().architecture) == []
+    averaged = recipes.recipe("micro", moving_average=0.999)
+    assert recipes.remarks(averaged, 1000, 4) == []
+    (line,) = recipes.remarks(replace(averaged, gradient_accumulation=8), 1000, 4)  # an average of updates
+    assert line.startswith("a `moving_average` of 0.999 averages over some 8,000 steps, and the training has 4,000")
 
 
 def test_what_a_recipe_averages_or_limits_can_be_left_out():
