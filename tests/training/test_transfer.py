@@ -668,7 +668,7 @@ def test_a_data_set_that_shuffles_goes_on(tmp_path, monkeypatch):
         patches.setattr(transfer, "in_one_order", lambda data, *_: data)
         run(3, tmp_path / "older", epochs=1)
     run(3, tmp_path / "older")
-    with pytest.raises(ValueError, match="it has other images"):
+    with pytest.raises(ValueError, match="it has other validation images"):
         run(4, tmp_path / "older", epochs=3)
 
 
