@@ -284,7 +284,7 @@ class NASNetTuner(BaseTuner):
             here = Here(self.tuner_id, lambda trial: self._try_run_and_update_trial(trial, data))
             place = nullcontext(here)
         else:
-            oracle.reload()  # for its seed
+            oracle.reload(elsewhere=True)
             place = self.engine.place(self._children(oracle), data)
         try:
             with place as where:
