@@ -117,7 +117,7 @@ def retrain(result, data, child, count, epochs, seed, progress):
     cell in the report, and what `publication.best_genotype` answers, which says for how long. Networks beyond `count`
     that an earlier call has trained alike take part, for the winner may be one of them; they are not trained again.
     Where `prefer` is `within`, those beyond are dearer, and take no part. One whose loss becomes no number is logged
-    and comes after all others in `retrained.json`.
+    and comes after all others in `retrained.json`, whose rows also keep the rule, `cost` and `prefer`.
 
     Args:
         result: a `SearchResult`.
@@ -132,14 +132,15 @@ def retrain(result, data, child, count, epochs, seed, progress):
         FloatingPointError: none could be trained to the end.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
-    is_by_cost = Preference.of(result.directory).prefer.startswith("within")
+    preference = Preference.of(result.directory)
+    rule = {"cost": preference.cost, "prefer": preference.prefer}
     for trial in ranked(result.directory, result.trials):
         different.setdefault(trial["canonical"], trial)
     for number, trial in enumerate(different.values()):
         genotype = Genotype.from_dict(trial["genotype"])
         place = directory.retrained_models / trial["trial_id"]
         if number >= count:
-            row = None if is_by_cost else finished(genotype, epochs, place)
+            row = None if preference.is_by_cost else finished(genotype, epochs, place)
             if row is None or not has_size(row, genotype, data, child):
                 continue
         trial_id, further = trial["trial_id"], (epochs, seed, place, progress, ["validation"])
@@ -151,7 +152,7 @@ def retrain(result, data, child, count, epochs, seed, progress):
         raise FloatingPointError(f"none of the {len(rows)} networks to train again has kept a finite loss")
     ended.sort(key=lambda row: -row["validation_accuracy"])
     lost = [row for row in rows if row not in ended]  # they took part: the reward alone makes none of them the best
-    kept = [{key: value for key, value in row.items() if key != "genotype"} for row in (*ended, *lost)]
+    kept = [{key: value for key, value in row.items() if key != "genotype"} | rule for row in (*ended, *lost)]
     write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
     renew_report(result.directory)
     return ended

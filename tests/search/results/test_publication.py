@@ -370,6 +370,7 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     winner = Genotype.from_dict(first.trials[0]["genotype"])
     assert rows[0]["genotype"] == winner == on_disk() == best_genotype(directory, first.trials)
     kept = json.loads((directory / "retrained.json").read_text())
+    assert {(row["cost"], row["prefer"]) for row in kept} == {("multiply_adds", "reward")}
     assert [row["network"] for row in kept] == ["00000", "00002", "00001"] and "genotype" not in kept[0]
     # The test images stay unseen until the comparison at the end.
     measured = [json.loads(path.read_text()) for path in directory.glob("retrained/*/result.json")]
