@@ -41,6 +41,7 @@ CHANGED = {
     "commands / evaluate / --output / help": "a second picture lies beside it",
     "commands / search / --controller / ": "a predictor and local search as well",
     "names / NASNetOracle / hold": "`worker`: after a restart one that is still there has its trial again",
+    "names / NASNetOracle / reload": "`elsewhere`: no run counts that ended with the process that gave it to others",
     "names / NASNetTuner / search": "arrays and validation data, as KerasTuner takes them",
     "names / evaluate_classes": "`worst`: the most wrong images; `devices`, how many share each batch",
     "names / preprocess_input": "keras.applications' further arguments",

@@ -17,7 +17,7 @@ from nasnet_keras.training import recipes
 
 EVALUATIONS = ("independent", "shared")
 BACKENDS = {"tensorflow": 2, "jax": 1}  # where children train at once; counted up whenever their last bits change
-AT_ONCE = 500  # validation images
+AT_ONCE = 500  # validation images, at most, see `judged_at_once`
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,17 @@ class ChildSettings:
         return {**figures, "parameters": model.count_params(), "multiply_adds": multiply_adds(model)}
 
 
-def accuracy(child, split, **options):
+def judged_at_once(split):
+    """How many of a split's images a child judges together: 500 up to 90×90 pixels, then fewer.
+
+    The stem's output of 500 images of 224 pixels would alone take 2.4 GB.
+    """
+    from nasnet_keras.training.fitting import images_at_a_time
+
+    return images_at_a_time(split.images.shape[1:], AT_ONCE)
+
+
+def accuracy(child, split, at_once=None, **options):
     """Share of a split's images that a trained `child.BaseChild` classifies right; None where there are none.
 
     Of several labels an image it is their mean average precision, for which all answers are kept.
@@ -289,6 +299,7 @@ def accuracy(child, split, **options):
     Args:
         child: the child; `options` are further arguments of its `logits`.
         split: a `Split`; files are read batch by batch.
+        at_once: how many images are judged together; None: `judged_at_once`.
 
     Raises:
         OSError: none of them can be read, or none of the last ones: a share of the others would be another figure.
@@ -297,7 +308,7 @@ def accuracy(child, split, **options):
 
     if not len(split):
         return None
-    batches = Batches(split, AT_ONCE)
+    batches = Batches(split, at_once or judged_at_once(split))
     batches.needed = True
     found = [(child.logits(images, **options), labels) for images, labels in map(readable, batches) if len(labels)]
     return child.accuracy_of(*map(np.concatenate, zip(*found, strict=True))) if found else None

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from nasnet_keras.children.screening import check
-from nasnet_keras.children.settings import accuracy, reward, sizes_of
+from nasnet_keras.children.settings import AT_ONCE, accuracy, judged_at_once, reward, sizes_of
 from nasnet_keras.data.batches import readable
 from nasnet_keras.files import write_atomically
 from nasnet_keras.training.fitting import check_loss
@@ -141,9 +141,9 @@ def shared_evaluation(child, role, folder):
 class SharedEvaluation:
     """Children that train for a few steps from the weights that those before them left, one after another.
 
-    A reward is the accuracy on the validation images, with each batch's own statistics. It is not what the
-    child would reach alone: later trials profit from earlier ones, and an operation that many children use is trained
-    better than a rare one. The ranking is the less certain for it.
+    A reward is the accuracy on the validation images, with each batch's own statistics, so a search keeps the size of
+    these batches beside the weights. It is not what the child would reach alone: later trials profit from earlier ones,
+    and an operation that many children use is trained better than a rare one. The ranking is the less certain for it.
 
     After each trial the weights are saved under its number; the file of the trial before it stays, so that a trial
     that was trained but not logged starts again from the same weights.
@@ -165,7 +165,8 @@ class SharedEvaluation:
         """
         if self.child.screen:
             check(self.child, genotype, data, seed, among)
-        shared, before = self._load(trial)
+        shared, before, at_once = self._load(trial)
+        at_once = at_once or judged_at_once(data.validation)
         batches = self.child.batches(data, 0)
         child = self.child.start(genotype, data, seed, None)
         shared.give(child)
@@ -174,26 +175,29 @@ class SharedEvaluation:
             loss = child.train_step(*readable(batches[index]))
         check_loss(float(loss), 0)
         shared.take(child)
-        found = reward(accuracy(child, data.validation, batch_statistics=True))
-        self._save(shared, trial, before + 1)
+        found = reward(accuracy(child, data.validation, at_once, batch_statistics=True))
+        self._save(shared, trial, before + 1, at_once)
         return {"reward": found, **sizes_of(child.program, data)}
 
     def _files(self):
         return {int(path.stem.removeprefix("trial-")): path for path in self.directory.glob("trial-*.npz")}
 
     def _load(self, trial):
-        """(the weights that this trial starts from, how many trials have trained them)."""
+        """(the weights that this trial starts from, how many trials have trained them, validation images at once).
+
+        The last is None in a search that has no weights yet.
+        """
         states = [self._read(path) for number, path in self._files().items() if number != trial]
         states = [state for state in states if state is not None]
         if not states:
-            return SharedWeights(), 0
+            return SharedWeights(), 0, None
         return max(states, key=lambda state: state[1])
 
     def _read(self, path):
-        """(weights, how many trials have trained them) of a file; None if it is damaged, and then it is set aside."""
+        """What `_load` gives, of one file; None if it is damaged, and then it is set aside."""
         try:
             shared, about = SharedWeights.from_file(path)
-            return shared, about["trials"]
+            return shared, about["trials"], about.get("at_once", AT_ONCE)  # an earlier version's have none
         except (OSError, MemoryError):  # of the machine, not of the file: it may be there the next time
             raise
         except Exception as error:  # damaged bytes make NumPy's and zipfile's readers raise almost anything
@@ -205,8 +209,9 @@ class SharedEvaluation:
             )  # fmt: skip
             return None
 
-    def _save(self, shared, trial, trials):
+    def _save(self, shared, trial, trials, at_once):
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.directory / f"trial-{trial:05d}.npz", shared.to_bytes(trials=np.int64(trials)))
+        content = shared.to_bytes(trials=np.int64(trials), at_once=np.int64(at_once))
+        write_atomically(self.directory / f"trial-{trial:05d}.npz", content)
         for number in sorted(self._files())[:-2]:
             self._files()[number].unlink()

@@ -108,16 +108,14 @@ class NASNetOracle(keras_tuner.Oracle):
         imports=(),
         tries=(),
     ):
-        max_trials, seed, max_attempts = map(as_integer, (max_trials, seed, max_attempts))
-        max_retries_per_trial, max_consecutive_failed_trials = map(
-            as_integer, (max_retries_per_trial, max_consecutive_failed_trials)
+        max_trials, seed, max_attempts, max_retries_per_trial, max_consecutive_failed_trials = map(
+            as_integer, (max_trials, seed, max_attempts, max_retries_per_trial, max_consecutive_failed_trials)
         )
         check_integer("max_trials", max_trials, 1, optional=True)
         check_integer("max_retries_per_trial", max_retries_per_trial, 0)
         check_integer("max_consecutive_failed_trials", max_consecutive_failed_trials, 1, optional=True)
         check_integer("max_attempts", max_attempts, 1, optional=True)
-        hours = as_number(hours)
-        check_positive("hours", hours, optional=True)
+        check_positive("hours", hours := as_number(hours), optional=True)
         if isinstance(strategy, Strategy):
             strategy = copy.deepcopy(strategy)  # whoever made it may go on with it
         self.strategy = make_strategy(strategy, space, seed, settings)
@@ -302,7 +300,7 @@ class NASNetOracle(keras_tuner.Oracle):
     def give_back(self):
         """Take all trials from their workers, whose runs do not count: they are ended on purpose, as by Ctrl-C.
 
-        A run that ended with its process counts, since its child may have been the reason.
+        A run that ended with its process counts, since its child may have been the reason; see `reload`.
         """
         with self._lock:
             open_now = {} if self._state is None else self._state.open
@@ -339,11 +337,14 @@ class NASNetOracle(keras_tuner.Oracle):
     def save(self):
         """Nothing: whatever has happened is on the disk already."""
 
-    def reload(self):
-        """Read the project folder; raises `ValueError` if it belongs to another search or cannot be read."""
+    def reload(self, elsewhere=False):
+        """Read the project folder; raises `ValueError` if it belongs to another search or cannot be read.
+
+        Where children run elsewhere, in processes of their own, no run counts that ended with this one's forerunner.
+        """
         with self._lock:
             self._forget()
-            self._attach()
+            self._attach().give_back(*(self.trials.values() if elsewhere else ()))
 
     def _give_out(self, tuner_id):
         state = self._attach()

@@ -15,6 +15,7 @@ import keras_tuner
 import numpy as np
 
 from nasnet_keras.children.settings import ChildSettings, child_seed
+from nasnet_keras.pictures.pareto import COSTS
 from nasnet_keras.search.callbacks import Copies
 from nasnet_keras.search.cost import name_of_cost
 from nasnet_keras.search.kerastuner import TrialStatus
@@ -108,11 +109,19 @@ class Children:
             return math.nan
 
 
-def check_use(strategy, child, rules):
-    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has."""
+def check_use(strategy, child, rules, objective=None, cost=None):
+    """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has.
+
+    So is an objective, if there is one, of a number that no child reports: each would be trained for nothing.
+    """
     strategy.check_use()
     if type(child) is ChildSettings:
         child.check_use()
+        reported = ("reward", *COSTS, *([] if cost is None else [name_of_cost(cost)]))
+        names = [one.name for one in getattr(objective, "objectives", [objective]) if one is not None]
+        if unknown := [name for name in names if name not in reported]:
+            rule = f"of what children report: {', '.join(reported)}"
+            raise ValueError(f"`objective` must be {rule}. Received: {unknown[0]!r}")
         for rule in rules:
             if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
                 needed = "`epochs` above 1 of independent children"

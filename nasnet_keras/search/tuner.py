@@ -109,7 +109,8 @@ class NASNetTuner(BaseTuner):
 
     Raises:
         ValueError: `overwrite` on a worker, or of a search that another process is running; KerasTuner's variables
-            make no sense; an argument, or in a new project a rule or a setting, that would do nothing.
+            make no sense; an argument, or in a new project a rule or a setting, that would do nothing;
+            there an objective that no child reports.
 
     Examples:
         >>> from nasnet_keras import ChildSettings, NASNetOracle, NASNetTuner, load_data
@@ -160,7 +161,8 @@ class NASNetTuner(BaseTuner):
         kwargs["directory"] = expanded(kwargs.get("directory"))
         place = SearchDirectory.of_project(**kwargs)
         if not self._is_worker() and (kwargs.get("overwrite") or not place.header.exists()):
-            check_use(oracle.strategy, self.child if self._trains_children() else None, oracle.rules)
+            own = self.child if self._trains_children() else None
+            check_use(oracle.strategy, own, oracle.rules, oracle.objective, cost)
         with right_to_overwrite(kwargs.get("overwrite"), place):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
@@ -282,7 +284,7 @@ class NASNetTuner(BaseTuner):
             here = Here(self.tuner_id, lambda trial: self._try_run_and_update_trial(trial, data))
             place = nullcontext(here)
         else:
-            oracle.reload()  # for its seed
+            oracle.reload(elsewhere=True)
             place = self.engine.place(self._children(oracle), data)
         try:
             with place as where:

@@ -9,6 +9,7 @@ from described import described
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.children.shared_weights import SharedWeights, keys
 from nasnet_keras.children.tensorflow_child import Child
+from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, load_genotype
 from nasnet_keras.search.distributed.roles import Role
@@ -160,14 +161,14 @@ def test_a_failed_trial_leaves_the_weights_alone(digits, tmp_path, monkeypatch):
 def test_a_damaged_file_is_set_aside_and_the_one_before_it_goes_on(damage, tmp_path, caplog):
     tuner = NASNetTuner(NASNetOracle(3, space=SPACE, seed=0), CHILD, directory=tmp_path, project_name="s")
     evaluation, folder = tuner.shared, tuner.shared.directory
-    evaluation._save(SharedWeights({"a": np.ones(2)}), 0, 1)
-    evaluation._save(SharedWeights({"a": np.zeros(2000)}), 1, 2)
+    evaluation._save(SharedWeights({"a": np.ones(2)}), 0, 1, 500)
+    evaluation._save(SharedWeights({"a": np.zeros(2000)}), 1, 2, 500)
     hurt = folder / "trial-00001.npz"
     hurt.write_bytes(damage(hurt.read_bytes()))
-    shared, trials = evaluation._load(2)
-    assert trials == 1 and shared.tables["a"].tolist() == [1, 1]
+    shared, *about = evaluation._load(2)
+    assert about == [1, 500] and shared.tables["a"].tolist() == [1, 1]
     assert (folder / "trial-00001.npz.damaged").exists() and "trial-00001.npz cannot be read" in caplog.text
-    evaluation._save(shared, 2, 2)
+    evaluation._save(shared, 2, 2, 500)
     assert evaluation._load(3)[1] == 2
     for path in folder.glob("*.npz"):
         path.write_bytes(b"")
@@ -183,6 +184,30 @@ def test_training_goes_on_from_trial_to_trial(digits, tmp_path):
     )
     found = [tuner.shared.evaluate(load_genotype("tiny"), digits, 1, number)["reward"] for number in range(6)]
     assert found[-1] > found[0] + 0.2
+
+
+def test_large_images_are_judged_in_batches_that_stay_the_same_size(tmp_path, monkeypatch):
+    """Also where an earlier version began, which took 500 of them whatever their size: each has its own statistics."""
+    images, labels, sizes = np.zeros((320, 92, 92, 3), np.uint8), np.arange(320) % 2, []
+    data = data_of_arrays(images, labels, validation_split=300 / 320)
+
+    def logits(self, images, batch_statistics=False):
+        assert batch_statistics
+        sizes.append(len(images))
+        return np.zeros((len(images), 2))
+
+    monkeypatch.setattr(Child, "logits", logits)
+    child = replace(CHILD, shared_steps=1, batch_size=2)
+    shared = NASNetTuner(NASNetOracle(3, space=SPACE, seed=0), child, directory=tmp_path, project_name="s").shared
+    for trial in range(2):
+        shared.evaluate(load_genotype("tiny"), data, 1, trial)
+    assert sizes == 2 * [256, 44]
+    for path in shared.directory.iterdir():
+        weights, about = SharedWeights.from_file(path)
+        path.write_bytes(weights.to_bytes(trials=np.int64(about["trials"])))
+    for trial in (2, 3):
+        shared.evaluate(load_genotype("tiny"), data, 1, trial)
+    assert sizes[4:] == [300, 300]
 
 
 def test_what_cannot_share_is_refused(tmp_path):

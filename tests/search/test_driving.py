@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import types
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -407,3 +408,53 @@ def test_data_of_one_s_own_are_described_by_what_they_have(tmp_path):
     assert tuner.description(Data)["data"] == {"classes": 2, "image_shape": [8, 8, 1], "train_images": 10}
     odd = types.SimpleNamespace(train=print, class_names=None, image_shape=3, digest=b"")
     assert [tuner.description(one)["data"] for one in ({}, [1], odd, None)] == [None] * 4
+
+
+class Elsewhere:
+    """An engine with two workers; `dies` is raised where this process would look at them, and else they answer."""
+
+    def __init__(self, dies=None):
+        self.dies, self.trials = dies, {}
+
+    def place(self, children, data):
+        return nullcontext(self)
+
+    def resize(self, wanted):
+        """Nothing."""
+
+    def free(self):
+        return next((name for name in "ab" if name not in self.trials), None)
+
+    def begin(self, worker, trial):
+        self.trials[worker] = trial
+
+    def is_busy(self):
+        return bool(self.trials)
+
+    def events(self, seconds, report):
+        if self.dies:
+            raise self.dies
+        ended, self.trials = self.trials, {}
+        done = {"status": "COMPLETED", "message": None, "metrics": {"reward": 0.5}}
+        return [(worker, trial, done) for worker, trial in ended.items()]
+
+    def state(self):
+        """None."""
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_death_of_this_process_counts_against_the_child_that_it_ran_itself_alone(elsewhere, tmp_path, monkeypatch):
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NASNetOracle, "give_back", lambda self: None)  # whoever is killed gives nothing back
+        patch.setattr(Free, "evaluate", die)
+        for _ in range(7):
+            with suppress(KeyboardInterrupt):
+                make(tmp_path, 2, engine=Elsewhere(KeyboardInterrupt()) if elsewhere else None).search(Data)
+    make(tmp_path, 2, engine=Elsewhere() if elsewhere else None).search(Data)
+    trials = [json.loads(line) for line in (tmp_path / "p" / "trials.jsonl").read_text().splitlines()]
+    lost = {line["trial_id"]: line["reason"] for line in trials if line["reward"] is None}
+    assert len(trials) == 2 and list(lost) == ([] if elsewhere else ["00000"])
+    assert all(reason.startswith("given out 5 times") for reason in lost.values())

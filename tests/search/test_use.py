@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from free_children import Data, Free
+from keras_tuner import Objective
 
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.arrays import data_of_arrays
@@ -139,6 +140,40 @@ def test_a_search_in_python_says_that_it_never_learns(tmp_path, caplog, monkeypa
     with caplog.at_level(logging.WARNING):
         NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s").search(Data)
     assert caplog.text.count("this is a random search") == 1
+
+
+def latency(architecture):
+    return 1.0
+
+
+@pytest.mark.parametrize("place", [{}, {"engine": Engine()}, {"role": Role("chief", port=0)}])
+@pytest.mark.parametrize(
+    ("objective", "wrong"),
+    [
+        ("val_accuracy", "val_accuracy"),
+        (Objective("val_loss", "min"), "val_loss"),
+        ([Objective("reward", "max"), Objective("latency", "min")], "latency"),
+    ],
+)
+def test_an_objective_that_no_child_reports_is_refused_before_anything_is_written(objective, wrong, place, tmp_path):
+    """KerasTuner's usual one among them: after the first child its error spoke of a method that nobody had written."""
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, objective=objective)
+    names = "reward, multiply_adds, parameters, seconds"
+    with pytest.raises(ValueError, match=f"^`objective` must be of what children report: {names}. Received: '{wrong}'"):
+        NASNetTuner(oracle, ChildSettings(), directory=str(tmp_path), project_name="s", **place)
+    assert not list(tmp_path.iterdir())
+    # One that has begun is left alone, and so is who may report more.
+    NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="own")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/search.json").write_text("{}")
+    NASNetTuner(oracle, ChildSettings(), directory=str(tmp_path), project_name="s")
+
+
+@pytest.mark.parametrize("objective", [None, Objective("seconds", "min"), Objective("latency", "min")])
+def test_an_objective_that_children_report_is_taken(objective, tmp_path):
+    objective = [Objective("reward", "max"), Objective("latency", "min")] if objective is None else objective
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, objective=objective)
+    NASNetTuner(oracle, ChildSettings(), directory=str(tmp_path), project_name="s", cost=latency)
 
 
 def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):

@@ -1,6 +1,7 @@
 """After the search: the found cell trained longer, beside NASNet-A's and a random one, at the same multiply-adds."""
 
 import json
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from nasnet_keras.children.longer_training import finished, has_size, train_longer
 from nasnet_keras.files import write_atomically
 from nasnet_keras.genotype import Genotype, load_genotype
-from nasnet_keras.search.directory import SearchDirectory
+from nasnet_keras.search.directory import FIGURES, SearchDirectory
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.results.publication import ranked, renew_report
+
+logger = logging.getLogger(__name__)
 
 SAME_COST = 0.03  # of NASNet-A's multiply-adds, within which networks are compared
 
@@ -34,7 +37,8 @@ def compare(result, data, child, space, epochs, seed, progress):
 
     Returns:
         One dict a network: `network`, `digest`, `parameters`, `multiply_adds`, `accuracy` (on the test split),
-        `epochs`, `filters`, `reference` (NASNet-A's filters, whose multiply-adds all have).
+        `epochs`, `filters`, `reference` (NASNet-A's filters, whose multiply-adds all have). The accuracy of one whose
+        loss became no number, which is logged, is None.
     """
     random = space.decode(space.random(np.random.default_rng([seed, 0xF1])))
     networks = {"found": result.best, "nasnet_a": load_genotype("nasnet_a"), "random": random}
@@ -45,9 +49,22 @@ def compare(result, data, child, space, epochs, seed, progress):
         further = ["test", "validation"], settings["nasnet_a"].filters
         for name, sized in settings.items():
             place = directory.final / name
-            rows[name] = train_longer(name, networks[name], data, sized, epochs, seed, place, progress, *further)
+            rows[name] = _trained(name, name, networks[name], data, sized, epochs, seed, place, progress, *further)
     renew_report(result.directory)  # the search may have been made longer meanwhile
     return list(rows.values())
+
+
+def _trained(called, name, genotype, data, child, epochs, seed, place, progress, parts, reference=None):
+    """What `train_longer` gives; where a network diverges that is logged, and its accuracies are None."""
+    try:
+        return train_longer(name, genotype, data, child, epochs, seed, place, progress, parts, reference)
+    except FloatingPointError as error:
+        logger.warning("%s is left out: %s", called, str(error).partition(": ")[0])  # a search has no learning rate
+    (place / FIGURES).unlink(missing_ok=True)  # of another training, beside which the report would show the others
+    row = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
+    row |= {"measure": "mean_average_precision"} if data.several else {}
+    row |= child.sizes(genotype, data) | dict.fromkeys(("accuracy", "validation_accuracy"))
+    return row if reference is None else {**row, "reference": reference}
 
 
 def _are_one(rows, networks, data, child):
@@ -99,7 +116,8 @@ def retrain(result, data, child, count, epochs, seed, progress):
     They are ranked by the validation images; the test images stay unseen. The winner becomes `best_genotype.json`, the
     cell in the report, and what `publication.best_genotype` answers, which says for how long. Networks beyond `count`
     that an earlier call has trained alike take part, for the winner may be one of them; they are not trained again.
-    Where `prefer` is `within`, those beyond are dearer, and take no part.
+    Where `prefer` is `within`, those beyond are dearer, and take no part. One whose loss becomes no number is logged
+    and comes after all others in `retrained.json`, whose rows also keep the rule, `cost` and `prefer`.
 
     Args:
         result: a `SearchResult`.
@@ -107,25 +125,34 @@ def retrain(result, data, child, count, epochs, seed, progress):
         count: how many different networks are trained, fewer where there are not so many.
 
     Returns:
-        One dict a network, the best first: `network` (its trial's id), `genotype` (a `Genotype`), `reward` (in the
-        search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `epochs`, `filters`.
+        One dict a network that was trained, the best first: `network` (its trial's id), `genotype` (a `Genotype`),
+        `reward` (in the search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `epochs`, `filters`.
+
+    Raises:
+        FloatingPointError: none could be trained to the end.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
-    is_by_cost = Preference.of(result.directory).prefer.startswith("within")
+    preference = Preference.of(result.directory)
+    rule = {"cost": preference.cost, "prefer": preference.prefer}
     for trial in ranked(result.directory, result.trials):
         different.setdefault(trial["canonical"], trial)
     for number, trial in enumerate(different.values()):
         genotype = Genotype.from_dict(trial["genotype"])
         place = directory.retrained_models / trial["trial_id"]
         if number >= count:
-            row = None if is_by_cost else finished(genotype, epochs, place)
+            row = None if preference.is_by_cost else finished(genotype, epochs, place)
             if row is None or not has_size(row, genotype, data, child):
                 continue
-        row = train_longer(trial["trial_id"], genotype, data, child, epochs, seed, place, progress, ["validation"])
+        trial_id, further = trial["trial_id"], (epochs, seed, place, progress, ["validation"])
+        row = _trained(f"trial {trial_id}", trial_id, genotype, data, child, *further)
         row.pop("accuracy", None)  # on the test images, in what an earlier version trained
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
-    rows.sort(key=lambda row: -row["validation_accuracy"])
-    kept = [{key: value for key, value in row.items() if key != "genotype"} for row in rows]
+    ended = [row for row in rows if row["validation_accuracy"] is not None]
+    if rows and not ended:
+        raise FloatingPointError(f"none of the {len(rows)} networks to train again has kept a finite loss")
+    ended.sort(key=lambda row: -row["validation_accuracy"])
+    lost = [row for row in rows if row not in ended]  # they took part: the reward alone makes none of them the best
+    kept = [{key: value for key, value in row.items() if key != "genotype"} | rule for row in (*ended, *lost)]
     write_atomically(directory.retrained, json.dumps(kept, indent=1).encode())
     renew_report(result.directory)
-    return rows
+    return ended

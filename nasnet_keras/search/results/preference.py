@@ -58,6 +58,11 @@ class Preference:
         rule, _, bound = self.prefer.partition(":")
         return rule, float(bound or 0)
 
+    @property
+    def is_by_cost(self):
+        """Whether of several that meet the rule the cheapest is the best."""
+        return self._rule[0] == "within"
+
     def ranked(self, trials):
         """The trials that meet the rule, a list, the best first; `trials` are dicts as in `trials.jsonl`, in order."""
         rule, bound = self._rule

@@ -66,8 +66,9 @@ def best_genotype(directory, trials):
 
     It is that of the trial that comes first by the search's `preference.Preference`: if nothing else was asked for the
     one with the best reward, the first of equals: the highest, or where the search minimises the lowest. If this trial
-    took part when the best were trained again (`final.retrain`), it is the winner of that: rewards are of short
-    trainings, and the longer ones have judged better. So a winner stands when the search is made longer, until a new
+    took part when the best were trained again (`final.retrain`), it is the best of those that meet the preference:
+    rewards are of short trainings, and the longer ones have judged better. Where the preference is `within`, only those
+    count that were trained again under the same one. So a winner stands when the search is made longer, until a new
     trial has a better reward than all that were trained again. Then that one is the best, until the best are trained
     again.
 
@@ -156,7 +157,7 @@ def write_page(directory, trials, live=None):
         updates=read_trials(directory.updates) if directory.updates.exists() else (),
         choice={
             "cost": preference.cost, "prefer": preference.prefer, "chosen": trial and trial.get("trial_id"),
-            "further": _judged_by(directory, next(iter(preference.ranked(trials)), None), trial),
+            "further": _judged_by(directory, trials, trial),
             "complaint": preference.complaint(trials),
         },
         live=live,
@@ -189,26 +190,36 @@ def _advice(directory, trials):
 
 
 def _standing(directory, first, trials):
-    """What stands for the trial with the best reward: itself, or the winner where it was trained again."""
-    digests = _retrained(directory)
-    if digests.get(first.get("trial_id")) != _genotype(first).digest:
+    """What stands for the first trial by the rule: itself, or where it was trained again the best of all that were."""
+    again = _retrained(directory, trials)
+    if first.get("trial_id") not in [trial.get("trial_id") for _, trial in again]:
         return first
-    winner = next(iter(digests))
-    found = (trial for trial in ranked(directory.path, trials) if trial.get("trial_id") == winner)
-    return next((trial for trial in found if _genotype(trial).digest == digests[winner]), first)
+    return next((trial for row, trial in again if row.get("validation_accuracy", 0) is not None), first)
 
 
-def _judged_by(directory, first, best):
+def _judged_by(directory, trials, best):
     """What has put another trial into the place of the first by the rule; empty where nothing has."""
-    rows = _retrained_rows(directory)
-    if best is first or not rows:
+    again = _retrained(directory, trials)
+    if best is next(iter(ranked(directory.path, trials)), None) or not again:
         return ""
-    return f"of the {len(rows)} that were trained again for {rows[0].get('epochs', 'more')} epochs the best"
+    return f"of the {len(again)} that were trained again for {again[0][0].get('epochs', 'more')} epochs the best"
 
 
-def _retrained(directory):
-    """{trial_id: digest} of those that were trained again, the best first; empty if there was no such training."""
-    return {row["network"]: row["digest"] for row in _retrained_rows(directory)}
+def _retrained(directory, trials):
+    """[(row, its trial)] of those that were trained again and meet the search's rule, the best first.
+
+    `within` prefers the cheap, of which accuracy knows nothing: it heeds what was trained again under this very rule
+    and cost alone, and rows of an earlier version, which do not say under which.
+    """
+    if not (rows := _retrained_rows(directory)):
+        return []
+    preference = Preference.of(directory.path)
+    rule = {"cost": preference.cost, "prefer": preference.prefer}
+    if preference.is_by_cost:
+        rows = [row for row in rows if {key: row.get(key, rule[key]) for key in rule} == rule]
+    allowed = {trial.get("trial_id"): trial for trial in preference.ranked(trials)}
+    found = [(row, allowed[row["network"]]) for row in rows if row["network"] in allowed]
+    return [(row, trial) for row, trial in found if _genotype(trial).digest == row["digest"]]
 
 
 def _retrained_rows(directory):

@@ -122,11 +122,12 @@ class SearchState:
         self._curves.pop(trial.trial_id, None)
         self._format.begin(trial)
 
-    def give_back(self, trial):
-        """Do not count the last time that an open trial was given out."""
-        attempt = self.attempts[trial.trial_id] - 1
-        self._logs.attempt(self.open[trial.trial_id].number, attempt, None)
-        self.attempts[trial.trial_id] = attempt
+    def give_back(self, *trials):
+        """Do not count the last time that these trials were given out, as far as they are open and were at all."""
+        for trial_id in [trial.trial_id for trial in trials if trial.trial_id in self.open]:
+            if attempt := self.attempts[trial_id]:
+                self._logs.attempt(self.open[trial_id].number, attempt - 1, None)
+                self.attempts[trial_id] = attempt - 1
 
     def first_of(self, trial):
         """The id of an open trial of the same network that a worker was given before, if that is to be waited for."""

@@ -87,6 +87,49 @@ def test_a_winner_of_longer_trainings_that_breaks_the_rule_is_not_taken(tmp_path
     assert best_genotype(tmp_path, trials).digest == digest_of(trials[4])
 
 
+def test_another_rule_takes_the_best_of_those_trained_again_that_meet_it(tmp_path):
+    """And not the one that the short trainings put first among them."""
+    trials = priced([0.9, 0.7, 0.6, 0.5], [100, 20, 15, 10])
+    digests = [digest_of(trial) for trial in trials]
+    figures = {"epochs": 10, "parameters": 1, "multiply_adds": 5}
+    rows = [
+        {"network": trials[number]["trial_id"], "digest": digests[number], "validation_accuracy": accuracy, **figures}
+        for number, accuracy in ((0, 0.95), (2, 0.8), (3, 0.7), (1, None))
+    ]
+    (tmp_path / "retrained.json").write_text(json.dumps(rows))
+    for prefer, best in (("reward", 0), ("below:20", 2), ("below:10", 3), ("below:9", None)):
+        Preference(prefer=prefer).keep(tmp_path)
+        found = best_genotype(tmp_path, trials)
+        assert (found and found.digest) == (None if best is None else digests[best])
+        write_report(tmp_path, trials)
+        told = "of the 3 that were trained again for 10 epochs the best"
+        assert (told in (tmp_path / "report.html").read_text()) == (prefer == "below:20")
+    (tmp_path / "retrained.json").write_text(json.dumps(rows[::-1]))  # the one that diverged is no winner anywhere
+    Preference(prefer="below:20").keep(tmp_path)
+    assert best_genotype(tmp_path, trials).digest == digests[3]
+
+
+@pytest.mark.parametrize(
+    ("rule", "best"),
+    [
+        ({}, 0),  # an earlier version's: it stood
+        ({"cost": "multiply_adds", "prefer": "within:0.2"}, 0),
+        ({"cost": "multiply_adds", "prefer": "reward"}, 2),
+        ({"cost": "multiply_adds", "prefer": "within:0.3"}, 2),
+        ({"cost": "parameters", "prefer": "within:0.2"}, 2),
+    ],
+)
+def test_the_cheapest_within_a_bound_is_outdone_only_by_trainings_under_this_very_rule(rule, best, tmp_path):
+    trials = priced([0.6, 0.4, 0.5], [100, 20, 10])
+    digests = [digest_of(trial) for trial in trials]
+    rows = [{"network": trials[number]["trial_id"], "digest": digests[number], **rule} for number in (0, 2)]
+    (tmp_path / "retrained.json").write_text(json.dumps(rows))
+    Preference(prefer="within:0.2").keep(tmp_path)
+    assert best_genotype(tmp_path, trials).digest == digests[best]
+    Preference().keep(tmp_path)
+    assert best_genotype(tmp_path, trials).digest == digests[0]
+
+
 def test_where_nothing_meets_the_rule_that_is_said_and_no_older_choice_stays(tmp_path):
     trials = priced(REWARDS, COSTS)
     Publisher(tmp_path)(trials)

@@ -13,6 +13,7 @@ import pytest
 from nasnet_keras.children import longer_training
 from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.commands import report
+from nasnet_keras.commands.search import _print_networks, _tell_of_costs
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.pictures.cells import cell_svg
@@ -369,6 +370,7 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     winner = Genotype.from_dict(first.trials[0]["genotype"])
     assert rows[0]["genotype"] == winner == on_disk() == best_genotype(directory, first.trials)
     kept = json.loads((directory / "retrained.json").read_text())
+    assert {(row["cost"], row["prefer"]) for row in kept} == {("multiply_adds", "reward")}
     assert [row["network"] for row in kept] == ["00000", "00002", "00001"] and "genotype" not in kept[0]
     # The test images stay unseen until the comparison at the end.
     measured = [json.loads(path.read_text()) for path in directory.glob("retrained/*/result.json")]
@@ -399,6 +401,58 @@ def test_the_best_are_trained_again_and_all_files_agree_also_when_the_search_is_
     # Nor are those that a rule of cost puts behind.
     (directory / "preference.json").write_text(json.dumps({"cost": "parameters", "prefer": "within:1"}))
     assert [row["network"] for row in final.retrain(longest, digits, CHILD, 1, 1, 3, quiet)] == ["00005"]
+
+
+def diverging(name, train):
+    """`_train` whose loss becomes no number for the network of this name."""
+
+    def wrapped(network, *args):
+        if network == name:
+            raise FloatingPointError("the loss is nan in epoch 3: a lower learning rate may help")
+        return train(network, *args)
+
+    return wrapped
+
+
+def test_a_network_that_diverges_takes_no_other_out_of_the_longer_training(tmp_path, monkeypatch, caplog):
+    comparisons, trials = Comparisons(tmp_path, monkeypatch), trials_with([0.4, 0.5, 0.3])
+    keep(tmp_path, trials)
+    result = SimpleNamespace(trials=trials, directory=tmp_path)
+    monkeypatch.setattr(longer_training, "_train", diverging("00001", comparisons.train))
+    rows = final.retrain(result, comparisons.digits, CHILD, 3, 1, 0, quiet)
+    assert [row["network"] for row in rows] == ["00000", "00002"]
+    assert "trial 00001 is left out: the loss is nan in epoch 3\n" in caplog.text and "rate" not in caplog.text
+    # It took part, so its reward alone does not make it the best again.
+    kept = json.loads((tmp_path / "retrained.json").read_text())
+    assert [(row["network"], row["validation_accuracy"]) for row in kept] == [
+        ("00000", 0.5), ("00002", 0.5), ("00001", None),
+    ]  # fmt: skip
+    assert found(tmp_path, trials) == digest_of(trials[0])
+    shown = (tmp_path / "report.html").read_text().split("trial 00001, trained again")[1].split("</tr>")[0]
+    assert "–" in shown and "nan" not in shown
+    with pytest.raises(FloatingPointError, match="none of the 1 networks"):
+        final.retrain(result, comparisons.digits, CHILD, 1, 2, 0, quiet)
+    assert json.loads((tmp_path / "retrained.json").read_text()) == kept
+
+
+@pytest.mark.parametrize("name", ["found", "nasnet_a", "random"])
+def test_a_network_that_diverges_takes_no_other_out_of_the_comparison(name, tmp_path, monkeypatch, caplog, capsys):
+    best = Genotype.from_dict(trials_with([0.2])[0]["genotype"])
+    comparisons = Comparisons(tmp_path, monkeypatch)
+    comparisons.compare(best, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(longer_training, "_train", diverging(name, comparisons.train))
+        rows = comparisons.compare(best)
+    reached = {row["network"]: row["accuracy"] for row in rows}
+    assert reached == {"found": 0.5, "nasnet_a": 0.5, "random": 0.5, name: None}
+    assert f"{name} is left out: the loss is nan in epoch 3\n" in caplog.text
+    assert json.loads(json.dumps(rows)) == rows and len({tuple(row) for row in map(sorted, rows)}) == 1
+    _print_networks(rows, "After 1 epochs")
+    _tell_of_costs(rows)
+    assert "—" in capsys.readouterr().out
+    # What an earlier comparison said of it is not shown beside the others.
+    assert (tmp_path / "report.html").read_text().count("50.00%") == 2
+    assert comparisons.compare(best) != rows and comparisons.made == [name]  # another machine may train it
 
 
 def test_the_report_ends_with_the_controller_that_was_measured_best(tmp_path):
