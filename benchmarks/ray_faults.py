@@ -20,6 +20,7 @@ Rewards are functions of the genotype. Exit code 1 if anything is wrong.
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -87,7 +88,8 @@ def nodes(root, losses, trials, rng):
             made.add_node(num_cpus=1)
             joins = None
     again = Path(root / "nodes/controller/attempts.jsonl")
-    count = len(again.read_text().splitlines()) if again.exists() else 0
+    rows = map(json.loads, again.read_text().splitlines() if again.exists() else ())
+    count = sum(row["worker"] is not None for row in rows)
     gone, doubled = faults_of(root / "nodes", trials)
     workers = len({line["worker"] for line in lines(root / "nodes")})
     told = f"{trials} trials by {workers} actors, {count} given out again"

@@ -36,8 +36,7 @@ def main(arguments=None):
     _expand(options)
     options.words = sys.argv[1:] if arguments is None else list(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    options.backend = os.environ["KERAS_BACKEND"]
+    options.backend = os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of files that they do not name; what is wrong with one is told
     command = _module(options.command)

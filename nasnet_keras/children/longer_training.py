@@ -96,7 +96,8 @@ def _train(name, genotype, data, child, epochs, seed, directory, progress, parts
     found = {part: getattr(data, part) for part in parts}
     for part, split in found.items():
         if trained:
-            found[part] = {measure: accuracy(trained, split), "loss": None, "images": len(split)}
+            value = accuracy(trained, split)  # which finds what cannot be read any more
+            found[part] = {measure: value, "loss": None, "images": int(split.readable.sum())}
         else:
             found[part] = fitting.evaluate(model, split)
     write_record(directory, data)

@@ -427,7 +427,8 @@ def _conclude(options, result, data, child, space):
         tell(complaint)
     if result.best and options.retrain:
         rows = retrain(result, data, child, options.retrain, options.final_epochs, options.seed, epoch_progress)
-        _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_")
+        if rows:  # else none could be trained to its end, which has been told
+            _print_networks(rows, f"The best {len(rows)} after {options.final_epochs} epochs", "validation_")
         result = replace(result, best=best_genotype(result.directory, result.trials))
         figures["retrained"] = [{key: row[key] for key in row if key != "genotype"} for row in rows]
     if result.best and not options.no_final:

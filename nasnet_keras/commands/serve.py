@@ -63,7 +63,7 @@ def check(options):
     check_name(Path(options.model).resolve().name if options.name is None else options.name)
     address = check_address(options.host, options.port)
     key = None if options.key_file is None else read_secret("key_file", options.key_file)
-    with named(key="key_file"):
+    with named(key="key_file", hosts="host_name"):
         access = Access(key, tuple(options.open), options.host_name)
     access.check_reach(address)
     check_certificate(options.certificate, options.private_key)

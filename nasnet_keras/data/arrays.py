@@ -169,19 +169,20 @@ def in_order(data):
     return replace(data, **{part: replace(split, record=record) for part, split in splits.items()})
 
 
-def in_one_order(data, *sources):
+def in_one_order(data, sources):
     """Data of `data_of_parts` in an order that follows from what the images are, where a data set gave them.
 
     Such a set may shuffle its images in each pass; pairs and lists stay as they are.
 
     Args:
         data: a `Data`.
-        *sources: what `train` and `validation` were.
+        sources: what parts of it were made of, {name: as for `data_of_parts`}.
     """
     changed = {}
-    for part, source in zip(("train", "validation"), sources, strict=True):
+    for part, source in sources.items():
         if is_object(source) and not isinstance(source, tuple | list | Split):
-            changed[part] = getattr(data, part).in_order()
+            split = getattr(data, part)
+            changed[part] = replace(split.in_order(), broken=split.broken)
     return replace(data, **changed) if changed else data
 
 

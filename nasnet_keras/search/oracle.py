@@ -129,8 +129,7 @@ class NASNetOracle(keras_tuner.Oracle):
         )
         self.space, self.seed = self.strategy.space, self.strategy.seed if isinstance(strategy, Strategy) else seed
         self.given_seed = self.seed  # as it was, before a folder told or a search began
-        self.rules, self.max_attempts = check_rules(rules), max_attempts
-        self.tries = read_tries(tries, max_trials)
+        self.rules, self.max_attempts, self.tries = check_rules(rules), max_attempts, read_tries(tries, max_trials)
         self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries, self.verbose = False, 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
@@ -213,6 +212,7 @@ class NASNetOracle(keras_tuner.Oracle):
                 self._finish(own, score, reason, worker=worker)
             else:
                 own.status = status
+                self._state.take_back(own)
                 self._retry_queue.append(own.trial_id)
                 logger.info("trial %s is given out again: %s", own.trial_id, reason)
             if own.trial_id in self._display.trial_start:
@@ -247,6 +247,7 @@ class NASNetOracle(keras_tuner.Oracle):
         with self._lock:
             if trial_id in self._attach().open:
                 self._take(self.trials[trial_id])
+                self._state.take_back(self.trials[trial_id])
                 self._retry_queue.append(trial_id)
                 if self.on_taken_back:
                     self.on_taken_back(trial_id)

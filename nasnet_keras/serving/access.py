@@ -19,15 +19,15 @@ REQUEST_ID = re.compile(r"[\w.:=+/@-]{1,128}", re.ASCII)
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?")
 
 
-def host_name(text):
+def _host_name(text):
     """A server's name as `Host` is compared with it; raises `ValueError` for one with a port, a scheme or a path."""
     name = text.lower().rstrip(".")
-    if not re.fullmatch(r"[^\s/:@\[\]]+|\[[0-9a-f:.]+\]", name):
-        raise ValueError(f"`host_name` must be a name alone, such as models.example.org. Received: {text!r}")
+    if not (_is_address(name) or re.fullmatch(r"[^\s/:@\[\]]+|\[[0-9a-f:.]+\]", name)):
+        raise ValueError(f"`hosts` must be names alone, such as models.example.org. Received: {text!r}")
     return name
 
 
-def is_address(host):
+def _is_address(host):
     """Whether this is an IP address, to which no name leads."""
     try:
         return bool(ipaddress.ip_address(host))
@@ -67,7 +67,8 @@ class Access:
             what = "only be all without a key" if self.key is None else "not be all where there is a key"
             raise ValueError(f"`open` must {what}. Received: {', '.join(sorted(needless))}")
         if self.hosts is not None:
-            object.__setattr__(self, "hosts", tuple(map(host_name, self.hosts)))
+            hosts = (self.hosts,) if isinstance(self.hosts, str) else self.hosts
+            object.__setattr__(self, "hosts", tuple(map(_host_name, hosts)))
 
     def check_reach(self, address):
         """Raise `ValueError` where other machines reach an address of a socket, and nothing says that they may."""
@@ -135,4 +136,4 @@ class Gate:
         """Whether a `Host` is one of the server's names, or an IP address."""
         found = HOST.fullmatch(host.lower())
         name = found[1].rstrip(".") if found else ""
-        return name in self._access.hosts or is_address(name.strip("[]"))
+        return name in self._access.hosts or _is_address(name.strip("[]"))

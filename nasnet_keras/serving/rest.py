@@ -21,7 +21,7 @@ from nasnet_keras.data.images import BEGINNINGS, a_graph_decodes, as_png, read_h
 
 # A progressive JPEG may ask for any number of passes over all its pixels; cameras and editors write about ten.
 MAX_SCANS = 100
-MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # of those that have a length, and the end
+MARKER = re.compile(rb"\xff([^\x00-\xbf\xd0-\xd8\xff])")  # of what has a length in a JPEG, and its end
 # As many images of the greatest size may a request announce, all of its together: the client sends no more at a time.
 LARGEST_IMAGES = 16
 # Raw pixels of a model for images of any size: what the network itself has to hold.

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nasnet_keras.checks import is_loopback
 from nasnet_keras.files import expanded
-from nasnet_keras.serving.access import Access, is_address
+from nasnet_keras.serving.access import Access
 from nasnet_keras.serving.address import BACKLOG, check_address, check_certificate, check_name, listen
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.servable import Versions
@@ -71,8 +71,7 @@ def serve(
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     is_near = is_loopback(address)
     if is_near or access.hosts is not None:
-        own = () if is_address(host) else (host,)
-        access = replace(access, hosts=("localhost", *own, *(access.hosts or ())))
+        access = replace(access, hosts=("localhost", host, *(access.hosts or ())))
     if not is_near and access.key is None:
         log.warning("%s can be reached from other machines, and whoever reaches it may ask it: there is no key", url)
     elif not (is_near or certificate):

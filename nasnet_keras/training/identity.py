@@ -105,12 +105,13 @@ def content_identity(data, validate=True):
     return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
 
 
-def has_learnt(directory, data):
-    """Whether a fine-tuning in a directory, None for none, is known to have learnt from these images in this order."""
+def known_as_they_are(directory, data):
+    """The parts of the data, names, that a fine-tuning in a directory, None for none, had in this very order."""
     if directory is None or data.digest is not None:
-        return False
-    known = [_state(Path(expanded(directory)) / phase)["identity"].get("images") for phase in PHASES]
-    return any(known) and data.train.digest() in known
+        return set()
+    known = [_state(Path(expanded(directory)) / phase)["identity"] for phase in PHASES]
+    parts = {"train": ("images", data.train.digest()), "validation": (WATCHED, data.validation.digest(composed))}
+    return {part for part, (what, digest) in parts.items() if digest in [one.get(what) for one in known]}
 
 
 def network_identity(model, class_weights=None, rates=None, balanced=False):

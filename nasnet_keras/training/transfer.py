@@ -29,8 +29,8 @@ from nasnet_keras.training.identity import (
     VIEWS,
     check_place,
     check_resumption,
-    has_learnt,
     is_used,
+    known_as_they_are,
     passed,
     settled_head_epochs,
 )
@@ -151,8 +151,9 @@ def fine_tune(
     directory = None if directory is None else Path(expanded(directory))
     check_place(directory, PHASES, paths_of(model_or_name, weights))  # before anything is read
     data = data_of_parts(train, validation, classes, options.get("grey_range", UNSAID))
-    if not has_learnt(directory, data):  # earlier versions kept the order in which a data set came
-        data = in_one_order(data, train, validation)
+    # An earlier version kept the order in which a data set came.
+    known, sources = known_as_they_are(directory, data), {"train": train, "validation": validation}
+    data = in_one_order(data, {part: source for part, source in sources.items() if part not in known})
     validation = validation if len(data.validation) else None
     for name in ("include_top", "pooling", "feature_pyramid"):
         if options.get(name, HEAD[name]) != HEAD[name]:

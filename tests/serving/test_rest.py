@@ -363,6 +363,9 @@ def test_broken_headers_and_endless_scans(rng):
     assert rows and rest._scans(film) == rest._scans(content) == 1
     noted = content[:2] + b"\xff\xe1\0\x0a\xff\xda\xff\xd9\xff\xda\xff\xd9" + content[2:]  # an Exif thumbnail, say
     assert rest._scans(noted) == 1 and rest._scans(noted[:-2] + content[scan:]) == 2
+    assert rest._scans(content[:-2] + b"\xff" * 10_000_000) == 1  # at once
+    hidden = content[:-2] + b"\xff\x02\xff\xff" + content[scan:-2] * 101 + content[-2:]
+    assert rest._scans(hidden) == 102  # no decoder passes over what is no segment
     body = {"instances": [b64(content), b64(content[:20])], "signature_name": "image_bytes"}
     refused(body, "input image_bytes, image 2 of 2: cannot read the image of 20 bytes")
     gif = encode(noise(rng, 40, 40), "GIF")

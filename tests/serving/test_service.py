@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from nasnet_keras.serving.access import Access, host_name
+from nasnet_keras.serving.access import Access
 from nasnet_keras.serving.limits import Limits
 from nasnet_keras.serving.log import JsonLines
 from nasnet_keras.serving.rest import Refusal, Spec
@@ -455,7 +455,9 @@ def test_other_machines_need_a_key_or_a_word():
 
 
 def test_names_of_a_server_are_taken_as_requests_give_them():
-    assert host_name("Models.Example.ORG.") == "models.example.org" and host_name("[::1]") == "[::1]"
+    names = ("Models.Example.ORG.", "[::1]", "::1", "10.0.0.1")
+    assert Access(hosts=names).hosts == ("models.example.org", *names[1:])
+    assert Access(hosts="Me.example.org").hosts == ("me.example.org",)
     for wrong in ("models.example.org:8501", "http://models.example.org", "a b", "", "a/b", "me@host"):
-        with pytest.raises(ValueError, match="`host_name` must be a name alone"):
+        with pytest.raises(ValueError, match="`hosts` must be names alone"):
             Access(hosts=("localhost", wrong))

@@ -16,7 +16,7 @@ from checks import computes_bfloat16
 from PIL import Image
 
 from nasnet_keras import NASNet, load_genotype, load_model
-from nasnet_keras.data.arrays import data_of_parts
+from nasnet_keras.data.arrays import data_of_parts, in_one_order
 from nasnet_keras.data.loading import Split, load_data, open_data
 from nasnet_keras.data.records import read_record
 from nasnet_keras.models.applications import preprocess_input
@@ -645,31 +645,47 @@ def test_other_arrays_do_not_go_on_in_the_same_directory(tmp_path):
 class Shuffled:
     """A data set that gives its images in another order each time, as `image_dataset_from_directory` does."""
 
-    def __init__(self, split, seed):
-        self.split, self.order = split, np.random.default_rng(seed).permutation(len(split))
+    def __init__(self, images, labels, seed):
+        self.pairs = list(zip(images, labels, strict=True))
+        self.order = np.random.default_rng(seed).permutation(len(self.pairs))
 
     def __len__(self):
-        return len(self.split)
+        return len(self.pairs)
 
     def __getitem__(self, place):
-        index = self.order[place]
-        return self.split.images[index], self.split.labels[index]
+        return self.pairs[self.order[place]]
 
 
 def test_a_data_set_that_shuffles_goes_on(tmp_path, monkeypatch):
     def run(seed, directory, **options):
-        sets = {"train": Shuffled(TRAIN, seed), "validation": Shuffled(VALIDATION, seed + 1)}
+        sets = {"train": Shuffled(TRAIN.images, TRAIN.labels, seed), "validation": Shuffled(VALIDATION.images, VALIDATION.labels, seed + 1)}
         return tune(**sets, unfreeze="head", directory=directory, **options).get_weights()
 
     for one, other in zip(run(0, None), run(1, tmp_path / "mine"), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
     run(2, tmp_path / "mine", epochs=3)
+    for seed in range(2):  # of which only one part shuffles
+        options = {"validation": Shuffled(VALIDATION.images, VALIDATION.labels, seed), "directory": tmp_path / "half", "epochs": 1 + seed}
+        tune(unfreeze="head", **options)
     with monkeypatch.context() as patches:  # as an earlier version began
         patches.setattr(transfer, "in_one_order", lambda data, *_: data)
         run(3, tmp_path / "older", epochs=1)
     run(3, tmp_path / "older")
     with pytest.raises(ValueError, match="it has other validation images"):
         run(4, tmp_path / "older", epochs=3)
+
+
+def test_a_data_set_that_shuffles_may_have_broken_files(tmp_path):
+    paths = []
+    for number, (image, _) in enumerate(zip(TRAIN.images, TRAIN.labels, strict=True)):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(paths[-1])
+    Path(paths[5]).write_bytes(b"broken")
+    sets = Shuffled(paths, TRAIN.labels, 0)
+    data = data_of_parts(sets, None, NAMES)
+    ordered = in_one_order(data, {"train": sets})
+    assert data.train.broken == ordered.train.broken == 1 and len(ordered.train) == len(TRAIN) - 1
+    assert data.train.content() == ordered.train.content() and data.train.digest() != ordered.train.digest()
 
 
 class Named(list):

@@ -59,7 +59,8 @@ def _trained(called, name, genotype, data, child, epochs, seed, place, progress,
     try:
         return train_longer(name, genotype, data, child, epochs, seed, place, progress, parts, reference)
     except FloatingPointError as error:
-        logger.warning("%s is left out: %s", called, str(error).partition(": ")[0])  # a search has no learning rate
+        stays = f"; what lies in {place} is of an earlier training" if (place / "model.keras").exists() else ""
+        logger.warning("%s is left out: %s%s", called, str(error).partition(": ")[0], stays)  # nothing else can be done
     (place / FIGURES).unlink(missing_ok=True)  # of another training, beside which the report would show the others
     row = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
     row |= {"measure": "mean_average_precision"} if data.several else {}
@@ -127,9 +128,6 @@ def retrain(result, data, child, count, epochs, seed, progress):
     Returns:
         One dict a network that was trained, the best first: `network` (its trial's id), `genotype` (a `Genotype`),
         `reward` (in the search), `digest`, `parameters`, `multiply_adds`, `validation_accuracy`, `epochs`, `filters`.
-
-    Raises:
-        FloatingPointError: none could be trained to the end.
     """
     different, rows, directory = {}, [], SearchDirectory(result.directory)
     preference = Preference.of(result.directory)
@@ -148,8 +146,8 @@ def retrain(result, data, child, count, epochs, seed, progress):
         row.pop("accuracy", None)  # on the test images, in what an earlier version trained
         rows.append({**row, "genotype": genotype, "reward": trial["reward"]})
     ended = [row for row in rows if row["validation_accuracy"] is not None]
-    if rows and not ended:
-        raise FloatingPointError(f"none of the {len(rows)} networks to train again has kept a finite loss")
+    if not ended:
+        return []  # what an earlier call has found stands
     ended.sort(key=lambda row: -row["validation_accuracy"])
     lost = [row for row in rows if row not in ended]  # they took part: the reward alone makes none of them the best
     kept = [{key: value for key, value in row.items() if key != "genotype"} | rule for row in (*ended, *lost)]

@@ -59,7 +59,9 @@ class SearchLogs:
             self.finished = {}
             for line in self._trials.read():
                 self.finished.setdefault(line["number"], line)
-            self.attempts = {line["number"]: line["attempt"] for line in self._attempts.read()}
+            attempts = {line["number"]: line for line in self._attempts.read()}
+            self.attempts = {number: line["attempt"] for number, line in attempts.items()}
+            self.idle = {number for number, line in attempts.items() if line["worker"] is None}  # at no worker's since
             self._updated = max((line["version"] for line in self._updates.read()), default=0)
             self.imported = Log(directory.imported).read()
         except (KeyError, TypeError, ValueError) as error:
@@ -133,9 +135,10 @@ class SearchLogs:
             self._updated = strategy.version
 
     def attempt(self, number, attempt, worker):
-        """Log that a trial is given out for the second time or more, or given back (by no worker); raises `OSError`."""
+        """Log that a trial is given out for the second time or more, or to None, taken back; raises `OSError`."""
         self._append(self._attempts, {"number": number, "attempt": attempt, "worker": worker})
         self.attempts[number] = attempt
+        (self.idle.add if worker is None else self.idle.discard)(number)
 
     def start(self, proposal):
         """Log a proposal; call it before its trial runs. Raises `OSError`, and nothing has changed."""

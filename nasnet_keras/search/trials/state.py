@@ -123,11 +123,16 @@ class SearchState:
         self._format.begin(trial)
 
     def give_back(self, *trials):
-        """Do not count the last time that these trials were given out, as far as they are open and were at all."""
+        """Do not count the last time that these trials were given out, as far as they are open and out."""
         for trial_id in [trial.trial_id for trial in trials if trial.trial_id in self.open]:
-            if attempt := self.attempts[trial_id]:
+            if (attempt := self.attempts[trial_id]) and self.open[trial_id].number not in self._logs.idle:
                 self._logs.attempt(self.open[trial_id].number, attempt - 1, None)
                 self.attempts[trial_id] = attempt - 1
+
+    def take_back(self, trial):
+        """Note that an open trial waits for another worker: what its last one has come to counts."""
+        if attempt := self.attempts[trial.trial_id]:
+            self._logs.attempt(self.open[trial.trial_id].number, attempt, None)
 
     def first_of(self, trial):
         """The id of an open trial of the same network that a worker was given before, if that is to be waited for."""

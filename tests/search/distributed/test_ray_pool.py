@@ -546,7 +546,7 @@ def test_on_a_real_cluster_a_killed_actor_loses_and_doubles_nothing(tmp_path, mo
     assert {line["parameters"] for line in found if "replayed" not in line} == {3}
     assert all(line["metrics"]["threads"] == 1 and len(line["curve"]) == 2 for line in found if "replayed" not in line)
     attempts = [json.loads(line) for line in (tmp_path / "s/controller/attempts.jsonl").read_text().splitlines()]
-    assert [line["attempt"] for line in attempts] == [2]
+    assert [line["attempt"] for line in attempts] == [1, 2] and attempts[0]["worker"] is None
     assert seen[-1]["lost"] == 1 and seen[-1]["nodes"] == 1
     page, has_one = seen[-1]["dashboard"], find_spec("aiohttp_cors") is not None  # which ray[default] brings
     assert page.startswith("http://") if has_one else page is None

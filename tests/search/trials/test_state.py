@@ -155,6 +155,30 @@ def test_a_run_that_is_ended_on_purpose_is_no_lost_attempt(tmp_path):
     assert lines(tmp_path)[0]["reason"].startswith("given out 5 times")
 
 
+def test_the_end_of_a_process_that_ran_nothing_itself_counts_against_none(tmp_path):
+    """Of workers elsewhere those count that died with their child, and no start takes one of them off."""
+
+    def begin():
+        oracle = make(tmp_path, seed=0, space=SPACE)
+        oracle.reload(elsewhere=True)
+        return oracle
+
+    for lost in range(1, 6):
+        for _ in range(3):  # killed while the trial was out
+            assert begin().create_trial("a").trial_id == "00000"
+        oracle = begin()
+        assert oracle.create_trial("a").trial_id == "00000"
+        oracle.close()  # Ctrl-C
+        for _ in range(3):  # ended before anything was given out
+            begin()
+        oracle = begin()
+        assert oracle.create_trial("a").trial_id == "00000"
+        oracle.take_back("00000")
+        assert lines(tmp_path, "controller/attempts.jsonl")[-1] == {"number": 0, "attempt": lost, "worker": None}
+    assert begin().create_trial("a").trial_id == "00001"
+    assert lines(tmp_path)[0]["reason"].startswith("given out 5 times")
+
+
 def test_what_is_given_back_is_given_out_again_by_the_same_oracle_and_a_lost_folder_is_no_error(tmp_path):
     oracle = make(tmp_path, seed=0, space=SPACE)
     for _ in range(7):
