@@ -59,7 +59,8 @@ def export_saved_model(
 
     Args:
         model: a `NASNet` with its classifier, which ends in softmax, sigmoid or logits; or any other Keras classifier
-            of images, such as a network under a head of one's own, which is written as it computes, nothing folded.
+            of images, such as a network under a head of one's own or behind other layers (`input_tensor`), which is
+            written as it computes, nothing folded.
         path: the model's folder; its last name is the model's name for TF Serving.
         version: an integer above 0; None for the next free one.
         class_names: a name for each class; by default those that the model's `class_names` are, of a `NASNet` with 1000
@@ -129,7 +130,8 @@ class Served(tf.Module):
 
     def __init__(self, model, class_names, top, image_dtype, explain=False):
         super().__init__()
-        whole = not isinstance(model, NASNet)
+        # Such a model has no program of its own: it is exported as it computes.
+        self.whole = whole = not (isinstance(model, NASNet) and model.stands_alone)
         *sides, self.channels = answers.input_shape(model) if whole else model.input.shape[1:]
         self.sides = tuple(sides)
         self.size = answers.image_size(model)  # that of decoded images
@@ -172,7 +174,7 @@ class Served(tf.Module):
         self._outputs = outputs
 
     def logits(self, images):
-        """The numbers before the activation, of images in [-1, 1]; of another model than a NASNet its probabilities."""
+        """The numbers before the activation, of images in [-1, 1]; of a `whole` model its probabilities."""
         return self._answered(images)[0]
 
     def _labels(self, scores, cuts):
@@ -302,7 +304,7 @@ def check_export(model, served, runs, quantized=None, count=3):
     scaled = pixels / np.float32(127.5) - np.float32(1)
     kind = output_kind(model)
     tolerance = MIXED_TOLERANCE if _is_mixed(model) else TOLERANCE  # one layer in half precision is enough
-    if isinstance(model, NASNet):
+    if not served.whole:
         layers = [model.get_layer(name).output for name in ("logits", "predictions")]
         images = pixels if model.architecture.include_preprocessing else scaled
         logits, outputs = map(np.asarray, keras.Model(model.input, layers)(images, training=False))
