@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nasnet_keras.checks import names_of
 from nasnet_keras.data.decoding import decode
 from nasnet_keras.export import heat_maps
 from nasnet_keras.export.folders import check_backend, check_saved_model
@@ -372,9 +373,10 @@ def _class_names(model, class_names, count):
         names = answers.full_names(model, count)
         if told := remark_on_names(model, count):
             logger.warning("%s", told)
+    names = names_of("class_names", names)
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
-    if own and sorted(map(str, names)) == sorted(own) and [str(name) for name in names] != list(own):
-        first = next(name for name, right in zip(names, own, strict=True) if str(name) != right)
+    if own and sorted(names) == sorted(own) and names != own:
+        first = next(name for name, right in zip(names, own, strict=True) if name != right)
         raise ValueError(f"`class_names` must be in the model's own order, or left out. Received: {first!r} in between")
-    return [str(name) for name in names]
+    return list(names)

@@ -138,3 +138,15 @@ def test_only_a_network_of_1000_classes_is_taken_for_imagenets(caplog):
     assert _class_names(network, None, 1000)[:2] == ["tench", "goldfish"]
     other.class_names = [f"c{number}" for number in range(1000)]
     assert _class_names(other, None, 1000)[7] == "c7" and not caplog.messages
+
+
+@pytest.mark.parametrize("names", [{"ant", "bee"}, {0: "ant", 1: "bee"}, "ab", b"ab", 2])
+def test_names_of_classes_that_are_exported_have_an_order(names):
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+        _class_names(model, names, 2)
+    for fine in (np.array([b"ant", b"bee"]), {"ant": 0, "bee": 1}.keys(), iter(("ant", "bee"))):
+        assert _class_names(model, fine, 2) == ["ant", "bee"]
+    model.class_names = ["ant", "bee"]
+    with pytest.raises(ValueError, match="in the model's own order, or left out. Received: 'bee' in between"):
+        _class_names(model, np.array([b"bee", b"ant"]), 2)
