@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nasnet_keras.checks import names_of
+from nasnet_keras.checks import check_order, names_of
 from nasnet_keras.data.decoding import decode
 from nasnet_keras.export import heat_maps
 from nasnet_keras.export.folders import check_backend, check_saved_model
@@ -376,7 +376,5 @@ def _class_names(model, class_names, count):
     names = names_of("class_names", names)
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
-    if own and sorted(names) == sorted(own) and names != own:
-        first = next(name for name, right in zip(names, own, strict=True) if name != right)
-        raise ValueError(f"`class_names` must be in the model's own order, or left out. Received: {first!r} in between")
+    check_order("class_names", names, own, "the model's own order")
     return list(names)

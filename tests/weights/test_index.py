@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
+from nasnet_keras.models.answers import full_names
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.index import entries, find, is_file
 from nasnet_keras.weights.slim import slim_variables
-from nasnet_keras.weights.zoo import starting_weights
+from nasnet_keras.weights.zoo import imagenet_classes, starting_weights
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imagenet", "auto", "none", "nasnet_cifar_cifar10"])
@@ -68,6 +69,35 @@ def test_weights_of_the_index_by_their_name_are_for_their_own_wiring():
     network = {"repeats": 2, "filters": 16, "stem": "cifar", "classes": 10, "weights": "nasnet_cifar_cifar10"}
     with pytest.raises(ValueError, match="`skip_reduction` must be False with the weights 'cifar10'"):
         NASNet(skip_reduction=True, **network)
+
+
+def test_names_of_weights_of_the_index_stay_in_their_order():
+    (entry,) = (one for one in entries() if one.name == "nasnet_cifar_cifar10")
+    network = {"repeats": 2, "filters": 16, "stem": "cifar", "classes": 10}
+    turned, other = entry.classes[::-1], list("abcdefghij")
+    says = "`class_names` must be in the order of the weights 'cifar10', or left out. Received: 'truck' in between"
+    for build in (
+        lambda names: NASNetCIFAR(class_names=names),
+        lambda names: NASNet(class_names=names, weights=entry.name, **network),
+    ):
+        with pytest.raises(ValueError, match=says):
+            build(turned)
+        assert build(other).class_names == tuple(other) and build(None).class_names == tuple(entry.classes)
+    assert NASNetCIFAR(include_top=False, class_names=turned).class_names == tuple(turned)
+
+
+def test_names_of_imagenet_stay_in_the_order_of_its_weights():
+    ids, words = zip(*imagenet_classes(), strict=True)
+    for names, first in ((ids[1:] + ids[:1], ids[1]), (sorted(words), "Afghan hound")):
+        with pytest.raises(ValueError, match=f"in the order of the weights 'imagenet'.* Received: '{first}'"):
+            NASNetLarge(class_names=names)  # nothing is downloaded
+
+
+def test_a_classifier_of_1000_classes_of_ones_own_is_not_taken_for_imagenets(tmp_path):
+    names = tuple(f"bird {number}" for number in range(1000))
+    cifar(classes=1000, class_names=names).save(tmp_path / "m.keras")
+    model = cifar(classes=1000, weights=tmp_path / "m.keras")
+    assert full_names(model, 1000) == names
 
 
 def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
