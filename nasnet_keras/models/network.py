@@ -7,7 +7,6 @@ code wires it.
 from dataclasses import fields, replace
 from functools import wraps
 from math import prod
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -289,16 +288,15 @@ class NASNet(TwoHeaded):
             return super().test_step(*args)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """As Keras' `load_weights`; what that passes over, cells and another answer, is a `ValueError`.
+        """As Keras' `load_weights`; what that passes over, other cells and another answer, is a `ValueError`.
 
-        A network without names of its classes gets those of a file's whole model, see `loading.take_names`.
+        But with `skip_mismatch` or `by_name`. A network without names of its classes gets those of a file's model.
         """
-        whole = not skip_mismatch and not kwargs.get("by_name")
-        if whole:
-            loading.check_file(self, filepath)
-        super().load_weights(filepath, skip_mismatch, **kwargs)
-        if whole:
-            loading.take_names(self, Path(filepath))
+        if skip_mismatch or kwargs.get("by_name"):
+            return super().load_weights(filepath, skip_mismatch, **kwargs)
+        loading.check_file(self, filepath)
+        super().load_weights(filepath, **kwargs)
+        loading.take_names(self, filepath)
 
     def summary(self, *args, print_fn=None, **kwargs):
         """As Keras' `summary`, and a line on what is inside a cell."""

@@ -18,15 +18,22 @@ from nasnet_keras.checks import check_order
 from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
+from nasnet_keras.weights.graphs import check_layers, layers_of
 from nasnet_keras.weights.index import Entry, entries, is_file
-from nasnet_keras.weights.keras_files import is_nested, layers_in
+from nasnet_keras.weights.keras_files import OWN_LAYERS, is_nested, layers_in
 from nasnet_keras.weights.slim import load_slim_weights
-from nasnet_keras.weights.zoo import check_names, holds_network, saved_activation, saved_names, saved_network
+from nasnet_keras.weights.zoo import (
+    check_names,
+    holds_network,
+    saved_activation,
+    saved_layers,
+    saved_names,
+    saved_network,
+)
 
 logger = logging.getLogger(__name__)
 
 HEADS = ("logits", "auxiliary")
-OWN_LAYERS = re.compile(r"(stem|stem_cell_\d+|cell_\d+|reduction_cell_\d+|logits|auxiliary)$")
 CONNECT_SECONDS = 15
 
 
@@ -112,15 +119,14 @@ def load(model, weights, layout=None):
 
 
 def check_file(model, path):
-    """Raise `ValueError` where Keras would fill a network in silence from a file of more cells, or of another answer.
+    """Raise `ValueError` where Keras would fill a network in silence from a file of other cells, or of another answer.
 
     Args:
         model: a `NASNet`.
         path: this package's `.weights.h5`, `.keras` or `.h5`; others are Keras' to refuse.
     """
-    if str(path).endswith(".weights.h5"):
-        check_cells(model, path)
-    elif str(path).endswith((".keras", ".h5", ".hdf5")) and (refusal := _other_answer(model, Path(path))):
+    check_cells(model, Path(path))
+    if refusal := _other_answer(model, Path(path)):
         raise refusal
 
 
@@ -129,6 +135,7 @@ def take_names(model, path):
 
     With them come its thresholds, where both answer alike, and how it reads greys.
     """
+    path = Path(path)
     kept = saved_names(path)
     if (last := _classifier(model)) and saved_activation(path) not in (_ends_in(last), None):
         kept.pop("thresholds", None)
@@ -264,11 +271,7 @@ def _load_file(model, path, layout=None):
         else:
             layout = "timm" if path.suffix in (".safetensors", ".pth", ".pt", ".bin") else "slim"
     if layout == "keras":
-        saved = None if path.name.endswith(".weights.h5") else saved_network(path)
-        if saved:
-            model.architecture.check_weights_of(saved)
-        if path.name.endswith(".weights.h5"):
-            check_cells(model, path)
+        check_cells(model, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
@@ -293,12 +296,24 @@ def _load_file(model, path, layout=None):
 
 
 def check_cells(model, path):
-    """Raise `ValueError` where a `.weights.h5` has cells that a network has not: Keras leaves them out silently."""
-    cells = {name for name in layers_in(path) if OWN_LAYERS.match(name) and name not in HEADS}
-    left = sorted(cells - {layer.name for layer in model.layers})
-    if left and not is_nested(path):  # then it is refused anyway, with advice
+    """Raise `ValueError` where a file has cells that a network has not, or its own wired otherwise.
+
+    Keras counts layers of a class and compares shapes: it leaves the first out silently, and takes the second. Weights
+    alone do not say how they are wired.
+    """
+    if saved := saved_network(path):
+        model.architecture.check_weights_of(saved)
+    check_layers(model, saved_layers(path))
+    if not is_nested(path):  # then it is refused anyway, with advice
+        _check_left(model, layers_in(path), path)
+
+
+def _check_left(model, names, received):
+    """Raise `ValueError` where cells of these names are none of a network's."""
+    cells = {name for name in names if OWN_LAYERS.match(name) and name not in HEADS}
+    if left := sorted(cells - {layer.name for layer in model.layers}):
         named = f"{', '.join(left[:10])} {'is' if len(left) == 1 else 'are'} not in it"
-        raise ValueError(f"`weights` do not fit the network: {named}. Received: {path}")
+        raise ValueError(f"`weights` do not fit the network: {named}. Received: {received}")
 
 
 def _load_part(model, path):
@@ -388,6 +403,9 @@ def copy_cells(source, model, bounded=None):
     if trained is not None:
         same = {} if bounded is None else {"bounded_activations": bounded}
         model.architecture.check_weights_of(trained.changed(**same))
+    else:  # a graph says as much of its cells
+        check_layers(model, layers_of(source))
+        _check_left(model, _names(source), source.name)
     for layer in parts(model):
         if layer.name in HEADS or not OWN_LAYERS.match(layer.name):
             continue

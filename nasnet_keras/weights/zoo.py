@@ -254,6 +254,15 @@ def saved_network(path):
     return config if isinstance(config, dict) and isinstance(config.get("genotype"), dict) else None
 
 
+def saved_layers(path):
+    """Keras' descriptions of the layers in a file of a whole model, and of those in models in it, a list of dicts."""
+    try:
+        found = [layer for config in _configs(path) for layer in config.get("layers") or ()]
+    except (ValueError, TypeError):
+        return []
+    return [layer for layer in found if isinstance(layer, dict)]
+
+
 def holds_network(path):
     """Whether a file is of a whole model that is a `NASNet` or has one inside, at any depth."""
     try:

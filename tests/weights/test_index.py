@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
+from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.answers import full_names
+from nasnet_keras.training.transfer import load_source
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.index import entries, find, is_file
 from nasnet_keras.weights.slim import slim_variables
@@ -107,9 +109,8 @@ def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
 
 
 def cifar(**options):
-    return NASNet(
-        "tiny", **{"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, **options}
-    )
+    usual = {"genotype": "tiny", "repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    return NASNet(**{**usual, **options})
 
 
 def of_named_weights(model):
@@ -226,3 +227,55 @@ def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
     with pytest.raises(FileNotFoundError):
         less.load_weights(tmp_path / "none.weights.h5")
     assert cifar(repeats=(1, 2), include_top=False, weights=tmp_path / "a.weights.h5").get_layer("cell_2")
+
+
+def plain(image):
+    return image
+
+
+def scaled(image):
+    """With a layer before the network, whose file is a graph."""
+    return keras.layers.Rescaling(2.0)(image)
+
+
+def load_weights(model, path):
+    model.load_weights(path)
+
+
+# Pools have no weights.
+OTHER_POOLS = Genotype.from_json(load_genotype("tiny").to_json().replace("max_pool_3x3", "avg_pool_3x3"))
+CELLS = [
+    ({"repeats": (1, 2)}, {"repeats": (1, 1)}, "`repeats` must be", "cell_2 is not in it"),
+    ({"bounded_activations": True}, {}, "`bounded_activations` must be", "`bounded_activations` of cell_0 must be"),
+    ({"batch_norm_epsilon": 0.01}, {}, "`batch_norm_epsilon` must be", "`batch_norm_epsilon` of cell_0 must be"),
+    ({"genotype": OTHER_POOLS}, {}, "`genotype` must be", "`genotype` of .*cell_0 must be that .*, [0-9a-f]{16}. Rec"),
+    ({"repeats": (2, 2), "skip_reduction": True}, {"repeats": (2, 2)}, "`skip_red", "`inputs` of cell_2 must be"),
+]
+
+
+@pytest.mark.parametrize(("trained", "asked", "said", "of_graph"), CELLS)
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("front", [plain, scaled])
+def test_whole_models_fill_networks_of_their_own_wiring(front, name, trained, asked, said, of_graph, tmp_path):
+    def network(front=front, **options):
+        return cifar(**{"repeats": (1, 1), "input_shape": None, **options}, input_tensor=front(keras.Input((8, 8, 3))))
+
+    first, path = network(**trained), tmp_path / name
+    first.save(path)
+    says = f"`weights` do not fit the network: {said if front is plain else of_graph}"
+    model, bare = network(**asked), network(plain, **asked)
+    for way, one in ((load_weights, model), (loading.load, model), (loading.load, bare), (load_source, bare)):
+        before = one.get_weights()
+        with pytest.raises(ValueError, match=says):
+            way(one, path)
+        for value, kept in zip(one.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(value, kept)
+    if name == "m.keras":
+        model.load_weights(path, skip_mismatch=True)
+    for way in (load_weights, loading.load):
+        again = network(**trained)
+        way(again, path)
+        for value, kept in zip(again.get_weights(), first.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, kept)
+    source, _ = load_source(network(plain, **trained), path)
+    np.testing.assert_array_equal(*(one.get_layer("cell_1").get_weights()[0] for one in (source, first)))
