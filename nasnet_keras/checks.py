@@ -90,6 +90,19 @@ def names_of(name, value):
         raise ValueError(f"`{name}` must be a list of names, one for each class. Received: {received}") from None
 
 
+def check_order(name, names, known, order):
+    """Raise where the names of classes in the argument called `name` are known ones in another order: each would be
+    another class's.
+
+    Args:
+        names, known: lists or tuples of texts, or None; other names than the known ones may be given to classes.
+        order: what the right one is called, such as `"the model's own order"`.
+    """
+    if names and known and sorted(names) == sorted(known) and list(names) != list(known):
+        first = next(one for one, right in zip(names, known, strict=True) if one != right)
+        raise ValueError(f"`{name}` must be in {order}, or left out. Received: {first!r} in between")
+
+
 def check_range(name, value, optional=False):
     """Raise unless the argument called `name` is `(low, high)`, two finite numbers, or None if that is allowed."""
     if value is None and optional:

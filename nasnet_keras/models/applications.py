@@ -14,7 +14,7 @@ from nasnet_keras.models.states import check_activation
 from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
-from nasnet_keras.weights.zoo import check_trained, imagenet_classes, model_file, tell_of_namesake
+from nasnet_keras.weights.zoo import check_names, check_trained, imagenet_classes, model_file, tell_of_namesake
 
 
 def NASNetMobile(
@@ -197,8 +197,12 @@ def _build(factory, arguments):
         )
     if entry:
         # Before the network is built: what cannot be downloaded is said at once.
-        names = {"class_names": tuple(entry.classes)} if top and entry.classes else {}
-        arguments = {**arguments, **entry.options, **names, **options}
+        arguments = {**arguments, **entry.options, **options}
+        if top and (names := arguments.get("class_names")) is not None:
+            arguments["class_names"] = names_of("class_names", names)
+            check_names(entry, arguments["class_names"])
+        elif top and entry.classes:
+            arguments["class_names"] = tuple(entry.classes)
         wiring = {name: arguments[name] for name in ("filters", "penultimate_filters", *WIRING) if name in arguments}
         wiring["genotype"] = load_genotype(arguments.get("genotype", "nasnet_a"))
         entry.check_network(Architecture(**wiring).arguments())

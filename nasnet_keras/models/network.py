@@ -32,8 +32,8 @@ from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
+from nasnet_keras.weights.zoo import KEPT
 
-KEPT = ("class_names", "grey_range", "thresholds")  # beside a graph that is somebody else's
 NOTE = (
     "A cell is one layer, its batch norms and convolutions inside. "
     "To freeze: nasnet_keras.freeze(model, up_to={cell!r}). The last map before the head is the output of {last!r}."
@@ -288,10 +288,15 @@ class NASNet(TwoHeaded):
             return super().test_step(*args)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
-        """As Keras' `load_weights`; what that passes over, cells and another activation, is a `ValueError`."""
-        if not skip_mismatch:
-            loading.check_file(self, filepath)
-        super().load_weights(filepath, skip_mismatch, **kwargs)
+        """As Keras' `load_weights`; what that passes over, other cells and another answer, is a `ValueError`.
+
+        But with `skip_mismatch` or `by_name`. A network without names of its classes gets those of a file's model.
+        """
+        if skip_mismatch or kwargs.get("by_name"):
+            return super().load_weights(filepath, skip_mismatch, **kwargs)
+        loading.check_file(self, filepath)
+        super().load_weights(filepath, **kwargs)
+        loading.take_names(self, filepath)
 
     def summary(self, *args, print_fn=None, **kwargs):
         """As Keras' `summary`, and a line on what is inside a cell."""

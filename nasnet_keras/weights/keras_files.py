@@ -5,6 +5,7 @@ archive with such a file inside. A model inside a model is looked into.
 """
 
 import io
+import re
 import zipfile
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ import h5py
 from nasnet_keras.files import expanded
 
 MAX_BYTES = 1 << 31  # of the weights in an archive
+OWN_LAYERS = re.compile(r"(stem|stem_cell_\d+|cell_\d+|reduction_cell_\d+|logits|auxiliary)$")  # of a `NASNet`
 DEPTH = 8  # of models inside models
 # The weights of a keras.applications layer in the order of the file; only the classifier has a bias.
 WEIGHTS = {

@@ -14,18 +14,26 @@ import numpy as np
 from keras.src.backend.config import keras_home  # where `get_file` puts things; there is no public name for it
 from keras.src.saving.saving_lib import H5IOStore, _save_state  # what `save_weights` does; that takes no memory
 
+from nasnet_keras.checks import check_order
 from nasnet_keras.files import expanded
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
+from nasnet_keras.weights.graphs import check_layers, layers_of
 from nasnet_keras.weights.index import Entry, entries, is_file
-from nasnet_keras.weights.keras_files import is_nested, layers_in
+from nasnet_keras.weights.keras_files import OWN_LAYERS, is_nested, layers_in
 from nasnet_keras.weights.slim import load_slim_weights
-from nasnet_keras.weights.zoo import holds_network, saved_activation, saved_network
+from nasnet_keras.weights.zoo import (
+    check_names,
+    holds_network,
+    saved_activation,
+    saved_layers,
+    saved_names,
+    saved_network,
+)
 
 logger = logging.getLogger(__name__)
 
 HEADS = ("logits", "auxiliary")
-OWN_LAYERS = re.compile(r"(stem|stem_cell_\d+|cell_\d+|reduction_cell_\d+|logits|auxiliary)$")
 CONNECT_SECONDS = 15
 
 
@@ -74,6 +82,8 @@ def _not_fetched(url, place, error):
 def load(model, weights, layout=None):
     """Fill a `NASNet`. Weights for images of three channels also fill one for another number, by `for_channels`.
 
+    With its classifier, a network without names of its classes gets those that come with the weights, see `take_names`.
+
     Args:
         model: a `NASNet`.
         weights: an `Entry`; the unique name of one; or a path: this package's `.weights.h5`, `.keras` or `.h5`,
@@ -83,11 +93,14 @@ def load(model, weights, layout=None):
 
     Raises:
         ValueError: an unknown name, no such file, a wrong hash, weights that do not fit, or a classifier that a file's
-            whole model ends otherwise.
+            whole model ends otherwise, or whose classes have the same names in another order.
     """
     if isinstance(weights, Entry):
         weights.check_network(model.architecture.arguments())
+        if _classifier(model):
+            check_names(weights, model.class_names)
         _load_any_channels(model, fetch(weights), weights.layout)
+        _give_names(model, {"class_names": weights.classes})
     elif is_file(weights):
         path = Path(expanded(weights))
         refusal = _other_answer(model, path)
@@ -96,6 +109,7 @@ def load(model, weights, layout=None):
         if refusal:
             model.set_weights(kept)
             raise refusal
+        take_names(model, path)
     else:
         named = [entry for entry in entries() if entry.name == weights]
         if not named:
@@ -105,27 +119,64 @@ def load(model, weights, layout=None):
 
 
 def check_file(model, path):
-    """Raise `ValueError` where Keras would fill a network in silence from a file of more cells, or of another answer.
+    """Raise `ValueError` where Keras would fill a network in silence from a file of other cells, or of another answer.
 
     Args:
         model: a `NASNet`.
         path: this package's `.weights.h5`, `.keras` or `.h5`; others are Keras' to refuse.
     """
-    if str(path).endswith(".weights.h5"):
-        check_cells(model, path)
-    elif str(path).endswith((".keras", ".h5", ".hdf5")) and (refusal := _other_answer(model, Path(path))):
+    check_cells(model, Path(path))
+    if refusal := _other_answer(model, Path(path)):
         raise refusal
 
 
+def take_names(model, path):
+    """Give a network without names of its classes those of the whole model in a file that has filled its classifier.
+
+    With them come its thresholds, where both answer alike, and how it reads greys.
+    """
+    path = Path(path)
+    kept = saved_names(path)
+    if (last := _classifier(model)) and saved_activation(path) not in (_ends_in(last), None):
+        kept.pop("thresholds", None)
+    _give_names(model, kept)
+
+
+def _give_names(model, kept):
+    names = kept.get("class_names")
+    told = max(model.architecture.classes, 2)  # of one unit there was a single name once
+    if names and len(names) == told and _classifier(model) and model.class_names is None:
+        for name, value in kept.items():
+            if getattr(model, name) is None:
+                setattr(model, name, tuple(value))
+
+
 def _other_answer(model, path):
-    """A `ValueError` where the whole model in a file answers otherwise than the network that gets its classifier."""
-    layer = next((layer for layer in model.layers if layer.name == "predictions"), None)
-    own = getattr(layer and layer.activation, "__name__", "linear")
+    """A `ValueError` where a network that gets the classifier of the whole model in a file would answer otherwise.
+
+    By another activation, or by the same names in another order.
+    """
+    if not (layer := _classifier(model)):
+        return None
+    try:
+        check_order("class_names", model.class_names, saved_names(path).get("class_names"), f"the order of {path}")
+    except ValueError as refusal:
+        return refusal
+    own = _ends_in(layer)
     found = saved_activation(path) if own != "linear" else None
     if not isinstance(found, str) or found in ("linear", own):
         return None
     rule = f"{found!r} or None with the classifier of {path}, which ends so; `load_model` gives that model as it is"
     return ValueError(f"`classifier_activation` must be {rule}. Received: {own!r}")
+
+
+def _classifier(model):
+    """The last layer of a network's classifier, None where it has none."""
+    return next((layer for layer in model.layers if layer.name == "predictions"), None)
+
+
+def _ends_in(layer):
+    return getattr(layer.activation, "__name__", "linear")
 
 
 def for_channels(kernel, channels):
@@ -220,11 +271,7 @@ def _load_file(model, path, layout=None):
         else:
             layout = "timm" if path.suffix in (".safetensors", ".pth", ".pt", ".bin") else "slim"
     if layout == "keras":
-        saved = None if path.name.endswith(".weights.h5") else saved_network(path)
-        if saved:
-            model.architecture.check_weights_of(saved)
-        if path.name.endswith(".weights.h5"):
-            check_cells(model, path)
+        check_cells(model, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # Keras only warns about layers that it leaves unfilled
@@ -249,12 +296,24 @@ def _load_file(model, path, layout=None):
 
 
 def check_cells(model, path):
-    """Raise `ValueError` where a `.weights.h5` has cells that a network has not: Keras leaves them out silently."""
-    cells = {name for name in layers_in(path) if OWN_LAYERS.match(name) and name not in HEADS}
-    left = sorted(cells - {layer.name for layer in model.layers})
-    if left and not is_nested(path):  # then it is refused anyway, with advice
+    """Raise `ValueError` where a file has cells that a network has not, or its own wired otherwise.
+
+    Keras counts layers of a class and compares shapes: it leaves the first out silently, and takes the second. Weights
+    alone do not say how they are wired.
+    """
+    if saved := saved_network(path):
+        model.architecture.check_weights_of(saved)
+    check_layers(model, saved_layers(path))
+    if not is_nested(path):  # then it is refused anyway, with advice
+        _check_left(model, layers_in(path), path)
+
+
+def _check_left(model, names, received):
+    """Raise `ValueError` where cells of these names are none of a network's."""
+    cells = {name for name in names if OWN_LAYERS.match(name) and name not in HEADS}
+    if left := sorted(cells - {layer.name for layer in model.layers}):
         named = f"{', '.join(left[:10])} {'is' if len(left) == 1 else 'are'} not in it"
-        raise ValueError(f"`weights` do not fit the network: {named}. Received: {path}")
+        raise ValueError(f"`weights` do not fit the network: {named}. Received: {received}")
 
 
 def _load_part(model, path):
@@ -344,6 +403,9 @@ def copy_cells(source, model, bounded=None):
     if trained is not None:
         same = {} if bounded is None else {"bounded_activations": bounded}
         model.architecture.check_weights_of(trained.changed(**same))
+    else:  # a graph says as much of its cells
+        check_layers(model, layers_of(source))
+        _check_left(model, _names(source), source.name)
     for layer in parts(model):
         if layer.name in HEADS or not OWN_LAYERS.match(layer.name):
             continue

@@ -15,11 +15,13 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
+from nasnet_keras.checks import check_order
 from nasnet_keras.files import expanded, parse_object
 from nasnet_keras.weights.index import entries, find, is_file
 
 logger = logging.getLogger(__name__)
 
+KEPT = ("class_names", "grey_range", "thresholds")  # of a network beside its graph and weights
 MAX_CONFIG = 1 << 26  # bytes
 FORMATS = (".keras", ".h5", ".hdf5")  # of whole models
 IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.tsv")
@@ -197,6 +199,18 @@ def imagenet_classes():
     return [tuple(line.split("\t")) for line in IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()]
 
 
+def check_names(entry, names):
+    """Raise `ValueError` where names of classes are those of a file of the index in another order.
+
+    Args:
+        entry: an `Entry`; one of 1,000 classes without names is of ImageNet's, by WordNet ids or names.
+        names: a name for each class, or None.
+    """
+    known = [entry.classes] if entry.classes else zip(*imagenet_classes(), strict=True) if entry.outputs == 1000 else ()
+    for one in known:
+        check_order("class_names", names, one, f"the order of the weights {entry.weights!r}")
+
+
 def imagenet_names(name_or_path, classes):
     """ImageNet's classes as data call some of them, by WordNet ids or names, for a network of the zoo that tells these.
 
@@ -240,6 +254,15 @@ def saved_network(path):
     return config if isinstance(config, dict) and isinstance(config.get("genotype"), dict) else None
 
 
+def saved_layers(path):
+    """Keras' descriptions of the layers in a file of a whole model, and of those in models in it, a list of dicts."""
+    try:
+        found = [layer for config in _configs(path) for layer in config.get("layers") or ()]
+    except (ValueError, TypeError):
+        return []
+    return [layer for layer in found if isinstance(layer, dict)]
+
+
 def holds_network(path):
     """Whether a file is of a whole model that is a `NASNet` or has one inside, at any depth."""
     try:
@@ -259,6 +282,20 @@ def saved_activation(path):
     except ValueError:
         pass
     return None
+
+
+def saved_names(path):
+    """What a file of a whole model keeps of its network's classes, a dict; empty where it names none.
+
+    Its keys are `class_names`, and where the network has them `thresholds` and `grey_range`.
+    """
+    try:
+        found = {name: next(_arguments(path, name, list), None) for name in KEPT}
+    except ValueError:
+        return {}
+    names = found["class_names"]
+    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return {name: value for name, value in found.items() if value is not None} if fine else {}
 
 
 def _arguments(path, name, within):

@@ -35,6 +35,7 @@ from nasnet_keras.models.network import NASNet
 
 NAMES = ("ant", "bee", "cat")
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}
+HALF = pytest.mark.skipif(not computes_bfloat16(), reason="none here")
 
 
 def trained(genotype="tiny", **arguments):
@@ -198,9 +199,7 @@ def test_a_wrong_export_leaves_nothing_behind(tmp_path, monkeypatch):
         {"include_preprocessing": True},
         {"classifier_activation": None},
         pytest.param({"input_shape": (8, 8, 1)}, marks=pytest.mark.long),
-        pytest.param(
-            {"dtype": "mixed_bfloat16"}, marks=pytest.mark.skipif(not computes_bfloat16(), reason="none here")
-        ),
+        pytest.param({"dtype": "mixed_bfloat16"}, marks=HALF),
         {"pooling_compatibility": "keras"},
         pytest.param({"filters": None, "penultimate_filters": 48}, marks=pytest.mark.long),
     ],
@@ -210,6 +209,24 @@ def test_every_kind_of_network_can_be_exported(arguments, tmp_path):
     path = export_saved_model(model, tmp_path / "net", image_dtype="uint8")
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     assert signature.structured_input_signature[1]["image"].dtype == tf.uint8
+
+
+@pytest.mark.parametrize(
+    ("default", "parts", "later"),
+    [
+        pytest.param("mixed_bfloat16", {"stem": "float32"}, (), marks=HALF),
+        pytest.param("float32", {"cell_0": "mixed_bfloat16"}, (), marks=HALF),
+        ("float32", {}, ("cell_1",)),
+    ],
+)
+def test_whichever_layers_compute_in_half_precision_a_network_is_exported(default, parts, later):
+    parts = {name: keras.dtype_policies.DTypePolicy(part) for name, part in parts.items()}
+    model = trained("nasnet_a", dtype=keras.dtype_policies.DTypePolicyMap(default, parts))
+    for name in later:
+        model.get_layer(name).dtype_policy = "mixed_float16"
+    served = export.Served(model, None, 1, "float32")
+    run = served.function()
+    export.check_export(model, served, {"function": lambda pixels: run(pixels)["probabilities"]})
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):

@@ -89,6 +89,36 @@ def test_one_of_several_outputs_is_served(as_list, rng):
     check_export(model, served, {"function": lambda pixels: served.function()(pixels)["probabilities"]})
 
 
+@pytest.mark.parametrize("channels", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_a_network_behind_other_layers_is_exported_as_the_same_model_from_a_file_is(channels, tmp_path, rng):
+    """By `input_tensor`: images in 0–255, and of one channel a convolution of one's own before the network."""
+    image = keras.Input((16, 16, channels))
+    tensor = keras.layers.Rescaling(1 / 127.5, -1.0)(image)
+    tensor = tensor if channels == 3 else keras.layers.Conv2D(3, 1, name="before")(tensor)
+    size = {"repeats": 1, "filters": 4, "stem": "cifar", "classes": 3, "class_names": ("a", "b", "c")}
+    sigmoid = {"classifier_activation": "sigmoid", "thresholds": (0.1, 0.5, 0.9)}
+    model = NASNet("tiny", input_tensor=tensor, **size, **sigmoid)
+    model.get_layer("logits").set_weights([rng.normal(size=w.shape) for w in model.get_layer("logits").weights])
+    path = export_saved_model(model, tmp_path / "served")
+    model.save(tmp_path / "m.keras")
+    again = Served(keras.saving.load_model(tmp_path / "m.keras"), None, 5, "float32", explain=True)
+    pixels = tf.constant(rng.integers(0, 256, (2, 16, 16, channels)), tf.float32)
+    own = tf.saved_model.load(str(path)).signatures["serving_default"](image=pixels)
+    (other, (heats,)), (_, (maps,)) = (
+        one._outputs(pixels) for one in (again, Served(model, None, 5, "float32", explain=True))
+    )
+    np.testing.assert_allclose(heats, maps, atol=1e-4)
+    np.testing.assert_allclose(own["probabilities"], model(pixels, training=False), atol=1e-5)
+    for name in ("probabilities", "top_scores", "label_scores"):
+        np.testing.assert_allclose(own[name], other[name], atol=1e-6)
+    for name in ("top_classes", "labels"):
+        np.testing.assert_array_equal(own[name], other[name])
+    headless = {**size, "class_names": None, "input_tensor": tensor}
+    for bare in (NASNet("tiny", include_top=False, **headless), NASNet("tiny", feature_pyramid=True, **headless)):
+        with pytest.raises(ValueError, match="`model` must end in softmax"):
+            export_saved_model(bare, tmp_path / "bare")
+
+
 def test_how_far_answers_lie_apart_does_not_depend_on_the_number_of_classes():
     for count in (2, 10, 1000):
         one, other = np.eye(count, dtype="float32")[[0, 1]], np.eye(count, dtype="float32")[[1, 1]]
@@ -108,3 +138,15 @@ def test_only_a_network_of_1000_classes_is_taken_for_imagenets(caplog):
     assert _class_names(network, None, 1000)[:2] == ["tench", "goldfish"]
     other.class_names = [f"c{number}" for number in range(1000)]
     assert _class_names(other, None, 1000)[7] == "c7" and not caplog.messages
+
+
+@pytest.mark.parametrize("names", [{"ant", "bee"}, {0: "ant", 1: "bee"}, "ab", b"ab", 2])
+def test_names_of_classes_that_are_exported_have_an_order(names):
+    model = NASNet("tiny", repeats=1, filters=4, stem="cifar", input_shape=(8, 8, 3), classes=2)
+    with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
+        _class_names(model, names, 2)
+    for fine in (np.array([b"ant", b"bee"]), {"ant": 0, "bee": 1}.keys(), iter(("ant", "bee"))):
+        assert _class_names(model, fine, 2) == ["ant", "bee"]
+    model.class_names = ["ant", "bee"]
+    with pytest.raises(ValueError, match="in the model's own order, or left out. Received: 'bee' in between"):
+        _class_names(model, np.array([b"bee", b"ant"]), 2)

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
+from nasnet_keras.genotype import Genotype, load_genotype
+from nasnet_keras.models.answers import full_names
+from nasnet_keras.training.transfer import load_source
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.index import entries, find, is_file
 from nasnet_keras.weights.slim import slim_variables
-from nasnet_keras.weights.zoo import starting_weights
+from nasnet_keras.weights.zoo import imagenet_classes, starting_weights
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imagenet", "auto", "none", "nasnet_cifar_cifar10"])
@@ -70,6 +73,35 @@ def test_weights_of_the_index_by_their_name_are_for_their_own_wiring():
         NASNet(skip_reduction=True, **network)
 
 
+def test_names_of_weights_of_the_index_stay_in_their_order():
+    (entry,) = (one for one in entries() if one.name == "nasnet_cifar_cifar10")
+    network = {"repeats": 2, "filters": 16, "stem": "cifar", "classes": 10}
+    turned, other = entry.classes[::-1], list("abcdefghij")
+    says = "`class_names` must be in the order of the weights 'cifar10', or left out. Received: 'truck' in between"
+    for build in (
+        lambda names: NASNetCIFAR(class_names=names),
+        lambda names: NASNet(class_names=names, weights=entry.name, **network),
+    ):
+        with pytest.raises(ValueError, match=says):
+            build(turned)
+        assert build(other).class_names == tuple(other) and build(None).class_names == tuple(entry.classes)
+    assert NASNetCIFAR(include_top=False, class_names=turned).class_names == tuple(turned)
+
+
+def test_names_of_imagenet_stay_in_the_order_of_its_weights():
+    ids, words = zip(*imagenet_classes(), strict=True)
+    for names, first in ((ids[1:] + ids[:1], ids[1]), (sorted(words), "Afghan hound")):
+        with pytest.raises(ValueError, match=f"in the order of the weights 'imagenet'.* Received: '{first}'"):
+            NASNetLarge(class_names=names)  # nothing is downloaded
+
+
+def test_a_classifier_of_1000_classes_of_ones_own_is_not_taken_for_imagenets(tmp_path):
+    names = tuple(f"bird {number}" for number in range(1000))
+    cifar(classes=1000, class_names=names).save(tmp_path / "m.keras")
+    model = cifar(classes=1000, weights=tmp_path / "m.keras")
+    assert full_names(model, 1000) == names
+
+
 def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
     same = {"genotype": "nasnet_a", "repeats": (2, 2, 2), "stem": "cifar", "skip_reduction": False, "filters": 16}
     free = {"dropout": 0.5, "drop_path": 0.1, "batch_norm_momentum": 0.5, "input_shape": (16, 16, 3), "pooling": "avg"}
@@ -77,9 +109,8 @@ def test_what_changes_nothing_of_the_wiring_goes_with_weights_of_the_index():
 
 
 def cifar(**options):
-    return NASNet(
-        "tiny", **{"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, **options}
-    )
+    usual = {"genotype": "tiny", "repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3}
+    return NASNet(**{**usual, **options})
 
 
 def of_named_weights(model):
@@ -196,3 +227,55 @@ def test_cells_that_a_network_has_not_are_no_weights_of_it(tmp_path):
     with pytest.raises(FileNotFoundError):
         less.load_weights(tmp_path / "none.weights.h5")
     assert cifar(repeats=(1, 2), include_top=False, weights=tmp_path / "a.weights.h5").get_layer("cell_2")
+
+
+def plain(image):
+    return image
+
+
+def scaled(image):
+    """With a layer before the network, whose file is a graph."""
+    return keras.layers.Rescaling(2.0)(image)
+
+
+def load_weights(model, path):
+    model.load_weights(path)
+
+
+# Pools have no weights.
+OTHER_POOLS = Genotype.from_json(load_genotype("tiny").to_json().replace("max_pool_3x3", "avg_pool_3x3"))
+CELLS = [
+    ({"repeats": (1, 2)}, {"repeats": (1, 1)}, "`repeats` must be", "cell_2 is not in it"),
+    ({"bounded_activations": True}, {}, "`bounded_activations` must be", "`bounded_activations` of cell_0 must be"),
+    ({"batch_norm_epsilon": 0.01}, {}, "`batch_norm_epsilon` must be", "`batch_norm_epsilon` of cell_0 must be"),
+    ({"genotype": OTHER_POOLS}, {}, "`genotype` must be", "`genotype` of .*cell_0 must be that .*, [0-9a-f]{16}. Rec"),
+    ({"repeats": (2, 2), "skip_reduction": True}, {"repeats": (2, 2)}, "`skip_red", "`inputs` of cell_2 must be"),
+]
+
+
+@pytest.mark.parametrize(("trained", "asked", "said", "of_graph"), CELLS)
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize("front", [plain, scaled])
+def test_whole_models_fill_networks_of_their_own_wiring(front, name, trained, asked, said, of_graph, tmp_path):
+    def network(front=front, **options):
+        return cifar(**{"repeats": (1, 1), "input_shape": None, **options}, input_tensor=front(keras.Input((8, 8, 3))))
+
+    first, path = network(**trained), tmp_path / name
+    first.save(path)
+    says = f"`weights` do not fit the network: {said if front is plain else of_graph}"
+    model, bare = network(**asked), network(plain, **asked)
+    for way, one in ((load_weights, model), (loading.load, model), (loading.load, bare), (load_source, bare)):
+        before = one.get_weights()
+        with pytest.raises(ValueError, match=says):
+            way(one, path)
+        for value, kept in zip(one.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(value, kept)
+    if name == "m.keras":
+        model.load_weights(path, skip_mismatch=True)
+    for way in (load_weights, loading.load):
+        again = network(**trained)
+        way(again, path)
+        for value, kept in zip(again.get_weights(), first.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, kept)
+    source, _ = load_source(network(plain, **trained), path)
+    np.testing.assert_array_equal(*(one.get_layer("cell_1").get_weights()[0] for one in (source, first)))

@@ -219,6 +219,44 @@ def test_a_network_s_own_load_weights_refuses_another_answer(name, tmp_path):
         np.testing.assert_array_equal(fitting.get_weights()[0], first.get_weights()[0])
 
 
+NAMED = {"class_names": tuple("abcde"), "thresholds": (0.1, 0.2, 0.3, 0.4, 0.5), "grey_range": (0, 1023), **SIGMOID}
+
+
+def fill(model, path):
+    model.load_weights(path)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+@pytest.mark.parametrize(
+    ("build", "way"),
+    [(lambda model: model, load), (lambda model: model, fill), (behind_an_input, load), (inside, load)],
+)
+def test_a_classifier_comes_with_the_names_of_its_classes(build, way, name, tmp_path):
+    first = own(top=True).alike(**NAMED)
+    path = saved(build(first), tmp_path / name)
+    turned = own(top=True).alike(**SIGMOID, class_names=tuple("bacde"))
+    before = turned.get_weights()
+    says = f"`class_names` must be in the order of {path}, or left out. Received: 'b' in between"
+    with pytest.raises(ValueError, match=says):
+        way(turned, path)
+    for kept, value in zip(before, turned.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, kept)
+    plain = own(top=True).alike(**SIGMOID)
+    way(plain, path)
+    assert (plain.class_names, plain.thresholds) == (NAMED["class_names"], NAMED["thresholds"])
+    assert plain.grey_range == NAMED["grey_range"]
+    logits = own(top=True).alike(classifier_activation=None)
+    way(logits, path)
+    assert logits.class_names == NAMED["class_names"] and logits.thresholds is None
+    other = own(top=True).alike(**SIGMOID, class_names=tuple("vwxyz"))  # another language, say
+    way(other, path)
+    assert other.class_names == tuple("vwxyz")
+    if way is load:
+        headless = own()
+        load(headless, path)
+        assert headless.class_names is None
+
+
 def test_a_factory_takes_files_of_every_answer(tmp_path):
     """Only the weights of the index are of networks that end in softmax."""
     options = {"input_shape": (32, 32, 3), "classes": 5, **SIZE}
