@@ -645,7 +645,8 @@ def test_other_arrays_do_not_go_on_in_the_same_directory(tmp_path):
 class Shuffled:
     """A data set that gives its images in another order each time, as `image_dataset_from_directory` does."""
 
-    def __init__(self, images, labels, seed):
+    def __init__(self, split, seed):
+        images, labels = split if isinstance(split, tuple) else (split.images, split.labels)
         self.pairs = list(zip(images, labels, strict=True))
         self.order = np.random.default_rng(seed).permutation(len(self.pairs))
 
@@ -658,14 +659,14 @@ class Shuffled:
 
 def test_a_data_set_that_shuffles_goes_on(tmp_path, monkeypatch):
     def run(seed, directory, **options):
-        sets = {"train": Shuffled(TRAIN.images, TRAIN.labels, seed), "validation": Shuffled(VALIDATION.images, VALIDATION.labels, seed + 1)}
+        sets = {"train": Shuffled(TRAIN, seed), "validation": Shuffled(VALIDATION, seed + 1)}
         return tune(**sets, unfreeze="head", directory=directory, **options).get_weights()
 
     for one, other in zip(run(0, None), run(1, tmp_path / "mine"), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
     run(2, tmp_path / "mine", epochs=3)
     for seed in range(2):  # of which only one part shuffles
-        options = {"validation": Shuffled(VALIDATION.images, VALIDATION.labels, seed), "directory": tmp_path / "half", "epochs": 1 + seed}
+        options = {"validation": Shuffled(VALIDATION, seed), "directory": tmp_path / "half", "epochs": 1 + seed}
         tune(unfreeze="head", **options)
     with monkeypatch.context() as patches:  # as an earlier version began
         patches.setattr(transfer, "in_one_order", lambda data, *_: data)
@@ -681,7 +682,7 @@ def test_a_data_set_that_shuffles_may_have_broken_files(tmp_path):
         paths.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(image).save(paths[-1])
     Path(paths[5]).write_bytes(b"broken")
-    sets = Shuffled(paths, TRAIN.labels, 0)
+    sets = Shuffled((paths, TRAIN.labels), 0)
     data = data_of_parts(sets, None, NAMES)
     ordered = in_one_order(data, {"train": sets})
     assert data.train.broken == ordered.train.broken == 1 and len(ordered.train) == len(TRAIN) - 1
