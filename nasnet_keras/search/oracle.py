@@ -212,8 +212,9 @@ class NASNetOracle(keras_tuner.Oracle):
                 self._finish(own, score, reason, worker=worker)
             else:
                 own.status = status
-                self._state.take_back(own)
                 self._retry_queue.append(own.trial_id)
+                with self._all_or_nothing():
+                    self._state.take_back(own)
                 logger.info("trial %s is given out again: %s", own.trial_id, reason)
             if own.trial_id in self._display.trial_start:
                 self._display.on_trial_end(own)
@@ -244,7 +245,7 @@ class NASNetOracle(keras_tuner.Oracle):
 
     def take_back(self, trial_id):
         """Let another worker have a trial whose worker is lost. If both answer, the first answer counts."""
-        with self._lock:
+        with self._lock, self._all_or_nothing():
             if trial_id in self._attach().open:
                 self._take(self.trials[trial_id])
                 self._state.take_back(self.trials[trial_id])
@@ -419,8 +420,7 @@ class NASNetOracle(keras_tuner.Oracle):
         """Take a trial out of the queue, from its wait and from its worker, whose id is returned."""
         self._waits.pop(trial.trial_id, None)
         workers = [tuner_id for tuner_id, running in self.ongoing_trials.items() if running is trial]
-        for tuner_id in workers:
-            del self.ongoing_trials[tuner_id]
+        self.ongoing_trials = {key: running for key, running in self.ongoing_trials.items() if running is not trial}
         self.hold(trial.trial_id)
         return workers[0] if workers else None
 

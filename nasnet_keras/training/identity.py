@@ -110,8 +110,13 @@ def known_as_they_are(directory, data):
     if directory is None or data.digest is not None:
         return set()
     known = [_state(Path(expanded(directory)) / phase)["identity"] for phase in PHASES]
-    parts = {"train": ("images", data.train.digest()), "validation": (WATCHED, data.validation.digest(composed))}
-    return {part for part, (what, digest) in parts.items() if digest in [one.get(what) for one in known]}
+    if not (known := [identity for identity in known if identity]):
+        return set()
+    # The first versions did not note it, and had what came.
+    learnt, watched = ([one.get(what) for one in known if what in one] for what in ("images", WATCHED))
+    parts = {"train": not learnt or data.train.digest() in learnt}
+    parts["validation"] = data.validation.digest(composed) in watched if watched else not learnt
+    return {part for part, is_known in parts.items() if is_known}
 
 
 def network_identity(model, class_weights=None, rates=None, balanced=False):

@@ -578,6 +578,21 @@ def test_a_full_disk_or_ctrl_c_at_any_write_loses_and_doubles_nothing(tmp_path, 
     assert lines(tmp_path / "hit", without=["seconds"]) == lines(tmp_path / "straight", without=["seconds"])
 
 
+@pytest.mark.parametrize("ends", ["crashes", "is lost"])
+def test_a_trial_that_is_tried_again_survives_a_full_disk(ends, tmp_path, monkeypatch):
+    oracle = make(tmp_path, max_retries_per_trial=2)
+    trial = oracle.create_trial("w")
+    trial.status = "INVALID"
+
+    def broken(*args):
+        raise OSError("disk")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
+        patch.setattr(log.Log, "append", broken)
+        oracle.end_trial(trial) if ends == "crashes" else oracle.take_back(trial.trial_id)
+    assert oracle.create_trial("w").trial_id == trial.trial_id
+
+
 def test_an_exception_never_keeps_the_lock(tmp_path, monkeypatch):
     oracle = make(tmp_path)
     trial = oracle.create_trial("w")

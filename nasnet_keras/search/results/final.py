@@ -61,7 +61,8 @@ def _trained(called, name, genotype, data, child, epochs, seed, place, progress,
     except FloatingPointError as error:
         stays = f"; what lies in {place} is of an earlier training" if (place / "model.keras").exists() else ""
         logger.warning("%s is left out: %s%s", called, str(error).partition(": ")[0], stays)  # nothing else can be done
-    (place / FIGURES).unlink(missing_ok=True)  # of another training, beside which the report would show the others
+    if reference is not None:  # the report would show an earlier comparison's beside the others
+        (place / FIGURES).unlink(missing_ok=True)
     row = {"network": name, "digest": genotype.digest, "epochs": epochs, "filters": child.filters}
     row |= {"measure": "mean_average_precision"} if data.several else {}
     row |= child.sizes(genotype, data) | dict.fromkeys(("accuracy", "validation_accuracy"))
