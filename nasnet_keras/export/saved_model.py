@@ -343,7 +343,8 @@ def _activation(kind, count):
 
 
 def _is_mixed(model):
-    return any(layer.compute_dtype not in ("float32", None) for layer in layers_within(model))
+    layers = [one for one in layers_within(model) if not isinstance(one, keras.Model | keras.layers.InputLayer)]
+    return any(layer.compute_dtype not in ("float32", None) for layer in layers)  # a model's own says nothing
 
 
 def _encoded(pixels):
@@ -377,4 +378,6 @@ def _class_names(model, class_names, count):
     if len(names) != count:
         raise ValueError(f"`class_names` must be {count} names. Received: {len(names)}")
     check_order("class_names", names, own, "the model's own order")
+    if told := answers.remark_on_order(model, names):
+        logger.warning("%s", told)
     return list(names)

@@ -16,7 +16,7 @@ from nasnet_keras.checks import names_of
 from nasnet_keras.models.drop_path import DropPathSchedule
 from nasnet_keras.models.nesting import calls, layers_within, maker
 from nasnet_keras.program.architecture import STEMS
-from nasnet_keras.weights.zoo import imagenet_classes
+from nasnet_keras.weights.zoo import check_imagenet_order, imagenet_classes
 
 KINDS = ("softmax", "sigmoid", "logits")
 RULE = "must end in softmax, in sigmoid, or in a linear layer for logits"
@@ -197,6 +197,19 @@ def labels_of(model, count):
 def full_names(model, count):
     """A name for each of a model's classes: as `labels_of` has them, and those of ImageNet in full."""
     return labels_of(model, count) or [name for _, name in imagenet_classes()]
+
+
+def remark_on_order(model, names):
+    """One line where a network of ImageNet's classes is given their names in another order; else None.
+
+    A network of these names may have been trained in that order.
+    """
+    if labels_of(model, len(names)) is None:
+        try:
+            check_imagenet_order(names, "the order of the released weights")
+        except ValueError as refusal:
+            return str(refusal)
+    return None
 
 
 def takes_pixels(model):

@@ -208,7 +208,8 @@ class Architecture:
             trained: the `Architecture` of the other one, or a dict with what a saved model says of it.
         """
         if isinstance(trained, dict):
-            trained = Architecture.from_dict({name: trained[name] for name in ("filters", *WIRING) if name in trained})
+            names = ("filters", "penultimate_filters", *WIRING)  # of which earlier versions kept the one that was given
+            trained = Architecture.from_dict({name: trained[name] for name in names if name in trained})
         for name in WIRING:
             asked, known = (getattr(one, name) for one in (self, trained))
             if name == "genotype":

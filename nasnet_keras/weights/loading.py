@@ -303,6 +303,7 @@ def check_cells(model, path):
     """
     if saved := saved_network(path):
         model.architecture.check_weights_of(saved)
+        return
     check_layers(model, saved_layers(path))
     if not is_nested(path):  # then it is refused anyway, with advice
         _check_left(model, layers_in(path), path)

@@ -190,8 +190,7 @@ def known_classes(name_or_path):
         weights = DEFAULT_WEIGHTS[name_or_path]
         return weights and find(weights, name_or_path).classes
     names = next(_arguments(path, "class_names", lambda layers: layers[-1:]), None)  # whose answer is passed on
-    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if fine else None  # what else is wrong is for those to say who load it
+    return _texts(names)  # what else is wrong is for those to say who load it
 
 
 def imagenet_classes():
@@ -206,9 +205,22 @@ def check_names(entry, names):
         entry: an `Entry`; one of 1,000 classes without names is of ImageNet's, by WordNet ids or names.
         names: a name for each class, or None.
     """
-    known = [entry.classes] if entry.classes else zip(*imagenet_classes(), strict=True) if entry.outputs == 1000 else ()
-    for one in known:
-        check_order("class_names", names, one, f"the order of the weights {entry.weights!r}")
+    order = f"the order of the weights {entry.weights!r}"
+    if entry.classes:
+        check_order("class_names", names, entry.classes, order)
+    elif entry.outputs == 1000:
+        check_imagenet_order(names, order)
+
+
+def check_imagenet_order(names, order):
+    """Raise `ValueError` where names of classes are ImageNet's, or their WordNet ids, in another order.
+
+    Args:
+        names: a name for each class, or None.
+        order: what the right one is called, as for `checks.check_order`.
+    """
+    for known in zip(*imagenet_classes(), strict=True):
+        check_order("class_names", names, known, order)
 
 
 def imagenet_names(name_or_path, classes):
@@ -293,9 +305,25 @@ def saved_names(path):
         found = {name: next(_arguments(path, name, list), None) for name in KEPT}
     except ValueError:
         return {}
-    names = found["class_names"]
-    fine = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return {name: value for name, value in found.items() if value is not None} if fine else {}
+    found["class_names"] = _texts(found["class_names"])
+    return {name: value for name, value in found.items() if value is not None} if found["class_names"] else {}
+
+
+def is_bounded(path):
+    """Whether the cells in a file of a whole model, or in a directory's, end in bounded activations."""
+    path = Path(expanded(path))
+    file = path / "model.keras" if path.is_dir() else path
+    try:
+        options = [one for config in _configs(file) for one in (config, config.get("options"))]
+    except (ValueError, TypeError):
+        return False
+    return any(isinstance(one, dict) and one.get("bounded_activations") is True for one in options)
+
+
+def _texts(names):
+    """A list of names as texts, of which earlier versions kept numbers as they were; None of anything else."""
+    fine = isinstance(names, list) and all(isinstance(name, str) or type(name) is int for name in names)
+    return [str(name) for name in names] if fine else None
 
 
 def _arguments(path, name, within):

@@ -32,6 +32,7 @@ from nasnet_keras.models.applications import FACTORIES, load_model
 from nasnet_keras.models.functions import Run, compute
 from nasnet_keras.models.inference import inference_program
 from nasnet_keras.models.network import NASNet
+from nasnet_keras.weights.zoo import imagenet_classes
 
 NAMES = ("ant", "bee", "cat")
 TINY = {"repeats": 1, "filters": 4, "stem": "cifar", "input_shape": (8, 8, 3), "classes": 3, "class_names": NAMES}
@@ -227,6 +228,23 @@ def test_whichever_layers_compute_in_half_precision_a_network_is_exported(defaul
     served = export.Served(model, None, 1, "float32")
     run = served.function()
     export.check_export(model, served, {"function": lambda pixels: run(pixels)["probabilities"]})
+
+
+def test_a_session_in_half_precision_makes_no_network_one(monkeypatch):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert not export._is_mixed(NASNet("tiny", **TINY, dtype="float32"))
+        assert export._is_mixed(NASNet("tiny", **TINY))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_names_of_imagenet_in_another_order_are_told(caplog):
+    names = [name for _, name in imagenet_classes()]
+    model = NASNet("tiny", **{**TINY, "classes": 1000, "class_names": None})
+    assert export._class_names(model, names, 1000) == names and not caplog.messages
+    export._class_names(model, sorted(names), 1000)
+    assert "`class_names` must be in the order of the released weights" in caplog.text
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):

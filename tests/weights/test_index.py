@@ -8,7 +8,7 @@ from nasnet_keras import NASNet, NASNetCIFAR, NASNetLarge
 from nasnet_keras.genotype import Genotype, load_genotype
 from nasnet_keras.models.answers import full_names
 from nasnet_keras.training.transfer import load_source
-from nasnet_keras.weights import loading
+from nasnet_keras.weights import loading, zoo
 from nasnet_keras.weights.index import entries, find, is_file
 from nasnet_keras.weights.slim import slim_variables
 from nasnet_keras.weights.zoo import imagenet_classes, starting_weights
@@ -240,6 +240,31 @@ def scaled(image):
 
 def load_weights(model, path):
     model.load_weights(path)
+
+
+@pytest.mark.parametrize("front", [plain, scaled])
+def test_a_factory_takes_on_the_bounds_of_a_file(front, tmp_path):
+    options = {"genotype": "nasnet_a", "bounded_activations": True, "repeats": (1, 1), "input_shape": None}
+    first = cifar(**options, input_tensor=front(keras.Input((8, 8, 3))))
+    first.save(tmp_path / "bounded.keras")
+    size = {"repeats": (1, 1), "filters": 4, "stem_filters": first.architecture.stem_filters}
+    source, _ = load_source("NASNetCIFAR", tmp_path / "bounded.keras", **size)
+    assert source.architecture.bounded_activations
+    np.testing.assert_array_equal(*(one.get_layer("cell_1").get_weights()[0] for one in (source, first)))
+
+
+def test_files_of_earlier_versions_tell_their_arguments_as_they_were_given(monkeypatch, tmp_path):
+    model = cifar(class_names=[str(number) for number in range(10)], classes=10)
+    model.save(tmp_path / "m.keras")
+    size = {"filters": None, "penultimate_filters": 6 * model.architecture.filters}
+    config = {**model.get_config(), **size, "class_names": list(range(10))}
+    monkeypatch.setattr(zoo, "_config", lambda path: {"config": config})
+    other = cifar(classes=10)
+    other.load_weights(tmp_path / "m.keras")
+    assert other.class_names == tuple(map(str, range(10)))
+    assert zoo.known_classes(tmp_path / "m.keras") == list(map(str, range(10)))
+    with pytest.raises(ValueError, match="`class_names` must be in the order of"):
+        cifar(classes=10, class_names=[str(9 - number) for number in range(10)]).load_weights(tmp_path / "m.keras")
 
 
 # Pools have no weights.
