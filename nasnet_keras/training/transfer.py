@@ -85,10 +85,10 @@ def fine_tune(
     Args:
         model_or_name: a `NASNet`, the name of a factory such as `"NASNetMobile"`, a directory that `train` or
             `fine_tune` wrote, or a `.keras` file. What goes on in a `directory` must begin with the same weights.
-        train: a `Split`; a pair of images [n, height, width, channels] in 0–255 and labels, integers [n] or, where an
-            image may have several, 0 and 1 [n, classes]; a `tf.data.Dataset`, a Keras `PyDataset`, or whatever has
-            `len` and `[i]` for (image, label), see `objects.read_object_data`. The network is built for images of this
-            size and number of channels; from weights for three it gets the first kernel summed (one channel), or
+        train: a `Split`; a pair of images [n, height, width, channels] in 0–255 and labels, integers [n] or 0 and 1
+            [n, classes] (classes, if each row has one 1, else several labels an image); a `tf.data.Dataset`, a Keras
+            `PyDataset`, or whatever has `len` and `[i]` for (image, label), see `objects.read_object_data`. The network
+            is built for images of this size and number of channels; from weights for three it gets the first kernel summed (one channel), or
             repeated and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
         classes: a name for each label; or their number, and the data's own names are the model's, if they have any.
