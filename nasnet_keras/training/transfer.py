@@ -88,8 +88,8 @@ def fine_tune(
         train: a `Split`; a pair of images [n, height, width, channels] in 0–255 and labels, integers [n] or 0 and 1
             [n, classes] (classes, if each row has one 1, else several labels an image); a `tf.data.Dataset`, a Keras
             `PyDataset`, or whatever has `len` and `[i]` for (image, label), see `objects.read_object_data`. The network
-            is built for images of this size and number of channels; from weights for three it gets the first kernel summed (one channel), or
-            repeated and scaled by 3 / n.
+            is built for images of this size and number of channels; from weights for three it gets the first kernel
+            summed (one channel), or repeated and scaled by 3 / n.
         validation: likewise; what early stopping looks at. None: none, and all epochs.
         classes: a name for each label; or their number, and the data's own names are the model's, if they have any.
         weights: `"auto"`, the model's own or the factory's default; a name of the index such as `"imagenet"`;
