@@ -1,15 +1,15 @@
 """Kills a search again and again, and looks whether a trial is lost or counted twice.
 
     python benchmarks/faults.py alone --kills 50
-    python benchmarks/faults.py team --kills 50
+    python benchmarks/faults.py team --kills 50 [--controllers predictor --workers 2]
 
 `alone`: one process searches with a child that takes a few milliseconds, and is killed (`kill -9`) at a random instant
 after up to five new trials, until it was killed so often; then it may finish. Its trajectory must be that of a search
 that nobody disturbed.
 
-`team`: a chief and four workers, each its own process on the loopback; now the chief, now a worker is killed, and
-started again. In the end each trial must have been counted once. Before that, as a run of its own, four workers of
-which two are killed for good and one comes late.
+`team`: a chief and workers, four unless more or fewer are asked for, each its own process on the loopback; now the
+chief, now a worker is killed, and started again. In the end each trial must have been counted once. Before that, unless
+a controller is named, four workers of which two are killed for good and one comes late.
 
 Rewards are functions of the genotype, so a trial that ran twice gives the same. Exit code 1 if anything is wrong.
 """
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-WORKERS = 4
+CONTROLLERS = ("rl", "evolution", "random", "local", "predictor")
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ def alone(root, kills, trials, controller, rng):
 class Team:
     """A chief and workers."""
 
-    def __init__(self, folder, trials, seconds):
+    def __init__(self, folder, trials, seconds, controller="evolution"):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.arguments, self.folder, self.trials, self.processes = (
-            (folder, trials, seconds, "evolution"),
+            (folder, trials, seconds, controller),
             folder,
             trials,
             {},
@@ -164,10 +164,11 @@ class Team:
         return codes
 
 
-def team(root, kills, trials, rng):
+def team(root, kills, trials, controller, workers, rng):
     """Kill chief and workers at random; true if every trial was counted once."""
-    names = ["chief", *(f"worker-{number}" for number in range(WORKERS))]
-    crew, done, of_chief = Team(root / "team", trials, 0.05), 0, 0
+    names = ["chief", *(f"worker-{number}" for number in range(workers))]
+    root.mkdir()
+    crew, done, of_chief = Team(root / "team", trials, 0.05, controller), 0, 0
     for name in names:
         crew.start(name)
     while done < kills:
@@ -182,7 +183,8 @@ def team(root, kills, trials, rng):
     lost, twice = faults_of(crew.folder, trials)
     failed = sum("no worker has answered" in (line["reason"] or "") for line in lines(crew.folder))
     print(
-        f"team: {done} kills, {of_chief} of them of the chief; exit codes {sorted(map(str, codes.values()))}, "
+        f"team of {workers}, {controller}: {done} kills, {of_chief} of them of the chief; "
+        f"exit codes {sorted(map(str, codes.values()))}, "
         f"{lost} lost, {twice} twice, {failed} given up, of {trials} trials",
         flush=True,
     )
@@ -217,7 +219,8 @@ def main():
     parser.add_argument("what", choices=("alone", "team"))
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, help="default: so many that the kills hit work")
-    parser.add_argument("--controllers", nargs="*", default=["rl", "evolution", "random", "local", "predictor"])
+    parser.add_argument("--controllers", nargs="*", help="default: all of them alone, and evolution for a team")
+    parser.add_argument("--workers", type=int, default=4, help="of a team")
     parser.add_argument("--seed", type=int, default=0, help="of the times between kills")
     options = parser.parse_args()
     rng, good = random.Random(options.seed), True
@@ -230,13 +233,16 @@ def main():
     load_data("digits", limit=50)
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "alone":
-            for controller in options.controllers:
+            for controller in options.controllers or CONTROLLERS:
                 root = Path(folder) / controller
                 root.mkdir()
                 good &= alone(root, options.kills, options.trials or 20 * options.kills, controller, rng)
         else:
-            good &= two_die_one_is_late(Path(folder), 120)
-            good &= team(Path(folder), options.kills, options.trials or 40 * options.kills, rng)
+            if not options.controllers:
+                good &= two_die_one_is_late(Path(folder), 120)
+            for controller in options.controllers or ("evolution",):
+                trials = options.trials or 10 * options.workers * options.kills
+                good &= team(Path(folder) / controller, options.kills, trials, controller, options.workers, rng)
     return 0 if good else 1
 
 

@@ -158,6 +158,7 @@ def add_recipe(parser, recipe, further=""):
     parser.add_argument("--remat", action="store_true", help=text)
     text = "where images are erased and mixed; device: on JAX only"
     parser.add_argument("--mixing", choices=PLACES, default=PLACES[0], help=text)
+    parser.set_defaults(backend="tensorflow")  # unless `cli.main` finds another one
 
 
 def add_hours(parser):
