@@ -158,7 +158,6 @@ def add_recipe(parser, recipe, further=""):
     parser.add_argument("--remat", action="store_true", help=text)
     text = "where images are erased and mixed; device: on JAX only"
     parser.add_argument("--mixing", choices=PLACES, default=PLACES[0], help=text)
-    parser.set_defaults(backend="tensorflow")  # unless `cli.main` finds another one
 
 
 def add_hours(parser):
@@ -256,7 +255,7 @@ RECIPE = (
 def given_recipe(options):
     """The `Recipe` that the options of `add_recipe` name, with the changes that they make."""
     check_integer("checkpoint_every", options.checkpoint_every, least=1, optional=True)
-    check_mixing_place(options.mixing, options.backend)
+    check_mixing_place(options.mixing, getattr(options, "backend", "tensorflow"))  # that `cli.main` has found
     return recipes.recipe(options.recipe, **given(options, *RECIPE))
 
 
