@@ -21,7 +21,7 @@ HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::[0-9]*)?")
 
 def _host_name(text):
     """A server's name as `Host` is compared with it; raises `ValueError` for one with a port, a scheme or a path."""
-    name = text.lower().rstrip(".")
+    name = text.lower().rstrip(".") if isinstance(text, str) else ""
     if not (_is_address(name) or re.fullmatch(r"[^\s/:@\[\]]+|\[[0-9a-f:.]+\]", name)):
         raise ValueError(f"`hosts` must be names alone, such as models.example.org. Received: {text!r}")
     return name
@@ -67,7 +67,7 @@ class Access:
             what = "only be all without a key" if self.key is None else "not be all where there is a key"
             raise ValueError(f"`open` must {what}. Received: {', '.join(sorted(needless))}")
         if self.hosts is not None:
-            hosts = (self.hosts,) if isinstance(self.hosts, str) else self.hosts
+            hosts = self.hosts if isinstance(self.hosts, tuple | list | set) else (self.hosts,)
             object.__setattr__(self, "hosts", tuple(map(_host_name, hosts)))
 
     def check_reach(self, address):

@@ -458,6 +458,6 @@ def test_names_of_a_server_are_taken_as_requests_give_them():
     names = ("Models.Example.ORG.", "[::1]", "::1", "10.0.0.1")
     assert Access(hosts=names).hosts == ("models.example.org", *names[1:])
     assert Access(hosts="Me.example.org").hosts == ("me.example.org",)
-    for wrong in ("models.example.org:8501", "http://models.example.org", "a b", "", "a/b", "me@host"):
+    for wrong in (5, "models.example.org:8501", "http://models.example.org", "a b", "", "a/b", "me@host"):
         with pytest.raises(ValueError, match="`hosts` must be names alone"):
             Access(hosts=("localhost", wrong))

@@ -253,6 +253,16 @@ def test_a_factory_takes_on_the_bounds_of_a_file(front, tmp_path):
     np.testing.assert_array_equal(*(one.get_layer("cell_1").get_weights()[0] for one in (source, first)))
 
 
+def test_what_is_no_whole_model_is_keras_own_to_load_or_refuse(tmp_path):
+    model, other = cifar(), cifar()
+    model.save_weights(tmp_path / "shards.weights.json", max_shard_size=0.01)
+    other.load_weights(tmp_path / "shards.weights.json")
+    for one, kept in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, kept)
+    with pytest.raises(FileNotFoundError, match="none.keras"):
+        other.load_weights(tmp_path / "none.keras")
+
+
 def test_files_of_earlier_versions_tell_their_arguments_as_they_were_given(monkeypatch, tmp_path):
     model = cifar(class_names=[str(number) for number in range(10)], classes=10)
     model.save(tmp_path / "m.keras")
