@@ -191,14 +191,17 @@ class Told:
     Args:
         data: a `Data`.
         directory: where it is kept, None for nowhere.
+        remarks: lines to tell once a training begins.
     """
 
-    def __init__(self, data, directory=None):
+    def __init__(self, data, directory=None, remarks=()):
         self.data, self.directory = data, directory and Path(directory)
-        self.known = set(data.left_out)
+        self.known, self.remarks = set(data.left_out), list(remarks)
 
     def keep(self, logs=None):
         """Write down what the data are."""
+        while self.remarks:
+            tell(self.remarks.pop(0))
         if self.directory:
             write_record(self.directory, self.data)
 

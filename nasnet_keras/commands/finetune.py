@@ -7,6 +7,7 @@ from nasnet_keras.commands.datasets import Told, decode, find, require_validatio
 from nasnet_keras.commands.options import (
     MODEL_HELP,
     MOST_EPOCHS,
+    VARIED,
     add_data,
     add_devices,
     add_dtype,
@@ -27,6 +28,8 @@ from nasnet_keras.training import recipes
 from nasnet_keras.training.identity import (
     PHASES,
     RATE,
+    VIEWS,
+    begun_as,
     check_place,
     check_resumption,
     known_epochs,
@@ -40,6 +43,11 @@ from nasnet_keras.weights.zoo import model_file, paths_of, starting_weights
 SUMMARY = "train a network on new classes, from what it has learnt on others"
 INTERRUPTED = GO_ON
 EPOCHS = 10
+ONE_VIEW = (
+    "while the cells stand still the head learns from one view of each image, which is computed once; "
+    "--head-views 0: from another one in each epoch"
+)
+MOST_KEPT = 100_000  # images of which features are kept unasked: 0.4 GB of NASNetMobile's, 1.6 of NASNetLarge's
 EXAMPLE = "finetune --model NASNetMobile --weights imagenet --data photos --epochs 10 --directory mine"
 
 
@@ -56,7 +64,10 @@ def add_options(parser):
     add_hours(parser)
     parser.add_argument("--directory", required=True, help="where the model and its state go; run again to go on")
     parser.add_argument("--head-epochs", type=int, help="epochs with the cells frozen (default: a quarter)")
-    text = "compute what the frozen cells make of so many views of each image once, and keep it until they are unfrozen"
+    text = (
+        "compute once what the frozen cells make of so many views of each image, and keep it until they are unfrozen; "
+    )
+    text += "0: of another view in each epoch (default: 1 for several epochs, unless an option says how images change)"
     parser.add_argument("--head-views", type=int, metavar="K", help=text)
     parser.add_argument(
         "--unfreeze", default="all", help="what learns after that: all, head, or from a layer upwards, such as cell_3"
@@ -120,21 +131,36 @@ def check(options):
     phases = recipes.phases(weights != "none", **{name: settings[name] for name in settings if name != "hours"})
     devices = "all" if options.hosts else options.devices
     check_place(options.directory, [name for name, *_ in phases])
-    recipes.check_head_views(options.head_views, phases, recipe, devices=devices, hours=options.hours)
+    recipes.check_head_views(options.head_views or None, phases, recipe, devices=devices, hours=options.hours)
     join(options)
     data = find(options)
     recipes.check_devices(options.devices, recipe.batch_size, len(data.train))
+    views = _head_views(options, phases, recipe, data)
     ends, over = _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
-        views = options.head_views if name == "head" else None
-        identity = training_identity(data, scaled, options.seed, head_views=views) | size_identity(options)
+        kept = views if name == "head" else None
+        identity = training_identity(data, scaled, options.seed, head_views=kept) | size_identity(options)
         if name in over:
             identity.pop(RATE)
         check_resumption(place, identity, last, settings["patience"])
     start = {"source": source, "weights": weights, "size": size}
     settings |= further
-    return {"recipe": recipe, **start, "settings": settings, "data": data, "phases": phases}
+    return {"recipe": recipe, **start, "settings": settings, "data": data, "phases": phases, "views": views}
+
+
+def _head_views(options, phases, recipe, data):
+    """The views of each image that are kept: as asked for, as it was begun here, or one where that saves time."""
+    if options.head_views is not None:
+        return options.head_views or None
+    if begun := begun_as(Path(options.directory) / "head"):
+        return begun.get(VIEWS)
+    name, epochs, *_ = phases[0]
+    apart = recipe.mixes or options.hours is not None or options.hosts or options.devices not in (None, 1)
+    asked = [value for value in given(options, *VARIED).values() if value not in (None, "none", 0)]
+    if name != "head" or epochs < 2 or apart or asked or len(data.train) + len(data.validation) > MOST_KEPT:
+        return None
+    return 1
 
 
 def _ends(options, phases):
@@ -147,7 +173,7 @@ def _ends(options, phases):
     return ends[1:]
 
 
-def run(options, recipe, source, weights, size, settings, data, phases):
+def run(options, recipe, source, weights, size, settings, data, phases, views):
     """Train a network on new classes, starting from what it has learnt on others."""
     with without_greetings():
         from nasnet_keras.models.network import NASNet
@@ -163,7 +189,8 @@ def run(options, recipe, source, weights, size, settings, data, phases):
         remark_on_stem(source.architecture.stem, data.image_shape)
     require_validation(options, len(data.validation))
     first = devices.host() == 0
-    teller = Told(data, options.directory if first else None)
+    unasked = options.head_views is None and views and recipe.varies
+    teller = Told(data, options.directory if first else None, [ONE_VIEW] * bool(unasked))
     with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress, named(model_or_name="model"):
         model = fine_tune(
             source,
@@ -183,7 +210,7 @@ def run(options, recipe, source, weights, size, settings, data, phases):
             devices=options.devices,
             remat=options.remat,
             mixing=options.mixing,
-            head_views=options.head_views,
+            head_views=views,
             progress=progress.features,
             **settings,
         )

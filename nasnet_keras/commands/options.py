@@ -246,9 +246,10 @@ def given(options, *names):
     return {name: getattr(options, name) for name in names}
 
 
+VARIED = ("augmentation", "cutout", *MIXING)  # of a recipe: how images are changed
 RECIPE = (
     *("batch_size", "learning_rate", "optimizer", "nesterov", "decoupled_decay", "warmup_epochs"),
-    *("moving_average", "gradient_accumulation", "label_smoothing", "augmentation", "cutout", *MIXING),
+    *("moving_average", "gradient_accumulation", "label_smoothing", *VARIED),
 )
 
 

@@ -240,5 +240,5 @@ def _reserve(path, size):
     except OSError as error:
         raise ValueError(
             f"`head_views` must leave room on the disk of {path.parent}: the features take {size / 1e9:.2g} GB. "
-            f"Received: {error.strerror}; fewer views take less, none are kept without it"
+            f"Received: {error.strerror}; fewer views take less, and without it (`--head-views 0`) none are kept"
         ) from None

@@ -109,7 +109,7 @@ def known_as_they_are(directory, data):
     """The parts of the data, names, that a fine-tuning in a directory, None for none, had in this very order."""
     if directory is None or data.digest is not None:
         return set()
-    known = [_state(Path(expanded(directory)) / phase)["identity"] for phase in PHASES]
+    known = [begun_as(Path(expanded(directory)) / phase) for phase in PHASES]
     if not (known := [identity for identity in known if identity]):
         return set()
     # The first versions did not note it, and had what came.
@@ -244,6 +244,11 @@ def _changes_of_length(state, epochs, patience):
 def told(directory, changes):
     """The changes of `check_resumption` as texts of one line."""
     return [f"goes on in {directory}: {MEANINGS[change['what']].format(**change)}" for change in changes]
+
+
+def begun_as(directory):
+    """What the training in a folder is known by, see `training_identity`; empty where none has begun."""
+    return _state(directory)["identity"]
 
 
 def settled_head_epochs(directory, epochs, head_epochs=None, unfreeze="all", hours=None):

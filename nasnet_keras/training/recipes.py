@@ -145,6 +145,11 @@ class Recipe:
         return bool(self.mixup or self.cutmix)
 
     @property
+    def varies(self):
+        """Whether an image is another one in each epoch."""
+        return bool(self.augmentation != "none" or self.cutout or self.rand_augment or self.erasing or self.mixes)
+
+    @property
     def crops(self):
         """Whether training images are cropped, which is done to all of a file's pixels."""
         return crops(self.augmentation)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nasnet_keras.cli import parser
+from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import finetune
 from nasnet_keras.training.identity import passed, settled_head_epochs
 
@@ -63,3 +63,42 @@ def test_a_second_phase_for_which_no_epoch_is_left_is_refused(tmp_path):
             settled_head_epochs(tmp_path, many)
     assert settled_head_epochs(tmp_path, 11) == settled_head_epochs(tmp_path, 10, 10) == 10
     assert settled_head_epochs(tmp_path, 10, unfreeze="head") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "views"),
+    [
+        ("", 1),
+        ("--augmentation none", 1),
+        ("--unfreeze head --epochs 2", 1),
+        ("--head-views 0", None),
+        ("--head-views 2", 2),
+        ("--epochs 4", None),  # one of the head
+        ("--augmentation digits", None),
+        ("--erasing 0.2", None),
+        ("--mixup 0.2", None),
+        ("--hours 1", None),
+        ("--devices 2", None),
+        ("--weights none", None),  # no phase of the head
+    ],
+)
+def test_the_head_learns_from_one_view_where_nothing_is_in_the_way(words, views, change):
+    options = parser().parse_args([*WORDS, "--directory", "new", "--recipe", "photos", *words.split()])
+    assert finetune.check(options)["views"] == views
+
+
+@pytest.mark.parametrize("begun", [{}, {"`head_views`": 1}, {"`head_views`": 3}])
+def test_a_head_goes_on_with_the_views_that_it_was_begun_with(begun, change):
+    path = Path("finetuned/head/history.json")
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "identity": {**state["identity"], **begun}}))
+    assert finetune.check(parser().parse_args(WORDS))["views"] == begun.get("`head_views`")
+
+
+def test_one_view_that_nobody_asked_for_is_told_once(change, capsys):
+    words = [*WORDS, "--directory", "new", "--unfreeze", "head", "--epochs", "2", "--image-size", "8"]
+    for further, lines in ((["--recipe", "photos"], 1), (["--recipe", "micro", "--directory", "plain"], 0)):
+        assert main([*words, *further]) == 0
+        assert capsys.readouterr().err.count("--head-views 0") == lines
+    history = json.loads(Path("new/head/history.json").read_text())
+    assert history["identity"]["`head_views`"] == 1
