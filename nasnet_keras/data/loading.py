@@ -78,6 +78,10 @@ class Data:
         """What the images of a folder, a table or TFDS are known by, wherever they lie; None for other data."""
         return self.record and self.record.digest
 
+    def lists_sizes(self, split):
+        """Whether `digest` knows the sizes of a part's files, which is not so of one that came from elsewhere."""
+        return self.digest is not None and split.record is self.record
+
     @property
     def content(self):
         """What the training images are known by: `digest`, or where there is none their split's `Split.content`."""
