@@ -42,7 +42,7 @@ class Data:
 
     Args:
         name: what `load_data` was given.
-        train, validation, test: a `Split` each; only `test` is for reporting.
+        train, validation, test: a `Split` each; only `test` is for reporting. They get the `class_names`.
         class_names: a name for every label.
         image_shape: `(height, width, 3)`.
         left_out: what of a folder is not used, a `left_out.LeftOut`: maps names to reasons, and has a `summary`.
@@ -67,6 +67,11 @@ class Data:
     notes: tuple[str, ...] = ()
     record: Record | None = None
     grey_range: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        for part in sides.PARTS:
+            if (split := getattr(self, part)).class_names != self.class_names:
+                object.__setattr__(self, part, replace(split, class_names=self.class_names))
 
     @property
     def several(self):

@@ -28,6 +28,8 @@ class Split:
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
         origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`,
             which cannot be written to then: recipes that crop read the files again, and would not see it.
+        class_names: what the labels' numbers are called, if that is known: by these names labels go where others count
+            otherwise, so they are to be None for labels of one's own.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -38,6 +40,7 @@ class Split:
     broken: int = 0
     record: Record | None = field(default=None, repr=False)
     origin: tuple[np.ndarray, ImageFiles] | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
@@ -143,11 +146,12 @@ class Split:
         """One `Split` of several, in their order, whose images are all in memory or all files."""
         splits = [split for split in splits if len(split)] or splits[:1]
         first, labels = splits[0].images, np.concatenate([split.labels for split in splits])
+        names = splits[0].class_names
         if isinstance(first, np.ndarray):
             images, files = np.concatenate([split.images for split in splits]), [split.files for split in splits]
             origin = None if None in files else (images, files[0].joined(files))
-            return Split(images, labels, origin=origin)
-        return Split(first.joined([split.images for split in splits]), labels)
+            return Split(images, labels, origin=origin, class_names=names)
+        return Split(first.joined([split.images for split in splits]), labels, class_names=names)
 
     def select(self, indices):
         """The images of an integer array, in its order."""
