@@ -14,12 +14,12 @@ import numpy as np
 from nasnet_keras.checks import as_integer, as_numbers, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.columns import Columns
-from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import images_below
 from nasnet_keras.data.greys import UNUSED, grey_note
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
+from nasnet_keras.data.overlaps import alike, without_trained
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
 from nasnet_keras.data.splits import Split, hold_out, limited, note_of_small, strata
@@ -382,10 +382,13 @@ def _divided(source, given, shares, held_out):
             notes.append(note_of_small(shares, [listing.folders[index] for index in rare]))
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
+    if held_out and held_out.digest not in (None, source.digest):
+        notes += without_trained(listing, splits, [part for part in given if part != "train"], held_out.trained)
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
-    notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
+    notes += [*alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
     others = [marks_of(name) for name in map(listing.name_of, files.paths) if not name.isascii()]
+    others += [map(mark, map(listing.name_of, listing.parts[part].paths)) for part in given if part != "train"]
     record = Record(source.digest, shares, names, trained, further=frozenset().union(*others))
     return splits, record, tuple(notes)
 
@@ -394,43 +397,11 @@ def _names(listing, side, part):
     return map(listing.name_of, compress(listing.parts["train"].paths, (side == part).tolist()))
 
 
-def _alike(listing, side, findings):
-    """A line on files that lie in two parts, and one on those of two classes, if there are any."""
-    files = listing.parts.values()
-    paths = [path for one in files for path in one.paths]
-    sizes = np.concatenate([one.sizes for one in files])
-    every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
-             for part, one in listing.parts.items()]  # fmt: skip
-    pairs, passed_over = equal_files(paths, sizes, every := np.concatenate(every), findings)
-    if pairs:
-        example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another part: {example}" + _not_compared(passed_over)
-    elif passed_over:
-        yield "no file is known to have an equal one in another part" + _not_compared(passed_over)
-    labels = np.concatenate([one.labels for one in files])
-    if labels.ndim == 2:  # all labels of an image as one number
-        labels = np.unique(np.packbits(labels, 1), axis=0, return_inverse=True)[1].reshape(-1)
-    pairs, passed_over = equal_files(paths, sizes, labels, findings)
-    if pairs:
-        example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another class: {example}" + _not_compared(passed_over)
-    elif passed_over:
-        yield "no file is known to have an equal one in another class" + _not_compared(passed_over)
-
-
 def _without_images(splits, names):
     """A line on the labels that no image of a part has, where an image may have several."""
     for part, split in splits.items():
         if split.several and len(split) and (missing := np.flatnonzero(split.counts(len(names)) == 0)).size:
             yield f"no image for {part} has the labels {few(names[index] for index in missing)}"
-
-
-def _not_compared(count):
-    return f"; {count:,} files of equal size were not compared" if count else ""
-
-
-def _files_have(pairs):
-    return f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'}"
 
 
 def _read(splits, size, memory_limit, progress, strict, as_files):
