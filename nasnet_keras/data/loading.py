@@ -228,11 +228,13 @@ def open_data(
     columns=None,
     progress=None,
     range_given=True,
+    least_classes=2,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, and `range_given` says whether
-    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps. Examples of TensorFlow
+    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, `range_given` says whether
+    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps, and `least_classes` is
+    1 where the images are for a model that has classes of its own. Examples of TensorFlow
     Datasets are indexed the first time, and stay on disk.
     """
     size = None if image_size is None else as_size(image_size)
@@ -249,7 +251,8 @@ def open_data(
     grey_range = as_numbers(grey_range)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
-    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, held_out)
+    ways = (split_rule, grey_range, progress, columns, held_out, least_classes)
+    source = open_source(name, size, data_dir, download, *ways)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     unused = tuple(_unused_shares(shares, given))

@@ -66,6 +66,7 @@ def open_source(
     progress=None,
     columns=None,
     held_out=None,
+    least_classes=2,
 ):
     """Open what `load_data` was given.
 
@@ -75,6 +76,7 @@ def open_source(
         data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
         columns: as for `loading.open_data`.
         held_out: the `records.Record` of a directory that was begun; None of a new one.
+        least_classes: how many there must be; 1 where a model's are known.
 
     Returns:
         A `Source`.
@@ -108,7 +110,7 @@ def open_source(
         findings = Findings(name)
         begun = held_out is not None and held_out.digest is not None
         source = _listed(read_folder(name, findings, begun), findings, size, held_out)
-    if len(source.class_names) < 2:
+    if len(source.class_names) < least_classes:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
             f"`data` must have at least two classes. Received: {called(name)}, which has {list(source.class_names)}"
