@@ -15,6 +15,7 @@ from nasnet_keras.checks import as_integer, as_numbers, check_integer, check_one
 from nasnet_keras.data import sides
 from nasnet_keras.data.columns import Columns
 from nasnet_keras.data.folders import images_below
+from nasnet_keras.data.frames import note_of_frames
 from nasnet_keras.data.greys import UNUSED, grey_note
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import as_size, read_image, resize
@@ -275,7 +276,7 @@ def open_data(
     if isinstance(train.images, ImageFiles):
         images = train.images
         note = grey_note(images.sources, images.grey_range, images.findings, range_given)
-        notes += (note,) if note else ()
+        notes += tuple(filter(None, (note, note_of_frames(images.sources, images.findings))))
     elif range_given and grey_range is not None and called(name) == "digits":
         notes += (UNUSED.format("the digits have no"),)
     keep_findings(train)
