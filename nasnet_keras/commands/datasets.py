@@ -240,6 +240,7 @@ def _opened(options, trains, division):
             range_given=options.grey_range is not None,
             columns=given_columns(options),
             progress=progress,
+            least_classes=2 if trains else 1,
             **division,
         )
 

@@ -71,7 +71,8 @@ def check(options):
     split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
         have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
-        raise ValueError(f"`split` must be one that has images. Received: {options.split}, where there are {have}")
+        received = "; ".join([f"{options.split}, where there are {have}", *data.notes])
+        raise ValueError(f"`split` must be one that has images. Received: {received}")
     _tell_of_division(options, data)
     if options.limit is not None:
         split = split.take(options.limit, options.seed if chosen is None else chosen)

@@ -167,7 +167,7 @@ def _unseen(options):
     All of a folder; of one with parts its test part; and of what the model was trained on what was held out.
     """
     where, place = options.evaluate, directory_of(options.model)
-    common = _ways(options, where)
+    common = {**_ways(options, where), "least_classes": 1}
     whole = open_data(where, validation=0, test=0, **common)
     record = read_record(place) if is_used(place) else None
     known = knows(record, whole)

@@ -8,11 +8,11 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, as_numbers, names_of
 from nasnet_keras.data.image_files import ImageFiles
-from nasnet_keras.data.left_out import LeftOut
+from nasnet_keras.data.left_out import LeftOut, few
 from nasnet_keras.data.loading import CHECKED, Data
 from nasnet_keras.data.objects import is_object, read_object_data
 from nasnet_keras.data.records import Record
-from nasnet_keras.data.splits import Split, hold_out
+from nasnet_keras.data.splits import Split, hold_out, placed, renumbered
 
 UNSAID = object()  # of an argument for which None says something
 
@@ -83,8 +83,7 @@ def data_of_parts(train, validation, classes, grey_range=UNSAID):
     """A `Data` of images for training and others for validation, as `transfer.fine_tune` takes them; it tests nothing.
 
     Args:
-        train: a `Split`, a pair of images and labels, or a data set, see `objects.read_object_data`. Files that cannot
-            be read are left out, and told, unless there are too many to look.
+        train: a `Split`, a pair of images and labels, or a data set, see `split_of`.
         validation: likewise, or None for none.
         classes: a name for each label; or their number, and the data's own names count, if they have any.
         grey_range: as for `read_image`; of a `Split` of files it has to be that by which they are read, if it is said.
@@ -101,17 +100,10 @@ def data_of_parts(train, validation, classes, grey_range=UNSAID):
     for label, value in (("train", train), ("validation", validation)):
         if value is None and label == "validation":
             value = splits["train"].select([])
-        if not isinstance(value, Split) and is_object(value):
-            known = names if splits or not isinstance(classes, int) else classes
-            several = splits["train"].several if splits else None
-            found, names = read_object_data(value, class_names=known, label=label, grey_range=wanted, several=several)
-            value, record = Split(*found["train"]), Record()
-            if splits and isinstance(value.images, ImageFiles):
-                value = replace(value, images=replace(value.images, image_size=splits["train"].images.shape[1:3]))
-            value = _readable(value, label)
-        if not isinstance(value, Split):
-            rule = "a Split, or a pair of images and labels, or a data set of such"
-            raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
+        record = record if isinstance(value, Split) else Record()
+        known = names if splits or not isinstance(classes, int) else classes
+        size, several = (splits["train"].images.shape[1:3], splits["train"].several) if splits else (None, None)
+        value, names = split_of(value, known, label, wanted, several, size)
         if value.several and value.labels.shape[1] != len(names):
             raise ValueError(f"`{label}` must have {len(names)} labels. Received: {value.labels.shape[1]}")
         if splits and len(value) and value.several != splits["train"].several:
@@ -133,6 +125,51 @@ def data_of_parts(train, validation, classes, grey_range=UNSAID):
     shape = tuple(train.images.shape[1:])
     further = {"record": train.record or record, "grey_range": read_as(train)}
     return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
+
+
+def split_of(value, classes, label, grey_range=None, several=None, size=None):
+    """A `Split` whose labels count by some names, and those.
+
+    Args:
+        value: a `Split`, or what `objects.read_object_data` takes. Files that cannot be read are left out, and told,
+            unless there are too many to look.
+        classes: a name for each label, or their number: then the names are the data's own, if they have any.
+        label: the argument that an error names.
+        grey_range, several: as for `objects.read_object_data`.
+        size: `(height, width)` of images that are files; None: their own.
+
+    Raises:
+        ValueError: it is something else, or calls its classes otherwise.
+    """
+    if isinstance(value, Split):
+        return _named(value, classes, label)
+    if not is_object(value):
+        rule = "a Split, or a pair of images and labels, or a data set of such"
+        raise ValueError(f"`{label}` must be {rule}. Received: {type(value)}")
+    found, names = read_object_data(value, class_names=classes, label=label, grey_range=grey_range, several=several)
+    split = Split(*found["train"], class_names=names)
+    if size and isinstance(split.images, ImageFiles):
+        split = replace(split, images=replace(split.images, image_size=tuple(size)))
+    return _readable(split, label), names
+
+
+def _named(split, classes, label):
+    """As `split_of`, of a `Split`; numbers are nobody's names, and labels stand as they are then."""
+    own, is_count = split.class_names, isinstance(classes, int)
+    most = split.labels.shape[1] if split.several else split.labels.max(initial=-1) + 1
+    own = own if own is None or (len(own) == most if split.several else len(own) >= most) else None  # others' labels
+    names = tuple(map(str, range(classes))) if is_count else tuple(classes)
+    if own is not None and is_count and len(own) == classes:
+        return split, own
+    if own is None or own == names:
+        return split, names
+    if not is_count and (placed(own, names) >= 0).all():
+        return replace(split, labels=renumbered(split.labels, own, names), class_names=names), names
+    if own == tuple(map(str, range(len(own)))):
+        return replace(split, class_names=None), names
+    rule = f"{classes} classes" if is_count else f"the classes {few(names)}"
+    way = "`dataclasses.replace(…, class_names=None)` leaves labels as they are"
+    raise ValueError(f"`{label}` must have {rule}. Received: {few(own)}, which it calls its classes; {way}")
 
 
 def read_as(split, otherwise=None):

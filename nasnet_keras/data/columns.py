@@ -1,9 +1,12 @@
 """Which columns of a table mean what: the files, the labels, and the part that a row belongs to."""
 
+import ast
+import json
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -33,6 +36,7 @@ YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f", "")
 AROUND = ("is", "in", "set", "split", "part")  # words beside a part's, in the name of a column that marks its rows
 LOOKED_AT = 1000  # rows, before columns of texts are read to the end
 LONGEST_PATH = 4096  # bytes
+LONGEST_LIST = 1 << 16  # letters
 LONGEST_WORD, MOST_WORDS = 40, 20  # of a column that may name parts, among other words
 
 
@@ -324,6 +328,31 @@ def written(cell):
     if isinstance(cell, float | np.floating) and cell.is_integer():
         return str(int(cell))  # a column of integers with a gap in it
     return str(cell)
+
+
+def listed(text):
+    """The list of texts, numbers or nothing that a text writes down as Python or JSON do; None of another text."""
+    if text[:1] + text[-1:] not in ("[]", "()", "{}") or len(text) > LONGEST_LIST:
+        return None
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            if isinstance(found := read(text), LISTS):
+                return None if any(isinstance(one, (Mapping, *LISTS)) for one in found) else list(found)
+    return None
+
+
+def are_lists(table, column):
+    """Whether all cells of a column that are not empty are texts of lists, and not of 1 and 0 alone."""
+    is_list = False
+    for _, (cell,) in table.rows([column]):
+        if not isinstance(cell, str):
+            if isinstance(cell, (Mapping, *LISTS)) or written(cell):
+                return False
+        elif text := cell.strip():
+            if (found := listed(text)) is None:
+                return False
+            is_list |= any(one not in (0, 1) for one in found)
+    return is_list
 
 
 def _is_none(cell):

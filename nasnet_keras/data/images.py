@@ -122,7 +122,7 @@ def read_pillow(source, image_size=None, grey_range=None, part=None):
     check_range("grey_range", grey_range, optional=True)
     if part and size is None:
         raise ValueError("`part` needs an `image_size`. Received: None")
-    with _opened(source) as (image, orientation):
+    with opened(source) as (image, orientation):
         turned = orientation >= 5
         whole = image.size[:: 1 if turned else -1]
         top, left, height, width = part(*whole) if part else (0, 0, *whole)
@@ -168,7 +168,7 @@ def read_header(source, max_pixels=None):
     Raises:
         ValueError: as for `read_size`.
     """
-    with _opened(source, max_pixels) as (image, orientation):
+    with opened(source, max_pixels) as (image, orientation):
         width, height = image.size if orientation < 5 else image.size[::-1]
         kind = "JPEG" if image.format == "MPO" else image.format
         return Header(kind, image.mode, height, width, _has_deep_colours(image))
@@ -180,7 +180,7 @@ def read_greys(source):
     Raises:
         ValueError: as for `read_image`.
     """
-    with _opened(source) as (image, _):
+    with opened(source) as (image, _):
         return _values(image) if is_deep(image) else None
 
 
@@ -190,7 +190,7 @@ def read_deep_colours(source):
     Raises:
         ValueError: as for `read_image`.
     """
-    with _opened(source) as (image, _):
+    with opened(source) as (image, _):
         if not _has_deep_colours(image):
             return None
         colours = [place for place, band in enumerate(image.getbands()) if band not in "Aa"]
@@ -301,7 +301,7 @@ def called(source):
 
 
 @contextlib.contextmanager
-def _opened(source, max_pixels=None):
+def opened(source, max_pixels=None):
     """A Pillow image of bearable size and its orientation. Any failure inside is a `ValueError` naming the source."""
     max_pixels = max_pixels or MAX_PIXELS
     if not isinstance(source, bytes | str | os.PathLike):

@@ -14,12 +14,13 @@ import numpy as np
 from nasnet_keras.checks import as_integer, as_numbers, check_integer, check_one_of, check_range
 from nasnet_keras.data import sides
 from nasnet_keras.data.columns import Columns
-from nasnet_keras.data.equal_files import equal_files
 from nasnet_keras.data.folders import images_below
+from nasnet_keras.data.frames import note_of_frames
 from nasnet_keras.data.greys import UNUSED, grey_note
 from nasnet_keras.data.image_files import ImageFiles, own_size
 from nasnet_keras.data.images import as_size, read_image, resize
 from nasnet_keras.data.left_out import LeftOut, few, shown
+from nasnet_keras.data.overlaps import alike, without_trained
 from nasnet_keras.data.records import Record, mark, marks_of
 from nasnet_keras.data.sources import called, open_source
 from nasnet_keras.data.splits import Split, hold_out, limited, note_of_small, strata
@@ -42,7 +43,7 @@ class Data:
 
     Args:
         name: what `load_data` was given.
-        train, validation, test: a `Split` each; only `test` is for reporting.
+        train, validation, test: a `Split` each; only `test` is for reporting. They get the `class_names`.
         class_names: a name for every label.
         image_shape: `(height, width, 3)`.
         left_out: what of a folder is not used, a `left_out.LeftOut`: maps names to reasons, and has a `summary`.
@@ -68,6 +69,11 @@ class Data:
     record: Record | None = None
     grey_range: tuple[float, float] | None = None
 
+    def __post_init__(self):
+        for part in sides.PARTS:
+            if (split := getattr(self, part)).class_names != self.class_names:
+                object.__setattr__(self, part, replace(split, class_names=self.class_names))
+
     @property
     def several(self):
         """Whether an image may have several labels."""
@@ -77,6 +83,10 @@ class Data:
     def digest(self):
         """What the images of a folder, a table or TFDS are known by, wherever they lie; None for other data."""
         return self.record and self.record.digest
+
+    def lists_sizes(self, split):
+        """Whether `digest` knows the sizes of a part's files, which is not so of one that came from elsewhere."""
+        return self.digest is not None and split.record is self.record
 
     @property
     def content(self):
@@ -219,11 +229,13 @@ def open_data(
     columns=None,
     progress=None,
     range_given=True,
+    least_classes=2,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
-    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, and `range_given` says whether
-    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps. Examples of TensorFlow
+    Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, `range_given` says whether
+    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps, and `least_classes` is
+    1 where the images are for a model that has classes of its own. Examples of TensorFlow
     Datasets are indexed the first time, and stay on disk.
     """
     size = None if image_size is None else as_size(image_size)
@@ -240,7 +252,8 @@ def open_data(
     grey_range = as_numbers(grey_range)
     check_range("grey_range", grey_range, optional=True)
     name = expanded(name)
-    source = open_source(name, size, data_dir, download, split_rule, grey_range, progress, columns, held_out)
+    ways = (split_rule, grey_range, progress, columns, held_out, least_classes)
+    source = open_source(name, size, data_dir, download, *ways)
     class_names = source.class_names
     given = {part: Split(images, labels) for part, (images, labels) in source.parts.items()}
     unused = tuple(_unused_shares(shares, given))
@@ -263,7 +276,7 @@ def open_data(
     if isinstance(train.images, ImageFiles):
         images = train.images
         note = grey_note(images.sources, images.grey_range, images.findings, range_given)
-        notes += (note,) if note else ()
+        notes += tuple(filter(None, (note, note_of_frames(images.sources, images.findings))))
     elif range_given and grey_range is not None and called(name) == "digits":
         notes += (UNUSED.format("the digits have no"),)
     keep_findings(train)
@@ -373,10 +386,13 @@ def _divided(source, given, shares, held_out):
             notes.append(note_of_small(shares, [listing.folders[index] for index in rare]))
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
+    if held_out and held_out.digest not in (None, source.digest):
+        notes += without_trained(listing, splits, [part for part in given if part != "train"], held_out.trained)
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
-    notes += [*_alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
+    notes += [*alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
     trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
     others = [marks_of(name) for name in map(listing.name_of, files.paths) if not name.isascii()]
+    others += [map(mark, map(listing.name_of, listing.parts[part].paths)) for part in given if part != "train"]
     record = Record(source.digest, shares, names, trained, further=frozenset().union(*others))
     return splits, record, tuple(notes)
 
@@ -385,43 +401,11 @@ def _names(listing, side, part):
     return map(listing.name_of, compress(listing.parts["train"].paths, (side == part).tolist()))
 
 
-def _alike(listing, side, findings):
-    """A line on files that lie in two parts, and one on those of two classes, if there are any."""
-    files = listing.parts.values()
-    paths = [path for one in files for path in one.paths]
-    sizes = np.concatenate([one.sizes for one in files])
-    every = [side if part == "train" else np.full(len(one), sides.PARTS.index(part), np.int8)
-             for part, one in listing.parts.items()]  # fmt: skip
-    pairs, passed_over = equal_files(paths, sizes, every := np.concatenate(every), findings)
-    if pairs:
-        example = " and ".join(f"{shown(listing.name_of(paths[i]))} ({sides.PARTS[every[i]]})" for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another part: {example}" + _not_compared(passed_over)
-    elif passed_over:
-        yield "no file is known to have an equal one in another part" + _not_compared(passed_over)
-    labels = np.concatenate([one.labels for one in files])
-    if labels.ndim == 2:  # all labels of an image as one number
-        labels = np.unique(np.packbits(labels, 1), axis=0, return_inverse=True)[1].reshape(-1)
-    pairs, passed_over = equal_files(paths, sizes, labels, findings)
-    if pairs:
-        example = " and ".join(shown(listing.name_of(paths[i])) for i in pairs[0])
-        yield f"{_files_have(pairs)} an equal one in another class: {example}" + _not_compared(passed_over)
-    elif passed_over:
-        yield "no file is known to have an equal one in another class" + _not_compared(passed_over)
-
-
 def _without_images(splits, names):
     """A line on the labels that no image of a part has, where an image may have several."""
     for part, split in splits.items():
         if split.several and len(split) and (missing := np.flatnonzero(split.counts(len(names)) == 0)).size:
             yield f"no image for {part} has the labels {few(names[index] for index in missing)}"
-
-
-def _not_compared(count):
-    return f"; {count:,} files of equal size were not compared" if count else ""
-
-
-def _files_have(pairs):
-    return f"{len(pairs):,} {'files have' if len(pairs) > 1 else 'file has'}"
 
 
 def _read(splits, size, memory_limit, progress, strict, as_files):

@@ -25,7 +25,8 @@ class Record:
         sides: {part that was held out: names of a folder's images, relative to its root}.
         trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
         seed: by which other data than a folder were divided; None: not known, or it had no say.
-        further: marks that an earlier version may have made of the names that are there; not kept.
+        further: marks of the names in the parts that the data bring, and those that an earlier version may have made of
+            names that are there; not kept.
     """
 
     digest: str | None = None

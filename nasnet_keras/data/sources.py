@@ -66,6 +66,7 @@ def open_source(
     progress=None,
     columns=None,
     held_out=None,
+    least_classes=2,
 ):
     """Open what `load_data` was given.
 
@@ -75,6 +76,7 @@ def open_source(
         data_dir, download, split_rule, grey_range, progress: as in `load_data`; an index is made of TFDS once.
         columns: as for `loading.open_data`.
         held_out: the `records.Record` of a directory that was begun; None of a new one.
+        least_classes: how many there must be; 1 where a model's are known.
 
     Returns:
         A `Source`.
@@ -108,7 +110,7 @@ def open_source(
         findings = Findings(name)
         begun = held_out is not None and held_out.digest is not None
         source = _listed(read_folder(name, findings, begun), findings, size, held_out)
-    if len(source.class_names) < 2:
+    if len(source.class_names) < least_classes:
         more = source.listing.left_out.summary() if source.listing else ""
         raise ValueError(
             f"`data` must have at least two classes. Received: {called(name)}, which has {list(source.class_names)}"
@@ -175,18 +177,23 @@ def _table(name, columns, held_out):
             raise
         listing, refusal = read_table(name, columns, in_each_part=True), error
     brought = listing.brought & held_out.shares.keys() if before else frozenset()
-    changed = before and (brought or listing.completed or listing.across)
+    is_new = bool(brought) or bool(before and listing.listed)
+    changed = before and (is_new or listing.completed or listing.across)
     if not changed or (not refusal and before in (listing.digest(), listing.digest(str))):
         return listing
-    others, told = [], f"what the table marks for {few(sorted(brought))} is not used: other images were held out before"
+    others, told, marked = [], [], few(sorted(brought))
+    if brought:
+        told.append(f"what the table marks for {marked} is not used: other images were held out before")
+    if listing.listed:
+        told.append("texts of lists are a class each: so it was when this directory was begun")
     each = "files that have rows of several parts are used in each: so it was when this directory was begun"
-    ways = [(bool(brought), completes, False) for completes in [True] * bool(brought) + [False] * listing.completed]
+    ways = [(is_new, completes, False) for completes in [True] * is_new + [False] * listing.completed]
     if listing.across:
         ways += [(False, True, True), *((*way[:2], True) for way in ways)]
     for as_before, completes, in_each_part in ways:
         with suppress(ValueError):  # what that version refused
             other = read_table(name, columns, as_before=as_before, completes=completes, in_each_part=in_each_part)
-            others.append(other := replace(other, notes=(*other.notes, *[told] * as_before, *[each] * in_each_part)))
+            others.append(other := replace(other, notes=(*other.notes, *told * as_before, *[each] * in_each_part)))
             if before in (other.digest(), other.digest(str)):
                 return other
     if refusal:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from nasnet_keras.data.left_out import few, shown
 from nasnet_keras.data.records import Record
 from nasnet_keras.data.tables import SEPARATORS
 from nasnet_keras.files import composed
+
+LOOKED_INTO, PIECE = 20_000, 4096  # files that are known by as many bytes in their middle, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,8 @@ class Split:
         record: of training images, how the data were divided, a `records.Record`; None if that is not known.
         origin: None, or (an array, the `ImageFiles` that it was decoded from); what holds as long as it is `images`,
             which cannot be written to then: recipes that crop read the files again, and would not see it.
+        class_names: what the labels' numbers are called, if that is known: by these names labels go where others count
+            otherwise, so they are to be None for labels of one's own.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -35,6 +40,7 @@ class Split:
     broken: int = 0
     record: Record | None = field(default=None, repr=False)
     origin: tuple[np.ndarray, ImageFiles] | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self):
         shape = tuple(getattr(self.images, "shape", ()))
@@ -71,34 +77,36 @@ class Split:
         """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
-    def digest(self, form=str):
+    def digest(self, form=str, sized=True):
         """What the images and their labels are known by, in their order, text.
 
-        Of arrays it is their pixels; of files their names, wherever all of them lie, and of encoded bytes those.
+        Of arrays it is their pixels, of encoded bytes those; of files their names, wherever all of them lie, their
+        sizes, and of at most 20,000 what stands in the middle of each.
 
         Args:
             form: a function of a name that gives it as it counts.
+            sized: false for what earlier versions knew files by, their names alone.
         """
         files = self.files
         digest = hashlib.blake2b(b"" if files is not None else np.ascontiguousarray(self.images), digest_size=16)
-        for name in () if files is None else _names(files, form):
+        for name in () if files is None else _names(files, form, sized):
             digest.update(name)
         digest.update(np.ascontiguousarray(self.labels))
         return digest.hexdigest()
 
-    def content(self, form=str):
+    def content(self, form=str, sized=True):
         """As `digest`, whatever order they are in: a data set may shuffle its images anew in each pass."""
-        return hashlib.blake2b(b"".join(sorted(self._known(form))), digest_size=16).hexdigest()
+        return hashlib.blake2b(b"".join(sorted(self._known(form, sized))), digest_size=16).hexdigest()
 
     def in_order(self):
         """The same images and labels in an order that follows from what they are alone."""
-        known = self._known()
+        known = self._known(sized=False)  # of files it is that of earlier versions
         return self.select(np.array(sorted(range(len(known)), key=known.__getitem__), np.int64))
 
-    def _known(self, form=str):
+    def _known(self, form=str, sized=True):
         """What each image is known by with its label, a list of bytes."""
         files = self.files
-        images = self.images if files is None else _names(files, form)
+        images = self.images if files is None else _names(files, form, sized)
         return [
             hashlib.blake2b(np.ascontiguousarray(label).tobytes() + bytes(image), digest_size=16).digest()
             for image, label in zip(images, self.labels, strict=True)
@@ -138,11 +146,12 @@ class Split:
         """One `Split` of several, in their order, whose images are all in memory or all files."""
         splits = [split for split in splits if len(split)] or splits[:1]
         first, labels = splits[0].images, np.concatenate([split.labels for split in splits])
+        names = splits[0].class_names
         if isinstance(first, np.ndarray):
             images, files = np.concatenate([split.images for split in splits]), [split.files for split in splits]
             origin = None if None in files else (images, files[0].joined(files))
-            return Split(images, labels, origin=origin)
-        return Split(first.joined([split.images for split in splits]), labels)
+            return Split(images, labels, origin=origin, class_names=names)
+        return Split(first.joined([split.images for split in splits]), labels, class_names=names)
 
     def select(self, indices):
         """The images of an integer array, in its order."""
@@ -306,12 +315,29 @@ def renumbered(labels, own, names):
     return marks
 
 
-def _names(files, form):
-    """What each of `ImageFiles` is called, bytes: wherever all of them lie, and encoded bytes as they are."""
+def _names(files, form, sized):
+    """What each of `ImageFiles` is known by, bytes, as for `Split.digest`."""
     names = list(map(files.name, range(len(files))))
     paths = [name for name in names if isinstance(name, str)]
     start = os.path.commonprefix(paths).rfind(os.sep) + 1  # noqa: RUF071 - of what is no absolute path, too
-    return [name if isinstance(name, bytes) else os.fsencode(form(name[start:])) + b"\0" for name in names]
+    piece = PIECE if len(names) <= LOOKED_INTO else 0
+    return [
+        name if isinstance(name, bytes)
+        else os.fsencode(form(name[start:])) + b"\0" + (_look(name, piece) if sized else b"")
+        for name in names
+    ]  # fmt: skip
+
+
+def _look(path, length):
+    """The size of a file, and so many bytes in its middle; of what cannot be read it is as if it were empty."""
+    size, piece = 0, b""
+    with suppress(OSError, ValueError):  # a byte 0 in a path
+        size = os.path.getsize(path)
+        if length:
+            with open(path, "rb") as file:
+                file.seek(max(0, (size - length) // 2))
+                piece = file.read(length)
+    return b"%d\0%s\0" % (size, piece)
 
 
 def _by_class(labels, seed, classes=0):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nasnet_keras.data.columns import LISTS, NO, YES, Columns, choose, written
+from nasnet_keras.data.columns import LISTS, NO, YES, Columns, are_lists, choose, listed, written
 from nasnet_keras.data.file_names import FileNames
 from nasnet_keras.data.folders import HEIF_SUFFIXES, MAX_CLASSES, Files, Listing
 from nasnet_keras.data.layouts import PARTS, names_alike
@@ -30,7 +30,7 @@ MAX_ROWS = 20_000_000
 MAX_MARKS = 2 << 30  # images × labels
 LONGEST_NAME = 500  # letters, of what is left out
 MANY = 20  # labels, of which numbers with a fraction are hardly classes
-FRACTION = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?", re.I)
+FRACTION = re.compile(r"[-+]?\d*[.,]\d+(e[-+]?\d+)?", re.I)
 MISSING = ("missing", "")  # see `LeftOut.entries`
 BOTH = {"0", "1", "True", "False"}
 
@@ -43,11 +43,13 @@ class TableListing(Listing):
         brought: the parts, but train, that are told by columns which earlier versions passed over.
         completed: whether names are completed, which those versions did not do.
         across: whether a file has rows of several parts, each of which had it in those versions.
+        listed: whether cells are texts of lists, each of which was a class in those versions.
     """
 
     brought: frozenset = frozenset()
     completed: bool = False
     across: bool = False
+    listed: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -86,8 +88,8 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
         as_before, completes, in_each_part: false, true and false but for a directory that an earlier version began:
-            whether columns have no say that those passed over, whether names are completed, and whether a file is used
-            in each part that it has a row of, not only in that of its first row.
+            whether columns have no say that those passed over, nor texts of lists, whether names are completed, and
+            whether a file is used in each part that it has a row of, not only in that of its first row.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -104,7 +106,8 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names, in_each_part)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
-    marks = _Marks(labels) if several else _Names(columns.separator)
+    are_listed = not (several or as_before) and are_lists(table, *labels)
+    marks = _Marks(labels) if several else _Names(columns.separator, are_listed)
     for number, (name, *cells) in table.rows([file, *labels, *division.columns]):
         part = division.part(cells[len(labels) :])
         label = marks.of(cells[: len(labels)], number)
@@ -118,19 +121,22 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
     brought = frozenset(listing.parts) - {"train"} if division.is_new else frozenset()
-    return replace(listing, brought=brought, completed=bool(names and names.found), across=rows.across)
+    completed = bool(names and names.found)
+    return replace(listing, brought=brought, completed=completed, across=rows.across, listed=are_listed)
 
 
 class _Names:
     """Numbers for labels as they come: the label of a cell, or a list of them."""
 
-    def __init__(self, separator):
-        self.separator, self.several = separator, separator is not None
+    def __init__(self, separator, are_listed=False):
+        self.separator, self.several, self.are_listed = separator, separator is not None, are_listed
         self.numbers, self.lengths, self.separated = {}, set(), False
 
     def of(self, cells, line):
         """The number of a row's label, or a tuple of numbers; None for a row without one."""
         (cell,) = cells
+        if self.are_listed and isinstance(cell, str) and cell.strip():
+            cell = listed(cell.strip())
         if isinstance(cell, LISTS):
             self.lengths.add(len(cell))
             return tuple(self._number(text) for one in cell if (text := written(one).strip()))
@@ -155,10 +161,13 @@ class _Names:
 
         Whether rows of one file have been joined, and how many images have no label, count.
         """
-        if self.several and not self.separated and (self.lengths or not joined):
+        if self.are_listed:
+            unused = f", and the separator {self.separator!r} is not used" if self.several else ""
+            yield f"labels are texts of lists: an image may have several{unused}"
+        elif self.several and not self.separated and (self.lengths or not joined):
             why = "it is not used, as cells are lists" if self.lengths else "each image has one label at most"
             yield f"no cell has the separator {self.separator!r}: {why}"
-        if self.several and without:
+        if (self.several or self.are_listed) and without:
             yield f"{without:,} {'images' if without > 1 else 'image'} without any label count as having none of them"
 
     def _number(self, text):
@@ -398,12 +407,20 @@ class _Rows:
 
 def note_of_joined(names):
     """One line on labels that look like several in one, else None."""
-    for separator in SEPARATORS:
+    fractions = [name for name in names if FRACTION.fullmatch(name)]
+    are_numbers = 2 * len(fractions) > len(names) and all(FRACTION.fullmatch(name) for name in names if "," in name)
+    for separator in (*SEPARATORS, " "):
         parts = {part.strip() for name in names for part in name.split(separator)}
         joined = [name for name in names if separator in name]
+        if (separator == "," and are_numbers) or (separator == " " and len(set(map(_blanks, names))) == 1):
+            continue  # decimal commas; words of which every name has as many, such as colours of animals
         if joined and len(parts) < len(names):
             return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
     return None
+
+
+def _blanks(name):
+    return len(name.split())
 
 
 def _hints(names):

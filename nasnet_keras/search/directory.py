@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Of the description of children, what earlier versions did not keep; all but the last is what images are known by.
 LATER = ("images", "training", "validation", "grey_range")
+BEFORE = "as_known_before"  # what earlier versions knew files by where it is something else
 FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
 
 
@@ -182,8 +183,14 @@ def description(child, data=None):
 
 def images_of(data):
     """What the images that children learn from and are judged by are known by, in whatever order, JSON-able."""
-    known = {"images": data.content, "validation": data.validation.content(composed)}
-    known |= {"training": data.train.content(composed)} if data.digest else {}
+    train, validation = data.train, data.validation
+    sized = {split: not data.lists_sizes(split) for split in (train, validation)}
+    known = {"images": data.content, "validation": validation.content(composed, sized[validation])}
+    known |= {"training": train.content(composed, sized[train])} if data.digest else {}
+    before = {} if data.digest or train.files is None else {"images": train.content(sized=False)}
+    if sized[validation] and validation.files is not None:
+        before["validation"] = validation.content(composed, sized=False)
+    known |= {BEFORE: before} if before else {}
     return known | {"grey_range": data.grey_range and list(data.grey_range)}
 
 
@@ -209,8 +216,9 @@ def compare_children(directory, now):
         then = read_object(SearchDirectory(directory).children)
     except (OSError, ValueError):
         return
+    then |= {key: now[key] for key, before in now.get(BEFORE, {}).items() if then.get(key) == before}
     named_alike = then.get("data") == now.get("data")
-    known = [key for key in now if key in then or key not in LATER or not named_alike]
+    known = [key for key in now if key != BEFORE and (key in then or key not in LATER or not named_alike)]
     if different := first_difference(then, now, known):
         key, old, new = different
         advice = "Choose another directory"
@@ -246,7 +254,8 @@ def keep_children(directory, now, numerics):
         pass
     if not path.exists():
         begun = numerics
-        write_atomically(path, json.dumps({**now, "numerics": numerics}, indent=1).encode())
+        kept = {key: value for key, value in now.items() if key != BEFORE}
+        write_atomically(path, json.dumps({**kept, "numerics": numerics}, indent=1).encode())
     compare_children(directory, now)
     if begun != numerics:
         logger.warning(

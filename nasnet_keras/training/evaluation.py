@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 
 from nasnet_keras.checks import check_integer, names_of
+from nasnet_keras.data.arrays import split_of
 from nasnet_keras.data.left_out import few
-from nasnet_keras.data.splits import note_of_separator, placed, separator_of
+from nasnet_keras.data.splits import Split, note_of_separator, placed, separator_of
 from nasnet_keras.models import answers
 from nasnet_keras.training.figures import USUAL, average_precisions, figures_of, losses
 from nasnet_keras.training.fitting import answers_to
@@ -26,7 +27,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
 
     Args:
         model: a classifier; what its outputs are follows from its last layer (`models.answers`).
-        split: a `data.Split` whose labels count as `class_names` do.
+        split: a `data.Split`; or a pair of images and labels, a `tf.data.Dataset`, …, as for `fine_tune`. What names
+            its classes goes by these names, other labels count as `class_names` do.
         class_names: a name for each class. Those of a model that has names may come in any order; other names than the
             model's are told, and labels then count as its outputs do.
         batch_size: images at a time, at most: fewer of more than 128 pixels.
@@ -54,8 +56,8 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
 
     Raises:
         ValueError: names without an order, other numbers of names and of the model's classes, some of its names and
-            some others, nothing tells what the model answers with, it answers with no numbers, or there are not so many
-            devices.
+            some others, images that the model does not take, nothing tells what the model answers with, it answers with
+            no numbers, or there are not so many devices.
 
     Examples:
         >>> from nasnet_keras import NASNet, evaluate_classes, load_data
@@ -67,6 +69,9 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     """
     names = list(names_of("class_names", class_names))
     columns, count = _columns(answers.class_names(model), names), len(names)
+    several = None if answers.thresholds(model) is None else True
+    size = None if isinstance(split, Split) else answers.image_size(model)
+    split, _ = split_of(split, names, "split", answers.grey_range(model), several, size)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
     probabilities = check_numbers(answers.as_probabilities(outputs, kind))

@@ -94,7 +94,8 @@ def _kept(network, data, recipe, seed, views, directory, progress):
 def _digest(model, data, recipe, seed, views):
     """What features follow from, in sixteen digits: weights of the cells, settings, and which images there are."""
     varied = ("augmentation", "cutout", "rand_augment", "erasing", "batch_size")
-    known = [model.get_config(), data.digest, data.image_shape, data.grey_range, seed, views, keras.backend.backend()]
+    images = data.digest or [data.train.digest(), data.validation.digest()]
+    known = [model.get_config(), images, data.image_shape, data.grey_range, seed, views, keras.backend.backend()]
     known += [asdict(recipe)[name] for name in varied]
     known += ["crop sides"] * recipe.crops  # views of an earlier version were other ones
     digest = hashlib.blake2b(json.dumps(known, default=str).encode(), digest_size=8)

@@ -9,6 +9,7 @@ import math
 import os
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,6 +17,8 @@ import numpy as np
 
 from nasnet_keras.checks import as_integer, check_integer
 from nasnet_keras.data.batches import Batches
+from nasnet_keras.data.images import luma
+from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.records import write_record
 from nasnet_keras.data.splits import check_classes, placed, renumbered
 from nasnet_keras.files import alone_in, expanded, writing
@@ -405,15 +408,30 @@ def answers_to(model, split, batch_size=256, devices=None, view=None):
     Args:
         model, split, batch_size, devices: as for `evaluate`.
         view: None, or a function of images [n, height, width, channels] that gives what the model sees of them.
+
+    Of colours a model of one channel sees the luma, as in `predict`; other images that it does not take are refused.
     """
     if not len(split):
         return np.zeros((0, answers.units(model) or 1), "float32"), split.labels, answers.output_kind(model)
+    shape, own = tuple(split.images.shape[1:]), answers.input_shape(model)
+    in_grey, scaled = (shape[2], own[2]) == (3, 1), not scales_itself(model)
+    shown = (*shape[:2], 1) if in_grey else shape
+    # One that has seen nothing yet does not tell what it takes.
+    if getattr(model, "inputs", None) and any(side not in (None, one) for side, one in zip(own, shown, strict=True)):
+        raise ValueError(f"`split` must have images of the model's shape, {own}. Received: {shape}")
     number = 1 if several.hosts() > 1 else several.number_of(devices)  # each host by itself
-    batch_size = several.batch_of(images_at_a_time(split.images.shape[1:], batch_size), number)
-    batches = Batches(split, batch_size, scaled=not scales_itself(model))
-    batches = batches if view is None else _Viewed(batches, view)
+    batch_size = several.batch_of(images_at_a_time(shape, batch_size), number)
+    batches = Batches(split, batch_size, scaled=scaled and not in_grey)
+    for change in filter(None, (partial(_in_grey, scaled=scaled) if in_grey else None, view)):
+        batches = _Viewed(batches, change)
     outputs, kind = answers.answered(model, several.predict(model, batches, len(split), number))
     return outputs[split.readable], split.labels[split.readable], kind
+
+
+def _in_grey(images, scaled):
+    """The luma of colours in 0–255, [n, height, width, 1], in -1 to 1 if `scaled`."""
+    greys = luma(images.astype("uint8"))
+    return normalize(greys) if scaled else greys.astype("float32")
 
 
 def chosen_thresholds(model, split, batch_size=256):
@@ -432,7 +450,7 @@ def match_classes(model, data, split):
     if names is None or names == tuple(data.class_names):
         return split
     check_classes(names, data.class_names)
-    return replace(split, labels=renumbered(split.labels, data.class_names, names))
+    return replace(split, labels=renumbered(split.labels, data.class_names, names), class_names=names)
 
 
 def save_model(model, directory, **changes):

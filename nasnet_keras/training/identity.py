@@ -23,9 +23,10 @@ PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
-LEARNS_BEFORE = f"{LEARNS}, as kept before"
+BEFORE = ", as kept before"
+LEARNS_BEFORE = f"{LEARNS}{BEFORE}"
 WEIGHTS, BALANCED = "`class_weights`", "balanced"
-WEIGHTS_BEFORE = f"{WEIGHTS}, as kept before"
+WEIGHTS_BEFORE = f"{WEIGHTS}{BEFORE}"
 BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
 SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the size of the images"
@@ -97,12 +98,17 @@ def content_identity(data, validate=True):
         data: a `data.Data`, without the files that were found to be broken.
         validate: whether its validation images watch the training.
     """
+    known = {BROKEN: data.train.broken + data.validation.broken}
     # Names that Python gave are known as they stood.
-    learnt, watched = data.train.digest(composed if data.digest else str), {}
+    parts = {LEARNT if data.digest else "images": (data.train, composed if data.digest else str)}
     if validate and len(data.validation):
-        watched = {WATCHED: data.validation.digest(composed)}
-    broken = data.train.broken + data.validation.broken
-    return {BROKEN: broken, LEARNT if data.digest else "images": learnt, **watched}
+        parts[WATCHED] = data.validation, composed
+    for what, (split, form) in parts.items():
+        sized = not data.lists_sizes(split)
+        known[what] = split.digest(form, sized)
+        if sized and split.files is not None:
+            known[f"{what}{BEFORE}"] = split.digest(form, sized=False)
+    return known
 
 
 def known_as_they_are(directory, data):
@@ -114,8 +120,10 @@ def known_as_they_are(directory, data):
         return set()
     # The first versions did not note it, and had what came.
     learnt, watched = ([one.get(what) for one in known if what in one] for what in ("images", WATCHED))
-    parts = {"train": not learnt or data.train.digest() in learnt}
-    parts["validation"] = data.validation.digest(composed) in watched if watched else not learnt
+    now = content_identity(data)
+    train, validation = ({now.get(what), now.get(f"{what}{BEFORE}")} for what in ("images", WATCHED))
+    parts = {"train": not learnt or train & set(learnt)}
+    parts["validation"] = validation & set(watched) if watched else not learnt
     return {part for part, is_known in parts.items() if is_known}
 
 
@@ -178,18 +186,19 @@ def check_resumption(directory, identity, epochs=None, patience=None):
         names = identity.get("classes")
         if isinstance(names, list) and known.get("classes") == list(map(str, range(len(names)))):
             known["classes"] = names  # numbers, where an earlier version did not see what data call their classes
+    # Nobody can bring back a file that is gone, or break one again.
+    contents = [LEARNT if LEARNT in identity else "images", WATCHED]
+    known |= {what: identity[what] for what in contents if known.get(what) == identity.get(f"{what}{BEFORE}", 0)}
     failure, old, new = _failure(directory), known.get(RATE), identity.get(RATE)
     lower = failure is not None and None not in (old, new) and new != old
     if not trained and failure:
         return []  # it had no epoch that could go on
-    # Nobody can bring back a file that is gone, or break one again.
-    contents = [LEARNT if LEARNT in identity else "images", WATCHED]
     broken = BROKEN in known and BROKEN in identity and (known[BROKEN] or identity[BROKEN])
     mended = broken and first_difference(known, identity, [what for what in contents if what in known])
     if mended and identity.get(WEIGHTS) == BALANCED and known.get(WEIGHTS) and WEIGHTS_BEFORE not in known:
         known[WEIGHTS] = BALANCED  # an earlier version kept the factors alone, which follow from the files
-    passed_over = [RATE] * lower + [BROKEN, LEARNS_BEFORE, WEIGHTS_BEFORE] + contents * bool(mended)
-    compared = [what for what in known if what in identity and what not in passed_over]
+    passed_over = [RATE] * lower + [BROKEN] + contents * bool(mended)
+    compared = [what for what in known if what in identity and what not in passed_over and not what.endswith(BEFORE)]
     if different := first_difference(*map(_with_known_classes, (known, identity)), compared):
         what, before, now = different
         values = f"{before}, here {now}; " if is_number(before) and is_number(now) else ""

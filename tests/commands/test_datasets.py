@@ -11,7 +11,7 @@ from PIL import Image
 from written_tables import write
 
 from nasnet_keras.cli import main, parser
-from nasnet_keras.commands import datasets, evaluate
+from nasnet_keras.commands import datasets, evaluate, export
 from nasnet_keras.commands import search as search_command
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
@@ -40,6 +40,7 @@ def photos(tmp_path, monkeypatch):
 
 
 NET = ["--genotype", "tiny", "--repeats", "1", "--filters", "4", "--epochs", "1", "--batch-size", "8"]
+NAMES = ("red", "blue", "green")
 
 
 def call(capsys, *words):
@@ -255,6 +256,28 @@ STARTS = (
     ["--model", "NASNetCIFAR", "--weights", "net"],
     ["--model", "other.keras", "--weights", "net/model.keras"],
 )
+
+
+def test_images_of_a_single_class_of_the_model_are_tested(photos, capsys):
+    """Where the model says what its classes are, one of them is enough; what trains needs two."""
+    os.remove("photos/red/web.jpg")
+    shutil.rmtree("photos/blue")
+    network = NASNet("tiny", repeats=1, filters=2, stem="cifar", input_shape=(8, 8, 3), classes=3, class_names=NAMES)
+    network.save("net.keras")
+    code, out, err = call(capsys, "evaluate", "--model", "net.keras", "--data", "photos", "--split", "all", "--json")
+    figures = json.loads(out.splitlines()[-1])
+    assert code == 0 and "nasnet-keras: photos has no images of blue, green, which count as 0 images" in err
+    assert figures["images"] == 30 and {row["name"]: row["images"] for row in figures["classes"]} == dict(
+        red=30, blue=0, green=0
+    )
+    asked = parser().parse_args(["export", "--model", "net.keras", "--output", "new", "--evaluate", "photos"])
+    assert len(export.check(asked)["labelled"].test) == 30
+    for words in (["train", *NET, "--directory", "net"], ["finetune", "--model", "net.keras", "--directory", "net"]):
+        code, _, err = call(capsys, *words, "--data", "photos")
+        assert code == 2 and "`data` must have at least two classes" in err[-1]
+    NASNet("tiny", repeats=1, filters=2, stem="cifar", input_shape=(8, 8, 3), classes=2).save("unnamed.keras")
+    code, _, err = call(capsys, "evaluate", "--model", "unnamed.keras", "--data", "photos")
+    assert code == 2 and "`data` must have the model's 2 classes. Received: 1" in err[-1]
 
 
 def test_nothing_is_tested_that_the_weights_have_learnt_from(photos):

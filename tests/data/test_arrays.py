@@ -1,10 +1,13 @@
 """Arrays as KerasTuner's `search` takes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nasnet_keras.data.arrays import data_of_arrays
+from nasnet_keras.data.arrays import data_of_arrays, data_of_parts
+from nasnet_keras.data.loading import load_data
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 4
@@ -210,3 +213,37 @@ def test_held_out_images_follow_from_what_they_are():
     assert splits[0].content() == splits[1].content() and splits[0].digest() != splits[1].digest()
     other = data_of_arrays(IMAGES, (LABELS + 1) % 4, (IMAGES, LABELS)).train
     assert other.content() != splits[0].content()
+
+
+def test_parts_of_load_data_keep_the_names_of_their_classes():
+    """A class that one of them lacks shifts no label, nor does another order of the names."""
+
+    def named(*names):
+        return load_data((IMAGES[:30], [names[number % len(names)] for number in range(30)]), validation=0.2, test=0.2)
+
+    whole, lacking = named("cat", "dog", "emu"), named("cat", "emu")
+    assert whole.train.take(5, 0).class_names == ("cat", "dog", "emu") == whole.test.class_names
+    found = data_of_parts(whole.train, lacking.validation, ["emu", "dog", "cat"])
+    for part, source in (("train", whole), ("validation", lacking)):
+        labels = [found.class_names[number] for number in getattr(found, part).labels]
+        assert labels == [source.class_names[number] for number in getattr(source, part).labels]
+    assert data_of_parts(whole.train, lacking.validation, 3).class_names == ("cat", "dog", "emu")
+    for parts, classes in (
+        ((lacking.train, whole.validation), 2),
+        ((whole.train, None), ["ant", "bee", "cow"]),
+        ((whole.train, None), 4),
+    ):
+        with pytest.raises(ValueError, match="which it calls its classes"):
+            data_of_parts(*parts, classes)
+    # Numbers are nobody's names, and labels of one's own have none.
+    numbers = load_data((IMAGES, LABELS)).train
+    own = replace(whole.train, labels=(whole.train.labels + 1) % 3, class_names=None)
+    for split, names in ((numbers, list("abcd")), (own, list("abc"))):
+        assert (data_of_parts(split, None, names).train.labels == split.labels).all()
+
+
+def test_labels_of_parts_in_several_columns_go_by_name_too():
+    marks = np.arange(120).reshape(40, 3) % 5 < 2
+    split = replace(load_data((IMAGES, marks.astype(int))).train, class_names=("cat", "dog", "emu"))
+    found = data_of_parts(split, None, ["emu", "dog", "ant", "cat"])
+    assert (found.train.labels[:, [3, 1, 0]] == split.labels).all() and not found.train.labels[:, 2].any()

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from written_tables import HEADER, write
 from nasnet_keras.data.columns import LOOKED_AT, Columns, Division, choose
 from nasnet_keras.data.loading import load_data, open_data
 from nasnet_keras.data.table_files import open_table
-from nasnet_keras.data.tables import read_table
+from nasnet_keras.data.tables import note_of_joined, read_table
 
 ROWS_OF_MANY = 3000
 
@@ -263,3 +265,61 @@ def test_names_of_any_length_are_kept_short(tmp_path):
     write(tmp_path / "t.csv", [("a.png", "x"), ("b" * 100_000, "y"), ("b" * 100_001, "y")])
     left_out = read_table(tmp_path / "t.csv").left_out
     assert len(left_out) == 2 and max(map(len, left_out)) < 600
+
+
+LISTS_OF = {
+    "python": [repr(["cat", "dog"]), repr(("dog",)), repr([])],
+    "json": [json.dumps(["cat", "dog"]), json.dumps(["dog"]), " [] "],
+}
+
+
+@pytest.mark.parametrize("separator", [None, ","])
+@pytest.mark.parametrize("kind", LISTS_OF)
+@pytest.mark.parametrize("name", ["a.csv", "b.jsonl"])
+def test_texts_of_lists_are_lists(name, kind, separator, place):  # noqa: F811
+    """As `pandas.to_csv` writes them; each was a class, and a separator made labels such as `['cat'`."""
+    rows = [(file, LISTS_OF[kind][number % 3]) for number, (file, _) in enumerate(ROWS)]
+    write(place / name, rows)
+    listing = read_table(place / name, Columns(separator=separator))
+    assert listing.folders == ("cat", "dog") and listing.parts["train"].labels.sum(0).tolist() == [14, 27]
+    assert listing.notes[0].startswith("labels are texts of lists: an image may have several")
+    assert ("the separator ',' is not used" in listing.notes[0]) == (separator is not None)
+    assert "13 images without any label count as having none of them" in listing.notes
+    # An earlier version's directory goes on with its classes.
+    kept = open_data(place / name, held_out=None, columns=Columns(separator=separator)).record
+    before = read_table(place / name, Columns(separator=separator), as_before=True)
+    assert before.folders != listing.folders and not before.listed
+    data = open_data(place / name, held_out=replace(kept, digest=before.digest()), columns=Columns(separator=separator))
+    assert data.class_names == before.class_names
+    assert any("texts of lists are a class each" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("cells", [["[0, 1]", "[1, 0]"], ["[0 1]", "[1 0]"], ["[cat]", "['dog']"], ["(1)", "(2)"]])
+def test_other_texts_in_brackets_are_classes(cells, place):  # noqa: F811
+    write(place / "a.csv", [(file, cells[number % 2]) for number, (file, _) in enumerate(ROWS)])
+    assert read_table(place / "a.csv").folders == tuple(sorted(cells))
+
+
+TAGS = ["clear primary", "cloudy", "clear primary road", "haze primary", "haze primary road", "clear road", "haze road"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (TAGS, "labels such as clear primary are one each: --separator ' ' makes them several"),
+        ([f"{colour} {animal}" for colour in ("black", "white", "red") for animal in ("cat", "dog", "cow")], None),
+        (["cat", "dog", "great dane", "great tit"], None),
+        ([f"{number // 10},{number % 10}" for number in range(30)], None),  # decimal commas
+        (["1,2", "1", "2", "3", "2,3"], "labels such as 1,2 are one each: --separator ',' makes them several"),
+        (["1,2", "2,3", "1,2,3", "1,3"], "labels such as 1,2 are one each: --separator ',' makes them several"),
+    ],
+)
+def test_labels_that_look_like_several_in_one_are_told(names, said):
+    assert note_of_joined(names) == said
+
+
+def test_numbers_with_decimal_commas_are_told(place):  # noqa: F811
+    rows = [(file, f'"{number // 10},{number % 10}"') for number, (file, _) in enumerate(ROWS)]
+    (place / "a.csv").write_text("file;label\n" + "".join(f"{file};{label}\n" for file, label in rows))
+    (note,) = read_table(place / "a.csv").notes
+    assert note == "numbers such as 0,0 are a class each: that a number is learnt (regression) is not there"

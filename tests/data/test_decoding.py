@@ -55,7 +55,7 @@ SEGMENT = st.one_of(
 def test_the_segments_of_a_jpeg_are_walked_as_pillow_does(segments):
     content = JPEG[:2] + b"".join(segments) + JPEG[2:]
     try:
-        with images._opened(content) as (image, orientation):
+        with images.opened(content) as (image, orientation):
             expected = orientation, "adobe" in image.info
     except ValueError:  # Pillow takes none of the marks that have no segment
         return

@@ -15,6 +15,7 @@ from written_tables import HEADER, write
 
 from nasnet_keras.commands.datasets import Told
 from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.records import knows
 from nasnet_keras.data.splits import placed, strata
 from nasnet_keras.data.tables import Columns, read_table
 
@@ -673,3 +674,23 @@ def test_a_class_of_a_table_is_one_line_and_its_model_goes_on(place):
     unlabelled = read_table(place / "a.jsonl", labelled=False)
     assert unlabelled.parts["train"].paths == read_table(place / "a.jsonl").parts["train"].paths
     assert unlabelled.class_names == ()
+
+
+def test_what_a_model_was_trained_on_is_not_tested_although_the_table_says_so(place):
+    """Another fold of the same images: of its own directory nothing is left out."""
+
+    def fold(name, first):
+        parts = ["test", "validation", "train", "train", "train"]
+        rows = [(file, label, parts[(number - first) % 5]) for number, (file, label) in enumerate(ROWS)]
+        write(place / name, rows, (*HEADER, "split"))
+        return place / name
+
+    one, other = fold("one.csv", 0), fold("other.csv", 4)
+    record = open_data(one).record
+    assert len(open_data(one, held_out=record).test) == 8 == len(open_data(other).test)
+    data = open_data(other, held_out=record)
+    assert len(data.test) == 0 and len(data.validation) == 8 and len(data.train) == 24
+    assert "8 of 8 images for test are not used: the model was trained on them" in data.notes
+    assert knows(record, open_data(other))  # so a fine-tuning of the model is told, too
+    third = open_data(fold("third.csv", 1), held_out=record)  # what watched is tested, what was learnt from watches
+    assert len(third.test) == 8 and third.notes == ("the model was trained on 8 of 8 images for validation, too",)

@@ -11,6 +11,7 @@ from nasnet_keras.children.settings import ChildSettings
 from nasnet_keras.data.arrays import data_of_arrays
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.search.directory import (
+    BEFORE,
     LATER,
     SearchDirectory,
     compare_children,
@@ -95,6 +96,27 @@ def test_other_pixels_of_the_same_shape_are_other_data(tmp_path):
     listed = {key: value for key, value in now.items() if key not in ("data", "validation")}
     with pytest.raises(ValueError, match="another `images`: None"):
         compare_children(tmp_path, listed)
+
+
+def test_other_files_of_the_same_names_are_other_data(tmp_path):
+    """What an earlier version knew by their names alone goes on."""
+
+    def of(colour):
+        (tmp_path / colour).mkdir()
+        files = [str(tmp_path / colour / f"{number}.bmp") for number in range(8)]
+        for number, file in enumerate(files):
+            Image.new("RGB", (8, 8), colour).resize((8, 8 + (number == 5))).save(file)
+        return description(ChildSettings(), load_data((files, LABELS), image_size=8, validation=0.5, test=0))
+
+    now, other = of("red"), of("blue")
+    keep_children(tmp_path, now, "jax/1")
+    assert BEFORE not in json.loads((tmp_path / "children.json").read_text())
+    compare_children(tmp_path, now)
+    with pytest.raises(ValueError, match="another `images`"):
+        compare_children(tmp_path, other)
+    before = {key: value for key, value in now.items() if key != BEFORE} | now[BEFORE]
+    (tmp_path / "children.json").write_text(json.dumps(before))
+    compare_children(tmp_path, now)
 
 
 def test_a_folder_with_another_range_of_greys_or_other_of_its_images_is_refused(tmp_path):

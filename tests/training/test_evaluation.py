@@ -5,7 +5,9 @@ import xml.etree.ElementTree as ElementTree
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+from nasnet_keras.data.images import luma
 from nasnet_keras.data.loading import Split
 from nasnet_keras.data.splits import separator_of
 from nasnet_keras.pictures.confusion import MOST, confusion_svg, most_confused
@@ -197,3 +199,52 @@ def test_other_names_than_the_models_are_told_or_refused(caplog):
         with pytest.raises(ValueError, match="`class_names` must be a list of names, one for each class. Received: "):
             evaluate_classes(model, split, ["cat", "dog"])
         model.class_names = own
+
+
+def brightness(channels):
+    """A model of two classes, whose second is as probable as an image of this many channels is bright."""
+    images = keras.Input((4, 4, channels))
+    bright = keras.layers.GlobalAveragePooling2D()(images)
+    light = keras.layers.Dense(2, kernel_initializer="zeros", name="predictions", activation="softmax")
+    model = keras.Model(images, light(bright))
+    light.set_weights([np.float32([[-4, 4]] * channels), np.zeros(2, "float32")])
+    return model
+
+
+def test_a_model_of_greys_sees_the_luma_of_colours():
+    """As in `predict`: a model of one channel would take any, and see the red one."""
+    colours = np.zeros((2, 4, 4, 3), np.uint8)
+    colours[0, ..., 0], colours[1, ..., 1] = 255, 255  # red is dark, green is bright
+    right = evaluate_classes(brightness(1), Split(colours, [0, 1]), ["dark", "bright"])
+    assert right["accuracy"] == 1
+    greys = luma(colours)
+    assert evaluate_classes(brightness(1), Split(greys, [0, 1]), ["dark", "bright"])["loss"] == right["loss"]
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(3, (4, 4, 1)), (1, (4, 4, 4)), (3, (4, 5, 3)), (3, (8, 8, 3))])
+def test_images_that_a_model_does_not_take_are_refused(channels, shape):
+    split = Split(np.zeros((2, *shape), np.uint8), [0, 1])
+    with pytest.raises(ValueError, match=r"`split` must have images of the model's shape, \(4, 4, \d\). Received: \("):
+        evaluate_classes(brightness(channels), split, ["dark", "bright"])
+
+
+def test_pairs_and_data_sets_are_judged_as_splits_are(tmp_path):
+    images = np.zeros((4, 4, 4, 3), np.uint8)
+    images[2:], names = 255, ["dark", "bright"]
+    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).resize((9, 9)).save(path)
+    expected = evaluate_classes(brightness(3), Split(images, [0, 0, 1, 1]), names)
+    assert expected["accuracy"] == 1
+    texts = ["dark", "dark", "bright", "bright"]
+    for given in (
+        (images, [0, 0, 1, 1]),
+        (images / 255.0, texts),
+        (paths, texts),
+        list(zip(images, texts, strict=True)),
+    ):
+        assert evaluate_classes(brightness(3), given, names) == expected
+    named = Split(images, [1, 1, 0, 0], class_names=("bright", "dark"))
+    assert evaluate_classes(brightness(3), named, names) == expected
+    with pytest.raises(ValueError, match="`split` must be a Split, or a pair"):
+        evaluate_classes(brightness(3), "photos", names)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from test_outputs import NAMES, colours, data, network, small
 
+from nasnet_keras.data.arrays import data_of_parts
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.files import alone_in
 from nasnet_keras.training import checkpoints, compilation, fitting, recipes
@@ -32,6 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("eager"),
     pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`"),
 ]
+PAIR = np.zeros((4, 8, 8, 3), "uint8"), [0, 1, 0, 1]
 RECIPE = recipes.recipe("micro", batch_size=16)
 PLAIN = recipes.recipe("scans", batch_size=16, augmentation="none")
 
@@ -489,6 +491,28 @@ def test_files_that_nothing_else_knows_are_known_by_their_names_and_labels(tmp_p
 
     assert known("here") == known("there")
     assert len({known("here"), known("here", "abce"), known("here", labels=(1, 1, 0, 1))}) == 3
+
+
+def test_other_files_of_the_same_names_are_other_images(tmp_path):
+    """As they are in a folder; what an earlier version knew by its names alone goes on."""
+
+    def known(folder, part, colour):
+        (tmp_path / folder).mkdir()
+        for name in "abcd":
+            Image.new("RGB", (8, 8), colour).save(tmp_path / folder / f"{name}.bmp")  # of the same size
+        pair = [str(tmp_path / folder / f"{name}.bmp") for name in "abcd"], [0, 1, 0, 1]
+        return whole_identity(data_of_parts(*((pair, None) if part == "train" else (PAIR, pair)), 2))
+
+    before = ", as kept before"
+    for part, what, said in (("train", "images", "images"), ("validation", "validation images", "validation images")):
+        raw, masked = known(f"{part} raw", part, "red"), known(f"{part} masked", part, "blue")
+        assert raw[f"{what}{before}"] == masked[f"{what}{before}"]
+        place = state_of(tmp_path / part, raw)
+        assert check_resumption(place, raw) == []
+        with pytest.raises(ValueError, match=f"it has other {said}"):
+            check_resumption(place, masked)
+        old = {key: value for key, value in raw.items() if not key.endswith(before)} | {what: raw[f"{what}{before}"]}
+        assert check_resumption(state_of(tmp_path / f"{part} before", old), raw) == []
 
 
 def test_a_training_of_numbers_goes_on_where_data_now_bring_names(tmp_path):
