@@ -12,6 +12,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+from contextlib import suppress
 
 PACKAGE = __name__.partition(".")[0]
 # The modules on the way to the networks' classes: while one of them is imported, it cannot be imported once more.
@@ -135,18 +136,23 @@ def _register():
 
 
 class _WhenKerasComes(importlib.abc.MetaPathFinder):
-    """Registers the classes right after somebody imports Keras."""
+    """Registers the classes right after somebody imports Keras; to ask where it is, as many do, is no import."""
 
     def find_spec(self, fullname, path=None, target=None):
         """Give Keras' own spec, with the registration behind its execution."""
         if fullname != "keras":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module):
+                with suppress(ValueError):  # it was executed before
+                    sys.meta_path.remove(self)
                 execute(module)
                 _register()
 

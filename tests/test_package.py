@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,3 +140,20 @@ def test_a_folder_brings_its_modules_and_no_others():
 def test_no_other_module_is_said_to_have_moved():
     with pytest.raises(ModuleNotFoundError, match="No module named 'nasnet_keras.no_such_module'"):
         importlib.import_module("nasnet_keras.no_such_module")
+
+
+def test_to_ask_where_keras_is_is_no_import_of_it(monkeypatch):
+    """Many packages ask; the classes are registered when it is executed, however often it was asked for."""
+    hook, done = _registration._WhenKerasComes(), []
+    monkeypatch.setattr(sys, "meta_path", [hook, *sys.meta_path])
+    monkeypatch.setattr(_registration, "_register", lambda: done.append("registered"))
+
+    def find_spec(name):
+        return SimpleNamespace(loader=SimpleNamespace(exec_module=lambda module: done.append("executed")))
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    asked, imported = hook.find_spec("keras"), hook.find_spec("keras")
+    assert asked is not imported and hook in sys.meta_path and not done
+    imported.loader.exec_module(None)
+    assert done == ["executed", "registered"] and hook not in sys.meta_path
+    assert hook.find_spec("kerasthing") is None

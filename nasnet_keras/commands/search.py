@@ -5,8 +5,7 @@ import logging
 import os
 import re
 import socket
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from nasnet_keras.children.settings import EVALUATIONS, ChildSettings
 from nasnet_keras.commands.datasets import Told, decode, find, require_validation
 from nasnet_keras.commands.options import add_data, add_size, check_network, given, named, remark_on_stem
 from nasnet_keras.commands.progress import SearchProgress, epoch_progress
-from nasnet_keras.commands.terminal import GO_ON, finish, percent, print_table, tell, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, log_to, percent, print_table, tell, without_greetings
 from nasnet_keras.data.sources import check_source
 from nasnet_keras.files import check_folder, read_object, read_secret
 from nasnet_keras.pictures.pareto import COSTS
-from nasnet_keras.search.directory import SearchDirectory, compare_children, description
+from nasnet_keras.search.directory import SearchDirectory, check_place, compare_children, description
 from nasnet_keras.search.distributed.processes import Machine
 from nasnet_keras.search.distributed.ray_pool import engine_of
 from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, Role, current_role
@@ -188,6 +187,7 @@ def check(options):
         role.check_secret()
     directory = Path(options.directory).absolute()
     check_folder("directory", directory)
+    check_place(directory)
     strategy = make_strategy(options.controller, space, options.seed, settings)
     _compare_rules(directory, rules)
     try:
@@ -233,11 +233,18 @@ def _require_use(options, role, child):
 
 
 def _require_controller(options):
-    """Raise `ValueError` where the settings of RL's controller are for another one."""
+    """Raise `ValueError` where the settings of RL's controller are for another one, or what teaches for none.
+
+    What an earlier version let a search begin with goes on.
+    """
     for name, option in CONTROLLER.items():
         value = getattr(options, option)
         if options.controller != "rl" and value != SMALL[name]:
             raise ValueError(f"`{option}` is for the controller rl. Received: {value}, {options.controller}")
+    if options.controller == "random" and not SearchDirectory(options.directory).header.exists():
+        for name in ("start_from", "failure_reward"):
+            if (value := getattr(options, name)) is not None:
+                raise ValueError(f"`{name}` is for a controller that learns. Received: {value}, random")
 
 
 def _settings(options):
@@ -376,7 +383,7 @@ def run(options, space, child, rules, settings, role, engine, data):
             for listener in listeners:
                 listener.update(trials)
             if (role or engine or options.workers) and not logging.getLogger("nasnet_keras").handlers:
-                _log_to(directory.chief_log)
+                log_to(directory.chief_log)
 
         with _told_at_the_end():
             result = search(
@@ -467,30 +474,3 @@ def _print_networks(rows, title, part=""):
         counts = (f"{row[key]:,}" for key in ("parameters", "multiply_adds"))
         cells.append((row["network"], *counts, percent(row[f"{part}accuracy"])))
     print_table(("network", "parameters", "multiply-adds", measure.replace("_", " ")), cells, title=title)
-
-
-class _Log(logging.FileHandler):
-    """A log that says in a line, once, that it cannot be written, as on a full disk; what it had to keep is lost."""
-
-    has_told = False
-
-    def emit(self, record):
-        try:
-            super().emit(record)  # which opens the file anew after an error, and the folder may have gone
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record):
-        stream, self.stream = self.stream, None  # it is opened again for the next record
-        with suppress(OSError, AttributeError):  # there may be none
-            stream.close()
-        if not self.has_told:
-            tell(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}")
-        self.has_told = True
-
-
-def _log_to(path):
-    logger, handler = logging.getLogger("nasnet_keras"), _Log(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)

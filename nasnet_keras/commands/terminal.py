@@ -1,10 +1,11 @@
 """What is printed: figures, and nothing of what libraries say while they are loaded."""
 
 import json
+import logging
 import math
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -99,3 +100,31 @@ def plain(value):
     if isinstance(value, str):
         return as_utf8(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _Log(logging.FileHandler):
+    """A log that says in a line, once, that it cannot be written, as on a full disk; what it had to keep is lost."""
+
+    has_told = False
+
+    def emit(self, record):
+        try:
+            super().emit(record)  # which opens the file anew after an error, and the folder may have gone
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record):
+        stream, self.stream = self.stream, None  # it is opened again for the next record
+        with suppress(OSError, AttributeError):  # there may be none
+            stream.close()
+        if not self.has_told:
+            tell(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}")
+        self.has_told = True
+
+
+def log_to(path):
+    """Let the package's log go into a file as well."""
+    logger, handler = logging.getLogger("nasnet_keras"), _Log(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nasnet_keras.checks import first_difference
 from nasnet_keras.files import composed, expanded, read_object, take_lock, write_atomically
+from nasnet_keras.search.own import public_attributes
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 LATER = ("images", "training", "validation", "grey_range")
 BEFORE = "as_known_before"  # what earlier versions knew files by where it is something else
 FIGURES = "result.json"  # of a model in `retrained_models` or `final`, beside it
+TRAINED = ("model.keras", FIGURES, "history.json", "data.json")  # what tells that a training has a directory
+CHILD = "child."  # what a child is known by beside its fields begins so, lest it meet what all children have in common
+CLASS = f"{CHILD}class"
 
 
 def _below(*names, doc):
@@ -93,6 +97,9 @@ class DirectoryLock:
     Args:
         directory: the `SearchDirectory`.
 
+    Attributes:
+        given_out: {number of a trial: which of its runs this process has begun there last}, of all its locks.
+
     Raises:
         ValueError: another process has it.
     """
@@ -112,7 +119,7 @@ class DirectoryLock:
                     f"`directory` {self.folder} is in use: another process searches there. End it first"
                 ) from None
             self._release = weakref.finalize(self, os.close, handle)
-            _locks[key] = self
+            _locks[key], self.given_out = self, _given_out.setdefault(key, {})
 
     def check(self):
         """Raise `ValueError` if this is no longer the one that may write."""
@@ -140,6 +147,7 @@ class DirectoryLock:
 
 # What a process has locked is the process's own state, and only that can tell one search of it from another process's.
 _locks, _taking = weakref.WeakValueDictionary(), threading.RLock()
+_given_out = {}  # likewise: {folder: {number of a trial: which of its runs was begun from here, the last one}}
 
 
 def _leave_to_parent():
@@ -148,6 +156,7 @@ def _leave_to_parent():
         lock._lost = "belongs to the process that this one was forked from"
         lock._release()
     _locks.clear()
+    _given_out.clear()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
@@ -169,8 +178,26 @@ def right_to_overwrite(overwrite, place):
     return closing(DirectoryLock(place)) if in_use else nullcontext()
 
 
+def check_place(directory):
+    """Raise `ValueError` if a directory is none for a new search: a training has it, or what would be lost lies there.
+
+    `training.identity.check_place` is its counterpart. What was left by a search that was killed is that search's.
+    """
+    place = SearchDirectory(directory)
+    if place.header.exists() or place.controller.exists():
+        return
+    written = (place.best_genotype, place.best_normal, place.best_reduction, place.report, place.retrained)
+    for path in (*map(place.path.joinpath, TRAINED), *written):
+        if os.path.lexists(path):
+            rule = "which no search there has written. Choose another directory, or move the file away"
+            raise ValueError(f"`directory` {place.path} holds {path.name}, {rule}")
+
+
 def description(child, data=None):
-    """What all children of a search have in common, JSON-able; without data, as far as the child tells."""
+    """What all children of a search have in common, JSON-able; without data, as far as the child tells.
+
+    Its class and its attributes tell: the fields of a dataclass, and of any object what is public and fits into JSON.
+    """
     common = {}
     if data is not None:
         # A folder is known by its images, wherever it lies; a limit and its seed say which of them are used.
@@ -178,6 +205,9 @@ def description(child, data=None):
         common |= {} if is_listed else {"data": data.name}
         common |= {"image_shape": data.image_shape, "train_images": len(data.train), **images_of(data)}
     own = _jsonable(child) if is_dataclass(child) else {}
+    if child is not None:
+        further = {f"{CHILD}{name}": value for name, value in public_attributes(child).items() if name not in own}
+        own |= {CLASS: type(child).__qualname__, **further}
     return json.loads(json.dumps({**own, **common}, default=_jsonable, skipkeys=True))
 
 
@@ -219,11 +249,17 @@ def compare_children(directory, now):
     then |= {key: now[key] for key, before in now.get(BEFORE, {}).items() if then.get(key) == before}
     named_alike = then.get("data") == now.get("data")
     known = [key for key in now if key != BEFORE and (key in then or key not in LATER or not named_alike)]
+    if CLASS not in then:  # an earlier version's, which knew no child but by its fields
+        known = [key for key in known if not key.startswith(CHILD)]
+    elif CLASS in now:
+        known += [key for key in then if key.startswith(CHILD) and key not in now]
     if different := first_difference(then, now, known):
         key, old, new = different
         advice = "Choose another directory"
         if key in LATER[:-1]:
             advice += ", or the same images, held out alike: a data set with `shuffle=False` and nothing random"
+        elif key.startswith(CHILD) and key != CLASS:
+            advice += f", or call it `_{key.removeprefix(CHILD)}` where it is no setting of the child"
         raise ValueError(
             f"`directory` {directory} holds a search whose children have another `{key}`: "
             f"{old!r}. Received: {new!r}. {advice}"
@@ -257,6 +293,8 @@ def keep_children(directory, now, numerics):
         kept = {key: value for key, value in now.items() if key != BEFORE}
         write_atomically(path, json.dumps({**kept, "numerics": numerics}, indent=1).encode())
     compare_children(directory, now)
+    if now.get(CLASS, "ChildSettings") != "ChildSettings" and CLASS not in read_object(path):
+        logger.warning("%s does not say which child it was begun with, and goes on with %s", path, now[CLASS])
     if begun != numerics:
         logger.warning(
             "%s was begun with numerics %s and goes on with %s: a reward may differ in its last digits from what it "

@@ -24,7 +24,7 @@ from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.rules import check_rules
 from nasnet_keras.search.strategies.choice import make_strategy, warn_if_random
 from nasnet_keras.search.strategies.strategy import Strategy
-from nasnet_keras.search.trials.format import TrialFormat, one_line
+from nasnet_keras.search.trials.format import TrialFormat, one_line, whole
 from nasnet_keras.search.trials.imported import check_imports, read_tries
 from nasnet_keras.search.trials.logs import check_identity
 from nasnet_keras.search.trials.state import SearchState
@@ -76,7 +76,7 @@ class NASNetOracle(keras_tuner.Oracle):
 
     Attributes:
         space: the `SearchSpace`.
-        tries: the first trials' genotypes, a tuple.
+        imports, tries: what a new search begins with, a list of dicts and a tuple of genotypes.
         strategy: the live `Strategy`, for instance to read its `diagnostics`.
         on_started: called whenever a trial is given to a worker, with a dict: `trial_id`, `genotype`, `worker`.
         on_taken_back: called with the id of a trial whose worker is lost.
@@ -133,7 +133,7 @@ class NASNetOracle(keras_tuner.Oracle):
         self.on_started = self.on_taken_back = self.on_finished = None
         self.tune_new_entries, self.verbose = False, 0
         self._strategies = lambda seed: make_strategy(strategy, space, seed, settings)
-        self._imports = check_imports(imports, self.space, self.objective.direction)
+        self.imports = check_imports(imports, self.space, self.objective.direction)
         self._hours, self._ends_at, self._directory_lock = hours, None, None
         self._format = TrialFormat(self.space, self.objective, self.rules)
         self.hyperparameters = self._format.hyperparameters
@@ -180,7 +180,7 @@ class NASNetOracle(keras_tuner.Oracle):
                 if is_open and self._state.progress(trial, metrics[PROGRESS], step):
                     answer.status = TrialStatus.STOPPED
                 return answer
-            self._check_objective_found(metrics)
+            self._check_objective_found(metrics := whole(self.objective, metrics))
             if is_open:
                 self._format.report(trial, metrics, step)
             return trial
@@ -264,11 +264,7 @@ class NASNetOracle(keras_tuner.Oracle):
     def get_best_trials(self, num_trials=1):
         """The best completed trials, best first; where too few, those that repeat one of them follow, then others."""
         with self._lock:
-            best = [self.trials[trial_id] for *_, trial_id in self._attach().ranked[:num_trials]]
-            if len(best) < num_trials:
-                others = [trial for trial in self.trials.values() if trial not in best]
-                best += sorted(others, key=lambda trial: trial.status != TrialStatus.COMPLETED)
-            return best[:num_trials]
+            return self._attach().best(num_trials)
 
     def finished_trials(self):
         """The lines of `trials.jsonl`, a list of dicts in the order in which the trials ended."""
@@ -308,12 +304,9 @@ class NASNetOracle(keras_tuner.Oracle):
             open_now = {} if self._state is None else self._state.open
             running = [trial for trial in self.ongoing_trials.values() if trial.trial_id in open_now]
             self.ongoing_trials = {}
-            for trial in running:
-                self._retry_queue.append(trial.trial_id)
-                try:
-                    self._state.give_back(trial)
-                except (OSError, ValueError) as error:  # the disk is full, or the folder is another search's by now
-                    logger.debug("the run of trial %s counts: %s", trial.trial_id, error)
+            self._retry_queue += [trial.trial_id for trial in running]
+            if running:
+                self._state.give_back(*running)
 
     def announce(self):
         """Call `on_finished` until it knows of all trials that have ended; every verb that ends trials does so.
@@ -335,6 +328,11 @@ class NASNetOracle(keras_tuner.Oracle):
             self._is_telling = False
             raise
         return True
+
+    def update_space(self, hyperparameters):
+        """What a hypermodel asks for beside the cells is not searched for, which is logged once."""
+        super().update_space(hyperparameters)
+        self._format.leave(hyperparameters)
 
     def save(self):
         """Nothing: whatever has happened is on the disk already."""
@@ -466,11 +464,13 @@ class NASNetOracle(keras_tuner.Oracle):
             check_identity(directory.path, self._format.identity(self._strategies(self.seed), self.tries))
         lock = self._directory_lock or DirectoryLock(directory)
         try:
-            state = SearchState(directory, lock, self._strategies, self.seed, self._format, self._imports, self.tries)
+            state = SearchState(directory, lock, self._strategies, self.seed, self._format, self.imports, self.tries)
         except BaseException:
             if self._directory_lock is None:
                 lock.close()
             raise
+        if self._directory_lock is None:
+            state.give_back(*state.given_out_here())
         self._directory_lock = lock
         return state
 

@@ -11,16 +11,19 @@ they need to know of the trials so far is kept in one `Memory`, which follows fr
 import math
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 
 from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
+from nasnet_keras.search.own import public_attributes
+
+SIZES = ("parameters", "multiply_adds")  # what a child's `sizes` tell
 
 
 class Rule:
     """Base of the rules; every hook does nothing.
 
     Attributes:
-        needs_sizes: whether a child's size must be known before it is trained.
+        needs_sizes: whether a child's size, of its `sizes`, is asked for before it is trained.
         needs_progress: whether a child's accuracy must be measured after every epoch.
         waits: whether a network that a worker has already is better waited for than trained again: `replayed` will
             know its reward.
@@ -51,8 +54,8 @@ class Rule:
         return None
 
     def to_dict(self):
-        """JSON-able description."""
-        return {"rule": type(self).__name__, **asdict(self)}
+        """JSON-able description; of a subclass that is no dataclass its public attributes."""
+        return {"rule": type(self).__name__, **(asdict(self) if is_dataclass(self) else public_attributes(self))}
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Limits(Rule):
 
     def refusal(self, sizes):
         """Names the first limit that is broken."""
-        for name in ("parameters", "multiply_adds"):
+        for name in SIZES:
             most = getattr(self, f"max_{name}")
             if most is not None and sizes[name] > most:
                 return f"`{name}` must be at most {most:,}. Received: {sizes[name]:,}"
@@ -125,6 +128,11 @@ class SoftTarget(Rule):
         check_positive("target", self.target, finite=True)
         if not is_number(self.exponent) or not -math.inf < self.exponent <= 0:
             raise ValueError(f"`exponent` must be a number of at most 0. Received: {self.exponent!r}")
+
+    @property
+    def needs_sizes(self):
+        """Whether the metric is one that a child tells by its `sizes`, whatever it reports with the reward."""
+        return self.metric in SIZES
 
     def remark(self, direction):
         """Says that of an objective to minimise a cost above the target makes less: what counts as better."""

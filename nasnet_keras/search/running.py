@@ -20,8 +20,8 @@ from nasnet_keras.search.callbacks import Copies
 from nasnet_keras.search.cost import name_of_cost
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.oracle import PROGRESS
+from nasnet_keras.search.rules import SIZES, Rule
 from nasnet_keras.search.space import SearchSpace
-from nasnet_keras.search.trials.format import SIZES
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ class Children:
         if any(rule.needs_progress for rule in self.rules):
             further["on_epoch"] = report
         try:
-            if any(rule.needs_sizes for rule in self.rules):
+            # A child without: of a search that an earlier version began, or one that reports the number of a target.
+            if any(rule.needs_sizes for rule in self.rules) and hasattr(self.child, "sizes"):
                 sizes = self.child.sizes(genotype, data)
                 for reason in filter(None, (rule.refusal(sizes) for rule in self.rules)):
                     raise ValueError(reason)
@@ -109,12 +110,28 @@ class Children:
             return math.nan
 
 
-def check_use(strategy, child, rules, objective=None, cost=None):
+def check_use(strategy, child, rules, objective=None, cost=None, **taught):
     """Raise `ValueError` where a new search is given what would do nothing; one that has begun keeps what it has.
 
-    So is an objective, if there is one, of a number that no child reports: each would be trained for nothing.
+    So is an objective, if there is one, of a number that no child reports: each would be trained for nothing; and a
+    rule that refuses by sizes which a child of one's own does not tell.
+
+    Args:
+        strategy, child, rules, objective, cost: of the search; `child` None: not one of these.
+        **taught: arguments, by their names, that only teach the strategy.
     """
     strategy.check_use()
+    if not strategy.learns:
+        teaching = [("rules", rule) for rule in rules if type(rule).told is not Rule.told]
+        for name, value in (*taught.items(), *teaching):
+            if value:
+                rule = f"for a strategy that learns, and does nothing with {strategy.name}"
+                raise ValueError(f"`{name}` must be {rule}. Received: {value!r:.200}")
+    for rule in rules:
+        refuses = rule.needs_sizes and type(rule).refusal is not Rule.refusal
+        if refuses and child is not None and not callable(getattr(child, "sizes", None)):
+            needed = "have `sizes`, as ChildSettings has: `parameters` and `multiply_adds` of a genotype"
+            raise ValueError(f"`child` must {needed}, where `rules` have {type(rule).__name__}. Received: {child!r}")
     if type(child) is ChildSettings:
         child.check_use()
         reported = ("reward", *COSTS, *([] if cost is None else [name_of_cost(cost)]))

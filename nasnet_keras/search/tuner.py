@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras_tuner
@@ -28,13 +28,13 @@ from nasnet_keras.search.cost import check_cost, name_of_cost
 from nasnet_keras.search.directory import (
     LATER,
     SearchDirectory,
+    check_place,
     description,
     keep_children,
     knows_images,
     right_to_overwrite,
 )
-from nasnet_keras.search.distributed.processes import Machine
-from nasnet_keras.search.distributed.ray_pool import engine_of
+from nasnet_keras.search.distributed.ray_pool import place_of
 from nasnet_keras.search.distributed.roles import LEASE, PATIENCE, check_waiting, current_role, data_description
 from nasnet_keras.search.kerastuner import BaseTuner, TrialStatus
 from nasnet_keras.search.oracle import PROGRESS, NASNetOracle
@@ -55,6 +55,7 @@ from nasnet_keras.search.running import (
 )
 from nasnet_keras.search.space import SearchSpace
 from nasnet_keras.search.strategies.choice import make_strategy
+from nasnet_keras.search.trials.format import whole
 from nasnet_keras.search.trials.imported import check_same_start, check_start, read_imports, read_tries
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class NASNetTuner(BaseTuner):
         place = SearchDirectory.of_project(**kwargs)
         if not self._is_worker() and (kwargs.get("overwrite") or not place.header.exists()):
             own = self.child if self._trains_children() else None
-            check_use(oracle.strategy, own, oracle.rules, oracle.objective, cost)
+            check_use(oracle.strategy, own, oracle.rules, oracle.objective, cost, imports=oracle.imports)
         with right_to_overwrite(kwargs.get("overwrite"), place):
             super().__init__(oracle, **kwargs)
         if not self._is_worker():
@@ -274,7 +275,8 @@ class NASNetTuner(BaseTuner):
         def report(epoch, accuracy):
             return self.oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
-        return self._children(self.oracle).run(trial.trial_id, trial.hyperparameters.values, data, report, self.shared)
+        children, values = self._children(self.oracle), trial.hyperparameters.values
+        return whole(self.own_oracle.objective, children.run(trial.trial_id, values, data, report, self.shared))
 
     def _run(self, data):
         """KerasTuner's loop with its hooks, whatever the place."""
@@ -416,7 +418,7 @@ def search(
     except ValueError as error:
         raise ValueError(str(error).replace("`strategy` must", "`controller` must", 1)) from None
     tries = read_tries(tries, max_trials, directory)
-    given, engine = engine, _engine(engine, workers, directory, patience)
+    given, engine = engine, place_of(engine, workers, SearchDirectory(directory).logs, patience)
     role = role or (None if engine else current_role())
     check_waiting(lease, patience, role, engine, given)
     rules = (Replay(),) if rules is None else check_rules(rules)
@@ -426,10 +428,11 @@ def search(
 
         await_chief(role, patience)
     else:
+        check_place(directory)
         directory = make_folder("directory", directory)
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
     if is_new:
-        check_use(strategy, child, rules)
+        check_use(strategy, child, rules, start_from=start_from)
     if not isinstance(data, Data):
         # The record of the data is written before the first proposal. A worker has no directory.
         begun = not is_worker and SearchDirectory(directory).proposals.exists()
@@ -487,14 +490,3 @@ def search(
         oracle.close()  # also where an exception's traceback, kept by a notebook, keeps the oracle
     preference.warn(trials)
     return SearchResult(best_genotype(directory, trials), trials, directory)
-
-
-def _engine(engine, workers, directory, patience):
-    """Where children run elsewhere, None for this process."""
-    engine = engine_of(engine, patience=patience)
-    if workers is None:
-        return engine
-    if engine is None:
-        return Machine(workers, SearchDirectory(directory).logs)
-    check_integer("workers", workers, least=1)
-    return replace(engine, workers=workers)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from nasnet_keras.cli import main
-from nasnet_keras.commands import search
+from nasnet_keras.commands import search, terminal
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.search.results.preference import Preference
 from nasnet_keras.search.strategies import choice
@@ -118,6 +118,23 @@ def test_what_is_the_chiefs_alone_is_refused_on_a_worker(words, refusal):
     assert "`role` chief" not in refusal(*words)
 
 
+@pytest.mark.parametrize("words", [["--start-from", "other"], ["--failure-reward", "0.5"]])
+def test_what_teaches_is_refused_where_nothing_learns(words, refusal, tmp_path):
+    name = words[0].strip("-").replace("-", "_")
+    err = refusal("--controller", "random", *words)
+    assert err.count("\n") == 1 and f"`{name}` is for a controller that learns. Received: {words[1]}, random" in err
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/search.json").write_text("{")  # of an earlier version
+    assert "is for a controller that learns" not in refusal("--controller", "random", *words)
+
+
+def test_a_directory_of_a_training_is_refused(refusal, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/model.keras").write_text("")
+    err = refusal()
+    assert err.count("\n") == 1 and "holds model.keras, which no search there has written" in err
+
+
 def test_a_failure_that_is_better_than_any_reward_is_told(refusal):
     assert "--failure-reward 10 makes failures the best of all" in refusal("--failure-reward", "10")
     assert "failures the best" not in refusal("--failure-reward", "1")
@@ -193,7 +210,7 @@ def test_what_the_library_logs_of_a_preference_the_command_does_not_say_twice(ca
 def test_a_log_on_a_full_disk_is_said_in_one_line(capsys):
     logger = logging.getLogger("nasnet_keras")
     level, before = logger.level, list(logger.handlers)
-    search._log_to("/dev/full")
+    terminal.log_to("/dev/full")
     try:
         for number in range(3):
             logger.warning("trial %d has failed", number)

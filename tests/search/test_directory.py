@@ -14,10 +14,13 @@ from nasnet_keras.search.directory import (
     BEFORE,
     LATER,
     SearchDirectory,
+    check_place,
     compare_children,
     description,
     keep_children,
 )
+from nasnet_keras.search.distributed.chief import difference
+from nasnet_keras.search.tuner import search
 
 IMAGES, LABELS = np.arange(8 * 48, dtype=np.uint8).reshape(8, 4, 4, 3), np.arange(8) % 2
 
@@ -149,7 +152,79 @@ def test_a_child_may_hold_what_json_cannot():
     class Own:
         score: object = print
 
-    assert description(Own()) == {"score": "builtin_function_or_method"}
+    assert description(Own()) == {"score": "builtin_function_or_method", "child.class": Own.__qualname__}
+
+
+class Mine:
+    """A child that is no dataclass."""
+
+    def __init__(self, epochs, images=None):
+        self.epochs, self.data, self.model, self._seen, self.images = epochs, "digits", print, 0, images
+
+
+class Other(Mine):
+    """Another one."""
+
+
+def test_a_child_of_one_s_own_is_known_by_its_class_and_its_attributes(tmp_path, caplog):
+    known = description(Mine(np.int64(1)))
+    assert known == {"child.class": "Mine", "child.epochs": 1, "child.data": "digits", "child.images": None}
+    assert len(description(Mine(1, list(range(10**4))))["child.images"]) == 16
+    keep_children(tmp_path, known, "jax/1")
+    keep_children(tmp_path, description(Mine(1)), "jax/1")
+    for child, says in (
+        (Mine(50), "another `child.epochs`: 1. Received: 50. .*, or call it `_epochs` where it is no setting"),
+        (Mine(1, [3]), r"another `child.images`: None. Received: \[3\]"),
+        (Other(1), "another `child.class`: 'Mine'. Received: 'Other'. Choose another directory$"),
+        (object(), "another `child.class`"),
+        (ChildSettings(), "another `"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            keep_children(tmp_path, description(child), "jax/1")
+    less = Mine(1)
+    del less.data
+    with pytest.raises(ValueError, match="another `child.data`: 'digits'. Received: None"):
+        keep_children(tmp_path, description(less), "jax/1")
+    assert difference({"child": known}, {"child": description(Mine(50))}).startswith("`child` must be ")
+    assert not caplog.messages
+
+
+def test_a_child_that_takes_the_place_of_chosen_settings_is_refused(tmp_path):
+    @dataclass(frozen=True)
+    class Longer(ChildSettings):
+        """Of the same fields."""
+
+    keep_children(tmp_path, description(ChildSettings()), "jax/1")
+    for child in (Longer(), Mine(1)):
+        with pytest.raises(ValueError, match="another `child.class`: 'ChildSettings'"):
+            keep_children(tmp_path, description(child), "jax/1")
+
+
+def test_children_of_an_earlier_version_go_on_and_a_class_of_one_s_own_is_told(tmp_path, caplog):
+    before = {key: value for key, value in description(ChildSettings()).items() if not key.startswith("child.")}
+    keep_children(tmp_path, before, "jax/1")
+    keep_children(tmp_path, description(ChildSettings()), "jax/1")
+    assert not caplog.messages
+    keep_children(tmp_path, description(Mine(3)), "jax/1")
+    assert [message.partition("children.json ")[2] for message in caplog.messages] == [
+        "does not say which child it was begun with, and goes on with Mine"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.keras", "result.json", "history.json", "data.json", "best_genotype.json", "report.html"]
+)
+def test_a_search_begins_in_no_directory_of_somebody_else(name, tmp_path):
+    place = tmp_path / "s"
+    place.mkdir()
+    (place / "notes.txt").write_text("mine")
+    check_place(place)
+    (place / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"^`directory` {place} holds {name}, which no search there has written. Ch"):
+        search("digits", 1, place)
+    assert sorted(path.name for path in place.iterdir()) == sorted(["notes.txt", name])
+    (place / "controller").mkdir()  # of a search that was killed, or has lost its header
+    check_place(place)
 
 
 def test_other_numerics_are_told(tmp_path, caplog):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from free_children import Data, Free
+from free_children import Data, Free, as_another_process
+from keras_tuner import Objective
 from keras_tuner.engine import base_tuner
 
 from nasnet_keras.children.settings import ChildSettings
@@ -306,11 +307,11 @@ class Judged:
     """A child that says which images judge it."""
 
     def __init__(self):
-        self.judges = []
+        self._judges = []
 
     def evaluate(self, genotype, data, seed):
         """A reward, which is none of theirs."""
-        self.judges.append(data.validation.content())
+        self._judges.append(data.validation.content())
         return {"reward": 0.5}
 
 
@@ -322,9 +323,11 @@ def test_all_children_of_one_s_own_are_judged_by_the_same_images(tmp_path):
         tuner.child = child
         tuner.oracle.finished_trials()  # begins the log
         tuner.search(Shuffled(np.random.default_rng(seed).permutation(24)), validation_split=0.25)
-    assert len(child.judges) == 3 and len(set(child.judges)) == 1
+    assert len(child._judges) == 3 and len(set(child._judges)) == 1
+    tuner = make(tmp_path, 4)
+    tuner.child = child
     with pytest.raises(ValueError, match="children have another `images`"):
-        make(tmp_path, 4).search(255 - MANY, np.arange(24) % 2, validation_split=0.25)
+        tuner.search(255 - MANY, np.arange(24) % 2, validation_split=0.25)
 
 
 @dataclass(frozen=True)
@@ -413,8 +416,8 @@ def test_data_of_one_s_own_are_described_by_what_they_have(tmp_path):
 class Elsewhere:
     """An engine with two workers; `dies` is raised where this process would look at them, and else they answer."""
 
-    def __init__(self, dies=None):
-        self.dies, self.trials = dies, {}
+    def __init__(self, dies=None, metrics=None):
+        self.dies, self.trials, self.metrics = dies, {}, metrics or {"reward": 0.5}
 
     def place(self, children, data):
         return nullcontext(self)
@@ -435,7 +438,7 @@ class Elsewhere:
         if self.dies:
             raise self.dies
         ended, self.trials = self.trials, {}
-        done = {"status": "COMPLETED", "message": None, "metrics": {"reward": 0.5}}
+        done = {"status": "COMPLETED", "message": None, "metrics": self.metrics}
         return [(worker, trial, done) for worker, trial in ended.items()]
 
     def state(self):
@@ -451,10 +454,23 @@ def test_the_death_of_this_process_counts_against_the_child_that_it_ran_itself_a
         patch.setattr(NASNetOracle, "give_back", lambda self: None)  # whoever is killed gives nothing back
         patch.setattr(Free, "evaluate", die)
         for _ in range(7):
+            as_another_process()
             with suppress(KeyboardInterrupt):
                 make(tmp_path, 2, engine=Elsewhere(KeyboardInterrupt()) if elsewhere else None).search(Data)
+    as_another_process()
     make(tmp_path, 2, engine=Elsewhere() if elsewhere else None).search(Data)
     trials = [json.loads(line) for line in (tmp_path / "p" / "trials.jsonl").read_text().splitlines()]
     lost = {line["trial_id"]: line["reason"] for line in trials if line["reward"] is None}
     assert len(trials) == 2 and list(lost) == ([] if elsewhere else ["00000"])
     assert all(reason.startswith("given out 5 times") for reason in lost.values())
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_of_several_objectives_the_sum_is_what_kerastuner_says(elsewhere, tmp_path):
+    objective = [Objective("reward", "max"), Objective("seconds", "min")]
+    oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, objective=objective)
+    engine = Elsewhere(metrics={"reward": 0.5, "seconds": 2.0}) if elsewhere else None
+    NASNetTuner(oracle, Free(), engine=engine, directory=str(tmp_path), project_name="p").search(Data)
+    for line in oracle.finished_trials():
+        assert line["status"] == "COMPLETED"
+        assert line["reward"] == pytest.approx(line["seconds"] - line["metrics"]["reward"])

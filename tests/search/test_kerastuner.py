@@ -41,6 +41,7 @@ OVERRIDDEN = [
     (NASNetOracle, "get_trial", "(self, trial_id)"),
     (NASNetOracle, "get_best_trials", "(self, num_trials=1)"),
     (NASNetOracle, "remaining_trials", "(self)"),
+    (NASNetOracle, "update_space", "(self, hyperparameters)"),
     (NASNetOracle, "save", "(self)"),
     (NASNetOracle, "reload", "(self)"),
     (NASNetTuner, "_try_run_and_update_trial", "(self, trial, *fit_args, **fit_kwargs)"),

@@ -626,6 +626,26 @@ def test_trials_share_one_space_until_one_adds_an_entry(tmp_path):
     assert oracle.create_trial("a").hyperparameters.values.keys() == SPACE.to_values([0] * 20).keys()
 
 
+def test_what_a_hypermodel_asks_for_beside_the_cells_is_told_once(tmp_path, caplog):
+    def build(hp):
+        hp.Choice("lr", [0.001, 0.01])
+        hp.Float("dropout", 0.1, 0.5)
+        hp.Fixed("epochs", 3)
+
+    for _ in range(2):
+        oracle = NASNetOracle(1, space=SPACE, strategy="random", seed=1)
+        tuner = base_tuner.BaseTuner(oracle, build, directory=str(tmp_path), project_name="p")
+        tuner.oracle.update_space(tuner.oracle.get_space())
+        build(trial := tuner.oracle.create_trial("w").hyperparameters)
+        tuner.oracle.update_space(trial)
+        told = [message for message in caplog.messages if "is not searched for" in message]
+        caplog.clear()
+        assert told == [
+            f"`{name}` is not searched for: every trial gets {value}; the oracle proposes cells alone"
+            for name, value in (("lr", 0.001), ("dropout", 0.1))
+        ]
+
+
 def test_two_processes_cannot_search_in_one_folder(tmp_path):
     oracle = make(tmp_path)
     run(oracle, oracle.create_trial("w"))

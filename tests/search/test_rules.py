@@ -185,6 +185,7 @@ def test_a_target_shapes_the_reward_and_keeps_the_accuracy(tmp_path):
     assert (first["reward"], first["metrics"]) == (pytest.approx(0.4), {"raw_reward": 0.8})
     assert (second["reward"], second["metrics"]) == (0.6, {})
     assert third["status"] == "FAILED" and "`parameters` must be reported" in third["reason"]
+    assert third["reward"] is None and third["metrics"] == {"raw_reward": 0.6}
     for again in (oracle, make(tmp_path, (SoftTarget(1000, "parameters", -0.5),), max_trials=3)):
         assert [trial.trial_id for trial in again.get_best_trials(2)] == ["00001", "00000"]
         assert [trial.score for trial in again.get_best_trials(2)] == [0.6, pytest.approx(0.4)]
@@ -261,6 +262,21 @@ def test_a_rule_of_one_s_own(tmp_path):
     run(make(tmp_path, (Halve(),), max_trials=1), 0.5)
     assert lines(tmp_path)[0]["reward"] == 0.25
     assert json.loads((tmp_path / "search.json").read_text())["rules"] == [{"rule": "Halve", "factor": 0.5}]
+
+
+def test_a_rule_that_is_no_dataclass_is_known_by_its_public_attributes(tmp_path):
+    class Times(Rule):
+        def __init__(self, factor):
+            self.factor, self._seen, self.log = factor, 0, print
+
+        def shaped(self, reward, metrics):
+            return reward * self.factor
+
+    run(make(tmp_path, (Times(np.float32(0.5)),), max_trials=1), 0.5)
+    assert lines(tmp_path)[0]["reward"] == 0.25
+    assert json.loads((tmp_path / "search.json").read_text())["rules"] == [{"rule": "Times", "factor": 0.5}]
+    with pytest.raises(ValueError, match="`rules` must be"):
+        make(tmp_path, (Times(3.0),)).reload()
 
 
 def test_how_many_trials_a_run_will_train(tmp_path):
@@ -431,6 +447,10 @@ def test_sizes_that_were_asked_for_are_kept_and_no_rule_is_said_to_do_nothing(tm
     NASNetTuner(oracle, Sized(), directory=str(tmp_path), project_name=".").search(object())
     assert [(line["parameters"], line["multiply_adds"]) for line in lines(tmp_path)] == [(5, 7)] * 2
     assert "does nothing" not in caplog.text
+    for metric, cost in (("parameters", 5), ("multiply_adds", 7)):
+        oracle = NASNetOracle(1, space=SMALL, strategy="random", seed=0, rules=(SoftTarget(10, metric, -1.0),))
+        NASNetTuner(oracle, Sized(), directory=str(tmp_path), project_name=metric).search(object())
+        assert oracle.finished_trials()[0]["reward"] == pytest.approx(0.5 * 10 / cost)
 
 
 def test_a_sum_of_objectives_is_known_by_its_parts(tmp_path, caplog):

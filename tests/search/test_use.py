@@ -120,6 +120,51 @@ def test_a_tuner_of_one_s_own_refuses_it_as_well(arguments, says, tmp_path):
         NASNetTuner(oracle, child, overwrite=True, **place)
 
 
+def test_what_teaches_is_refused_where_nothing_learns(tmp_path, to_the_data):
+    penalty, says = (
+        (FailurePenalty(0.0),),
+        "must be for a strategy that learns, and does nothing with random. Received: ",
+    )
+    imports = [{"decisions": [0] * len(SPACE.decisions), "reward": 0.5}]
+    with pytest.raises(ValueError, match=f"`start_from` {says}'other'"):
+        search("digits", 5, tmp_path / "s", "random", space=SPACE, start_from="other")
+    with pytest.raises(ValueError, match=f"`rules` {says}FailurePenalty"):
+        search("digits", 5, tmp_path / "s", "random", space=SPACE, rules=penalty)
+    for name, options in (("imports", {"imports": imports}), ("rules", {"rules": penalty})):
+        oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, **options)
+        with pytest.raises(ValueError, match=f"`{name}` {says}"):
+            NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="t")
+    (tmp_path / "s").mkdir(exist_ok=True)
+    (tmp_path / "s/search.json").write_text("{}")
+    with pytest.raises(LookupError, match="the data are asked for"):  # of an earlier version
+        search("digits", 5, tmp_path / "s", "random", space=SPACE, rules=penalty)
+
+
+def test_a_limit_needs_a_child_that_tells_its_sizes(tmp_path):
+    def of(name, rule):
+        oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, rules=(rule,))
+        if name == "begun":  # by an earlier version
+            oracle._set_project_dir(str(tmp_path), name)
+            oracle.reload()
+        return NASNetTuner(oracle, Costly(), directory=str(tmp_path), project_name=name)
+
+    with pytest.raises(ValueError, match="`child` must have `sizes`, .*where `rules` have Limits. Received: "):
+        of("new", Limits(9))
+    with pytest.raises(ValueError, match="`child` must have `sizes`"):
+        search(DATA, 2, tmp_path / "t", "random", space=SPACE, child=Costly(), rules=(Limits(9),))
+    # For a target it is enough what is reported with the reward.
+    for one in (of("begun", Limits(9)), of("target", SoftTarget(5, "parameters"))):
+        one.search(DATA)
+        assert [line["reward"] for line in one.oracle.finished_trials()] == [0.5] * 2
+
+
+class Costly:
+    """A child that tells its size with its reward alone."""
+
+    def evaluate(self, genotype, data, seed):
+        return {"reward": 0.5, "parameters": 5}
+
+
 def test_a_child_of_one_s_own_is_not_asked(tmp_path):
     oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, rules=(MedianStop(),))
     NASNetTuner(oracle, Free(), directory=str(tmp_path), project_name="s")

@@ -10,12 +10,12 @@ import logging
 import math
 import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from nasnet_keras.checks import check_integer, check_positive, is_number, take_integers, take_numbers
 from nasnet_keras.search.distributed.pool import Gone, Pool
-from nasnet_keras.search.distributed.processes import environment_of_child, known_cluster
+from nasnet_keras.search.distributed.processes import Machine, environment_of_child, known_cluster
 from nasnet_keras.search.distributed.roles import PATIENCE
 
 SCHEME = "ray"
@@ -88,6 +88,24 @@ def engine_of(text, **further):
     if scheme != SCHEME or bool(separator) != bool(address):
         raise ValueError(f"`engine` must be here, ray or ray://HOST:PORT. Received: {text!r}")
     return Engine(address or None, **further)
+
+
+def place_of(engine, workers, logs, patience):
+    """Where children run by the `engine` and the `workers` of `tuner.search`; None for this process.
+
+    Args:
+        engine: as for `engine_of`.
+        workers: children at a time, or None.
+        logs: `Path` of the folder where processes of this machine write a log each.
+        patience: of a cluster that the engine names.
+    """
+    engine = engine_of(engine, patience=patience)
+    if workers is None:
+        return engine
+    if engine is None:
+        return Machine(workers, logs)
+    check_integer("workers", workers, least=1)
+    return replace(engine, workers=workers)
 
 
 class RayCluster:

@@ -44,7 +44,8 @@ class Summaries:
             trials: all finished trials, as in `trials.jsonl`.
         """
         if not self._begun:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for own in ("search", "trials"):  # whatever else lies there is somebody's
+                shutil.rmtree(self.folder / own, ignore_errors=True)
         better = min if self.directory.objective()[1] == "min" else max
         (self.folder / "search").mkdir(parents=True, exist_ok=True)
         with (self.folder / "search" / "events.out.tfevents.0.search").open("ab") as file:

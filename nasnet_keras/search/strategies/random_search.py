@@ -14,6 +14,7 @@ class RandomSearch(Strategy):
     """Every decision is drawn uniformly; rewards are counted and teach nothing."""
 
     name = "random"
+    learns = False
     Settings = RandomSettings
 
     def _sample(self, rng):

@@ -105,6 +105,7 @@ class Strategy:
 
     Attributes:
         name: the name that `make_strategy` knows.
+        learns: whether rewards change what is proposed, at whatever time.
         feedbacks: number of calls of `feedback`, failures included.
         failures: how many of these reported a failed child.
         version: how many times the strategy has learnt, which is what a proposal carries.
@@ -117,6 +118,7 @@ class Strategy:
     """
 
     name = None
+    learns = True
     Settings = None
 
     def __init__(self, space, settings=None, seed=0):

@@ -11,7 +11,6 @@ from nasnet_keras.search.space import GENOTYPE
 from nasnet_keras.search.trials.logs import identify
 
 COSTS = {"seconds": float, "parameters": int, "multiply_adds": int}  # metrics with a place of their own in a line
-SIZES = ("parameters", "multiply_adds")
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +50,17 @@ class TrialFormat:
             if (what := (type(rule).__name__, name)) not in self._missed:
                 self._missed.add(what)
                 logger.warning("`%s` does nothing: trials report no `%s`", *what)
+
+    def leave(self, hyperparameters):
+        """Say it, once, where a hypermodel asks for what is no part of the space: it gets its default."""
+        known = {GENOTYPE, *(decision.name for decision in self.space.decisions), *self._missed}
+        for one in hyperparameters.space:
+            if one.name not in known and len(getattr(one, "values", (0, 1))) > 1:  # else there is nothing to choose
+                self._missed.add(one.name)
+                logger.warning(
+                    "`%s` is not searched for: every trial gets %r; the oracle proposes cells alone",
+                    one.name, one.default,
+                )  # fmt: skip
 
     def new(self, number, proposal=None, status=TrialStatus.RUNNING):
         """A trial, given its number and its `Proposal`; without a space of its own, which is 50 objects.
@@ -132,8 +142,8 @@ class TrialFormat:
         metrics = self._best(trial)
         costs = {name: kind(metrics.pop(name)) if name in metrics else None for name, kind in COSTS.items()}
         reported = metrics.pop(self.objective.name, None)
-        if score is not None and reported is not None and reported != score:
-            metrics[f"raw_{self.objective.name}"] = reported  # before a rule shaped it
+        if reported is not None and reported != score:
+            metrics[f"raw_{self.objective.name}"] = reported  # before a rule shaped it, or failed to
         genotype = proposal.decode(self.space)
         return {
             "trial_id": trial.trial_id,
@@ -233,6 +243,12 @@ class _SharedSpace(keras_tuner.HyperParameters):
         self._hps = type(self._hps)(list, {name: list(entries) for name, entries in self._hps.items()})
         self._space = list(self._space)
         return super()._register(hyperparameter, overwrite)
+
+
+def whole(objective, metrics):
+    """The metrics; where the objective is a sum of several, and all of them are there, with that sum."""
+    is_sum = hasattr(objective, "objectives") and objective.name not in metrics and objective.has_value(metrics)
+    return {**metrics, objective.name: objective.get_value(metrics)} if is_sum else metrics
 
 
 def _refusal(name, value):

@@ -21,6 +21,7 @@ from itertools import islice
 
 import numpy as np
 
+from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.rules import Memory
 from nasnet_keras.search.strategies.strategy import Proposal
 from nasnet_keras.search.trials.logs import SearchLogs
@@ -59,6 +60,7 @@ class SearchState:
 
     def __init__(self, directory, lock, strategies, seed, trial_format, imports=(), tries=()):
         self._logs, self._format, self._tries = SearchLogs(directory, lock), trial_format, tries
+        self._given_out = lock.given_out
         header = self._logs.header
         self.seed = (header["seed"] if header else _new_seed()) if seed is None else seed
         self._logs.claim(trial_format.identity(strategies(self.seed), tries), imports, tries)
@@ -117,7 +119,7 @@ class SearchState:
         number = self.open[trial.trial_id].number
         if attempt > 1 or number in self._logs.attempts:
             self._logs.attempt(number, attempt, worker)
-        self.attempts[trial.trial_id] = attempt
+        self.attempts[trial.trial_id] = self._given_out[number] = attempt
         self._note_first(trial)
         self._curves.pop(trial.trial_id, None)
         self._format.begin(trial)
@@ -126,8 +128,25 @@ class SearchState:
         """Do not count the last time that these trials were given out, as far as they are open and out."""
         for trial_id in [trial.trial_id for trial in trials if trial.trial_id in self.open]:
             if (attempt := self.attempts[trial_id]) and self.open[trial_id].number not in self._logs.idle:
-                self._logs.attempt(self.open[trial_id].number, attempt - 1, None)
-                self.attempts[trial_id] = attempt - 1
+                try:
+                    self._logs.attempt(self.open[trial_id].number, attempt - 1, None)
+                    self.attempts[trial_id] = attempt - 1
+                except (OSError, ValueError) as error:  # the disk is full, or the folder is another search's by now
+                    logger.debug("the run of trial %s counts: %s", trial_id, error)
+
+    def given_out_here(self):
+        """The open trials whose last run was begun by this very process, which it cannot have killed."""
+        return [
+            self.trials[key] for key, one in self.open.items() if self._given_out.get(one.number) == self.attempts[key]
+        ]
+
+    def best(self, count):
+        """Completed trials, the best first; where too few, those that repeat one of them follow, then others."""
+        best = [self.trials[trial_id] for *_, trial_id in self.ranked[:count]]
+        if len(best) < count:
+            others = [trial for trial in self.trials.values() if trial not in best]
+            best += sorted(others, key=lambda trial: trial.status != TrialStatus.COMPLETED)
+        return best[:count]
 
     def take_back(self, trial):
         """Note that an open trial waits for another worker: what its last one has come to counts."""

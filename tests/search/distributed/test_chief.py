@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from free_children import Data, Free
+from free_children import Data, Free, as_another_process
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
 
@@ -99,6 +99,7 @@ class Chief:
         self.oracle.is_done = killed
         self.join()
         assert isinstance(self.error, InterruptedError)
+        as_another_process()
 
     def client(self, name, description=None, **kwargs):
         kwargs = {"patience": 3.0, "beat": 0.1, **kwargs}
@@ -224,6 +225,7 @@ def test_attempts_are_capped(tmp_path):
 def test_attempts_survive_the_process(tmp_path):
     for _ in range(3):
         assert oracle_in(tmp_path / "s", 2, max_attempts=3).create_trial("w").trial_id == "00000"
+        as_another_process()
     assert oracle_in(tmp_path / "s", 2, max_attempts=3).create_trial("w").trial_id == "00001"
     assert lines(tmp_path / "s")[0]["status"] == "FAILED"
 

@@ -64,8 +64,12 @@ def test_a_second_run_writes_the_same_anew(searched):
     trials = [json.loads(line) for line in (searched / "trials.jsonl").read_text().splitlines()]
     with (searched / "controller/updates.jsonl").open("a") as log:
         log.write('{"version": 3')  # being written just now
+    (searched / "tensorboard/mine").mkdir()
+    stale = searched / "tensorboard/trials/00099"
+    stale.mkdir()
     Summaries(searched).update(trials)
     assert scalars(searched / "tensorboard/search") == before
+    assert (searched / "tensorboard/mine").is_dir() and not stale.exists()
 
 
 def test_updates_before_the_first_trial_are_there_as_well(tmp_path, rng, monkeypatch):

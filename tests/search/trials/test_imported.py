@@ -204,7 +204,7 @@ def test_python_is_told_as_well(tmp_path, monkeypatch, caplog):
     data, space = load_data("digits", limit=200), SearchSpace(blocks=1)
 
     def begin(name, trials, **options):
-        return search(data, trials, tmp_path / name, "random", 3, space=space, **options)
+        return search(data, trials, tmp_path / name, "evolution", 3, space=space, **options)
 
     for name in ("first", "second"):
         begin(name, 2)
@@ -258,7 +258,7 @@ def test_a_trial_without_the_cost_of_a_target_is_left_out_and_counted(tmp_path, 
 def test_a_search_takes_them_by_its_own_rules(tmp_path, monkeypatch):
     monkeypatch.setattr(ChildSettings, "evaluate", lambda *_, **__: {"reward": 0.5, "multiply_adds": 4})
     other, data = costing(tmp_path / "other", (SoftTarget(8),)), load_data("digits", limit=200)
-    search(data, 1, tmp_path / "s", "random", space=SPACE, rules=(SoftTarget(4, exponent=-0.5),), start_from=other)
+    search(data, 1, tmp_path / "s", "evolution", space=SPACE, rules=(SoftTarget(4, exponent=-0.5),), start_from=other)
     kept = [json.loads(line)["reward"] for line in (tmp_path / "s/imported.jsonl").read_text().splitlines()]
     assert kept == [0.5, 0.125] * 4
 

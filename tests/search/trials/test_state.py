@@ -4,7 +4,9 @@ import json
 import os
 
 import pytest
+from free_children import as_another_process
 
+from nasnet_keras.search import directory
 from nasnet_keras.search.oracle import NASNetOracle
 from nasnet_keras.search.rules import FailurePenalty, MedianStop, Replay, Rule, SoftTarget
 from nasnet_keras.search.space import SearchSpace
@@ -128,6 +130,7 @@ def test_a_trial_that_waited_was_not_given_out_before_a_restart(tmp_path):
     oracle = make(tmp_path, Repeated(SPACE), rules=(Replay(),))
     assert [oracle.create_trial(name).trial_id for name in "ab"] == ["00000", "00002"]  # 00001 waits
     for _ in range(2):
+        as_another_process()
         oracle = make(tmp_path, Repeated(SPACE), rules=(Replay(),))
         assert [oracle.create_trial(name).trial_id for name in "ab"] == ["00000", "00002"]
     first = oracle.get_trial("00000")
@@ -147,9 +150,15 @@ def test_a_run_that_is_ended_on_purpose_is_no_lost_attempt(tmp_path):
         oracle.close()
     last = {line["number"]: line["attempt"] for line in lines(tmp_path, "controller/attempts.jsonl")}
     assert last == {0: 0, 1: 0}
-    for _ in range(5):  # killed, which counts, also for the first time
+    for _ in range(7):  # a cell of a notebook that is run again: no process has ended
         oracle = make(tmp_path, seed=0, space=SPACE)
         assert oracle.create_trial("a").trial_id == "00000"
+    oracle.close()
+    for _ in range(5):  # killed, which counts, also for the first time
+        as_another_process()
+        oracle = make(tmp_path, seed=0, space=SPACE)
+        assert oracle.create_trial("a").trial_id == "00000"
+    as_another_process()
     oracle = make(tmp_path, seed=0, space=SPACE)
     assert oracle.create_trial("a").trial_id == "00001"
     assert lines(tmp_path)[0]["reason"].startswith("given out 5 times")
@@ -191,3 +200,18 @@ def test_what_is_given_back_is_given_out_again_by_the_same_oracle_and_a_lost_fol
     before = lines(tmp_path, "controller/attempts.jsonl")
     oracle.close()  # the folder is the later one's, and so is the trial
     assert lines(tmp_path, "controller/attempts.jsonl") == before
+
+
+def test_a_run_of_this_process_is_taken_off_once_and_no_other_s_with_it(tmp_path):
+    def begin():
+        return make(tmp_path, seed=0, space=SPACE)
+
+    first = begin()
+    first.create_trial("a")
+    kept = dict(directory._given_out)
+    as_another_process()
+    begin().create_trial("a")  # which goes on, and is killed
+    directory._given_out.update(kept)
+    for _ in range(2):
+        begin().reload()
+    assert lines(tmp_path, "controller/attempts.jsonl") == [{"number": 0, "attempt": 2, "worker": "a"}]
