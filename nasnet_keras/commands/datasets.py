@@ -254,7 +254,8 @@ def _division_of_source(options, data):
     source = directory_of(sources[-1]) if sources else None
     if not is_used(source):  # what else lies beside a file is somebody else's
         return {}
-    record, seed = read_record(source), known_seed(source)
+    kept, seed = read_record(source), known_seed(source)
+    record = kept
     alike = are_alike(known_names(source) or _names_in(sources[-1]), data.class_names)
     by_seed = not data.record.is_listed
     known = knows(record, data)
@@ -265,8 +266,8 @@ def _division_of_source(options, data):
         if options.seed and record.seed not in (None, options.seed):
             tell(f"--seed {options.seed} does not divide the data: they are divided by {record.seed}, as for {source}")
         known = known or record.seed is not None
-    if alike and not known and (by_seed or record is None):
-        _tell_of_seed(source)
+    if alike and not known and (by_seed or kept is None or kept.tells_nothing):
+        _tell_of_seed(source, kept)
     return {"held_out": record} if known else {}
 
 
@@ -279,13 +280,16 @@ def _names_in(path):
 
 
 def tell_of_seed(model, record, data):
-    """Say it where a training left no record, and may have had these images, since it had these classes."""
-    if record is None and are_alike(known_classes(model) or (), data.class_names):
-        _tell_of_seed(directory_of(model))
+    """Say it where no record says which images a training had, and it may have had these: it had these classes."""
+    if (record is None or record.tells_nothing) and are_alike(known_classes(model) or (), data.class_names):
+        _tell_of_seed(directory_of(model), record)
 
 
-def _tell_of_seed(source):
-    tell(f"{source} was divided by its seed: images that are tested here may have been trained on there")
+def _tell_of_seed(source, record):
+    how = "was divided by its seed"
+    if record is not None and record.tells_nothing:
+        how = "was trained on data of Python, of which no names are kept"
+    tell(f"{source} {how}: images that are tested here may have been trained on there")
 
 
 def tell_of_change(model, data, tested, more=""):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change
+from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change, tell_of_seed
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, print_table, tell, without_greetings
 from nasnet_keras.data import left_out
@@ -16,7 +16,7 @@ from nasnet_keras.data.records import read_record
 from nasnet_keras.data.sides import PARTS
 from nasnet_keras.data.splits import Split
 from nasnet_keras.files import check_file, check_folder, write_atomically
-from nasnet_keras.training.identity import directory_of, is_used, known_seed
+from nasnet_keras.training.identity import directory_of, is_used, known_of, known_seed
 from nasnet_keras.weights.zoo import check_trained, model_file
 
 SUMMARY = "measure a model, class by class, and draw what it confuses"
@@ -71,7 +71,8 @@ def check(options):
     split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
         have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
-        received = "; ".join([f"{options.split}, where there are {have}", *data.notes])
+        way = [f"--split all takes all {sum(map(len, parts.values())):,}"] if options.split == "test" else []
+        received = "; ".join([f"{options.split}, where there are {have}", *way, *data.notes])
         raise ValueError(f"`split` must be one that has images. Received: {received}")
     _tell_of_division(options, data)
     if options.limit is not None:
@@ -98,9 +99,14 @@ def _tell_of_division(options, data):
     """Say it where the images are not those of the training, or are what was learnt from."""
     place = directory_of(options.model)
     record = read_record(place) if is_used(place) else None
+    if record is not None and record.tells_nothing and options.split in ("test", "all"):
+        tell_of_seed(options.model, record, data)
     if record is None or record.digest is None or data.digest is None:
         return
-    same = record.digest == data.digest
+    same, had = record.digest == data.digest, known_of(place, "number of training images")
+    if options.split in ("train", "validation") and had and had < len(data.train):
+        which = f"{had:,} of {len(data.train):,} images on its side"
+        tell(f"{options.model} learnt from {which}: by its `limit`, or others have come since")
     if same and options.split == "all":
         tell(f"most of these images are those that {options.model} was trained on")
     elif not same and options.split == "test":

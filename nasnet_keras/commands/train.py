@@ -19,7 +19,7 @@ from nasnet_keras.commands.options import (
     remark_on_stem,
 )
 from nasnet_keras.commands.progress import epoch_progress
-from nasnet_keras.commands.terminal import GO_ON, finish, judgement, without_greetings
+from nasnet_keras.commands.terminal import GO_ON, finish, judgement, tell, without_greetings
 from nasnet_keras.files import check_folder, check_free
 from nasnet_keras.genotype import load_genotype
 from nasnet_keras.training import recipes
@@ -110,6 +110,12 @@ def check(options):
     data = decode(options, data, as_files=recipe.crops)
     require_validation(options, len(data.validation))
     remark_on_stem(network["stem"], data.image_shape)
+    if options.sizes and min(data.image_shape[:2]) != (last := options.sizes[-1]):
+        height, width, _ = data.image_shape
+        tell(
+            f"it learns last from images of {last} pixels, and is tested and kept for {height}x{width}: "
+            f"--image-size {last} makes it a model for the former"
+        )
     network["input_shape"] = data.image_shape if options.sizes is None else (None, None, 3)
     network |= {"classes": len(data.class_names), "class_names": data.class_names, "grey_range": data.grey_range}
     network |= {"classifier_activation": "sigmoid"} if data.several else {}

@@ -37,6 +37,11 @@ class Record:
     further: frozenset = frozenset()
 
     @property
+    def tells_nothing(self):
+        """Whether it is of data of Python, of which nothing says whether an image is among them."""
+        return self.digest is None and self.seed is None and not self.is_listed
+
+    @property
     def is_listed(self):
         """Whether it is of a folder or a table, whose images it knows by their names."""
         return bool(self.trained)

@@ -23,10 +23,8 @@ PHASES = ("head", "cells", "all")  # of a fine-tuning, each with a folder of its
 ADVICE = "Choose another directory, or what it was begun with"
 RATE, VIEWS, START = "`learning_rate`", "`head_views`", "weights to start from"
 LEARNS, WATCHED = "layers that learn", "validation images"
-BEFORE = ", as kept before"
-LEARNS_BEFORE = f"{LEARNS}{BEFORE}"
-WEIGHTS, BALANCED = "`class_weights`", "balanced"
-WEIGHTS_BEFORE = f"{WEIGHTS}{BEFORE}"
+WEIGHTS, BALANCED, BEFORE = "`class_weights`", "balanced", ", as kept before"
+LEARNS_BEFORE, WEIGHTS_BEFORE = f"{LEARNS}{BEFORE}", f"{WEIGHTS}{BEFORE}"
 BROKEN, LEARNT = "files that cannot be read", "training images"
 DIVIDED = "`limit`, `seed`, and the shares `validation` and `test`"
 SHAPE, SIZE, SIZE_OPTION = "`input_shape`", "image size", "`image_size`, else the size of the images"
@@ -425,18 +423,18 @@ def directory_of(model):
 
 def known_seed(directory):
     """The seed of the training that made the model in a directory, which its test images follow from; or None."""
-    seed = _known(directory, "seed")
+    seed = known_of(directory, "seed")
     return seed if type(seed) is int and seed >= 0 else None
 
 
 def known_names(directory):
     """The names of the classes that the training in a directory learns, a tuple, or None."""
-    names = _known(directory, "classes")
+    names = known_of(directory, "classes")
     return tuple(names) if isinstance(names, list) else None
 
 
-def _known(directory, what):
-    """What the training in a directory, or the first phase of its fine-tuning, says of itself; or None."""
+def known_of(directory, what):
+    """What the training in a directory, or the first phase of its fine-tuning, is known by; or None."""
     if directory is None:
         return None
     directory = Path(expanded(directory))

@@ -372,11 +372,11 @@ def remarks(recipe, steps, epochs, architecture=None):
             f"the learning rate rises over {recipe.warmup_epochs:g} epochs, and the training has {epochs}: it does not "
             "come to its peak"
         )
-    decays = [("moving_average", recipe.moving_average, recipe.gradient_accumulation)]  # it moves with each update
-    if architecture is not None:
-        decays.append(("batch_norm_momentum", architecture.batch_norm_momentum, 1))
-    for name, decay, every in decays:
-        if decay and (reach := every / (1 - decay)) > max(total, 100):
+    decays = [("moving_average", recipe.moving_average, recipe.gradient_accumulation, 0)]  # it moves with each update
+    if architecture is not None:  # statistics of a short trial are of no interest
+        decays.append(("batch_norm_momentum", architecture.batch_norm_momentum, 1, 100))
+    for name, decay, every, least in decays:
+        if decay and (reach := every / (1 - decay)) > max(total, least):
             lines.append(
                 f"a `{name}` of {decay:g} averages over some {reach:,.0f} steps, and the training has {total:,}: "
                 "what it began with still counts at the end"

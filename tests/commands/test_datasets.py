@@ -11,7 +11,7 @@ from PIL import Image
 from written_tables import write
 
 from nasnet_keras.cli import main, parser
-from nasnet_keras.commands import datasets, evaluate, export
+from nasnet_keras.commands import datasets, evaluate, export, train
 from nasnet_keras.commands import search as search_command
 from nasnet_keras.commands.datasets import find
 from nasnet_keras.data import loading
@@ -114,6 +114,7 @@ def test_no_test_images_at_all(photos, capsys):
     shutil.copy(FIXTURES / "finetuned/model.keras", "made")
     code, _, err = call(capsys, "evaluate", "--model", "made", "--data", "photos")
     assert code == 2 and len(err) == 1 and "`split` must be one that has images" in err[0]
+    assert "0 for test; --split all takes all 61" in err[0]
 
 
 def test_a_search_goes_on_with_its_images_wherever_they_lie(photos, capsys):
@@ -278,6 +279,36 @@ def test_images_of_a_single_class_of_the_model_are_tested(photos, capsys):
     NASNet("tiny", repeats=1, filters=2, stem="cifar", input_shape=(8, 8, 3), classes=2).save("unnamed.keras")
     code, _, err = call(capsys, "evaluate", "--model", "unnamed.keras", "--data", "photos")
     assert code == 2 and "`data` must have the model's 2 classes. Received: 1" in err[-1]
+
+
+def test_what_a_model_may_have_learnt_from_is_told_where_nothing_says_what_it_had(photos, capsys):
+    """Data of Python have no names that could be compared; after a training with a limit some of a part were not had."""
+    left_by_a_training("net", "--data", "photos", "--test", "0.4")
+
+    def told(split):
+        capsys.readouterr()
+        evaluate.check(options("evaluate", "--model", "net", "--data", "photos", "--split", split))
+        return capsys.readouterr().err
+
+    assert "learnt from" not in told("train") and "trained on" not in told("test")
+    path = Path("net/history.json")
+    state = json.loads(path.read_text())
+    state["identity"]["number of training images"] = 5
+    path.write_text(json.dumps(state))
+    assert "net learnt from 5 of " in told("train") and "learnt from" not in told("test")
+    record = {"format": "nasnet-data/1", "images": None, "shares": {}, "sides": {}, "trained": "", "left_out": {}}
+    Path("net/data.json").write_text(json.dumps(record))
+    for split, says in (("test", True), ("all", True), ("train", False)):
+        assert ("net was trained on data of Python, of which no names are kept" in told(split)) == says
+    find(options("finetune", "--model", "net", "--directory", "mine", "--data", "photos"))
+    assert "net was trained on data of Python" in capsys.readouterr().err
+
+
+def test_a_model_for_another_size_than_the_last_one_is_told(photos, capsys):
+    words = ["train", *NET[:-4], "--epochs", "2", "--directory", "net", "--data", "photos", "--sizes", "4"]
+    for size, says in (("6", True), ("8", False)):
+        train.check(options(*words, size))
+        assert (f"--image-size {size} makes it a model" in capsys.readouterr().err) == says
 
 
 def test_nothing_is_tested_that_the_weights_have_learnt_from(photos):

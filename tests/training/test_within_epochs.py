@@ -408,6 +408,8 @@ def test_what_has_no_effect_in_a_short_training_is_told():
     assert recipes.remarks(recipes.RECIPES["imagenet"], 40000, 312, network().architecture) == []
     averaged = recipes.recipe("micro", moving_average=0.999)
     assert recipes.remarks(averaged, 1000, 4) == []
+    (line,) = recipes.remarks(replace(averaged, moving_average=0.99), 5, 10)
+    assert line.startswith("a `moving_average` of 0.99 averages over some 100 steps, and the training has 50")
     (line,) = recipes.remarks(replace(averaged, gradient_accumulation=8), 1000, 4)  # an average of updates
     assert line.startswith("a `moving_average` of 0.999 averages over some 8,000 steps, and the training has 4,000")
 
