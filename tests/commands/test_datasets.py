@@ -282,7 +282,7 @@ def test_images_of_a_single_class_of_the_model_are_tested(photos, capsys):
 
 
 def test_what_a_model_may_have_learnt_from_is_told_where_nothing_says_what_it_had(photos, capsys):
-    """Data of Python have no names that could be compared; after a training with a limit some of a part were not had."""
+    """Data of Python have no names that could be compared; with a limit some of a part were not had."""
     left_by_a_training("net", "--data", "photos", "--test", "0.4")
 
     def told(split):
