@@ -189,7 +189,8 @@ def run(options, recipe, source, weights, size, settings, data, phases, views):
         remark_on_stem(source.architecture.stem, data.image_shape)
     require_validation(options, len(data.validation))
     first = devices.host() == 0
-    unasked = options.head_views is None and views and recipe.varies
+    begins = not begun_as(Path(options.directory) / "head")
+    unasked = begins and options.head_views is None and views and recipe.varies
     teller = Told(data, options.directory if first else None, [ONE_VIEW] * bool(unasked))
     with epoch_progress("finetune", lambda: _ends(options, phases)[-1]) as progress, named(model_or_name="model"):
         model = fine_tune(

@@ -127,7 +127,7 @@ def data_of_parts(train, validation, classes, grey_range=UNSAID):
     return Data("fine_tune", train, splits["validation"], train.select([]), names, shape, **further)
 
 
-def split_of(value, classes, label, grey_range=None, several=None, size=None):
+def split_of(value, classes, label, grey_range=None, several=None, size=None, checked=True):
     """A `Split` whose labels count by some names, and those.
 
     Args:
@@ -137,9 +137,10 @@ def split_of(value, classes, label, grey_range=None, several=None, size=None):
         label: the argument that an error names.
         grey_range, several: as for `objects.read_object_data`.
         size: `(height, width)` of images that are files; None: their own.
+        checked: whether files are looked at; else those that cannot be read stay in their places.
 
     Raises:
-        ValueError: it is something else, or calls its classes otherwise.
+        ValueError: it is something else, or calls some of its classes otherwise.
     """
     if isinstance(value, Split):
         return _named(value, classes, label)
@@ -150,7 +151,7 @@ def split_of(value, classes, label, grey_range=None, several=None, size=None):
     split = Split(*found["train"], class_names=names)
     if size and isinstance(split.images, ImageFiles):
         split = replace(split, images=replace(split.images, image_size=tuple(size)))
-    return _readable(split, label), names
+    return _readable(split, label) if checked else split, names
 
 
 def _named(split, classes, label):
@@ -166,6 +167,9 @@ def _named(split, classes, label):
     if not is_count and (placed(own, names) >= 0).all():
         return replace(split, labels=renumbered(split.labels, own, names), class_names=names), names
     if own == tuple(map(str, range(len(own)))):
+        return replace(split, class_names=None), names
+    if len(own) == len(names) and not set(own) & set(names):  # a folder's, say, that are to be called by words
+        logger.warning("what `%s` calls %s is called %s, one after the other", label, few(own), few(names))
         return replace(split, class_names=None), names
     rule = f"{classes} classes" if is_count else f"the classes {few(names)}"
     way = "`dataclasses.replace(…, class_names=None)` leaves labels as they are"

@@ -71,7 +71,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     columns, count = _columns(answers.class_names(model), names), len(names)
     several = None if answers.thresholds(model) is None else True
     size = None if isinstance(split, Split) else answers.image_size(model)
-    split, _ = split_of(split, names, "split", answers.grey_range(model), several, size)
+    split, _ = split_of(split, names, "split", answers.grey_range(model), several, size, checked=False)
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
     probabilities = check_numbers(answers.as_probabilities(outputs, kind))

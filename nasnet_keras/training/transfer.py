@@ -181,7 +181,9 @@ def fine_tune(
             patience=None if validation is None else patience,
         )
         number = "all" if several.hosts() > 1 else devices
-        check_head_views(head_views, plan, recipe, options.get("auxiliary_head", False), number, hours)
+        over = passed(directory, [name for name, *_ in plan])
+        views = None if "head" in over else head_views  # of a phase that is over nothing is computed any more
+        check_head_views(views, plan, recipe, options.get("auxiliary_head", False), number, hours)
         check_place(directory, [name for name, *_ in plan])
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
@@ -202,7 +204,7 @@ def fine_tune(
     with several.only_first(nullcontext() if directory is None else alone_in("directory", directory)):
         if first_host and directory is not None and not is_used(directory):  # else it is there, or an old rule holds
             write_record(directory, data)
-        first, over = 0, passed(directory, [name for name, *_ in plan])
+        first = 0
         for (phase, last, lowest, factor), share in zip(plan, shares(hours, plan), strict=True):
             place = None if directory is None else directory / phase
             if phase in over:

@@ -215,7 +215,7 @@ def test_held_out_images_follow_from_what_they_are():
     assert other.content() != splits[0].content()
 
 
-def test_parts_of_load_data_keep_the_names_of_their_classes():
+def test_parts_of_load_data_keep_the_names_of_their_classes(caplog):
     """A class that one of them lacks shifts no label, nor does another order of the names."""
 
     def named(*names):
@@ -228,9 +228,13 @@ def test_parts_of_load_data_keep_the_names_of_their_classes():
         labels = [found.class_names[number] for number in getattr(found, part).labels]
         assert labels == [source.class_names[number] for number in getattr(source, part).labels]
     assert data_of_parts(whole.train, lacking.validation, 3).class_names == ("cat", "dog", "emu")
+    renamed = data_of_parts(whole.train, None, ["ant", "bee", "cow"])  # none of them is another one's name
+    np.testing.assert_array_equal(renamed.train.labels, whole.train.labels)
+    assert renamed.class_names == ("ant", "bee", "cow")
+    assert "what `train` calls cat, dog, emu is called ant, bee, cow, one after the other" in caplog.text
     for parts, classes in (
         ((lacking.train, whole.validation), 2),
-        ((whole.train, None), ["ant", "bee", "cow"]),
+        ((whole.train, None), ["ant", "dog", "cow"]),
         ((whole.train, None), 4),
     ):
         with pytest.raises(ValueError, match="which it calls its classes"):

@@ -244,6 +244,9 @@ def test_pairs_and_data_sets_are_judged_as_splits_are(tmp_path):
         list(zip(images, texts, strict=True)),
     ):
         assert evaluate_classes(brightness(3), given, names) == expected
+    (tmp_path / "0.png").write_text("no image")
+    figures = evaluate_classes(brightness(3), (paths, [*texts[:3], "dark"]), names, worst=1)
+    assert figures["images"] == 3 and [row["index"] for row in figures["worst"]] == [3]  # as the pair counts
     named = Split(images, [1, 1, 0, 0], class_names=("bright", "dark"))
     assert evaluate_classes(brightness(3), named, names) == expected
     with pytest.raises(ValueError, match="`split` must be a Split, or a pair"):
