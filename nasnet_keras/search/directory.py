@@ -249,17 +249,13 @@ def compare_children(directory, now):
     then |= {key: now[key] for key, before in now.get(BEFORE, {}).items() if then.get(key) == before}
     named_alike = then.get("data") == now.get("data")
     known = [key for key in now if key != BEFORE and (key in then or key not in LATER or not named_alike)]
-    if CLASS not in then:  # an earlier version's, which knew no child but by its fields
-        known = [key for key in known if not key.startswith(CHILD)]
-    elif CLASS in now:
-        known += [key for key in then if key.startswith(CHILD) and key not in now]
+    # An earlier version knew no child but by its fields; attributes may be counters or times, so they are told.
+    known = [key for key in known if not key.startswith(CHILD) or (key == CLASS and CLASS in then)]
     if different := first_difference(then, now, known):
         key, old, new = different
         advice = "Choose another directory"
         if key in LATER[:-1]:
             advice += ", or the same images, held out alike: a data set with `shuffle=False` and nothing random"
-        elif key.startswith(CHILD) and key != CLASS:
-            advice += f", or call it `_{key.removeprefix(CHILD)}` where it is no setting of the child"
         raise ValueError(
             f"`directory` {directory} holds a search whose children have another `{key}`: "
             f"{old!r}. Received: {new!r}. {advice}"
@@ -293,8 +289,18 @@ def keep_children(directory, now, numerics):
         kept = {key: value for key, value in now.items() if key != BEFORE}
         write_atomically(path, json.dumps({**kept, "numerics": numerics}, indent=1).encode())
     compare_children(directory, now)
-    if now.get(CLASS, "ChildSettings") != "ChildSettings" and CLASS not in read_object(path):
-        logger.warning("%s does not say which child it was begun with, and goes on with %s", path, now[CLASS])
+    then, own = read_object(path), {key: value for key, value in now.items() if key.startswith(CHILD)}
+    if CLASS not in then and own.get(CLASS, "ChildSettings") != "ChildSettings":
+        logger.warning("%s does not say which child it was begun with, and goes on with %s", path, own[CLASS])
+        write_atomically(path, json.dumps({**then, **own}, indent=1).encode())
+    known = [key for key in {**then, **own} if key.startswith(CHILD) and CLASS in then]
+    if different := first_difference(then, own, known):
+        key, old, new = different
+        logger.warning(
+            "%s was begun with children of `%s` %r, and goes on with %r: choose another directory if rewards follow "
+            "from it, or call it `_%s` if none does",
+            directory, name := key.removeprefix(CHILD), old, new, name,
+        )  # fmt: skip
     if begun != numerics:
         logger.warning(
             "%s was begun with numerics %s and goes on with %s: a reward may differ in its last digits from what it "

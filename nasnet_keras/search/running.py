@@ -78,7 +78,7 @@ class Children:
             further["on_epoch"] = report
         try:
             # A child without: of a search that an earlier version began, or one that reports the number of a target.
-            if any(rule.needs_sizes for rule in self.rules) and hasattr(self.child, "sizes"):
+            if any(rule.needs_sizes for rule in self.rules) and callable(getattr(self.child, "sizes", None)):
                 sizes = self.child.sizes(genotype, data)
                 for reason in filter(None, (rule.refusal(sizes) for rule in self.rules)):
                     raise ValueError(reason)
@@ -122,7 +122,11 @@ def check_use(strategy, child, rules, objective=None, cost=None, **taught):
     """
     strategy.check_use()
     if not strategy.learns:
+        hooks = ("replayed", "refusal", "shaped", "is_hopeless")  # what else a rule may be for
         teaching = [("rules", rule) for rule in rules if type(rule).told is not Rule.told]
+        teaching = [
+            one for one in teaching if all(getattr(type(one[1]), hook) is getattr(Rule, hook) for hook in hooks)
+        ]
         for name, value in (*taught.items(), *teaching):
             if value:
                 rule = f"for a strategy that learns, and does nothing with {strategy.name}"

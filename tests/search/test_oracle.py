@@ -631,6 +631,8 @@ def test_what_a_hypermodel_asks_for_beside_the_cells_is_told_once(tmp_path, capl
         hp.Choice("lr", [0.001, 0.01])
         hp.Float("dropout", 0.1, 0.5)
         hp.Fixed("epochs", 3)
+        hp.Int("units", 8, 16)
+        hp.Float("decay", 0.0, 1.0, step=0.5)
 
     for _ in range(2):
         oracle = NASNetOracle(1, space=SPACE, strategy="random", seed=1)
@@ -642,7 +644,7 @@ def test_what_a_hypermodel_asks_for_beside_the_cells_is_told_once(tmp_path, capl
         caplog.clear()
         assert told == [
             f"`{name}` is not searched for: every trial gets {value}; the oracle proposes cells alone"
-            for name, value in (("lr", 0.001), ("dropout", 0.1))
+            for name, value in (("lr", 0.001), ("dropout", 0.1), ("units", 8), ("decay", 0.0))
         ]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from itertools import islice
 
 import keras_tuner
 
@@ -55,7 +56,8 @@ class TrialFormat:
         """Say it, once, where a hypermodel asks for what is no part of the space: it gets its default."""
         known = {GENOTYPE, *(decision.name for decision in self.space.decisions), *self._missed}
         for one in hyperparameters.space:
-            if one.name not in known and len(getattr(one, "values", (0, 1))) > 1:  # else there is nothing to choose
+            # Else there is nothing to choose. Of numbers with a step the values are a generator.
+            if one.name not in known and len(list(islice(getattr(one, "values", (0, 1)), 2))) > 1:
                 self._missed.add(one.name)
                 logger.warning(
                     "`%s` is not searched for: every trial gets %r; the oracle proposes cells alone",

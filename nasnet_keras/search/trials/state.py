@@ -131,6 +131,7 @@ class SearchState:
                 try:
                     self._logs.attempt(self.open[trial_id].number, attempt - 1, None)
                     self.attempts[trial_id] = attempt - 1
+                    self._given_out.pop(self.open[trial_id].number, None)  # the next run may be another process's
                 except (OSError, ValueError) as error:  # the disk is full, or the folder is another search's by now
                     logger.debug("the run of trial %s counts: %s", trial_id, error)
 

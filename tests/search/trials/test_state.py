@@ -215,3 +215,16 @@ def test_a_run_of_this_process_is_taken_off_once_and_no_other_s_with_it(tmp_path
     for _ in range(2):
         begin().reload()
     assert lines(tmp_path, "controller/attempts.jsonl") == [{"number": 0, "attempt": 2, "worker": "a"}]
+
+
+def test_what_was_given_back_here_is_no_run_of_this_process_any_more(tmp_path):
+    """Another process may begin the trial as the same run, and die of it each time: those runs count."""
+    first = make(tmp_path, seed=0, space=SPACE)
+    first.create_trial("a")
+    first.close()
+    kept = {key: dict(runs) for key, runs in directory._given_out.items()}
+    as_another_process()
+    make(tmp_path, seed=0, space=SPACE).create_trial("a")  # and is killed
+    directory._given_out.update(kept)
+    make(tmp_path, seed=0, space=SPACE).reload()
+    assert lines(tmp_path, "controller/attempts.jsonl")[-1] == {"number": 0, "attempt": 1, "worker": "a"}
