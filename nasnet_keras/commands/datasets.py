@@ -241,6 +241,7 @@ def _opened(options, trains, division):
             columns=given_columns(options),
             progress=progress,
             least_classes=2 if trains else 1,
+            all_tested=not trains and options.split == "all",
             **division,
         )
 
@@ -292,9 +293,14 @@ def _tell_of_seed(source, record):
     tell(f"{source} {how}: images that are tested here may have been trained on there")
 
 
+def count_of_all(data):
+    """How many images there are in all parts, and were left out as a model was trained on them."""
+    return sum(len(getattr(data, name)) for name in PARTS) + (data.record.untested if data.record else 0)
+
+
 def tell_of_change(model, data, tested, more=""):
     """Say that a folder is another one than a training had, and how many of its images are tested."""
-    every = sum(len(getattr(data, name)) for name in PARTS)
+    every = count_of_all(data)
     changed = f"{shown(data.name)} is not as it was when {model} was trained"
     tell(f"{changed}: {tested:,} of {every:,} images are tested{more}")
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from nasnet_keras.checks import check_integer
-from nasnet_keras.commands.datasets import Told, counted_as, decode, find, for_judging, tell_of_change, tell_of_seed
+from nasnet_keras.commands.datasets import (
+    Told,
+    count_of_all,
+    counted_as,
+    decode,
+    find,
+    for_judging,
+    tell_of_change,
+    tell_of_seed,
+)
 from nasnet_keras.commands.options import MODEL_HELP, add_data, add_devices
 from nasnet_keras.commands.terminal import finish, judgement, percent, print_table, tell, without_greetings
 from nasnet_keras.data import left_out
@@ -71,7 +80,7 @@ def check(options):
     split = Split.joined(list(parts.values())) if options.split == "all" else parts[options.split]
     if not len(split):
         have = ", ".join(f"{len(one):,} for {name}" for name, one in parts.items())
-        way = [f"--split all takes all {sum(map(len, parts.values())):,}"] if options.split == "test" else []
+        way = [f"--split all takes all {count_of_all(data):,}"] if options.split == "test" else []
         received = "; ".join([f"{options.split}, where there are {have}", *way, *data.notes])
         raise ValueError(f"`split` must be one that has images. Received: {received}")
     _tell_of_division(options, data)

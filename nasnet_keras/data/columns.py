@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -37,6 +38,7 @@ AROUND = ("is", "in", "set", "split", "part")  # words beside a part's, in the n
 LOOKED_AT = 1000  # rows, before columns of texts are read to the end
 LONGEST_PATH = 4096  # bytes
 LONGEST_LIST = 1 << 16  # letters
+KEPT_LISTS = 1 << 16  # a table has few different ones, in many rows
 LONGEST_WORD, MOST_WORDS = 40, 20  # of a column that may name parts, among other words
 
 
@@ -330,14 +332,20 @@ def written(cell):
     return str(cell)
 
 
+@lru_cache(KEPT_LISTS)
 def listed(text):
-    """The list of texts, numbers or nothing that a text writes down as Python or JSON do; None of another text."""
+    """The texts of a list that a text writes down as Python or JSON do, a tuple; None of another text.
+
+    In square brackets there may be numbers and nothing among them, too: in others they are classes, as ages `(25, 32)`.
+    """
     if text[:1] + text[-1:] not in ("[]", "()", "{}") or len(text) > LONGEST_LIST:
         return None
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             if isinstance(found := read(text), LISTS):
-                return None if any(isinstance(one, (Mapping, *LISTS)) for one in found) else list(found)
+                no_texts = [one for one in found if not isinstance(one, str)]
+                is_class = text[0] != "[" and no_texts
+                return None if is_class or any(isinstance(one, (Mapping, *LISTS)) for one in no_texts) else tuple(found)
     return None
 
 

@@ -230,13 +230,14 @@ def open_data(
     progress=None,
     range_given=True,
     least_classes=2,
+    all_tested=False,
 ):
     """Find and split a data set without decoding an image; `decoded` does the rest of `load_data`.
 
     Arguments and errors are those of `load_data`; `columns` is a `columns.Columns`, `range_given` says whether
-    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps, and `least_classes` is
-    1 where the images are for a model that has classes of its own. Examples of TensorFlow
-    Datasets are indexed the first time, and stay on disk.
+    `grey_range` is the user's own, who is told where it is not used, and not what a model keeps, `least_classes` is
+    1 where the images are for a model that has classes of its own, and `all_tested` says that none is left out that it
+    was trained on. Examples of TensorFlow Datasets are indexed the first time, and stay on disk.
     """
     size = None if image_size is None else as_size(image_size)
     shares = {"test": test, "validation": validation}
@@ -266,7 +267,7 @@ def open_data(
         splits = {**given, **hold_out(given["train"], shares, divided_by, class_names, found := [])}
         notes += tuple(found)
     else:
-        splits, record, notes = _divided(source, given, shares, held_out)
+        splits, record, notes = _divided(source, given, shares, held_out, all_tested)
         left_out = source.listing.left_out
         check_strict(strict, called(name), left_out)
     notes += unused
@@ -367,7 +368,7 @@ def normalize(images):
     return scaled
 
 
-def _divided(source, given, shares, held_out):
+def _divided(source, given, shares, held_out, all_tested):
     """(splits, their `Record`, notes) of a folder."""
     listing = source.listing
     if sum(shares.values()) >= 1:
@@ -386,14 +387,18 @@ def _divided(source, given, shares, held_out):
             notes.append(note_of_small(shares, [listing.folders[index] for index in rare]))
     splits = {**given, **{part: given["train"].select(np.flatnonzero(side == sides.PARTS.index(part))) for part in
                           ("train", *shares)}}  # fmt: skip
-    if held_out and held_out.digest not in (None, source.digest):
-        notes += without_trained(listing, splits, [part for part in given if part != "train"], held_out.trained)
+    untested, brought = [], [part for part in given if part != "train"]
+    if held_out and held_out.digest:
+        same = held_out.digest == source.digest
+        untested, found = without_trained(listing, splits, brought, held_out, same, all_tested)
+        notes += found
     names = {part: tuple(_names(listing, side, sides.PARTS.index(part))) for part in shares}
     notes += [*alike(listing, side, given["train"].images.findings), *_without_images(splits, listing.folders)]
-    trained = frozenset(map(mark, _names(listing, side, sides.TRAIN)))
+    trained = frozenset(map(mark, [*_names(listing, side, sides.TRAIN), *untested]))
     others = [marks_of(name) for name in map(listing.name_of, files.paths) if not name.isascii()]
-    others += [map(mark, map(listing.name_of, listing.parts[part].paths)) for part in given if part != "train"]
-    record = Record(source.digest, shares, names, trained, further=frozenset().union(*others))
+    others += [map(mark, map(listing.name_of, listing.parts[part].paths)) for part in brought]
+    others, lists = frozenset().union(*others), not getattr(listing, "listed_as_classes", False)
+    record = Record(source.digest, shares, names, trained, further=others, lists=lists, untested=len(untested))
     return splits, record, tuple(notes)
 
 

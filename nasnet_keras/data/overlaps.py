@@ -1,5 +1,7 @@
 """What the parts of a folder or a table have in common: equal files, and images that a model was trained on."""
 
+from itertools import compress
+
 import numpy as np
 
 from nasnet_keras.data import sides
@@ -32,26 +34,35 @@ def alike(listing, side, findings):
         yield "no file is known to have an equal one in another class" + _not_compared(passed_over)
 
 
-def without_trained(listing, splits, parts, trained):
-    """Take what a model was trained on out of the test images that the data bring; a line on that, and on the others.
+def without_trained(listing, splits, parts, held_out, same, all_tested):
+    """Take what a model was trained on out of the test images that the data bring.
 
     Args:
         listing: the `folders.Listing`.
         splits: {part: its `Split`}, which is changed.
         parts: those that the data bring.
-        trained: of the model's `Record`.
+        held_out: the model's `Record`.
+        same: whether the data are the record's own, where a file may be of several parts: see `tables.read_table`.
+        all_tested: whether such images are tested all the same.
+
+    Returns:
+        (the names of what is left out, a line on that, and on images of other parts).
     """
+    names, notes = [], []
+    of_both = set(listing.parts["train"].paths) if same else ()
     for part in parts:
-        marked = np.array([is_marked(listing.name_of(path), trained) for path in listing.parts[part].paths], bool)
-        if marked.any() and part == "test":
-            splits[part] = splits[part].select(np.flatnonzero(~marked))
-        if marked.any():
-            of = f"{marked.sum():,} of {len(marked):,} images for {part}"
-            yield (
-                f"{of} are not used: the model was trained on them"
-                if part == "test"
-                else f"the model was trained on {of}, too"
-            )
+        paths = listing.parts[part].paths
+        found = [path not in of_both and is_marked(listing.name_of(path), held_out.trained) for path in paths]
+        if not any(found):
+            continue
+        of = f"{sum(found):,} of {len(found):,} images for {part}"
+        if part == "test" and not all_tested:
+            splits[part] = splits[part].select(np.flatnonzero(~np.array(found)))
+            names = list(map(listing.name_of, compress(paths, found)))
+            notes.append(f"{of} are not used: the model was trained on files of these names")
+        else:
+            notes.append(f"the model was trained on {of}, too")
+    return names, notes
 
 
 def _not_compared(count):

@@ -23,10 +23,13 @@ class Record:
         digest: what a folder's list of images, or a data set of TFDS, is known by; None for other data.
         shares: {part that was held out: its share}.
         sides: {part that was held out: names of a folder's images, relative to its root}.
-        trained: what `mark` makes of the names that were for training, so that none of them is ever tested.
+        trained: what `mark` makes of the names that were for training, so that none of them is ever tested, be it those
+            of the model that a training started from.
         seed: by which other data than a folder were divided; None: not known, or it had no say.
         further: marks of the names in the parts that the data bring, and those that an earlier version may have made of
             names that are there; not kept.
+        lists: whether texts of lists were lists, not a class each as in earlier versions.
+        untested: how many images for testing are left out, as a model was trained on them; not kept.
     """
 
     digest: str | None = None
@@ -35,6 +38,8 @@ class Record:
     trained: frozenset = frozenset()
     seed: int | None = None
     further: frozenset = frozenset()
+    lists: bool = False
+    untested: int = 0
 
     @property
     def tells_nothing(self):
@@ -110,6 +115,7 @@ def read_record(directory):
     try:
         marks = base64.b64decode(found.get("trained", ""), validate=True)
         valid = found.get("format") == FORMAT and isinstance(digest, str | None)
+        valid &= isinstance(found.get("lists", False), bool)
         valid &= seed is None or (type(seed) is int and 0 <= seed < 2**32)
         valid &= all(part in HELD_OUT and 0 <= share < 1 for part, share in shares.items())
         valid &= all(isinstance(names, list) and set(map(type, names)) <= {str} for names in sides.values())
@@ -118,7 +124,8 @@ def read_record(directory):
     if not valid:
         raise ValueError(f"{path} must be a file of the format {FORMAT}, as a training writes it")
     trained = frozenset(marks[start : start + MARK] for start in range(0, len(marks), MARK))
-    return Record(digest, shares, {part: tuple(names) for part, names in sides.items()}, trained, seed)
+    sides = {part: tuple(names) for part, names in sides.items()}
+    return Record(digest, shares, sides, trained, seed, lists=found.get("lists", False))
 
 
 def division(directory, begun, by_seed=True):
@@ -150,7 +157,7 @@ def write_record(directory, data):
     directory, record = Path(directory), data.record
     directory.mkdir(parents=True, exist_ok=True)
     kept = {"format": FORMAT, "images": record.digest, "shares": record.shares, "sides": record.sides}
-    kept |= {} if record.seed is None else {"seed": record.seed}
+    kept |= ({} if record.seed is None else {"seed": record.seed}) | ({"lists": True} if record.lists else {})
     kept["trained"] = base64.b64encode(b"".join(sorted(record.trained))).decode()
     kept["left_out"] = data.all_left_out().by_reason()
     content = json.dumps(kept, separators=(",", ":")).encode()

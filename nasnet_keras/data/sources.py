@@ -177,30 +177,37 @@ def _table(name, columns, held_out):
             raise
         listing, refusal = read_table(name, columns, in_each_part=True), error
     brought = listing.brought & held_out.shares.keys() if before else frozenset()
-    is_new = bool(brought) or bool(before and listing.listed)
-    changed = before and (is_new or listing.completed or listing.across)
+    listed = bool(before) and listing.listed and not held_out.lists
+    changed = before and (brought or listed or listing.completed or listing.across)
     if not changed or (not refusal and before in (listing.digest(), listing.digest(str))):
         return listing
-    others, told, marked = [], [], few(sorted(brought))
-    if brought:
-        told.append(f"what the table marks for {marked} is not used: other images were held out before")
-    if listing.listed:
-        told.append("texts of lists are a class each: so it was when this directory was begun")
+    others, marked = [], f"what the table marks for {few(sorted(brought))} is not used"
+    marked = f"{marked}: other images were held out before"
+    classes = "texts of lists are a class each: so it was when this directory was begun"
     each = "files that have rows of several parts are used in each: so it was when this directory was begun"
-    ways = [(is_new, completes, False) for completes in [True] * is_new + [False] * listing.completed]
+    # From the newest version to the first one: lists came last, completed names first.
+    pairs = [(False, True)] * listed + [(True, True)] * bool(brought) + [(bool(brought), False)] * listing.completed
+    ways = [(*pair, False) for pair in pairs]
     if listing.across:
-        ways += [(False, True, True), *((*way[:2], True) for way in ways)]
+        ways += [(*pair, True) for pair in dict.fromkeys([(False, True), *pairs])]
     for as_before, completes, in_each_part in ways:
         with suppress(ValueError):  # what that version refused
-            other = read_table(name, columns, as_before=as_before, completes=completes, in_each_part=in_each_part)
-            others.append(other := replace(other, notes=(*other.notes, *told * as_before, *[each] * in_each_part)))
+            other = read_table(name, columns, True, as_before, completes, in_each_part, lists=not listed)
+            told = [marked] * as_before + [classes] * listed + [each] * in_each_part
+            others.append((as_before, other := replace(other, notes=(*other.notes, *told))))
             if before in (other.digest(), other.digest(str)):
                 return other
     if refusal:
         raise refusal
-    paths = [path for part in brought for path in listing.parts[part].paths]
-    trained = any(is_marked(listing.name_of(path), held_out.trained) for path in paths)
-    return others[0] if others and trained else listing
+
+    def were_trained(parts):
+        paths = (path for part in parts for path in listing.parts[part].paths)
+        return any(is_marked(listing.name_of(path), held_out.trained) for path in paths)
+
+    as_before = were_trained(brought)
+    if not as_before and not (listed and were_trained(listing.parts)):
+        return listing
+    return next((other for one, other in others if one == as_before), listing)
 
 
 def _listed(listing, findings, size, held_out):

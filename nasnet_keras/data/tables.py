@@ -44,12 +44,14 @@ class TableListing(Listing):
         completed: whether names are completed, which those versions did not do.
         across: whether a file has rows of several parts, each of which had it in those versions.
         listed: whether cells are texts of lists, each of which was a class in those versions.
+        listed_as_classes: whether each is one here, too.
     """
 
     brought: frozenset = frozenset()
     completed: bool = False
     across: bool = False
     listed: bool = False
+    listed_as_classes: bool = False
 
     def name_of(self, path):
         """A path relative to the root; one that leads out of it as it is."""
@@ -80,16 +82,17 @@ def is_table(source):
     return hasattr(source, "columns") and hasattr(source, "iloc")
 
 
-def read_table(source, columns=None, labelled=True, as_before=False, completes=True, in_each_part=False):
+def read_table(source, columns=None, labelled=True, as_before=False, completes=True, in_each_part=False, lists=True):
     """The `TableListing` of a table.
 
     Args:
         source: the path of a file, or a pandas DataFrame, whose paths are relative to the current folder and may lead
             anywhere.
         columns, labelled: a `Columns`; whether labels count, else there need be none, and no image has one.
-        as_before, completes, in_each_part: false, true and false but for a directory that an earlier version began:
-            whether columns have no say that those passed over, nor texts of lists, whether names are completed, and
-            whether a file is used in each part that it has a row of, not only in that of its first row.
+        as_before, completes, in_each_part, lists: false, true, false and true but for a directory that an earlier
+            version began: whether columns have no say that those passed over, whether names are completed, whether a
+            file is used in each part that it has a row of, not only in that of its first row, and whether texts of
+            lists are lists, not a class each.
 
     Raises:
         ValueError: one line; what cannot be read, and in which line; columns that are not there; a path that leads out
@@ -106,7 +109,7 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
     rows = _Rows(os.path.abspath(root), columns.outside or not is_file, table.label, names, in_each_part)
     several = isinstance(labels, tuple)
     labels = labels if several else (labels,)
-    are_listed = not (several or as_before) and are_lists(table, *labels)
+    are_listed = lists and not several and are_lists(table, *labels)
     marks = _Marks(labels) if several else _Names(columns.separator, are_listed)
     for number, (name, *cells) in table.rows([file, *labels, *division.columns]):
         part = division.part(cells[len(labels) :])
@@ -121,8 +124,8 @@ def read_table(source, columns=None, labelled=True, as_before=False, completes=T
             raise ValueError(f"{table.label} must have at most {MAX_ROWS:,} rows")
     listing = rows.listing(marks, notes)
     brought = frozenset(listing.parts) - {"train"} if division.is_new else frozenset()
-    completed = bool(names and names.found)
-    return replace(listing, brought=brought, completed=completed, across=rows.across, listed=are_listed)
+    found = {"completed": bool(names and names.found), "across": rows.across}
+    return replace(listing, brought=brought, **found, listed=are_listed, listed_as_classes=not lists)
 
 
 class _Names:
@@ -412,15 +415,17 @@ def note_of_joined(names):
     for separator in (*SEPARATORS, " "):
         parts = {part.strip() for name in names for part in name.split(separator)}
         joined = [name for name in names if separator in name]
-        if (separator == "," and are_numbers) or (separator == " " and len(set(map(_blanks, names))) == 1):
-            continue  # decimal commas; words of which every name has as many, such as colours of animals
+        if (separator == "," and are_numbers) or (separator == " " and not _are_tags(names)):
+            continue  # decimal commas
         if joined and len(parts) < len(names):
             return f"labels such as {shown(joined[0])} are one each: --separator '{separator}' makes them several"
     return None
 
 
-def _blanks(name):
-    return len(name.split())
+def _are_tags(names):
+    """Whether words with blanks between them may be labels: not where each name has as many, or all have one or two."""
+    counts = {len(name.split()) for name in names}
+    return len(counts) > 1 and max(counts) > 2
 
 
 def _hints(names):

@@ -281,6 +281,33 @@ def test_images_of_a_single_class_of_the_model_are_tested(photos, capsys):
     assert code == 2 and "`data` must have the model's 2 classes. Received: 1" in err[-1]
 
 
+def test_what_was_trained_on_stays_untested_and_all_are_all(photos, capsys):
+    """Of another fold, by what a fine-tuning has made of the model, too."""
+    for first in range(2):
+        parts = [["test", "train", "train"][(number - first) % 3] for number in range(30)]
+        files = [(name, *numbered) for name in NAMES[:2] for numbered in enumerate(parts)]
+        rows = [(f"photos/{name}/{number:02}.png", name, part) for name, number, part in files]
+        write(photos / f"fold{first}.csv", rows, ("file", "label", "split"))
+    every = left_by_a_training("net", "--data", "fold0.csv")
+    assert len(every.test) == 20
+    words = ("finetune", "--model", "net", "--directory", "mine", "--data", "fold1.csv")
+    begun = find(options(*words))
+    tested = len(begun.test)
+    assert tested < 20 and begun.record.untested == 20 - tested
+    write_record("mine", begun)
+    shutil.copy("net/history.json", "mine")
+    shutil.copy("net/model.keras", "mine")
+    assert len(find(options(*words)).test) == tested
+
+    def asked(model, split):
+        found = evaluate.check(options("evaluate", "--model", model, "--data", "fold1.csv", "--split", split))
+        return len(getattr(found["data"], found["part"]))
+
+    capsys.readouterr()
+    assert [asked(model, split) for model in ("net", "mine") for split in ("test", "all")] == [tested, 60, tested, 60]
+    assert f"{tested} of 60 images are tested; --split all takes all" in capsys.readouterr().err
+
+
 def test_what_a_model_may_have_learnt_from_is_told_where_nothing_says_what_it_had(photos, capsys):
     """Data of Python have no names that could be compared; with a limit some of a part were not had."""
     left_by_a_training("net", "--data", "photos", "--test", "0.4")

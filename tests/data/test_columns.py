@@ -16,6 +16,7 @@ from written_tables import HEADER, write
 
 from nasnet_keras.data.columns import LOOKED_AT, Columns, Division, choose
 from nasnet_keras.data.loading import load_data, open_data
+from nasnet_keras.data.records import Record, mark, read_record, write_record
 from nasnet_keras.data.table_files import open_table
 from nasnet_keras.data.tables import note_of_joined, read_table
 
@@ -287,14 +288,60 @@ def test_texts_of_lists_are_lists(name, kind, separator, place):  # noqa: F811
     assert "13 images without any label count as having none of them" in listing.notes
     # An earlier version's directory goes on with its classes.
     kept = open_data(place / name, held_out=None, columns=Columns(separator=separator)).record
-    before = read_table(place / name, Columns(separator=separator), as_before=True)
+    before = read_table(place / name, Columns(separator=separator), lists=False)
     assert before.folders != listing.folders and not before.listed
+    kept = replace(kept, lists=False)
     data = open_data(place / name, held_out=replace(kept, digest=before.digest()), columns=Columns(separator=separator))
     assert data.class_names == before.class_names
     assert any("texts of lists are a class each" in note for note in data.notes)
 
 
-@pytest.mark.parametrize("cells", [["[0, 1]", "[1, 0]"], ["[0 1]", "[1 0]"], ["[cat]", "['dog']"], ["(1)", "(2)"]])
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("marks", [False, True])
+def test_lists_are_classes_where_an_earlier_version_began(marks, grown, place):  # noqa: F811
+    """Whether or not that used a column of marks, and also where a row has come since."""
+    path, several = place / "a.csv", place / "b.csv"
+    rows = [(file, repr([label]), number % 4 == 3) for number, (file, label) in enumerate(ROWS)]
+    write(path, rows[: -1 if grown else None], (*HEADER, "is_valid"))
+    write(several, rows[:-2], (*HEADER, "is_valid"))
+    new = open_data(several)
+    before = read_table(path, as_before=not marks, lists=False)
+    assert before.folders == ("['cat']", "['dog']") and before.listed_as_classes
+    assert before.parts.keys() == ({"train", "validation"} if marks else {"train"})
+    names = map(before.name_of, before.parts["train"].paths)
+    shares = {"test": 0.2} if marks else {"test": 0.2, "validation": 0.1}
+    kept = Record(before.digest(), shares, trained=frozenset(map(mark, names)))
+    write(path, rows, (*HEADER, "is_valid"))
+    data = open_data(path, held_out=kept)
+    assert data.class_names == before.folders and not data.record.lists
+    assert data.digest == kept.digest or grown
+    assert any("texts of lists are a class each" in note for note in data.notes)
+    assert any("marks for validation is not used" in note for note in data.notes) == (not marks)
+    # What this version began goes on with its labels, whatever has come.
+    write_record(place / "run", new)
+    write(several, rows, (*HEADER, "is_valid"))
+    assert open_data(several, held_out=read_record(place / "run")).class_names == ("cat", "dog")
+
+
+def test_a_text_of_a_list_is_read_once(place, monkeypatch):  # noqa: F811
+    read, loads = [], json.loads
+    monkeypatch.setattr("nasnet_keras.data.columns.json.loads", lambda text: read.append(text) or loads(text))
+    write(place / "a.csv", [(file, json.dumps([label, "read once"])) for file, label in ROWS])
+    assert read_table(place / "a.csv").folders == ("cat", "dog", "read once") and len(read) == 2
+
+
+OTHERS = [
+    ["[0, 1]", "[1, 0]"],
+    ["[0 1]", "[1 0]"],
+    ["[cat]", "['dog']"],
+    ["(1)", "(2)"],
+    ["(0, 2)", "(25, 32)"],  # ages of Adience
+    ["{1, 2}", "{3, 4}"],
+    ["('cat', 1)", "('dog', 2)"],
+]
+
+
+@pytest.mark.parametrize("cells", OTHERS)
 def test_other_texts_in_brackets_are_classes(cells, place):  # noqa: F811
     write(place / "a.csv", [(file, cells[number % 2]) for number, (file, _) in enumerate(ROWS)])
     assert read_table(place / "a.csv").folders == tuple(sorted(cells))
@@ -309,6 +356,7 @@ TAGS = ["clear primary", "cloudy", "clear primary road", "haze primary", "haze p
         (TAGS, "labels such as clear primary are one each: --separator ' ' makes them several"),
         ([f"{colour} {animal}" for colour in ("black", "white", "red") for animal in ("cat", "dog", "cow")], None),
         (["cat", "dog", "great dane", "great tit"], None),
+        (["left", "right", "far left", "far right", "far"], None),
         ([f"{number // 10},{number % 10}" for number in range(30)], None),  # decimal commas
         (["1,2", "1", "2", "3", "2,3"], "labels such as 1,2 are one each: --separator ',' makes them several"),
         (["1,2", "2,3", "1,2,3", "1,3"], "labels such as 1,2 are one each: --separator ',' makes them several"),

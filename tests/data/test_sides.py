@@ -128,6 +128,7 @@ DAMAGED = (
     {"trained": "?"},
     {"seed": "3"},
     {"seed": -1},
+    {"lists": 1},
 )
 
 

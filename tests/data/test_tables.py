@@ -15,7 +15,7 @@ from written_tables import HEADER, write
 
 from nasnet_keras.commands.datasets import Told
 from nasnet_keras.data.loading import load_data, open_data
-from nasnet_keras.data.records import knows
+from nasnet_keras.data.records import knows, read_record, write_record
 from nasnet_keras.data.splits import placed, strata
 from nasnet_keras.data.tables import Columns, read_table
 
@@ -690,7 +690,14 @@ def test_what_a_model_was_trained_on_is_not_tested_although_the_table_says_so(pl
     assert len(open_data(one, held_out=record).test) == 8 == len(open_data(other).test)
     data = open_data(other, held_out=record)
     assert len(data.test) == 0 and len(data.validation) == 8 and len(data.train) == 24
-    assert "8 of 8 images for test are not used: the model was trained on them" in data.notes
+    assert "8 of 8 images for test are not used: the model was trained on files of these names" in data.notes
+    # A training that starts from the model keeps it, and goes on so; `evaluate --split all` takes them all the same.
+    write_record(place / "new", data)
+    kept = read_record(place / "new")
+    again = open_data(other, held_out=kept)
+    assert kept.digest == again.digest == data.digest and len(again.test) == 0 and again.record.untested == 8
+    every = open_data(other, held_out=kept, all_tested=True)
+    assert len(every.test) == 8 and "the model was trained on 8 of 8 images for test, too" in every.notes
     assert knows(record, open_data(other))  # so a fine-tuning of the model is told, too
     third = open_data(fold("third.csv", 1), held_out=record)  # what watched is tested, what was learnt from watches
     assert len(third.test) == 8 and third.notes == ("the model was trained on 8 of 8 images for validation, too",)
