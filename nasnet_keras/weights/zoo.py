@@ -309,15 +309,20 @@ def saved_names(path):
     return {name: value for name, value in found.items() if value is not None} if found["class_names"] else {}
 
 
-def is_bounded(path):
-    """Whether the cells in a file of a whole model, or in a directory's, end in bounded activations."""
+def saved_kinds(path):
+    """How the cells in a file of a whole model, or in a directory's, are bounded and pool, where that is not usual.
+
+    Arguments of a network, a dict.
+    """
     path = Path(expanded(path))
     file = path / "model.keras" if path.is_dir() else path
     try:
         options = [one for config in _configs(file) for one in (config, config.get("options"))]
     except (ValueError, TypeError):
-        return False
-    return any(isinstance(one, dict) and one.get("bounded_activations") is True for one in options)
+        return {}
+    unusual = (("bounded_activations", True), ("pooling_compatibility", "keras"))
+    options = [one for one in options if isinstance(one, dict)]
+    return {name: value for name, value in unusual if any(one.get(name) == value for one in options)}
 
 
 def _texts(names):
