@@ -1,6 +1,6 @@
 """The released and the published networks: their names, what weights they have, their sizes beside the papers' figures.
 
-The counts are those of `network.multiply_adds` and of the trainable weights; a test builds every
+The counts are those of `counting.multiply_adds` and of the trainable weights; a test builds every
 network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), tables 1 to 3; Liu et
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
