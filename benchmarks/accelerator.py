@@ -118,7 +118,7 @@ def train(name, options):
     import jax
     from jax import numpy as jnp
 
-    from nasnet_keras.models.network import multiply_adds
+    from nasnet_keras.models.counting import multiply_adds
 
     keras, model, batch = compiled(name, options.short)
     arguments, _ = network(name, options.short)

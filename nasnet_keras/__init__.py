@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "genotype": "Block CellGenotype Genotype list_genotypes load_genotype",
-    "models.network": "NASNet multiply_adds",
+    "models.counting": "multiply_adds",
+    "models.network": "NASNet",
     "models.freezing": "freeze",
     "models.drop_path": "ScheduledDropPath",
     "models.applications": "NASNetMobile NASNetLarge NASNetCIFAR PNASNetLarge PNASNetMobile decode_predictions "

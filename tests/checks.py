@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from nasnet_keras.models import functions
-from nasnet_keras.models.network import multiply_adds
+from nasnet_keras.models.counting import multiply_adds
 
 
 def check(make, inputs, *, path=None, mixed_dtype="bfloat16", gradientless=()):

@@ -6,7 +6,7 @@ import logging
 from nasnet_keras.children.settings import accuracy, sizes_of
 from nasnet_keras.data.records import write_record
 from nasnet_keras.files import read_object, write_atomically
-from nasnet_keras.models.network import multiply_adds
+from nasnet_keras.models.counting import multiply_adds
 from nasnet_keras.training import fitting
 from nasnet_keras.training.card import write_card
 from nasnet_keras.training.figures import judged

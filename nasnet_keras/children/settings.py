@@ -262,7 +262,7 @@ class ChildSettings:
         import keras
 
         from nasnet_keras.children.threads import use_one_thread
-        from nasnet_keras.models.network import multiply_adds
+        from nasnet_keras.models.counting import multiply_adds
         from nasnet_keras.training.figures import judged
         from nasnet_keras.training.fitting import evaluate, fit
 

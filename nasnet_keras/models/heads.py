@@ -6,14 +6,15 @@ from nasnet_keras.checks import check_integer
 from nasnet_keras.models.layers import ProgramLayer
 from nasnet_keras.models.policies import take_unscaled, with_scaled_loss
 
-AUXILIARY_WEIGHT = 0.4  # of the second head's loss
+WEIGHTS = {"predictions": 1.0, "auxiliary": 0.4}  # of the losses of both heads, in their order
 
 
 class TwoHeaded(keras.Model):
     """A model whose second head, `auxiliary`, is for training alone: labels, losses and metrics may be given once.
 
     Where a model has that head, plain labels are for both. One loss is for both as well, the auxiliary one with the
-    released weight 0.4 unless `loss_weights` says otherwise; a plain list of metrics is for `predictions`.
+    released weight 0.4 unless `loss_weights` says otherwise; a plain list of metrics is for `predictions`. Of two
+    losses, weights, lists of metrics or labels the first is for `predictions`, the second for `auxiliary`.
 
     Whatever its own data type policy is, the loss is scaled where its layers are of `mixed_float16`.
     """
@@ -23,9 +24,9 @@ class TwoHeaded(keras.Model):
         if kwargs.get("auto_scale_loss", True):
             optimizer = with_scaled_loss(keras.optimizers.get(optimizer), self)
         if self._has_two_heads():
+            loss, loss_weights = _by_name(loss), _by_name(loss_weights)
             if loss is not None and not isinstance(loss, dict | list | tuple):
-                weights = {"predictions": 1.0, "auxiliary": AUXILIARY_WEIGHT}
-                loss, loss_weights = dict.fromkeys(weights, loss), loss_weights or weights
+                loss, loss_weights = dict.fromkeys(WEIGHTS, loss), loss_weights or dict(WEIGHTS)
             metrics, weighted_metrics = map(_of_predictions, (metrics, weighted_metrics))
         super().compile(optimizer, loss, loss_weights, metrics, weighted_metrics, **kwargs)
 
@@ -41,7 +42,8 @@ class TwoHeaded(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """As Keras' `compute_loss`."""
-        return super().compute_loss(x, self._for_heads(y), y_pred, sample_weight, training=training)
+        y, sample_weight = self._for_heads(y), self._for_heads(sample_weight)
+        return super().compute_loss(x, y, y_pred, sample_weight, training=training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As Keras' `compute_metrics`."""
@@ -52,13 +54,21 @@ class TwoHeaded(keras.Model):
         return isinstance(self.output, dict) and "auxiliary" in self.output
 
     def _for_heads(self, y):
-        plain = y is not None and not isinstance(y, dict | list | tuple)
-        return dict.fromkeys(self.output, y) if plain and self._has_two_heads() else y
+        if y is None or not self._has_two_heads():
+            return y
+        return _by_name(y) if isinstance(y, dict | list | tuple) else dict.fromkeys(self.output, y)
 
 
 def _of_predictions(metrics):
-    plain = isinstance(metrics, list | tuple) and not any(isinstance(one, list | tuple | dict) for one in metrics)
-    return {"predictions": list(metrics)} if plain else metrics
+    each = (list, tuple, dict, type(None))  # in a list of those of each head
+    plain = isinstance(metrics, list | tuple) and not any(isinstance(one, each) for one in metrics)
+    return {"predictions": list(metrics)} if plain else _by_name(metrics)
+
+
+def _by_name(values):
+    """Two values by the names of the heads: Keras would take them by the alphabet, `auxiliary` first."""
+    two = isinstance(values, list | tuple) and len(values) == len(WEIGHTS)
+    return dict(zip(WEIGHTS, values, strict=True)) if two else values
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # What decides on a prediction beside the layers.
 METHODS = ("__call__", "call", "predict_step", "make_predict_function", "predict_function")
+FAR = 20  # no standardised image has a pixel above it
 # Attributes of layers that concern training alone.
 HARMLESS = {"built", "kernel_regularizer", "frozen_statistics", "remat"}
 
@@ -100,15 +101,16 @@ class Predictor:
 
 
 def tell_of_pixels(model, x):
-    """Say it once where a network that takes images in [-1, 1] is shown pixels in 0–255: whole numbers beyond that.
+    """Say it once where a network that takes images in [-1, 1] is shown pixels in 0–255, or one of those such images.
+
+    Pixels are whole numbers beyond [-1, 1], and others far beyond: standardised images reach some units.
 
     Args:
         model: a `NASNet`.
         x: what it is to predict, of which the first image is looked at; of anything but arrays and tensors nothing is
             said.
     """
-    scales = model.architecture.include_preprocessing or not model.stands_alone  # others' layers may scale them
-    if scales or getattr(model, "_told_of_pixels", False):
+    if not model.stands_alone or getattr(model, "_told_of_pixels", False):  # others' layers may scale them
         return
     if not (keras.ops.is_tensor(x) or isinstance(x, np.ndarray)) or len(x.shape) != 4:
         return
@@ -116,10 +118,14 @@ def tell_of_pixels(model, x):
     if first.dtype.kind not in "fiu" or not first.size:
         return
     low, high = first.min(), first.max()
-    if (low < -1 or high > 1) and (first == np.rint(first)).all():
+    if model.architecture.include_preprocessing:
+        wrong, taken = -1 <= low < 0 and high <= 1, "in 0-255, and scales them itself (`include_preprocessing`)"
+    else:
+        wrong = high > FAR or ((low < -1 or high > 1) and (first == np.rint(first)).all())
+        taken = "in [-1, 1], as `preprocess_input` makes them"
+    if wrong:
         model._told_of_pixels = True
-        taken = "the network takes them in [-1, 1], as `preprocess_input` makes them"
-        logger.warning("an image has pixels from %g to %g, and %s", low, high, taken)
+        logger.warning("an image has pixels from %g to %g, and the network takes them %s", low, high, taken)
 
 
 def fits(model, x, steps, callbacks):

@@ -1,7 +1,7 @@
 """What lies inside a model, at any depth: networks are used as parts of others.
 
-The one place of four private names of Keras: `Layer._layers`, `Layer._seed_generators`, and of the graph that a
-functional model is, `KerasTensor._keras_history` and `Operation._inbound_nodes`.
+The one place of five private names of Keras: `Layer._layers`, `Layer._seed_generators`, `Layer._called`, and of the
+graph that a functional model is, `KerasTensor._keras_history` and `Operation._inbound_nodes`.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,11 @@ def layers_within(layer):
 def seed_generators(layer):
     """All random generators inside a layer or model, in the order of its layers."""
     return [generator for part in layers_within(layer) for generator in getattr(part, "_seed_generators", [])]
+
+
+def set_called(model):
+    """Note that a model has been called, where it was not through Keras: it exports no other as ONNX."""
+    model._called = True
 
 
 def maker(tensor):

@@ -6,7 +6,6 @@ code wires it.
 
 from dataclasses import fields, replace
 from functools import wraps
-from math import prod
 
 import keras
 import numpy as np
@@ -18,11 +17,13 @@ from nasnet_keras.models.functions import variables_at_once
 from nasnet_keras.models.heads import AuxiliaryHead, TwoHeaded, classifier
 from nasnet_keras.models.inference import METHODS, Predictor, changes_of, fits, state_of, tell_of_pixels
 from nasnet_keras.models.layers import Cell, Operation, ProgramLayer
+from nasnet_keras.models.nesting import set_called
 from nasnet_keras.models.policies import described, described_now, give_heads, own_policy, types_of, without_types
 from nasnet_keras.models.states import (
     STATES,
     activation_name,
     check_activation,
+    check_channels_last,
     give_states,
     input_of,
     named_activation,
@@ -34,6 +35,7 @@ from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
 from nasnet_keras.weights.zoo import KEPT
 
+COUNTED = ("activation", "dropout", "drop_path")  # names of layers that Keras gives by itself, too
 NOTE = (
     "A cell is one layer, its batch norms and convolutions inside. "
     "To freeze: nasnet_keras.freeze(model, up_to={cell!r}). The last map before the head is the output of {last!r}."
@@ -45,10 +47,12 @@ def or_from_graph(init):
 
     @wraps(init)
     def made(self, *args, **kwargs):
-        if len(args) == 2:
+        if len(args) > 1:
             self._become_clone(*args, **kwargs)
         else:
             init(self, *args, **kwargs)
+        for taken in COUNTED:  # a layer that is made later must not get a name that stands here already
+            keras.backend.get_uid(taken)
 
     return made
 
@@ -80,7 +84,8 @@ class NASNet(TwoHeaded):
         skip_reduction: whether the cell after a Reduction cell takes as its h_{i-1} what the Reduction
             cell took (NASNet-A Large), and not the Reduction cell's own input.
         input_shape: (height, width, channels), None for any height or width. By default the stem's, 224 or 32.
-        input_tensor: a Keras tensor to use as the image input; the name, type and batch size of an `Input` are saved.
+        input_tensor: a Keras tensor [batch, height, width, channels] to use as the image input, whatever Keras' global
+            format of images is; the name, type and batch size of an `Input` are saved.
         include_top: whether to end in a classifier.
         classes: number of classes.
         classifier_activation: `"softmax"`, None for logits, or another activation.
@@ -161,6 +166,8 @@ class NASNet(TwoHeaded):
         check_activation(classifier_activation)
         description["classifier_activation"] = named_activation(classifier_activation)
         architecture = Architecture(**description)
+        if input_tensor is None:
+            check_channels_last(architecture.input_shape)
         image = keras.Input(architecture.input_shape, name="image") if input_tensor is None else input_tensor
         policy = own_policy(dtype)
         sources = [image] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
@@ -182,10 +189,11 @@ class NASNet(TwoHeaded):
                 tensor.network = self
         return outputs
 
-    def _become_clone(self, inputs, outputs, name=None):
+    def _become_clone(self, inputs, outputs, *others, name=None):
         """Take a graph that `clone_model` has made of another network's; it may have changed layers on the way."""
-        original = next((vars(one).pop("network", None) for one in keras.tree.flatten(outputs)), None)
-        if original is None:
+        tensors = [one for one in keras.tree.flatten(outputs) if isinstance(one, keras.KerasTensor)]
+        original = next((vars(one).pop("network", None) for one in tensors), None)
+        if original is None or others:
             raise ValueError("`NASNet` takes keywords beside `genotype`, such as `repeats`; a graph: `keras.Model`")
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.architecture, self._policy = original.architecture, original._policy_now()
@@ -270,6 +278,7 @@ class NASNet(TwoHeaded):
         activation = self.get_layer("predictions").activation
         if self._predictor is None or self._predictor.activation is not activation:
             self._predictor = Predictor(self, activation)
+        set_called(self)
         return self._predictor(x, size)
 
     def predict_on_batch(self, x):
@@ -324,7 +333,7 @@ class NASNet(TwoHeaded):
         if not isinstance(architecture, Architecture):
             raise ValueError(f"`architecture` must be an Architecture. Received: {architecture!r}")
         arguments = (architecture.changed(**changes) if changes else architecture).arguments()
-        return cls(**arguments, weights=weights, dtype=dtype, name=name)
+        return cls(**{**arguments, "input_tensor": input_of(arguments)}, weights=weights, dtype=dtype, name=name)
 
     def _policy_now(self):
         """What `policies.described` says of its data types, those of layers that were set later, too."""
@@ -440,38 +449,6 @@ def _outputs(architecture, image, policy):
 def _joined(states, name, dtype):
     """One tensor from the states that a cell passes on: normally there is just one."""
     return states[0] if len(states) == 1 else keras.layers.Concatenate(name=name, dtype=dtype)(states)
-
-
-def multiply_adds(model):
-    """Multiply-adds of convolutions and dense layers for one image, an int.
-
-    Args:
-        model: a built functional Keras model whose image size is known.
-
-    Raises:
-        ValueError: a model for images of any size.
-
-    Examples:
-        >>> from nasnet_keras import NASNetMobile, multiply_adds
-        >>> round(multiply_adds(NASNetMobile(weights=None)) / 1e6)
-        564
-    """
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        if isinstance(layer, keras.Model):
-            total += multiply_adds(layer)
-            continue
-        shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(layer.input) if len(tensor.shape)]
-        if any(None in shape[1:] for shape in shapes):
-            raise ValueError("`model` must have a known image size: build it with an `input_shape` without None")
-        if isinstance(layer, ProgramLayer):
-            total += layer.multiply_adds(shapes)
-            continue
-        kernels = [getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")]
-        total += sum(prod(layer.output.shape[1:-1]) * prod(kernel.shape) for kernel in kernels if kernel is not None)
-    return total
 
 
 @keras.saving.register_keras_serializable(package="nasnet_keras")

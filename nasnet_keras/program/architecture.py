@@ -33,6 +33,7 @@ FLAGS = ("skip_reduction", "include_top", "auxiliary_head", "feature_pyramid", "
 FLAGS += ("bounded_activations",)
 # What decides, beside their shapes, what weights compute: cells may differ in pools and inputs alone.
 WIRING = ("genotype", "repeats", "stem", "skip_reduction", "batch_norm_epsilon", "bounded_activations")
+WIRING += ("pooling_compatibility",)
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,9 @@ class Architecture:
         """
         if isinstance(trained, dict):
             names = ("filters", "penultimate_filters", *WIRING)  # of which earlier versions kept the one that was given
-            trained = Architecture.from_dict({name: trained[name] for name in names if name in trained})
+            said = {name: trained[name] for name in names if name in trained}
+            said.setdefault("pooling_compatibility", self.pooling_compatibility)  # of others' weights it may be any
+            trained = Architecture.from_dict(said)
         for name in WIRING:
             asked, known = (getattr(one, name) for one in (self, trained))
             if name == "genotype":

@@ -39,7 +39,7 @@ from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
 from nasnet_keras.weights.keras_files import layers_in
 from nasnet_keras.weights.loading import HEADS, copy_cells, network_in, parts, tell_of_others
-from nasnet_keras.weights.zoo import is_bounded, paths_of, starting_weights, tell_of_namesake, zoo_name
+from nasnet_keras.weights.zoo import paths_of, saved_kinds, starting_weights, tell_of_namesake, zoo_name
 
 logger = logging.getLogger(__name__)
 
@@ -310,8 +310,8 @@ def load_source(model_or_name, weights="auto", **architecture):
     if zoo_name(model_or_name):
         tell_of_namesake(model_or_name)
         name = None if file is not None or weights == "none" else weights
-        bounds = {"bounded_activations": True} if file is not None and is_bounded(file) else {}  # as it was trained
-        source = FACTORIES[model_or_name](weights=name, include_top=False, **architecture, **bounds)
+        kinds = {} if file is None else saved_kinds(file)  # as it was trained
+        source = FACTORIES[model_or_name](weights=name, include_top=False, **architecture, **kinds)
     else:
         source = model_or_name if isinstance(model_or_name, keras.Model) else load_model(model_or_name)
         given = source.name
@@ -356,7 +356,7 @@ def with_new_head(source, data, *, batch_norm=0.9, **options):
         "grey_range": read_as(data.train, source.grey_range),
     }
     model = source.alike(**{**head, **options})
-    copy_cells(source, model, bounded=model.architecture.bounded_activations)  # what learns on may learn within bounds
+    copy_cells(source, model, free=("bounded_activations", "pooling_compatibility"))  # to which what learns on adapts
     return model
 
 

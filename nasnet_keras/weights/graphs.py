@@ -9,7 +9,8 @@ import keras
 from nasnet_keras.weights.keras_files import OWN_LAYERS
 
 # Of the arguments of a stem or cell those of a place in a network, and of the options that all share.
-PLACE, SHARED = ("kind", "genotype", "strides", "adjust"), ("batch_norm_epsilon", "bounded_activations")
+PLACE = ("kind", "genotype", "strides", "adjust")
+SHARED = ("batch_norm_epsilon", "bounded_activations", "pooling_compatibility")
 
 
 def layers_of(model):
@@ -30,8 +31,8 @@ def check_layers(model, trained):
     asked = _by_name(layers_of(model)) if known else {}
     for name in sorted(known.keys() & asked):
         for part, value in asked[name].items():
-            other = known[name][part]
-            if None not in (value, other) and not _alike(value, other):
+            other = known[name].get(part, value)
+            if not _alike(value, other):
                 raise ValueError(
                     f"`weights` do not fit the network: `{part}` of {name} must be that which they were trained with, "
                     f"{_short(other)}. Received: {_short(value)}"
@@ -39,15 +40,17 @@ def check_layers(model, trained):
 
 
 def _by_name(layers):
-    """{name of a stem or cell: what decides on what it computes}."""
+    """{name of a stem or cell: what decides on what it computes, as far as it is said}."""
     found = {}
     for layer in layers:
         config = layer.get("config")
         if isinstance(config, dict) and {"kind", "genotype"} & set(config) and OWN_LAYERS.match(str(layer.get("name"))):
             options = config.get("options")
             parts = {part: _plain(config.get(part)) for part in PLACE}
-            parts |= {part: options.get(part) if isinstance(options, dict) else None for part in SHARED}
-            found[layer["name"]] = {**parts, "inputs": _inputs(layer.get("inbound_nodes"))}
+            parts["inputs"] = _inputs(layer.get("inbound_nodes"))
+            found[layer["name"]] = {part: value for part, value in parts.items() if value is not None}
+            if isinstance(options, dict):
+                found[layer["name"]] |= {part: options[part] for part in SHARED if part in options}
     return found
 
 
@@ -86,5 +89,5 @@ def _alike(one, other):
 
 def _short(value):
     """A value in a line; of a cell's genotype a digest."""
-    text = json.dumps(value, sort_keys=True)
+    text = "None" if value is None else json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16] if isinstance(value, dict) else text

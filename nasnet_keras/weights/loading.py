@@ -390,20 +390,20 @@ def tell_of_others(path, others):
         logger.warning("%s: its cells are taken, and what is not NASNet's is left: %s", path, named)
 
 
-def copy_cells(source, model, bounded=None):
+def copy_cells(source, model, free=()):
     """Give a network the weights of another one's stem and cells; for other channels than its, see `for_channels`.
 
     Args:
         source, model: the networks.
-        bounded: whether the model's activations are bounded, where the other's may be otherwise; None: as the other's.
+        free: arguments of which the model may have others than the network that was trained.
 
     Raises:
         ValueError: naming the first that does not fit.
     """
     trained = getattr(source, "architecture", None)  # which a model of somebody else's has not
     if trained is not None:
-        same = {} if bounded is None else {"bounded_activations": bounded}
-        model.architecture.check_weights_of(trained.changed(**same))
+        own = model.architecture
+        own.check_weights_of(trained.changed(**{name: getattr(own, name) for name in free}))
     else:  # a graph says as much of its cells
         check_layers(model, layers_of(source))
         _check_left(model, _names(source), source.name)

@@ -1,6 +1,6 @@
 """The released and the published networks: their names, what weights they have, their sizes beside the papers' figures.
 
-The counts are those of `network.multiply_adds` and of the trainable weights; a test builds every
+The counts are those of `counting.multiply_adds` and of the trainable weights; a test builds every
 network and compares. The papers' figures: Zoph et al. 2018 (arXiv 1707.07012), tables 1 to 3; Liu et
 al. 2018 (arXiv 1712.00559), tables 5 and 6.
 """
@@ -309,15 +309,20 @@ def saved_names(path):
     return {name: value for name, value in found.items() if value is not None} if found["class_names"] else {}
 
 
-def is_bounded(path):
-    """Whether the cells in a file of a whole model, or in a directory's, end in bounded activations."""
+def saved_kinds(path):
+    """How the cells in a file of a whole model, or in a directory's, are bounded and pool, where that is not usual.
+
+    Arguments of a network, a dict.
+    """
     path = Path(expanded(path))
     file = path / "model.keras" if path.is_dir() else path
     try:
         options = [one for config in _configs(file) for one in (config, config.get("options"))]
     except (ValueError, TypeError):
-        return False
-    return any(isinstance(one, dict) and one.get("bounded_activations") is True for one in options)
+        return {}
+    unusual = (("bounded_activations", True), ("pooling_compatibility", "keras"))
+    options = [one for one in options if isinstance(one, dict)]
+    return {name: value for name, value in unusual if any(one.get(name) == value for one in options)}
 
 
 def _texts(names):

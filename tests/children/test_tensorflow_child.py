@@ -16,7 +16,8 @@ from nasnet_keras.children.graph_assembly import Assembly
 from nasnet_keras.children.optimizer import Optimizer
 from nasnet_keras.children.tensorflow_child import Child
 from nasnet_keras.genotype import OPERATIONS, Block, CellGenotype, Genotype, load_genotype
-from nasnet_keras.models.network import NASNet, multiply_adds
+from nasnet_keras.models.counting import multiply_adds
+from nasnet_keras.models.network import NASNet
 from nasnet_keras.training.compilation import SmoothedCrossentropy
 from nasnet_keras.training.figures import mean_average_precision
 

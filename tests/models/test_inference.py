@@ -275,13 +275,32 @@ def test_pixels_for_a_network_that_does_not_scale_them_are_told_once(kind, caplo
     assert len(told(caplog)) == 1
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_fractions_of_pixels_and_images_that_were_scaled_twice_are_told(inside, rng, caplog):
+    model = made(include_preprocessing=inside)
+    shown = rng.uniform(-1, 0.5, (1, 8, 8, 3)) if inside else rng.uniform(0, 255, (1, 8, 8, 3))
+    model.predict(shown, verbose=0)
+    (line,) = told(caplog)
+    assert ("in 0-255, and scales them itself" if inside else "in [-1, 1], as `preprocess_input`") in line
+    model.predict(shown, verbose=0)
+    assert not told(caplog)
+
+
+def test_an_answer_is_a_call_as_exports_of_keras_want_one(rng, calls):
+    model = made()
+    assert not model._called
+    model.predict(rng.normal(size=(2, 8, 8, 3)), verbose=0)
+    assert calls == [2] and model._called
+
+
 def test_images_as_a_network_takes_them_are_not_told(rng, caplog):
     pixels = rng.integers(0, 256, (1, 8, 8, 3), "uint8")
-    made(include_preprocessing=True).predict(pixels, verbose=0)
+    for good in (pixels, pixels / 255):  # a dark one
+        made(include_preprocessing=True).predict(good, verbose=0)
     image = keras.Input((8, 8, 3))
     scaled = keras.layers.Rescaling(1 / 127.5, -1.0)(image)
     made(input_tensor=scaled, input_shape=None).predict(pixels, verbose=0)
     model = made()
-    for good in (pixels / np.float32(127.5) - 1, rng.normal(size=(1, 8, 8, 3)), np.ones((1, 8, 8, 3), "int32")):
+    for good in (pixels / np.float32(127.5) - 1, 3 * rng.normal(size=(1, 8, 8, 3)), np.ones((1, 8, 8, 3), "int32")):
         model.predict(good, verbose=0)
     assert not told(caplog)

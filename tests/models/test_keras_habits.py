@@ -277,6 +277,31 @@ def test_plain_labels_with_an_auxiliary_head(factory):
     assert found["loss"] == pytest.approx(parts["predictions"] + parts["auxiliary"], rel=1e-4)
 
 
+def test_two_of_anything_are_for_both_heads_in_their_order():
+    """By the alphabet, as Keras takes them, `auxiliary` would be the first."""
+    model = make("NASNetCIFAR", auxiliary_head=True)
+    images, labels = photographs()
+    zeros, loss = np.zeros_like(labels), keras.losses.SparseCategoricalCrossentropy
+    outputs = {name: np.asarray(value) for name, value in model(images).items()}
+    first, second = (-np.log(outputs[name][np.arange(4), labels]).mean() for name in ("predictions", "auxiliary"))
+    for options, expected in (
+        ({"loss": loss(), "loss_weights": [1.0, 0.0]}, first),
+        ({"loss": [loss(), loss()], "loss_weights": (0.0, 1.0)}, second),
+        ({"loss": [loss(), None]}, first),
+    ):
+        compiled(model, **options, run_eagerly=True)
+        found = model.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
+        assert found == pytest.approx(expected, rel=1e-3)
+    for metrics, names in (
+        (["accuracy", None], {"predictions_accuracy"}),
+        ([["accuracy"], ["sparse_top_k_categorical_accuracy"]], {"predictions_accuracy", "auxiliary_sparse_top_k_"}),
+    ):
+        compiled(model, metrics=metrics, run_eagerly=True)
+        found = model.evaluate(images, [labels, zeros], verbose=0, return_dict=True)
+        assert {name.removesuffix("categorical_accuracy") for name in found if "accuracy" in name} == names
+        assert found["predictions_accuracy"] == pytest.approx((outputs["predictions"].argmax(-1) == labels).mean())
+
+
 @every
 def test_the_last_activation_may_be_taken_away(factory):
     """As recipes for heat maps do."""

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import nasnet_keras
-from nasnet_keras.models.nesting import layers_within, seed_generators
+from nasnet_keras.models.nesting import layers_within, seed_generators, set_called
 
 PACKAGE = Path(nasnet_keras.__file__).parent
 PLACES = {
     r"\._layers\b": "models/nesting.py",
     r"_run_through_graph\b": "models/network.py",
     r"_seed_generators\b": "models/nesting.py",
+    r"\._called\b": "models/nesting.py",
     r"_get_variable_index\b": "training/compilation.py",
     r"\bkeras\.src\b": "weights/loading.py",
     r"_apply_weight_decay\b": "training/compilation.py",
@@ -75,6 +76,14 @@ def test_an_optimiser_clips_before_it_sums():
     optimizer.build([variable])
     optimizer.apply([keras.ops.convert_to_tensor([0.5])])
     assert called in ([], ["_clip_gradients", "_all_reduce_sum_gradients"])
+
+
+def test_a_model_knows_whether_it_was_called():
+    one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
+    assert not one._called
+    one(np.zeros((1, 2)))
+    set_called(other)
+    assert one._called is other._called is True
 
 
 def test_layers_and_their_generators_are_found():

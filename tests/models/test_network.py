@@ -15,7 +15,8 @@ from random_genotypes import random_genotype
 
 from nasnet_keras.genotype import Block, CellGenotype, Genotype, list_genotypes, load_genotype
 from nasnet_keras.models import answers, applications
-from nasnet_keras.models.network import NASNet, multiply_adds
+from nasnet_keras.models.counting import multiply_adds
+from nasnet_keras.models.network import NASNet
 from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.program import Weight
 from nasnet_keras.training.identity import network_identity
@@ -97,6 +98,24 @@ def test_published_network_has_its_size(row, monkeypatch):
 def test_multiply_adds_needs_a_known_size():
     with pytest.raises(ValueError, match="`model` must have a known image size"):
         multiply_adds(tiny(input_shape=(None, None, 3)))
+
+
+def test_multiply_adds_of_layers_around_others():
+    layers, net = keras.layers, tiny()
+    for inner, shape in ((net, (5, 8, 8, 3)), (layers.TimeDistributed(net), (1, 5, 8, 8, 3))):
+        around = keras.Sequential([keras.Input(shape), layers.TimeDistributed(inner)])
+        assert multiply_adds(around) == 5 * multiply_adds(net) > 0
+    plain = [layers.TimeDistributed(layers.Conv2D(7, 3)), layers.TimeDistributed(layers.Dense(2))]
+    assert multiply_adds(keras.Sequential([keras.Input((5, 8, 8, 3)), *plain])) == 5 * 36 * (27 * 7 + 7 * 2)
+    normed = layers.SpectralNormalization(layers.Conv2D(7, 3))
+    assert multiply_adds(keras.Sequential([keras.Input((8, 8, 3)), normed])) == 36 * 27 * 7
+    many = keras.Input((5, 6))
+    for layer, output in ((layers.LSTM(4), "lstm"), (layers.MultiHeadAttention(2, 3), "multi_head_attention")):
+        model = keras.Model(many, layer(many, many) if output != "lstm" else layer(many))
+        with pytest.raises(ValueError, match=f"`model` must be of layers that .*Received: one with {output}"):
+            multiply_adds(model)
+    with pytest.raises(ValueError, match="`model` must be a functional Keras model"):
+        multiply_adds(keras.Sequential([layers.Dense(2)]))
 
 
 # --- every genotype ---
@@ -539,6 +558,13 @@ def test_a_network_is_made_from_an_architecture_alone():
 
 
 NAMED = [
+    (
+        lambda: tiny(input_shape=(3, 32, 32)),
+        r"`input_shape` must be .*as \(32, 32, 3\) is; `input_tensor=keras.Input\(",
+    ),
+    (lambda: tiny(input_shape=[1, None, 8]), r"`input_shape` must be .*as \(None, 8, 1\) is.*Received: \(1, None, 8\)"),
+    (lambda: NASNet("nasnet_a", 4), "`NASNet` takes keywords beside `genotype`, such as `repeats`"),
+    (lambda: NASNet((224, 224, 3), 1056, 4), "`NASNet` takes keywords beside `genotype`, such as `repeats`"),
     (lambda: tiny(filters=None, penultimate_filters=50), "`penultimate_filters` must be a multiple of 8"),
     (
         lambda: NASNet(**{**IMAGENET, "filters": None, "penultimate_filters": 24}),
@@ -561,6 +587,25 @@ NAMED = [
 def test_errors_name_what_the_user_gave(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_a_network_for_images_of_a_few_pixels_and_many_channels_is_asked_for_by_a_tensor(tmp_path):
+    model = tiny(input_shape=None, input_tensor=keras.Input((1, 40, 12), name="image"))
+    model.save(tmp_path / "m.keras")
+    for one in (keras.saving.load_model(tmp_path / "m.keras"), model.alike(classes=5), NASNet.of(model.architecture)):
+        assert one.input_shape == (None, 1, 40, 12)
+    assert tiny(input_shape=(4, 4, 4)).input_shape == tiny(input_shape=(4, None, 3)).input_shape[:2] + (4, 4)
+
+
+def test_the_first_activation_on_a_network_has_a_name_of_its_own():
+    keras.backend.clear_session()
+    base = tiny(include_top=False, classes=1000)
+    relu = keras.layers.Activation("relu")(base.output)
+    whole = tiny(dropout=0.5)
+    dropped = keras.layers.Dropout(0.5)(whole.output)
+    for model, name in ((keras.Model(base.input, relu), "activation"), (keras.Model(whole.input, dropped), "dropout")):
+        names = [layer.name for layer in model.layers]
+        assert names.count(name) == 1 and names[-1].startswith(f"{name}_")
 
 
 def test_names_of_classes_go_with_their_number():

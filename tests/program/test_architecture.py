@@ -91,6 +91,17 @@ def test_a_float32_of_numpy_is_the_number_that_it_was_written_as():
         one.check_weights_of(other.changed(batch_norm_epsilon=0.0011))
 
 
+def test_weights_may_have_been_trained_with_any_pooling_where_nothing_says_it():
+    network = described("nasnet_a", **TINY)
+    other, known = network.changed(pooling_compatibility="keras"), network.to_dict()
+    for one, trained in ((network, other), (other, network), (other, known)):
+        with pytest.raises(ValueError, match="fit the network: `pooling_compatibility` must be that which they were"):
+            one.check_weights_of(trained)
+    del known["pooling_compatibility"]  # of another project's
+    for one in (network, other):
+        one.check_weights_of(known)
+
+
 def test_its_program_has_what_the_released_network_has():
     program = described("nasnet_a", repeats=4, filters=44).program()
     assert sum(weight.size for weight in program.weights if weight.trainable) == 5_289_978

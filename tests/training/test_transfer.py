@@ -391,6 +391,7 @@ def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path)
         {"skip_reduction": True},
         {"batch_norm_epsilon": 1e-3},
         {"bounded_activations": True},
+        {"pooling_compatibility": "keras"},
     ):
         given, (name,) = {"genotype": "tiny", **network, **change}, change
         message = f"`weights` do not fit the network: `{name}` must be that which they were trained with, .* Received: "
@@ -399,8 +400,8 @@ def test_weights_of_another_wiring_are_refused_though_their_shapes_fit(tmp_path)
                 load_source(NASNet(**given), str(file))
         with pytest.raises(ValueError, match=message):
             NASNet(**given, weights=tmp_path / "net/model.keras")
-        if name == "bounded_activations":
-            tune(**change)  # which learns within the bounds
+        if name in ("bounded_activations", "pooling_compatibility"):
+            tune(**change)  # which learns within the bounds, and to pool so
         elif name not in ("repeats", "skip_reduction"):
             with pytest.raises(ValueError, match=message):
                 tune(**change)

@@ -242,14 +242,15 @@ def load_weights(model, path):
     model.load_weights(path)
 
 
+@pytest.mark.parametrize("kind", [{"bounded_activations": True}, {"pooling_compatibility": "keras"}], ids=str)
 @pytest.mark.parametrize("front", [plain, scaled])
-def test_a_factory_takes_on_the_bounds_of_a_file(front, tmp_path):
-    options = {"genotype": "nasnet_a", "bounded_activations": True, "repeats": (1, 1), "input_shape": None}
+def test_a_factory_takes_on_the_bounds_and_the_pooling_of_a_file(front, kind, tmp_path):
+    options = {"genotype": "nasnet_a", "repeats": (1, 1), "input_shape": None, **kind}
     first = cifar(**options, input_tensor=front(keras.Input((8, 8, 3))))
     first.save(tmp_path / "bounded.keras")
     size = {"repeats": (1, 1), "filters": 4, "stem_filters": first.architecture.stem_filters}
     source, _ = load_source("NASNetCIFAR", tmp_path / "bounded.keras", **size)
-    assert source.architecture.bounded_activations
+    assert kind.items() <= source.architecture.arguments().items()
     np.testing.assert_array_equal(*(one.get_layer("cell_1").get_weights()[0] for one in (source, first)))
 
 
@@ -282,6 +283,7 @@ OTHER_POOLS = Genotype.from_json(load_genotype("tiny").to_json().replace("max_po
 CELLS = [
     ({"repeats": (1, 2)}, {"repeats": (1, 1)}, "`repeats` must be", "cell_2 is not in it"),
     ({"bounded_activations": True}, {}, "`bounded_activations` must be", "`bounded_activations` of cell_0 must be"),
+    ({"pooling_compatibility": "keras"}, {}, "`pooling_compatibility` must", "`pooling_compatibility` of cell_0 must"),
     ({"batch_norm_epsilon": 0.01}, {}, "`batch_norm_epsilon` must be", "`batch_norm_epsilon` of cell_0 must be"),
     ({"genotype": OTHER_POOLS}, {}, "`genotype` must be", "`genotype` of .*cell_0 must be that .*, [0-9a-f]{16}. Rec"),
     ({"repeats": (2, 2), "skip_reduction": True}, {"repeats": (2, 2)}, "`skip_red", "`inputs` of cell_2 must be"),
