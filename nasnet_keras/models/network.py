@@ -333,7 +333,7 @@ class NASNet(TwoHeaded):
         if not isinstance(architecture, Architecture):
             raise ValueError(f"`architecture` must be an Architecture. Received: {architecture!r}")
         arguments = (architecture.changed(**changes) if changes else architecture).arguments()
-        return cls(**{**arguments, "input_tensor": input_of(arguments)}, weights=weights, dtype=dtype, name=name)
+        return cls(**arguments, weights=weights, dtype=dtype, name=name)
 
     def _policy_now(self):
         """What `policies.described` says of its data types, those of layers that were set later, too."""

@@ -38,12 +38,9 @@ def _own_input(image):
 
 
 def input_of(config):
-    """The `Input` of a network by its config, what is not usual of it too; None of one that says no shape.
-
-    A network on such a tensor is what it was, whatever Keras' global format of images is now.
-    """
-    shape = config.get("input_shape")
-    return None if shape is None else keras.Input(tuple(shape), **{"name": "image", **(config.get("input") or {})})
+    """The `Input` of which a config says what is not usual; None of the usual one."""
+    own = config.get("input")
+    return keras.Input(tuple(config["input_shape"]), **{"name": "image", **own}) if own else None
 
 
 def give_states(model, states):
@@ -62,19 +59,11 @@ def give_states(model, states):
 
 
 def check_channels_last(shape):
-    """Raise `ValueError` where images have their channels first, by Keras' global format or by their shape.
-
-    Args:
-        shape: (height, width, channels), None for any height or width.
-    """
-    if (found := keras.config.image_data_format()) != "channels_last":
-        rule = "channels_last: call `keras.config.set_image_data_format('channels_last')` and transpose images"
-        raise ValueError(f"`image_data_format` must be {rule}. Received: {found!r}")
+    """Raise `ValueError` where a shape, meant as (height, width, channels), is one with the channels first."""
     height, width, channels = shape
-    if height in (1, 3, 4) and channels > 4:
-        rule = f"(height, width, channels), as ({width}, {channels}, {height}) is"
-        way = f"`input_tensor=keras.Input({shape})` takes images that are really so small"
-        raise ValueError(f"`input_shape` must be {rule}; {way}. Received: {shape}")
+    if channels > 4 and (height in (3, 4) or (height == 1 and width == channels)):
+        rule = f"(height, width, channels), whatever Keras' global format is, as ({width}, {channels}, {height}) is"
+        raise ValueError(f"`input_shape` must be {rule}. Received: {shape}")
 
 
 def check_activation(activation):
