@@ -16,6 +16,7 @@ import cifar_search
 import deletion
 import exports
 import few_trials
+import longer
 import numpy as np
 import serve_beside
 import staleness
@@ -33,6 +34,7 @@ TABLES = {
     "transfer": transfer.table,
     "deletion": deletion.table,
     "few trials": few_trials.table,
+    "longer": longer.table,
     "staleness": staleness.table,
     "servers": serve_beside.table,
     "exports": exports.table,
