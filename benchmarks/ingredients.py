@@ -1,14 +1,18 @@
 """What each ingredient of a recipe is worth on CIFAR-10, at equal cost: the recipe `fast` is chosen from this table.
 
     python benchmarks/ingredients.py run --data CIFAR --keep DIR [--only nesterov …]      # goes on where it was stopped
-    python benchmarks/ingredients.py run --data CIFAR --keep DIR --flop 1e14 --seeds 0 1 2 --only …
+    python benchmarks/ingredients.py run --data CIFAR --keep DIR --only nothing --seeds 1 2    # what seeds make of it
+    python benchmarks/ingredients.py run --data CIFAR --keep DIR --flop 1e14 --seeds 3 4 5 --only …     # confirmed
+    TF_NUM_INTRAOP_THREADS=1 taskset -c 0 python benchmarks/ingredients.py run … --part 1 --parts 2   # and the second
     python benchmarks/ingredients.py table
 
 CIFAR is a folder root/{train,test}/<class>/*; the test images are not looked at. Each training is that of the shipped
 network (NASNet-A, N=2, F=16) by the recipe `short`, at 16, 24 and 32 pixels, with one ingredient more, or another one
-instead, for as many epochs of 45,000 images as `--flop` operations allow (6 for each multiply-add and image: forward,
-and twice that backward); what counts is the accuracy on 5,000 held-out training images, the same for all. DIR holds the
-states of trainings that were interrupted; what has ended is a line in `ingredients.jsonl`.
+instead, for the whole number of epochs of 45,000 images that comes nearest to `--flop` operations (6 for each
+multiply-add and image: forward, and twice that backward); the table shows what each really cost. What counts is the
+accuracy on 5,000 held-out training images, the same for all. The best of twenty is ahead by luck alone, so those that
+are chosen are trained longer, from seeds that did not choose them. DIR holds the states of trainings that were
+interrupted; what has ended is a line in `ingredients.jsonl`.
 """
 
 import argparse
@@ -16,12 +20,13 @@ import json
 import statistics
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 NETWORK = {"repeats": 2, "filters": 16, "stem": "cifar", "weight_decay": 0.0005}
 SIZES = (16, 24, 32)
-IMAGES, HELD_OUT = 45_000, 0.1
+HELD_OUT = 0.1
 # Changes to the recipe, to the network (`network`) and to the sizes; what stays at the end of each is the last stage.
 INGREDIENTS = {
     "nothing": {},
@@ -48,10 +53,23 @@ INGREDIENTS = {
 }
 
 
-def epochs(multiply_adds, flop, sizes, images=IMAGES):
-    """Epochs that come nearest to so many operations, a multiple of the number of sizes."""
-    one = 6 * multiply_adds * images * statistics.mean((size / 32) ** 2 for size in sizes)
-    return max(1, round(flop / one / len(sizes))) * len(sizes)
+def cost_of(count, multiply_adds, sizes, images):
+    """Operations of a training: 6 for each multiply-add and image, at each stage's size."""
+    from nasnet_keras.training.recipes import stages
+
+    begun, cost = 0, 0.0
+    for end, size in stages(count, sizes):
+        cost += 6 * multiply_adds * images * (end - begun) * (size / 32) ** 2
+        begun = end
+    return cost
+
+
+def epochs(flop, *costs):
+    """Epochs whose cost comes nearest to so many operations; `costs` are those of `cost_of`, after the first."""
+    sizes = costs[1]
+    counts = range(len(sizes), 1000)
+    above = next((count for count in counts if cost_of(count, *costs) >= flop), counts[-1])
+    return min(max(len(sizes), above - 1), above, key=lambda count: abs(cost_of(count, *costs) - flop))
 
 
 def train(name, seed, flop, data, folder):
@@ -67,13 +85,13 @@ def train(name, seed, flop, data, folder):
     costs = multiply_adds(NASNet("nasnet_a", input_shape=(32, 32, 3), classes=len(data.class_names), **network))
     with drawn_from(seed):
         model = NASNet("nasnet_a", input_shape=shape, classes=len(data.class_names), **network)
-    count = epochs(costs, flop, sizes, len(data.train))
+    count = epochs(flop, costs, sizes, len(data.train))
     start, spent = time.perf_counter(), time.process_time()
     history = fitting.fit(
         model, data, recipe, epochs=count, seed=seed, directory=folder, checkpoint_every=100,
         sizes=None if len(sizes) == 1 else sizes, callbacks=[_told(name, count)],
     )  # fmt: skip
-    cost = 6 * costs * len(data.train) * count * statistics.mean((size / 32) ** 2 for size in sizes)
+    cost = cost_of(count, costs, sizes, len(data.train))
     return {
         "ingredient": name, "seed": seed, "flop": flop, "epochs": count, "cost": round(cost / 1e12, 1),
         "curve": [round(one["val_accuracy"], 4) for one in history],
@@ -92,8 +110,9 @@ def _told(name, count):
 
 
 def kept():
-    """The lines of trainings that have ended."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    """The trainings that have ended; of a line that a kill tore, nothing."""
+    content = RESULTS.read_text() if RESULTS.exists() else ""
+    return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
 
 
 def run(options):
@@ -102,34 +121,35 @@ def run(options):
 
     data = load_data(f"{options.data}/train", image_size=32, validation=HELD_OUT, test=0, limit=options.limit, seed=0)
     done = {(row["ingredient"], row["seed"], row["flop"]) for row in kept()}
-    for seed in options.seeds:
-        for name in options.only or INGREDIENTS:
-            if (name, seed, options.flop) in done:
-                continue
-            words = "".join(c if c.isalnum() else "_" for c in name)
-            row = train(name, seed, options.flop, data, options.keep / f"{words}-{seed}-{options.flop:g}")
+    wanted = list(product(options.seeds, options.only or INGREDIENTS))
+    for seed, name in wanted[options.part - 1 :: options.parts]:
+        if (name, seed, options.flop) in done:
+            continue
+        words = "".join(c if c.isalnum() else "_" for c in name)
+        row = train(name, seed, options.flop, data, options.keep / f"{words}-{seed}-{options.flop:g}")
+        print(json.dumps(row), flush=True)
+        if not options.limit:
             with RESULTS.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
 
 def table():
     """Lines of the table in RESULTS.md: the last accuracy of each, and how far it is from nothing more."""
-    rows, lines = (
-        kept(),
-        ["| ingredient | PFLOP | seeds | validation accuracy | more than without |", "|---|---|---|---|---|"],
-    )
-    for flop in sorted({row["flop"] for row in rows}):
-        found = {
-            name: {row["seed"]: row["curve"][-1] for row in rows if (row["ingredient"], row["flop"]) == (name, flop)}
-            for name in INGREDIENTS
-        }
-        for name, values in sorted(found.items(), key=lambda pair: -statistics.mean(pair[1].values() or [0])):
-            if values:
-                both = values.keys() & found["nothing"].keys()
-                more = [100 * (values[seed] - found["nothing"][seed]) for seed in both]
-                more = f"{statistics.mean(more):+.2f}" if more and name != "nothing" else ""
-                mean = f"{100 * statistics.mean(values.values()):.2f}%"
-                lines.append(f"| {name} | {flop / 1e15:g} | {len(values)} | {mean} | {more} |")
+    lines = ["| ingredient | PFLOP | seeds | validation accuracy | more than without |", "|---|---|---|---|---|"]
+    for flop in sorted({row["flop"] for row in kept()}):
+        found = {}
+        for row in kept():
+            if row["flop"] == flop:
+                found.setdefault(row["ingredient"], {})[row["seed"]] = row
+        reached = {name: {seed: 100 * row["curve"][-1] for seed, row in rows.items()} for name, rows in found.items()}
+        for name, values in sorted(reached.items(), key=lambda pair: -statistics.mean(pair[1].values())):
+            without = reached.get("nothing", {})
+            more = [values[seed] - without[seed] for seed in values.keys() & without.keys()]
+            more = f"{statistics.mean(more):+.2f}" if more and name != "nothing" else ""
+            if name == "nothing" and len(values) > 1:
+                more = f"± {statistics.stdev(values.values()):.2f} between seeds"
+            cost = statistics.mean(row["cost"] for row in found[name].values()) / 1000
+            lines.append(f"| {name} | {cost:.3f} | {len(values)} | {statistics.mean(values.values()):.2f}% | {more} |")
     return lines
 
 
@@ -142,7 +162,9 @@ def main():
     parser.add_argument("--flop", type=float, default=5e13, help="operations of a training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=tuple(INGREDIENTS), help="these alone")
-    parser.add_argument("--limit", type=int, help="images, to try the script")
+    parser.add_argument("--part", type=int, default=1, help="run this one of so many parts: for a process on each core")
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="images, to try the script: nothing is kept")
     options = parser.parse_args()
     if options.what == "run":
         if options.data is None or options.keep is None:
