@@ -234,6 +234,8 @@ def main():
         return print("\n".join(table()))
     if not options.data or not Path(options.data).is_dir():
         parser.error(f"--data must be a folder. Received: {options.data}")
+    if not 1 <= options.part <= options.parts:
+        parser.error(f"--part must be from 1 to --parts, {options.parts}. Received: {options.part}")
     return {"search": search, "retrain": retrain}[options.step](options)
 
 

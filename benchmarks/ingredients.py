@@ -169,6 +169,8 @@ def main():
     if options.what == "run":
         if options.data is None or options.keep is None:
             parser.error("run needs --data and --keep")
+        if not 1 <= options.part <= options.parts:
+            parser.error(f"--part must be from 1 to --parts, {options.parts}. Received: {options.part}")
         run(options)
     print("\n".join(table()))
 

@@ -13,7 +13,6 @@ begins many trainings of nine epochs and goes on, from their own weights, with t
 """
 
 import argparse
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -155,10 +154,11 @@ def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE)
+    path = parser.parse_args().table
     try:
-        print("\n".join(table(parser.parse_args().table)))
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+        print("\n".join(table(path)))
+    except (OSError, ValueError, EOFError) as error:
+        parser.error(f"--table {path}: {error}")
 
 
 if __name__ == "__main__":
