@@ -75,6 +75,7 @@ def main():
     PAGE.write_text(made)
     cifar_search.plot(DOCS / "cifar_search.svg")
     plot_training(DOCS / "cifar_training.svg")
+    transfer.plot(DOCS / "transfer_curves.svg")
 
 
 if __name__ == "__main__":
