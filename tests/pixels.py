@@ -306,7 +306,8 @@ class Network:
         encoded = {"b64": base64.b64encode(content).decode()}
         body = json.dumps({"signature_name": "image_bytes", "instances": [encoded]}).encode()
         signatures = {"image_bytes": {"image_bytes": Spec("string", ())}}
-        _, (row,), _ = read_predict(body, signatures, 25_000_000, 1, self.model.grey_range)
+        reading = {"image_size": self.size, "grey_range": self.model.grey_range}
+        _, (row,), _ = read_predict(body, signatures, 25_000_000, 1, reading)
         return row["image_bytes"]
 
     def graph(self, contents):

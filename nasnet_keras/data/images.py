@@ -198,17 +198,17 @@ def read_deep_colours(source):
         return pixels[..., colours]
 
 
-def as_png(source, grey_range=None):
+def as_png(source, image_size=None, grey_range=None):
     """An image as a PNG file of the pixels that `read_image` gives, without loss, as bytes.
 
     Args:
-        source, grey_range: as for `read_image`.
+        source, image_size, grey_range: as for `read_image`.
 
     Raises:
         ValueError: as for `read_image`.
     """
     buffer = io.BytesIO()
-    Image.fromarray(read_image(source, grey_range=grey_range)).save(buffer, "PNG", compress_level=1)
+    read_pillow(source, image_size, grey_range).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -142,7 +142,9 @@ class Served(tf.Module):
         self.explains = explain
         if explain and not self.decodes:
             raise ValueError(f"`explain` must be left out but for images of 1 or 3 channels. Received: {self.channels}")
-        if grey_range is not None:  # for a server that re-codes what the graph does not decode
+        # For a server that re-codes what the graph does not decode.
+        self.image_size = tf.Variable(self.size, trainable=False, dtype=tf.int32)
+        if grey_range is not None:
             self.grey_range = tf.Variable(grey_range, trainable=False, dtype=tf.float64)
         self._decoding = {"channels": self.channels, "grey_range": grey_range}
         answered, count = (self._whole if whole else self._folded)(model)

@@ -87,7 +87,7 @@ def export_target(
         _check_pixels(calibration)
         np.clip(calibration, 0, 255, out=calibration)
         calibration[0, 0, :2] = [[0], [255]]  # the ends of the range, so that a pixel stays the number that it is
-        calibration = [np.stack([image] * (batch or 1)) for image in calibration]
+        calibration = _in_batches(calibration, batch or 1)
     check_installed(target, precision)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
@@ -125,6 +125,12 @@ def _check_pixels(calibration):
     if not (low >= -64 and high <= 319) or (high < 2 and (calibration % 1).any()):
         fractions = ", with fractions" if 0 <= low <= high < 2 else ""
         raise ValueError(f"`calibration` must be finite pixels in 0–255. Received: {low:g} to {high:g}{fractions}")
+
+
+def _in_batches(images, size):
+    """Images in batches of a size, the last one filled up with the first images."""
+    count = -(-len(images) // size)
+    return np.resize(images, (count * size, *images.shape[1:])).reshape(count, size, *images.shape[1:])
 
 
 def _onnx(served, folder, batch, calibration, precision, io, layout):

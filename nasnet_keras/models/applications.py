@@ -14,6 +14,7 @@ from nasnet_keras.models.states import check_activation
 from nasnet_keras.program.architecture import WIRING, Architecture
 from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights import loading as weight_files
+from nasnet_keras.weights.keras_files import check_archive
 from nasnet_keras.weights.zoo import check_names, check_trained, imagenet_classes, model_file, tell_of_namesake
 
 
@@ -233,6 +234,7 @@ def load_model(name_or_path):
     if path is None:
         tell_of_namesake(name_or_path)
         return FACTORIES[name_or_path]()
+    check_archive(path)
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:

@@ -33,6 +33,7 @@ from nasnet_keras.program.architecture import Architecture
 from nasnet_keras.program.body import Body
 from nasnet_keras.program.options import BOUND
 from nasnet_keras.weights import loading
+from nasnet_keras.weights.keras_files import check_archive
 from nasnet_keras.weights.zoo import KEPT
 
 COUNTED = ("activation", "dropout", "drop_path")  # names of layers that Keras gives by itself, too
@@ -301,6 +302,7 @@ class NASNet(TwoHeaded):
 
         But with `skip_mismatch` or `by_name`. A network without names of its classes gets those of a file's model.
         """
+        check_archive(filepath)
         if skip_mismatch or kwargs.get("by_name"):
             return super().load_weights(filepath, skip_mismatch, **kwargs)
         loading.check_file(self, filepath)

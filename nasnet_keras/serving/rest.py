@@ -66,7 +66,7 @@ def sent_as(body, content_type):
     return Sent("image" if not labelled and BEGINNINGS.match(body) else "json", labelled=labelled)
 
 
-def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=None, admit=lambda rows: None):
+def read_predict(body, signatures, max_pixels, max_rows, reading=None, sent=None, admit=lambda rows: None):
     """Read the body of a `:predict` request.
 
     Args:
@@ -76,7 +76,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
         max_pixels: greatest height × width that an encoded image may announce; all of a request together may announce
             `LARGEST_IMAGES` times that.
         max_rows: greatest number of rows.
-        grey_range: that of the network, see `data.read_image`.
+        reading: how the network's images are read: the `image_size` and `grey_range` of `data.read_image`, if known.
         sent: how it was sent, by default as JSON.
         admit: called with the number of rows before any is read; it may raise a `Refusal`.
 
@@ -88,7 +88,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
     """
     sent = sent or Sent()
     if sent.kind != "json":
-        return _read_files(body, signatures, max_pixels, max_rows, grey_range, sent, admit)
+        return _read_files(body, signatures, max_pixels, max_rows, reading, sent, admit)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -121,7 +121,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
         else _numbers(values, key, specs[key])
         for key, values in columns.items()
     }
-    columns |= _decodable({key: columns[key] for key in specs if specs[key].kind == "string"}, max_pixels, grey_range)
+    columns |= _decodable({key: columns[key] for key in specs if specs[key].kind == "string"}, max_pixels, reading)
     return (
         name,
         [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
@@ -129,7 +129,7 @@ def read_predict(body, signatures, max_pixels, max_rows, grey_range=None, sent=N
     )
 
 
-def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent, admit):
+def _read_files(body, signatures, max_pixels, max_rows, reading, sent, admit):
     """As `read_predict`, of image files."""
     of_files = [name for name, specs in signatures.items() if [spec.kind for spec in specs.values()] == ["string"]]
     if not of_files:
@@ -143,7 +143,7 @@ def _read_files(body, signatures, max_pixels, max_rows, grey_range, sent, admit)
         contents = [body]
     admit(len(contents))
     (key,) = signatures[name]
-    return name, [{key: content} for content in _decodable({key: contents}, max_pixels, grey_range)[key]], True
+    return name, [{key: content} for content in _decodable({key: contents}, max_pixels, reading)[key]], True
 
 
 def _parts(body, boundary, most):
@@ -301,7 +301,7 @@ def decode_base64(text):
     return base64.b64decode(data + padding, altchars="-_" if re.search(r"[_-]", data) else None)
 
 
-def _decodable(columns, max_pixels, grey_range):
+def _decodable(columns, max_pixels, reading):
     """`{input: image files}` that may be decoded, as files that are decoded to the pixels that training sees.
 
     What headers announce is added up over the whole request before any image is re-coded.
@@ -319,7 +319,7 @@ def _decodable(columns, max_pixels, grey_range):
         for place, (content, header) in enumerate(zip(files, headers[name], strict=True)):
             if not a_graph_decodes(content, header):
                 with _refused(_called(name, files, place)):
-                    found[name][place] = as_png(content, grey_range)
+                    found[name][place] = as_png(content, **reading or {})
     return found
 
 

@@ -32,7 +32,7 @@ def use_cores(cores, runners):
 
 
 class Servable:
-    """One version, loaded and warmed up; `grey_range` is that of its network, or None.
+    """One version, loaded and warmed up; `reading` has what it knows of how its network's images are read.
 
     Args:
         folder: `…/<version>`, a SavedModel whose inputs and outputs all begin with the batch.
@@ -45,8 +45,8 @@ class Servable:
     def __init__(self, folder, sizes=(1,)):
         self.version = int(folder.name)
         self._loaded = tf.saved_model.load(str(folder))  # keeps the functions below alive
-        kept = getattr(self._loaded, "grey_range", None)
-        self.grey_range = None if kept is None else tuple(kept.numpy().tolist())
+        kept = {name: getattr(self._loaded, name, None) for name in ("image_size", "grey_range")}
+        self.reading = {name: tuple(value.numpy().tolist()) for name, value in kept.items() if value is not None}
         self._functions = dict(self._loaded.signatures)
         self.signatures = {
             name: {key: _spec(key, spec) for key, spec in function.structured_input_signature[1].items()}

@@ -194,7 +194,7 @@ class Service:
             sent = sent_as(body, request.headers.get("content-type", ""))
             limits = self.limits
             with self._places() as admit:
-                arguments = servable.signatures, limits.pixels, limits.queue, servable.grey_range, sent, admit
+                arguments = servable.signatures, limits.pixels, limits.queue, servable.reading, sent, admit
                 # A small body may hold an image that takes long: its key is told even from one that hides it.
                 if sent.kind == "json" and len(body) <= READ_AT_ONCE and b"b64" not in body and b"\\u" not in body:
                     name, rows, row_form = read_predict(body, *arguments)

@@ -7,6 +7,7 @@ archive with such a file inside. A model inside a model is looked into.
 import io
 import re
 import zipfile
+import zlib
 from contextlib import contextmanager
 
 import h5py
@@ -16,6 +17,8 @@ from nasnet_keras.files import expanded
 MAX_BYTES = 1 << 31  # of the weights in an archive
 OWN_LAYERS = re.compile(r"(stem|stem_cell_\d+|cell_\d+|reduction_cell_\d+|logits|auxiliary)$")  # of a `NASNet`
 DEPTH = 8  # of models inside models
+# What reading a part of an archive raises where its bytes are not those that were written.
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 # The weights of a keras.applications layer in the order of the file; only the classifier has a bias.
 WEIGHTS = {
     1: ("kernel",),
@@ -60,6 +63,29 @@ def is_nested(path):
         return False
 
 
+def check_archive(path):
+    """Raise `ValueError` where a part of a `.keras` file is damaged; any other file passes.
+
+    Keras reads on where a checksum is wrong: with Python 3.12 and later it would load the damaged numbers.
+    """
+    path = expanded(path)
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            with _undamaged(part, f"cannot load {path}: "), archive.open(part) as file:
+                while file.read(1 << 20):
+                    pass
+
+
+@contextmanager
+def _undamaged(part, where=""):
+    try:
+        yield
+    except DAMAGED:
+        raise ValueError(f"{where}its {part.filename} is damaged") from None
+
+
 def _content(path):
     """What h5py opens: the path, or the part of an archive."""
     if not zipfile.is_zipfile(path):
@@ -68,7 +94,8 @@ def _content(path):
         part = archive.getinfo("model.weights.h5")
         if part.file_size > MAX_BYTES:
             raise ValueError(f"its weights have more than {MAX_BYTES:,} bytes")
-        return io.BytesIO(archive.read(part))
+        with _undamaged(part):
+            return io.BytesIO(archive.read(part))
 
 
 def _legacy(root, layers):

@@ -20,7 +20,7 @@ from nasnet_keras.weights import index as weight_index
 from nasnet_keras.weights.foreign import load_keras_applications_weights, load_timm_weights
 from nasnet_keras.weights.graphs import check_layers, layers_of
 from nasnet_keras.weights.index import Entry, entries, is_file
-from nasnet_keras.weights.keras_files import OWN_LAYERS, is_nested, layers_in
+from nasnet_keras.weights.keras_files import OWN_LAYERS, check_archive, is_nested, layers_in
 from nasnet_keras.weights.slim import load_slim_weights
 from nasnet_keras.weights.zoo import (
     check_names,
@@ -263,6 +263,8 @@ def _take(model, source):
 
 
 def _load_file(model, path, layout=None):
+    if path.suffix == ".keras":
+        check_archive(path)
     if layout is None:
         if path.suffix in (".keras", ".h5", ".hdf5"):
             layers = layers_in(path)

@@ -320,7 +320,7 @@ def test_greys_whose_lowest_value_is_white(grey_range, photograph):
         write(image, "TIFF", tiffinfo={262: 0}, compression="tiff_lzw"),
     ):
         np.testing.assert_array_equal(read_image(content, grey_range=grey_range), expected)
-        np.testing.assert_array_equal(read_image(as_png(content, grey_range)), expected)
+        np.testing.assert_array_equal(read_image(as_png(content, grey_range=grey_range)), expected)
     if grey_range:
         for order in "<>":
             floats = tiff(values.astype(np.float32), order, photometric=0)
@@ -392,7 +392,7 @@ def test_headers_by_content_never_by_name(tmp_path, photograph):
 
 def test_a_png_is_the_same_image(photograph):
     content = tiff(deep(photograph, 4095).astype(np.uint16), orientation=6)
-    copy = as_png(content, (0, 4095))
+    copy = as_png(content, grey_range=(0, 4095))
     assert read_header(copy).format == "PNG"
     np.testing.assert_array_equal(read_image(copy), read_image(content, grey_range=(0, 4095)))
 
@@ -480,7 +480,7 @@ def test_a_grey_range_is_of_the_values_in_a_pgm(most, plain):
         tif = tiff(values, "<")
         np.testing.assert_array_equal(read, read_image(tif, grey_range=(low, high)))
         np.testing.assert_array_equal(
-            read[..., 0], np.array(Image.open(io.BytesIO(as_png(content, (low, high)))))[..., 0]
+            read[..., 0], np.array(Image.open(io.BytesIO(as_png(content, grey_range=(low, high)))))[..., 0]
         )
     for ways in ([(0, most), None, (100, 900)], [None, (0, most)]):  # Pillow forgets how it was stored
         picture = Image.open(io.BytesIO(content))

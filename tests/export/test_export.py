@@ -22,6 +22,7 @@ from nasnet_keras.cli import main, parser
 from nasnet_keras.commands import export as command
 from nasnet_keras.data.loading import load_data
 from nasnet_keras.export import saved_model as export
+from nasnet_keras.export import targets
 from nasnet_keras.export.comparison import Comparison
 from nasnet_keras.export.folders import PRECISIONS, QUANTIZERS, TARGETS
 from nasnet_keras.export.saved_model import export_saved_model
@@ -297,7 +298,27 @@ def test_precisions(target, tmp_path, rng):
     if target == "litert":
         assert sizes["int8"] < sizes["float16"] < sizes["float32"] and sizes["dynamic"] < sizes["float32"]
     if target == "litert":
-        export_target(model, tmp_path / "two", target, calibration=images, batch=2)
+        export_target(model, tmp_path / "three", target, calibration=images, batch=3)
+
+
+def test_calibration_takes_each_image_once(tmp_path, rng, monkeypatch):
+    """Also where the file takes many at a time: 200 images in batches of 128 once took 128 times their memory."""
+    seen = []
+
+    def write(served, folder, batch, calibration, **settings):
+        seen.append(calibration)
+        raise RuntimeError("seen")
+
+    monkeypatch.setitem(targets.WRITERS, "litert", write)
+    monkeypatch.setattr(targets, "check_installed", lambda *_: None)
+    images = rng.integers(0, 256, (7, 8, 8, 3))
+    for batch, shape in ((None, (7, 1)), (3, (3, 3)), (16, (1, 16))):
+        with pytest.raises(RuntimeError, match="seen"):
+            export_target(trained(), tmp_path / "net", "litert", calibration=images, batch=batch)
+        assert seen[-1].shape == (*shape, 8, 8, 3)
+        in_order = seen[-1].reshape(-1, 8, 8, 3)
+        np.testing.assert_array_equal(in_order[1:7], images[1:])  # the first has the ends of the range
+        np.testing.assert_array_equal(in_order[7:], np.resize(in_order[:7], in_order.shape)[7:])
 
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])

@@ -19,6 +19,7 @@ class Images(Model):
     """A version that takes image files and gives their sizes."""
 
     def __init__(self):
+        super().__init__()
         self.signatures = {"image_bytes": {"image_bytes": Spec("string", ())}}
         self.metadata = {}
         self.runs = {"image_bytes": self.run}
@@ -41,7 +42,7 @@ def recoding(monkeypatch):
     """What has been re-coded; `begin` lets it go on."""
     done, begin = [], threading.Event()
 
-    def as_png(content, grey_range):
+    def as_png(content, **reading):
         begin.wait(10)
         done.append(content)
         return b"png"

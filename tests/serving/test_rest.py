@@ -73,7 +73,7 @@ def test_what_a_graph_does_not_decode_is_recoded(name):
     kind = pixels.KINDS[name]
     content = kind.write(pixels.drawn(1, (20, 14))[0])
     body = json.dumps({"instances": [b64(content)], "signature_name": "image_bytes"}).encode()
-    _, (row,), _ = read_predict(body, SIGNATURES, 1000, 4, kind.grey_range)
+    _, (row,), _ = read_predict(body, SIGNATURES, 1000, 4, {"grey_range": kind.grey_range})
     assert row["image_bytes"].startswith(b"\x89PNG")
     expected = read_image(content, grey_range=kind.grey_range)
     np.testing.assert_array_equal(read_image(row["image_bytes"]), expected)
@@ -96,6 +96,19 @@ def test_inks_without_a_mark_are_recoded():
         np.testing.assert_array_equal(read_image(row["image_bytes"]), read_image(bare))
     behind = content[:2] + b"\xff\xfe\0\7Adobe" + content[2:]  # the mark is no less one behind another segment
     assert read({"instances": [b64(behind)], **request})[1][0]["image_bytes"] == behind
+
+
+@pytest.mark.parametrize("name", [*(name for name, kind in pixels.KINDS.items() if not kind.in_graph), "no mark"])
+def test_what_is_recoded_is_reduced_as_in_training(name):
+    """A large JPEG while it is decoded, which no resizing of its pixels equals."""
+    content = pixels.KINDS["JPEG CMYK" if name == "no mark" else name].write(pixels.drawn(1, (150, 131))[0])
+    if name == "no mark":
+        place = content.index(b"\xff\xee")
+        content = content[:place] + content[place + 16 :]
+    reading = {"image_size": (16, 20), "grey_range": None if name == "no mark" else pixels.KINDS[name].grey_range}
+    body = json.dumps({"instances": [b64(content)], "signature_name": "image_bytes"}).encode()
+    _, (row,), _ = read_predict(body, SIGNATURES, 100_000, 4, reading)
+    np.testing.assert_array_equal(read_image(row["image_bytes"]), read_image(content, **reading))
 
 
 def test_several_inputs_and_free_sizes():
@@ -233,11 +246,12 @@ def test_files_as_they_are(name):
     kind = pixels.KINDS[name]
     content = kind.write(pixels.drawn(1, (20, 14))[0])
     body = json.dumps({"instances": [b64(content)] * 2, "signature_name": "image_bytes"}).encode()
-    expected = read_predict(body, SIGNATURES, 25_000_000, 4, kind.grey_range)
+    reading = {"grey_range": kind.grey_range}
+    expected = read_predict(body, SIGNATURES, 25_000_000, 4, reading)
     content_type, body = form(content, content)
-    assert read_predict(body, SIGNATURES, 25_000_000, 4, kind.grey_range, sent_as(body, content_type)) == expected
+    assert read_predict(body, SIGNATURES, 25_000_000, 4, reading, sent_as(body, content_type)) == expected
     for content_type in ("image/anything", "application/octet-stream", "application/x-www-form-urlencoded"):
-        row = read_predict(content, SIGNATURES, 25_000_000, 4, kind.grey_range, sent_as(content, content_type))
+        row = read_predict(content, SIGNATURES, 25_000_000, 4, reading, sent_as(content, content_type))
         assert row == ("image_bytes", expected[1][:1], True)
 
 
@@ -312,7 +326,7 @@ def test_a_bomb_is_never_decoded(rng, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_all_images_of_a_request_announce_is_limited(kind, rng, monkeypatch):
     """Sixteen of the greatest size, and not one of them is decoded before it is known."""
-    monkeypatch.setattr(rest, "as_png", lambda content, grey_range: content)
+    monkeypatch.setattr(rest, "as_png", lambda content, **reading: content)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     content = announce(encode(noise(rng), kind), kind, 1000, 1000)
 

@@ -38,7 +38,7 @@ def folder(exported, tmp_path):
 
 def test_rows_become_a_batch_and_rows_again(exported, rng):
     servable = Servable(exported, sizes=(1, 4))
-    assert servable.version == 1
+    assert servable.version == 1 and servable.reading == {"image_size": (8, 6)}
     assert servable.signatures["serving_default"] == {"image": Spec("float32", (8, 6, 3))}
     assert servable.signatures["image_bytes"] == {"image_bytes": Spec("string", ())}
     images = [noise(rng, 8, 6) for _ in range(3)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras.src.applications.nasnet import NASNet as PeerNASNet  # of any size; only Mobile and Large are public
 
-from nasnet_keras import NASNet, NASNetMobile
+from nasnet_keras import NASNet, NASNetMobile, load_model
 from nasnet_keras.training.transfer import load_source
 from nasnet_keras.weights.foreign import load_keras_applications_weights
 from nasnet_keras.weights.loading import load
@@ -293,3 +293,27 @@ def test_files_that_say_too_little(model, peer, tmp_path):
         with pytest.raises(ValueError, match=message) as refused:
             load_keras_applications_weights(model, file)
         assert "\n" not in str(refused.value) and str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_model,
+        lambda path: network(weights=path),
+        lambda path: network(weights=path, stem_filters=5),  # what fits of it
+        lambda path: network().load_weights(path),
+        lambda path: network().load_weights(path, skip_mismatch=True),
+        lambda path: load_source(str(path)),
+        lambda path: load_source("NASNetMobile", weights=str(path)),
+        lambda path: load_keras_applications_weights(network(), path),
+    ],
+)
+def test_a_bit_of_a_saved_model_has_changed(tmp_path, load):
+    path = saved(network(), tmp_path / "model.keras")
+    with zipfile.ZipFile(path) as archive:
+        part = archive.getinfo("model.weights.h5")
+    content = bytearray(path.read_bytes())
+    content[part.header_offset + part.file_size // 2] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.keras: its model\.weights\.h5 is damaged"):
+        load(path)
