@@ -137,6 +137,8 @@ def check(options):
     recipes.check_devices(options.devices, recipe.batch_size, len(data.train))
     views = _head_views(options, phases, recipe, data)
     ends, over = _ends(options, phases), passed(options.directory, [name for name, *_ in phases])
+    if views and not options.head_views and "head" not in over:
+        _check_views_begun(options)
     for (name, *_, factor), last in zip(phases, ends, strict=True):
         scaled, place = replace(recipe, learning_rate=recipe.learning_rate * factor), Path(options.directory) / name
         kept = views if name == "head" else None
@@ -161,6 +163,14 @@ def _head_views(options, phases, recipe, data):
     if name != "head" or epochs < 2 or apart or asked or len(data.train) + len(data.validation) > MOST_KEPT:
         return None
     return 1
+
+
+def _check_views_begun(options):
+    """Raise `ValueError` where the head has begun with features that are kept and cannot go on with these options."""
+    for name, chosen in (("devices", options.devices not in (None, 1)), ("hours", options.hours is not None)):
+        if chosen:
+            rule = "left out until the phase of the head is over, which has begun with features that are kept"
+            raise ValueError(f"`{name}` must be {rule} in {options.directory}. Received: {getattr(options, name)}")
 
 
 def _ends(options, phases):

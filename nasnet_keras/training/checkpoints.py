@@ -322,7 +322,8 @@ class Checkpoints(keras.callbacks.Callback):
             number = error.errno or errno.EIO
             reason = f"{os.strerror(number)}, so {kept}; run again to go on"
             raise OSError(number, reason, error.filename or os.fspath(self.directory / new)) from None
-        for old in self.directory.glob("state-*.weights.h5"):
+        torn = self.directory.glob(".state-*.weights.h5.*")  # of a kill while one was written: nobody else writes here
+        for old in [*self.directory.glob("state-*.weights.h5"), *torn]:
             if old.name not in (last, best, new):
                 old.unlink()
 

@@ -72,6 +72,11 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     several = None if answers.thresholds(model) is None else True
     size = None if isinstance(split, Split) else answers.image_size(model)
     split, _ = split_of(split, names, "split", answers.grey_range(model), several, size, checked=False)
+    if not split.several and len(split) and not 0 <= split.labels.min() <= split.labels.max() < count:
+        received = f"{split.labels.min()} to {split.labels.max()}"
+        raise ValueError(
+            f"`split` must have labels from 0 to {count - 1}, as there are {count} classes. Received: {received}"
+        )
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
     probabilities = check_numbers(answers.as_probabilities(outputs, kind))
@@ -94,7 +99,7 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
         check_integer("worst", worst, least=1)
         if split.several and (note := note_of_separator(separator)):
             logger.warning("%s", note)
-        wrong = np.flatnonzero((told != labels).reshape(len(labels), -1).any(1))
+        wrong = np.flatnonzero((told != labels).any(1) if split.several else told != labels)
         order = wrong[np.argsort(-losses(outputs, labels, kind)[wrong], kind="stable")][:worst]
         places = np.flatnonzero(split.readable)
         figures["worst"] = [

@@ -20,7 +20,7 @@ from nasnet_keras.data.batches import Batches
 from nasnet_keras.data.images import luma
 from nasnet_keras.data.loading import normalize
 from nasnet_keras.data.records import write_record
-from nasnet_keras.data.splits import check_classes, placed, renumbered
+from nasnet_keras.data.splits import check_classes, in_order_of, placed, renumbered
 from nasnet_keras.files import alone_in, expanded, writing
 from nasnet_keras.models import answers
 from nasnet_keras.models.drop_path import ScheduledDropPath
@@ -399,7 +399,7 @@ def evaluate(model, split, batch_size=256, devices=None):
     Raises:
         ValueError: nothing tells what the model answers with, or there are not so many devices.
     """
-    return figures_of(*answers_to(model, split, batch_size, devices))
+    return figures_of(*answers_to(model, in_order_of(split, answers.class_names(model)), batch_size, devices))
 
 
 def answers_to(model, split, batch_size=256, devices=None, view=None):
@@ -436,7 +436,7 @@ def _in_grey(images, scaled):
 
 def chosen_thresholds(model, split, batch_size=256):
     """The threshold of each label with the best F1 on a split, see `figures.best_thresholds`; of no images 0.5."""
-    outputs, labels, _ = answers_to(model, split, batch_size)
+    outputs, labels, _ = answers_to(model, in_order_of(split, answers.class_names(model)), batch_size)
     return best_thresholds(labels, outputs)
 
 

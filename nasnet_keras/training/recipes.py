@@ -15,7 +15,8 @@ from nasnet_keras.checks import (
 from nasnet_keras.data.augmentation import check_augmentation, crops
 from nasnet_keras.data.images import LONGEST_SIDE
 
-# Keras' optimisers: the name in a recipe, and the class.
+# Keras' optimisers: the name in a recipe, and the class. Not FTRL: it sets weights anew from the sum of all gradients,
+# so that trained ones are lost at the first step, and in proportion to a rate that falls to 0.
 OPTIMIZERS = {
     "sgd": "SGD",
     "rmsprop": "RMSprop",
@@ -27,7 +28,6 @@ OPTIMIZERS = {
     "adadelta": "Adadelta",
     "adafactor": "Adafactor",
     "lion": "Lion",
-    "ftrl": "Ftrl",
 }
 OWN_SETTINGS = ("sgd", "rmsprop")  # whose rate, momentum and epsilon are the recipe's
 KERAS_RATE = 0.001  # the default learning rate of all of Keras' adaptive optimisers

@@ -185,6 +185,8 @@ def fine_tune(
         views = None if "head" in over else head_views  # of a phase that is over nothing is computed any more
         check_head_views(views, plan, recipe, options.get("auxiliary_head", False), number, hours)
         check_place(directory, [name for name, *_ in plan])
+        if hours is None:
+            _check_updates(recipe, data, [last for name, last, *_ in plan], len(over))
         model = with_new_head(source, data, batch_norm=batch_norm, **options)
         start = None if directory is None or not trained else _digest(source)
     recomputed = bool(remat) and not model.architecture.auxiliary_head  # a head that learns in any case
@@ -245,6 +247,13 @@ def fine_tune(
             fitting.save_model(model, directory)
             write_card(directory, model, data, recipe, settings, patience=None if validation is None else patience)
     return model
+
+
+def _check_updates(recipe, data, ends, over):
+    """Raise `ValueError` where a phase is too short for an update; so many are over."""
+    steps = len(fitting.training_batches(data, recipe, 0))
+    for first, last in list(zip([0, *ends], ends, strict=False))[over:]:
+        recipes.check_updates(recipe, steps, last - first)
 
 
 def _architecture(options):

@@ -95,6 +95,20 @@ def test_a_head_goes_on_with_the_views_that_it_was_begun_with(begun, change):
     assert finetune.check(parser().parse_args(WORDS))["views"] == begun.get("`head_views`")
 
 
+@pytest.mark.parametrize(("words", "name"), [("--devices 2", "devices"), ("--hours 1", "hours")])
+def test_a_head_with_kept_features_goes_on_as_it_was_begun(words, name, change):
+    path = Path("finetuned/head/history.json")
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "identity": {**state["identity"], "`head_views`": 1}}))
+    over = Path("finetuned/cells")
+    over.rename("elsewhere")
+    rule = f"`{name}` must be left out until the phase of the head is over, which has begun with features that are kept"
+    with pytest.raises(ValueError, match=rule):
+        finetune.check(parser().parse_args([*WORDS, *words.split()]))
+    Path("elsewhere").rename(over)
+    finetune.check(parser().parse_args([*WORDS, "--devices", "2"]))
+
+
 def test_one_view_that_nobody_asked_for_is_told_once(change, capsys):
     words = [*WORDS, "--directory", "new", "--unfreeze", "head", "--epochs", "2", "--image-size", "8"]
     for further, lines in ((["--recipe", "photos"], 1), (["--recipe", "micro", "--directory", "plain"], 0)):

@@ -72,6 +72,13 @@ def test_a_half_written_epoch_is_no_epoch(tmp_path):
     assert len(state.history) == 6
 
 
+def test_what_a_kill_left_of_a_file_is_removed(tmp_path):
+    run(tmp_path, patience=3, until=1)
+    (tmp_path / ".state-2.weights.h5.ab12cd").write_bytes(b"half of i")
+    run(tmp_path, patience=3, until=2)
+    assert not list(tmp_path.glob(".state-*"))
+
+
 def test_a_best_epoch_whose_weights_were_lost_is_refused(tmp_path):
     run(tmp_path, patience=5, until=4)
     (tmp_path / "state-3.weights.h5").unlink()

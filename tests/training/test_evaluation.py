@@ -141,6 +141,18 @@ def test_names_in_another_order_than_the_models_are_found_by_name(tta):
     assert not tta or figures["tta"]["accuracy"] == 0.8
 
 
+def test_of_no_images_there_are_no_worst_and_labels_must_be_classes():
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+    empty = Split(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, int))
+    assert evaluate_classes(model, empty, ["cat", "dog"], worst=5)["worst"] == []
+    for labels in ([0, 2], [-1, 0]):
+        rule = (
+            rf"`split` must have labels from 0 to 1, as there are 2 classes. Received: {min(labels)} to {max(labels)}"
+        )
+        with pytest.raises(ValueError, match=rule):
+            evaluate_classes(model, Split(np.zeros((2, 1, 1, 3), np.uint8), np.array(labels)), ["cat", "dog"])
+
+
 @pytest.mark.parametrize(("activation", "scores"), [("sigmoid", (0.9, 0.2)), (None, (4.0, -4.0))])
 def test_a_single_unit_is_turned_as_well(activation, scores):
     """It says how sure the model is of its second class, yes."""

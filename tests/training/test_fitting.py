@@ -39,6 +39,19 @@ def network(data, **options):
 RECIPE = recipes.recipe("micro", batch_size=16)
 
 
+def test_labels_of_other_names_are_judged_by_name(data):
+    """A split that calls its classes as the model does, in another order."""
+    model = network(data)
+    expected = training.evaluate(model, data.test)
+    names, turned = ("blue", "red", "green"), np.array([1, 2, 0], "int32")
+    other = Split(data.test.images, turned[data.test.labels], class_names=names)
+    assert training.evaluate(model, other) == expected
+    several = Split(data.test.images, np.eye(3, dtype=bool)[data.test.labels], class_names=data.class_names)
+    moved = Split(data.test.images, np.eye(3, dtype=bool)[turned[data.test.labels]], class_names=names)
+    chosen = [list(training.chosen_thresholds(model, one)) for one in (several, moved)]
+    assert chosen[0] == chosen[1] and len(set(chosen[0])) == 3
+
+
 @pytest.mark.jax
 @pytest.mark.long  # `test_fixtures` and `test_within_epochs` have shorter ones
 @pytest.mark.parametrize("sizes", [None, [4, 6, 8]])

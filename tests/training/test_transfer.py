@@ -355,6 +355,14 @@ BAD = [
     ({"epochs": 1, "unfreeze": "cell_1"}, "`unfreeze` is for epochs in which the cells learn"),
     ({"head_epochs": 2, "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
     ({"unfreeze": "head", "rate_factor": 0.1}, "`rate_factor` is for epochs in which the cells learn"),
+    (
+        {
+            "recipe": replace(RECIPE, gradient_accumulation=5),
+            "epochs": 3,
+            "head_epochs": 2,
+        },  # enough for the first phase
+        "`gradient_accumulation` must be at most 3, the steps of this training",
+    ),
     ({"tensorboard": True}, "`tensorboard` needs a `directory`"),
     ({"repeats": 2}, "`repeats` means nothing"),
     ({"colour": 2}, "`colour` is no argument of NASNet"),

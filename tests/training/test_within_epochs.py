@@ -335,6 +335,20 @@ def test_keras_optimisers_by_name(name):
         assert type(again) is kind
 
 
+@pytest.mark.parametrize("name", recipes.OPTIMIZERS)
+def test_small_gradients_move_weights_a_little(name):
+    """Trained weights are not lost at the first step, also where the rate begins with 0."""
+    for warmup in (0.0, 1.0):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="predictions")])
+        compile_model(model, recipes.recipe("micro", optimizer=name, warmup_epochs=warmup), 5, 2)
+        before = [np.ones((4, 3)), np.ones(3)]
+        model.set_weights(before)
+        for _ in range(10):
+            model.optimizer.apply([keras.ops.full((4, 3), 1e-4), keras.ops.full((3,), 1e-4)])
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_allclose(other, one, atol=0.02)
+
+
 def test_decay_leaves_biases_alone():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", name="predictions")])
     model.set_weights([np.ones((4, 3)), np.ones(3)])
