@@ -20,14 +20,16 @@ from nasnet_keras.search.callbacks import Copies
 from nasnet_keras.search.cost import name_of_cost
 from nasnet_keras.search.kerastuner import TrialStatus
 from nasnet_keras.search.oracle import PROGRESS
-from nasnet_keras.search.rules import SIZES, Rule
+from nasnet_keras.search.rules import SIZES, MedianStop, Rule, SoftTarget
 from nasnet_keras.search.space import SearchSpace
+from nasnet_keras.search.trials.format import one_line
 
 logger = logging.getLogger(__name__)
 
 SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
 # What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
 FINAL = (ValueError, FloatingPointError)
+ACCIDENTS = 20  # runs of children in a row that end in something else, after which a search ends, and its trials wait
 # Arguments of Keras' `fit` that KerasTuner would pass on.
 OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
 OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
@@ -138,14 +140,20 @@ def check_use(strategy, child, rules, objective=None, cost=None, **taught):
             raise ValueError(f"`child` must {needed}, where `rules` have {type(rule).__name__}. Received: {child!r}")
     if type(child) is ChildSettings:
         child.check_use()
-        reported = ("reward", *COSTS, *([] if cost is None else [name_of_cost(cost)]))
+        reported = list(dict.fromkeys(["reward", *COSTS, *([] if cost is None else [name_of_cost(cost)])]))
         names = [one.name for one in getattr(objective, "objectives", [objective]) if one is not None]
         if unknown := [name for name in names if name not in reported]:
             rule = f"of what children report: {', '.join(reported)}"
             raise ValueError(f"`objective` must be {rule}. Received: {unknown[0]!r}")
         for rule in rules:
-            if rule.needs_progress and (child.epochs == 1 or child.evaluation == "shared"):
-                needed = "`epochs` above 1 of independent children"
+            if isinstance(rule, SoftTarget) and rule.metric not in reported:
+                known = ", ".join(reported[1:])
+                raise ValueError(
+                    f"`metric` of SoftTarget must be of what children report: {known}. Received: {rule.metric!r}"
+                )
+            least = rule.epochs if isinstance(rule, MedianStop) else 1  # before which it stops nothing
+            if rule.needs_progress and (child.epochs <= least or child.evaluation == "shared"):
+                needed = f"`epochs` above {least} of independent children"
                 received = f"{child.epochs} of {child.evaluation} children"
                 raise ValueError(f"`rules` with {type(rule).__name__} need {needed}. Received: {received}")
 
@@ -221,7 +229,8 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
             begun trials wait for a worker, or for another trial of the same network.
 
     Raises:
-        OSError: there is no place for children, or the disk is full. All is saved.
+        OSError: there is no place for children, the disk is full, or `ACCIDENTS` runs in a row have ended in an
+            accident, each of which would use up another trial. All is saved.
         RuntimeError: too many failures in a row.
         keras_tuner.errors.FatalError: a child has raised it.
     """
@@ -229,6 +238,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
     def report(trial, epoch, accuracy):
         return oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
+    accidents = 0
     while not oracle.is_done():
         place.resize(oracle.trials_to_train())
         trial = None
@@ -258,7 +268,11 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
                     trial.status, trial.message = TrialStatus.INVALID, str(error)
             if "metrics" in event and trial.status != TrialStatus.COMPLETED:
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message)
+            accidents = accidents + 1 if trial.status == TrialStatus.INVALID else 0
             (on_end or oracle.end_trial)(trial)
+            if accidents == ACCIDENTS:
+                why = one_line(trial.message)
+                raise OSError(f"{accidents} runs of children in a row have met with accidents, the last one: {why}")
 
 
 class Here:

@@ -432,7 +432,7 @@ def search(
         directory = make_folder("directory", directory)
     is_new = not is_worker and not SearchDirectory(directory).header.exists()
     if is_new:
-        check_use(strategy, child, rules, start_from=start_from)
+        check_use(strategy, child, rules, cost=cost, start_from=start_from)
     if not isinstance(data, Data):
         # The record of the data is written before the first proposal. A worker has no directory.
         begun = not is_worker and SearchDirectory(directory).proposals.exists()

@@ -24,6 +24,7 @@ from nasnet_keras.search.strategies.controller import ControllerSettings
 from nasnet_keras.search.strategies.evolution import EvolutionSettings, RegularizedEvolution
 from nasnet_keras.search.strategies.predictor import PredictorSettings
 from nasnet_keras.search.trials import log
+from nasnet_keras.search.trials.logs import SearchLogs
 
 SPACE = SearchSpace(blocks=2)
 SETTINGS = {
@@ -512,10 +513,17 @@ def test_the_folder_of_another_search_is_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00" * 40])
-def test_a_damaged_header_is_set_aside_and_the_search_goes_on(tmp_path, content, caplog):
+def test_a_damaged_header_is_set_aside_and_the_search_goes_on(tmp_path, content, caplog, monkeypatch):
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
     finish(make(tmp_path / "straight", "rl", max_trials=9))
     finish(make(tmp_path / "hurt", "rl", max_trials=4))
     (tmp_path / "hurt/search.json").write_text(content)
+    with monkeypatch.context() as killed:  # before there is another
+        killed.setattr(SearchLogs, "claim", kill)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "hurt", "rl", max_trials=9).reload()
     finish(make(tmp_path / "hurt", "rl", max_trials=9))
     assert (tmp_path / "hurt/search.json.damaged").read_text() == content and "cannot be read" in caplog.text
     assert lines(tmp_path / "hurt", without=["seconds"]) == lines(tmp_path / "straight", without=["seconds"])

@@ -33,6 +33,14 @@ NOTHING = [
         "`rules` with MedianStop need `epochs` above 1 of independent children. Received: 1 of shared children",
     ),
     (
+        {"rules": (MedianStop(epochs=3),), "child": ChildSettings(epochs=3)},
+        "`rules` with MedianStop need `epochs` above 3 of independent children. Received: 3 of independent",
+    ),
+    (
+        {"rules": (SoftTarget(0.01, metric="latency"),)},
+        "`metric` of SoftTarget must be of what children report: multiply_adds, parameters, seconds. Received: 'lat",
+    ),
+    (
         {"child": ChildSettings(evaluation="shared", epochs=20)},
         "`epochs` must be left out where `evaluation` is",
     ),
@@ -219,6 +227,11 @@ def test_an_objective_that_children_report_is_taken(objective, tmp_path):
     objective = [Objective("reward", "max"), Objective("latency", "min")] if objective is None else objective
     oracle = NASNetOracle(2, space=SPACE, strategy="random", seed=0, objective=objective)
     NASNetTuner(oracle, ChildSettings(), directory=str(tmp_path), project_name="s", cost=latency)
+
+
+def test_a_target_for_a_cost_that_is_measured_is_taken(tmp_path, to_the_data):
+    with pytest.raises(LookupError, match="the data are asked for"):
+        search("digits", 2, tmp_path / "s", rules=(SoftTarget(0.01, metric="latency"),), cost=latency)
 
 
 def test_integers_of_numpy_and_lists_are_taken_as_what_they_are(tmp_path):

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 SOON = 10.0  # seconds without a worker, after which that is said
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
 STARTS = 5  # of workers that fail in a row, after which a place is given up
+ACCIDENTS = 5  # of children in a row, after which a node is given up where others have none
+INVALID = "INVALID"  # KerasTuner's status of a trial whose run ended in an accident; nothing heavy is loaded here
 PAUSE = 60.0  # seconds without a start where so many have failed before they could say on which node
 
 
@@ -34,7 +36,8 @@ class Pool:
     """The workers of a search, a place for `running.run_trials`; a context manager that ends them.
 
     A worker says on which node it is before it loads anything of the search. One that a node is not fit for keeps its
-    place there as long as the node lives, so that no other is started there.
+    place there as long as the node lives, so that no other is started there. One whose child has met with an accident,
+    which may be the worker's own, is replaced by another.
 
     Args:
         cluster: a `processes.Machine` or a `ray_pool.RayCluster`.
@@ -55,6 +58,7 @@ class Pool:
         # node: its room; (node, actor that keeps its place, whether the node itself is unfit); node, None where it is
         # not known: failed starts in a row
         self._room, self._refused, self._failed = {}, [], Counter()
+        self._nodes, self._accidents = {}, Counter()  # worker: its node; node: accidents of children in a row
         self._looked, self._paused, self._reason = -math.inf, -math.inf, None
         self._without_since, self._has_said, self._trouble = clock(), False, None
 
@@ -110,14 +114,19 @@ class Pool:
                 event = json.loads(self._cluster.answer(future))
             except Gone as error:
                 event, self._lost = {"lost": str(error)}, self._lost + 1
-                self._cluster.end(actor)
             else:
-                self._idle[worker] = actor
                 if "progress" in event:
+                    self._idle[worker] = actor
                     self._ask(worker, trial, "go_on", report(trial, event["epoch"], event["progress"]))
                     continue
                 if broken := event.pop("broken", None):
                     self._data.note_broken(broken)
+            if "lost" in event or event.get("status") == INVALID:
+                self._accidents[self._nodes.pop(worker)] += 1
+                self._cluster.end(actor)
+            else:
+                self._accidents.pop(self._nodes[worker], None)
+                self._idle[worker] = actor
             events.append((worker, trial, event))
         return events
 
@@ -156,7 +165,8 @@ class Pool:
             for node in (None, about["node"]):
                 self._failed.pop(node, None)
             self._take_back(lambda node, unfit: node == about["node"] and not unfit)
-            self._idle[f"{name}-{about['host']}"] = actor
+            worker = f"{name}-{about['host']}"
+            self._idle[worker], self._nodes[worker] = actor, about["node"]
 
     def _meet(self, name, actor, about):
         """Let a worker load what its trials need, unless its node is not fit for that."""
@@ -168,6 +178,9 @@ class Pool:
         elif wrong:
             received = f"{wrong[0]} {about.get(wrong[0])}"
             self._reason = f"the node {about['host']} has {received}, and the driver {own[wrong[0]]}"
+        elif self._accidents[node] >= ACCIDENTS and any(not self._accidents[other] for other in self._room):
+            count = self._accidents[node]
+            self._reason = f"the last {count} children on {about['host']} met with accidents, unlike those elsewhere"
         elif self._failed[node] < STARTS * (given_up + 1):
             self._starting[self._cluster.ask(actor, "load")] = name, actor, about
             return
@@ -180,8 +193,9 @@ class Pool:
     def _forget_nodes(self):
         """Of nodes that live no longer nothing counts: what comes in their place may be fit."""
         self._take_back(lambda node, _: node not in self._room)
-        for node in [node for node in self._failed if node is not None and node not in self._room]:
-            del self._failed[node]
+        for counts in (self._failed, self._accidents):
+            for node in [node for node in counts if node is not None and node not in self._room]:
+                del counts[node]
 
     def _take_back(self, wanted):
         """Places that were given up may be used again, where a function of node and `unfit` says so."""

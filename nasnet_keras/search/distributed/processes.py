@@ -1,5 +1,6 @@
 """Children in processes of this machine, and what of a machine a child's process gets."""
 
+import atexit
 import multiprocessing
 import os
 import shutil
@@ -62,8 +63,12 @@ class Machine:
             rule = "of classes and functions that another process can import, where there are `workers`"
             raise ValueError(f"`child`, `cost` and `data` must be {rule}. Received: {error}") from None
         self.logs.mkdir(parents=True, exist_ok=True)
-        with Pool(self, data=data) as pool:  # `room` says how many
-            yield pool
+        atexit.register(self._end_all)  # Python by itself would wait for them
+        try:
+            with Pool(self, data=data) as pool:  # `room` says how many
+                yield pool
+        finally:
+            atexit.unregister(self._end_all)
 
     def start(self, _):
         """The name of a new worker, and the number of its process."""
@@ -71,7 +76,8 @@ class Machine:
         (here, there), log = multiprocessing.Pipe(), self._log(number)
         parts = there, share_of_machine(number, self.workers)
         begin = log.stat().st_size if log.exists() else 0
-        process = multiprocessing.get_context("spawn").Process(target=_work, args=parts, daemon=True)
+        # No daemon, or a child could have no processes of its own, such as those of a loader of data.
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=parts)
         with _apart(log):
             process.start()
         there.close()
@@ -123,8 +129,14 @@ class Machine:
         process.terminate()
         process.join(10)
         process.kill()
+        with suppress(ProcessLookupError):  # it has not come to have a group
+            os.killpg(process.pid, signal.SIGKILL)
         process.join()
         pipe.close()
+
+    def _end_all(self):
+        for number in [*self._processes]:
+            self.end(number)
 
     def room(self):
         """{node: how many processes it has room for} of the one node, which has no name."""
@@ -159,6 +171,7 @@ def _apart(log):
 def _work(pipe, environment):
     """What the process of a worker does until it is ended, or has lost its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    os.setpgrp()  # which ends with it, whatever processes its children begin
     threading.Thread(target=_end_with_parent, daemon=True).start()
     take_environment(environment)
     actor = Actor(lambda: ForkingPickler.loads(pipe.recv_bytes()))
@@ -169,7 +182,7 @@ def _work(pipe, environment):
 
 def _end_with_parent():
     multiprocessing.parent_process().join()
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def share_of_machine(number, count):

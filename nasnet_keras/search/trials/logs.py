@@ -198,7 +198,7 @@ class SearchLogs:
             return True
         except ValueError:
             aside = path.with_name(f"{path.name}.damaged")
-            path.replace(aside)
+            write_atomically(aside, path.read_bytes())  # the file itself stays until there is another
             logger.warning(
                 "%s cannot be read and is kept as %s; the logs are taken for those of a search with these arguments",
                 path, aside.name,

@@ -198,8 +198,9 @@ class SearchState:
         proposal = self.open[trial.trial_id]
         further["staleness"] = self.strategy.version - proposal.version
         curve = self._curves.pop(trial.trial_id, None)
-        if curve:
-            further["curve"] = [curve[epoch] for epoch in sorted(curve)]
+        if curve:  # of one that a restart has cut off at its beginning nothing is known of an epoch
+            if sorted(curve) == list(range(1, len(curve) + 1)):
+                further["curve"] = [curve[epoch] for epoch in sorted(curve)]
         elif score is not None and "replayed" not in further:
             self._format.miss("progress", [rule for rule in self._format.rules if rule.needs_progress])
         line = self._format.line(trial, proposal, score, reason, **further)

@@ -1,6 +1,7 @@
 """Workers on this machine: from the command line, their shares, their ends, what they lose."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -62,6 +63,16 @@ class Quick:
         share = float(os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"])
         gpu, grows = os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TF_FORCE_GPU_ALLOW_GROWTH"]
         return {"reward": seed / 2**32, "share": share, "gpu": float(gpu), "grows": float(grows == "true")}
+
+
+class Parallel(Quick):
+    """A child with a process of its own, as of a loader of data, which outlives it."""
+
+    def evaluate(self, genotype, data, seed, on_epoch):
+        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+        process.start()
+        open(os.path.join(self.folder, f"0-{seed}-{process.pid}"), "w").close()
+        return super().evaluate(genotype, data, seed, on_epoch)
 
 
 class Unknown:
@@ -130,6 +141,16 @@ def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, ma
     assert told and all(metrics == {"share": 0.9, "gpu": 0.0, "grows": 1.0} for metrics in told)
     assert len(set(pids_of(marks))) == 2 and are_gone(pids_of(marks))
     assert "said by a child" in (tmp_path / "logs/worker-0.log").read_text()
+
+
+def test_a_child_may_have_processes_of_its_own(tmp_path, marks):
+    """And they end with the worker."""
+    search_in(tmp_path, Parallel(marks), trials=2)
+    assert [status for (status,) in lines(tmp_path / "s", ("status",))] == ["COMPLETED"] * 2
+    end = time.monotonic() + 10  # they are killed, and nobody waits for it
+    while not are_gone(pids_of(marks)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(set(pids_of(marks))) == 3 and are_gone(pids_of(marks))
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ import grpc
 import keras_tuner
 import pytest
 
+from nasnet_keras.search import running
 from nasnet_keras.search.distributed import pool, ray_pool
 from nasnet_keras.search.distributed.pool import Pool
 from nasnet_keras.search.distributed.ray_pool import Engine, RayCluster, engine_of
@@ -276,6 +277,51 @@ def test_failures_of_children_and_missing_rewards(tmp_path, monkeypatch):
     assert found["00000"]["reason"] == "ValueError: too large" and found["00001"]["reward"] == 1
     assert "Objective value missing" in found["00002"]["reason"]
     assert "finite" in found["00003"]["reason"]
+
+
+ACCIDENT = {"status": "INVALID", "message": "OSError: /data/a.jpg: no such file\n", "metrics": {}}
+
+
+def test_a_node_without_the_images_costs_no_trial_and_gets_no_more_of_them(tmp_path, monkeypatch, caplog):
+    """It is free again at once, where others take their time."""
+    cluster, met = Cluster(1, 1, 1), []
+
+    def child(trial_id, attempt):
+        def event():
+            actor = next(actor for actor in cluster.actors if actor.alive and actor.events is not None and actor.mine)
+            return ACCIDENT if met.append(actor.node) or actor.node == 1 else done(0.5)
+
+        return [event]
+
+    real = Future.value
+
+    def value(future):
+        future.actor.mine = True
+        try:
+            return real(future)
+        finally:
+            future.actor.mine = False
+
+    monkeypatch.setattr(PlayedActor, "mine", False, raising=False)
+    monkeypatch.setattr(Future, "value", value)
+    cluster.child = child
+    play(monkeypatch, cluster, oracle_in(tmp_path, 60, max_retries_per_trial=1))
+    found = lines(tmp_path)
+    assert len(found) == 60 and [line["status"] for line in found].count("FAILED") <= 2
+    assert met.count(1) == pool.ACCIDENTS and "the last 5 children on node1 met with accidents" in caplog.text
+
+
+def test_accidents_everywhere_end_the_search_with_its_trials_open(tmp_path, monkeypatch):
+    cluster = Cluster(2, child=lambda trial_id, attempt: [ACCIDENT])
+    rule = (
+        f"{running.ACCIDENTS} runs of children in a row have met with accidents, .*: OSError: /data/a.jpg: no such file"
+    )
+    with pytest.raises(OSError, match=rule):
+        play(monkeypatch, cluster, oracle_in(tmp_path, 2000, max_retries_per_trial=1))
+    assert len(lines(tmp_path)) == running.ACCIDENTS // 2
+    cluster.child = lambda trial_id, attempt: [done(0.5)]
+    play(monkeypatch, cluster, oracle_in(tmp_path, 40))
+    assert [line["status"] for line in lines(tmp_path)].count("COMPLETED") == 40 - running.ACCIDENTS // 2
 
 
 @pytest.mark.parametrize("kind", ["FatalError", "FatalRuntimeError", "what a later version has"])
