@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cifar_search
 import deletion
-import equal_cost
 import exports
 import few_trials
 import longer
@@ -36,7 +35,6 @@ TABLES = {
     "deletion": deletion.table,
     "few trials": few_trials.table,
     "longer": longer.table,
-    "equal cost": equal_cost.table,
     "staleness": staleness.table,
     "servers": serve_beside.table,
     "exports": exports.table,

@@ -72,17 +72,17 @@ def evaluate_classes(model, split, class_names, batch_size=256, worst=0, devices
     several = None if answers.thresholds(model) is None else True
     size = None if isinstance(split, Split) else answers.image_size(model)
     split, _ = split_of(split, names, "split", answers.grey_range(model), several, size, checked=False)
-    if not split.several and len(split) and not 0 <= split.labels.min() <= split.labels.max() < count:
-        received = f"{split.labels.min()} to {split.labels.max()}"
-        raise ValueError(
-            f"`split` must have labels from 0 to {count - 1}, as there are {count} classes. Received: {received}"
-        )
     outputs, labels, kind = answers_to(model, split, batch_size, devices)
     outputs, kind = _in_order(outputs, kind, columns)
     probabilities = check_numbers(answers.as_probabilities(outputs, kind))
     if probabilities.shape[1] != count:
         rule = f"the model's {probabilities.shape[1]}, one for each class"
         raise ValueError(f"`class_names` must be {rule}. Received: {count}")
+    if not split.several and len(split) and not 0 <= split.labels.min() <= split.labels.max() < count:
+        received = f"{split.labels.min()} to {split.labels.max()}"
+        raise ValueError(
+            f"`split` must have labels from 0 to {count - 1}, as there are {count} classes. Received: {received}"
+        )
     figures = figures_of(outputs, labels, kind)
     if split.several:
         thresholds = answers.thresholds(model)

@@ -125,7 +125,7 @@ class Pool:
                 self._accidents[self._nodes.pop(worker)] += 1
                 self._cluster.end(actor)
             else:
-                self._accidents.pop(self._nodes[worker], None)
+                self._accidents[self._nodes[worker]] = 0
                 self._idle[worker] = actor
             events.append((worker, trial, event))
         return events
@@ -178,7 +178,7 @@ class Pool:
         elif wrong:
             received = f"{wrong[0]} {about.get(wrong[0])}"
             self._reason = f"the node {about['host']} has {received}, and the driver {own[wrong[0]]}"
-        elif self._accidents[node] >= ACCIDENTS and any(not self._accidents[other] for other in self._room):
+        elif self._accidents[node] >= ACCIDENTS and 0 in self._accidents.values():
             count = self._accidents[node]
             self._reason = f"the last {count} children on {about['host']} met with accidents, unlike those elsewhere"
         elif self._failed[node] < STARTS * (given_up + 1):
