@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 SCREENED_AMONG = 32  # random cells of the space, whose scores a screened child is compared with
 # What another run of the same child would only repeat; anything else, such as too little memory, may not come again.
 FINAL = (ValueError, FloatingPointError)
-ACCIDENTS = 20  # runs of children in a row that end in something else, after which a search ends, and its trials wait
+# Trials in a row, or twice as many as there are workers, that end in such an accident: then a search ends, and the
+# others wait.
+ACCIDENTS = 10
 # Arguments of Keras' `fit` that KerasTuner would pass on.
 OF_FIT = ("epochs", "batch_size", "callbacks", "steps_per_epoch", "class_weight", "sample_weight", "shuffle")
 OF_CHIEF = ("on_ready", "every", "clock")  # of `chief.serve`; the same program may be a worker, or search alone
@@ -229,8 +231,8 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
             begun trials wait for a worker, or for another trial of the same network.
 
     Raises:
-        OSError: there is no place for children, the disk is full, or `ACCIDENTS` runs in a row have ended in an
-            accident, each of which would use up another trial. All is saved.
+        OSError: there is no place for children, the disk is full, or so many trials in a row have met with accidents
+            that the others would, too. All is saved.
         RuntimeError: too many failures in a row.
         keras_tuner.errors.FatalError: a child has raised it.
     """
@@ -238,7 +240,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
     def report(trial, epoch, accuracy):
         return oracle.update_trial(trial.trial_id, {PROGRESS: accuracy}, epoch).status == TrialStatus.STOPPED
 
-    accidents = 0
+    unlucky, workers = set(), 1  # trials in a row that met with accidents; the most workers that there were
     while not oracle.is_done():
         place.resize(oracle.trials_to_train())
         trial = None
@@ -246,6 +248,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
             on_begin(trial)
             place.begin(worker, trial)
         if state := place.state():
+            workers = max(workers, state["workers"])
             on_look({**state, "waiting": len(oracle.open_trials()) - state["working"]})
         if trial is not None and trial.status == TrialStatus.STOPPED and not place.is_busy():
             if not oracle.is_done():
@@ -259,6 +262,7 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
                 logger.warning("trial %s is lost with %s and given out again: %s", trial.trial_id, worker, why)
                 oracle.get_trial(trial.trial_id).message = f"lost with its worker: {why}"
                 oracle.take_back(trial.trial_id)
+                unlucky, last = unlucky | {trial.trial_id}, why
                 continue
             trial.status, trial.message = event["status"], event["message"]
             if "metrics" in event and trial.status == TrialStatus.COMPLETED:
@@ -268,11 +272,11 @@ def run_trials(oracle, place, on_begin=lambda trial: None, on_end=None, on_look=
                     trial.status, trial.message = TrialStatus.INVALID, str(error)
             if "metrics" in event and trial.status != TrialStatus.COMPLETED:
                 logger.warning("trial %s failed on %s: %s", trial.trial_id, worker, trial.message)
-            accidents = accidents + 1 if trial.status == TrialStatus.INVALID else 0
+            met = trial.status == TrialStatus.INVALID
+            unlucky, last = (unlucky | {trial.trial_id}, one_line(trial.message)) if met else (set(), None)
             (on_end or oracle.end_trial)(trial)
-            if accidents == ACCIDENTS:
-                why = one_line(trial.message)
-                raise OSError(f"{accidents} runs of children in a row have met with accidents, the last one: {why}")
+        if len(unlucky) >= max(ACCIDENTS, 2 * workers):
+            raise OSError(f"{len(unlucky)} trials in a row have met with accidents, the last one: {last}")
 
 
 class Here:

@@ -69,33 +69,31 @@ def check_archive(path):
     Keras reads on where a checksum is wrong: with Python 3.12 and later it would load the damaged numbers.
     """
     path = expanded(path)
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            with _undamaged(part, f"cannot load {path}: "), archive.open(part) as file:
-                while file.read(1 << 20):
-                    pass
+    if zipfile.is_zipfile(path):
+        with _undamaged(f"cannot load {path}: "), zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                with archive.open(part) as file:
+                    while file.read(1 << 20):
+                        pass
 
 
 @contextmanager
-def _undamaged(part, where=""):
+def _undamaged(where=""):
     try:
         yield
     except DAMAGED:
-        raise ValueError(f"{where}its {part.filename} is damaged") from None
+        raise ValueError(f"{where}it is damaged") from None
 
 
 def _content(path):
     """What h5py opens: the path, or the part of an archive."""
     if not zipfile.is_zipfile(path):
         return path
-    with zipfile.ZipFile(path) as archive:
+    with _undamaged(), zipfile.ZipFile(path) as archive:
         part = archive.getinfo("model.weights.h5")
         if part.file_size > MAX_BYTES:
             raise ValueError(f"its weights have more than {MAX_BYTES:,} bytes")
-        with _undamaged(part):
-            return io.BytesIO(archive.read(part))
+        return io.BytesIO(archive.read(part))
 
 
 def _legacy(root, layers):

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 SOON = 10.0  # seconds without a worker, after which that is said
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
 STARTS = 5  # of workers that fail in a row, after which a place is given up
-ACCIDENTS = 5  # of children in a row, after which a node is given up where others have none
+ACCIDENTS = 3  # trials in a row that meet with accidents on a node, after which it is given up where others have none
 INVALID = "INVALID"  # KerasTuner's status of a trial whose run ended in an accident; nothing heavy is loaded here
 PAUSE = 60.0  # seconds without a start where so many have failed before they could say on which node
 
@@ -58,7 +58,7 @@ class Pool:
         # node: its room; (node, actor that keeps its place, whether the node itself is unfit); node, None where it is
         # not known: failed starts in a row
         self._room, self._refused, self._failed = {}, [], Counter()
-        self._nodes, self._accidents = {}, Counter()  # worker: its node; node: accidents of children in a row
+        self._nodes, self._accidents = {}, {}  # worker: its node; node: the trials that met with accidents in a row
         self._looked, self._paused, self._reason = -math.inf, -math.inf, None
         self._without_since, self._has_said, self._trouble = clock(), False, None
 
@@ -122,10 +122,10 @@ class Pool:
                 if broken := event.pop("broken", None):
                     self._data.note_broken(broken)
             if "lost" in event or event.get("status") == INVALID:
-                self._accidents[self._nodes.pop(worker)] += 1
+                self._accidents.setdefault(self._nodes.pop(worker), set()).add(trial.trial_id)
                 self._cluster.end(actor)
             else:
-                self._accidents[self._nodes[worker]] = 0
+                self._is_well(self._nodes[worker])
                 self._idle[worker] = actor
             events.append((worker, trial, event))
         return events
@@ -178,14 +178,25 @@ class Pool:
         elif wrong:
             received = f"{wrong[0]} {about.get(wrong[0])}"
             self._reason = f"the node {about['host']} has {received}, and the driver {own[wrong[0]]}"
-        elif self._accidents[node] >= ACCIDENTS and 0 in self._accidents.values():
-            count = self._accidents[node]
-            self._reason = f"the last {count} children on {about['host']} met with accidents, unlike those elsewhere"
+        elif self._is_given_up(node):
+            self._reason = f"children on {about['host']} have met with accidents alone, unlike those elsewhere"
         elif self._failed[node] < STARTS * (given_up + 1):
             self._starting[self._cluster.ask(actor, "load")] = name, actor, about
             return
         self._refused.append((node, actor, "wrong" in about or bool(wrong)))
         self._warn(f"{name} on {about['host']} is refused: {self._reason}")
+
+    def _is_well(self, node):
+        """A child has ended there as it should."""
+        if len(self._accidents.get(node, ())) >= ACCIDENTS:
+            self._take_back(lambda other, unfit: other == node and not unfit)
+        self._accidents[node] = set()
+
+    def _is_given_up(self, node):
+        """Whether children have had accidents alone on a node, and others are well elsewhere or still train there."""
+        well = {other for other, trials in self._accidents.items() if not trials}
+        well |= {self._nodes[worker] for worker, *_ in self._running.values()} - self._accidents.keys()
+        return len(self._accidents.get(node, ())) >= ACCIDENTS and bool(well - {node})
 
     def _places(self):
         return sum(self._room.values()) - len(self._refused)

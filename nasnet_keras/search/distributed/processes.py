@@ -68,7 +68,8 @@ class Machine:
             with Pool(self, data=data) as pool:  # `room` says how many
                 yield pool
         finally:
-            atexit.unregister(self._end_all)
+            if not self._processes:  # else a second Ctrl-C has come while they were ended
+                atexit.unregister(self._end_all)
 
     def start(self, _):
         """The name of a new worker, and the number of its process."""
@@ -100,7 +101,22 @@ class Machine:
     def ready(self, numbers, seconds):
         """The workers that have answered or died, after at most so many seconds."""
         pipes = {self._processes[number][1]: number for number in numbers}
-        return [pipes[one] for one in connection.wait(pipes, seconds)]
+        found = [pipes[one] for one in connection.wait(pipes, seconds)]
+        # A process that a child has forked keeps the pipe of a dead one open.
+        dead = [number for number in numbers if number not in found and not self._is_alive(number)]
+        for number in dead:
+            self._kill(number)
+        return found + dead
+
+    def _is_alive(self, number):
+        return self._processes[number][0].exitcode is None
+
+    def _kill(self, number):
+        """Kill a worker and whatever processes its children have begun."""
+        process = self._processes[number][0]
+        with suppress(ProcessLookupError, PermissionError):  # it has not come to have a group, or nothing is left of it
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
     def answer(self, number):
         """A worker's answer; raises `pool.Gone` of one that has died."""
@@ -125,12 +141,8 @@ class Machine:
 
     def end(self, number):
         """End a worker."""
+        self._kill(number)
         process, pipe, _ = self._processes.pop(number)
-        process.terminate()
-        process.join(10)
-        process.kill()
-        with suppress(ProcessLookupError):  # it has not come to have a group
-            os.killpg(process.pid, signal.SIGKILL)
         process.join()
         pipe.close()
 

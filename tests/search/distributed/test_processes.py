@@ -47,7 +47,7 @@ def test_what_is_there_before_a_worker_s_threads_are_set_loads_no_numpy():
 class Quick:
     """A child whose reward is its seed, and which tells what its process was told; one takes its process with it."""
 
-    def __init__(self, folder, seconds=0, fatal=False):
+    def __init__(self, folder, seconds=0, fatal=None):
         self.folder, self.seconds, self.fatal = str(folder), seconds, fatal
 
     def evaluate(self, genotype, data, seed, on_epoch):
@@ -56,7 +56,7 @@ class Quick:
                 break
         begun = len(os.listdir(self.folder))
         open(os.path.join(self.folder, f"{begun}-{seed}-{os.getpid()}"), "w").close()
-        if self.fatal and begun == 2:
+        if begun == self.fatal:
             os.kill(os.getpid(), signal.SIGKILL)
         print("said by a child", flush=True)
         time.sleep(self.seconds)
@@ -66,10 +66,10 @@ class Quick:
 
 
 class Parallel(Quick):
-    """A child with a process of its own, as of a loader of data, which outlives it."""
+    """A child with a process of its own, as of a loader of data, which outlives it and holds what it has inherited."""
 
     def evaluate(self, genotype, data, seed, on_epoch):
-        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True)
         process.start()
         open(os.path.join(self.folder, f"0-{seed}-{process.pid}"), "w").close()
         return super().evaluate(genotype, data, seed, on_epoch)
@@ -126,7 +126,7 @@ def are_gone(pids):
 
 def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, marks):
     seen = []
-    search_in(tmp_path, Quick(marks, fatal=True), on_look=seen.append)
+    search_in(tmp_path, Quick(marks, fatal=2), on_look=seen.append)
     alone = oracle_in(tmp_path / "alone", 8)
 
     def run(trial):
@@ -143,14 +143,17 @@ def test_a_process_that_is_killed_changes_nothing_in_the_trajectory(tmp_path, ma
     assert "said by a child" in (tmp_path / "logs/worker-0.log").read_text()
 
 
-def test_a_child_may_have_processes_of_its_own(tmp_path, marks):
-    """And they end with the worker."""
-    search_in(tmp_path, Parallel(marks), trials=2)
+@pytest.mark.parametrize("fatal", [False, True])
+def test_a_child_may_have_processes_of_its_own(fatal, tmp_path, marks):
+    """And they end with the worker, also with one that is killed while they hold its pipe open."""
+    begun = time.monotonic()
+    search_in(tmp_path, Parallel(marks, fatal=3 if fatal else None), trials=2)
     assert [status for (status,) in lines(tmp_path / "s", ("status",))] == ["COMPLETED"] * 2
+    assert time.monotonic() - begun < 60
     end = time.monotonic() + 10  # they are killed, and nobody waits for it
     while not are_gone(pids_of(marks)) and time.monotonic() < end:
         time.sleep(0.05)
-    assert len(set(pids_of(marks))) == 3 and are_gone(pids_of(marks))
+    assert len(set(pids_of(marks))) == (5 if fatal else 3) and are_gone(pids_of(marks))
 
 
 @pytest.mark.long
