@@ -46,7 +46,8 @@ class Servable:
         self.version = int(folder.name)
         self._loaded = tf.saved_model.load(str(folder))  # keeps the functions below alive
         kept = {name: getattr(self._loaded, name, None) for name in ("image_size", "grey_range")}
-        self.reading = {name: tuple(value.numpy().tolist()) for name, value in kept.items() if value is not None}
+        kept = {name: value for name, value in kept.items() if isinstance(value, tf.Variable) and value.shape == (2,)}
+        self.reading = {name: tuple(value.numpy().tolist()) for name, value in kept.items()}
         self._functions = dict(self._loaded.signatures)
         self.signatures = {
             name: {key: _spec(key, spec) for key, spec in function.structured_input_signature[1].items()}

@@ -49,6 +49,14 @@ def test_rows_become_a_batch_and_rows_again(exported, rng):
         np.testing.assert_allclose(one[0]["probabilities"], other[0]["probabilities"], atol=1e-6)
 
 
+def test_what_a_model_of_others_keeps_under_these_names_is_its_own(tmp_path):
+    module = tf.Module()
+    module.image_size, module.grey_range = tf.Variable(224), tf.Variable([0.0, 1.0, 2.0])
+    module.run = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec((None, 2), tf.float32, "x")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.run})
+    assert Servable(tmp_path / "1").reading == {}
+
+
 def test_what_cannot_be_decoded_is_refused(exported, rng):
     run = Servable(exported).runs["image_bytes"]
     for kind, words in (("JPEG", "Invalid JPEG data"), ("PNG", "Invalid PNG data"), ("BMP", "Input size should match")):
